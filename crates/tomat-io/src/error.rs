@@ -1,0 +1,56 @@
+//! What can go wrong with files. Every message names the file, what is wrong and what to do.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// An error about a file.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no such file.
+    #[error("{}: no such file or directory", path.display())]
+    Missing {
+        /// The path asked for.
+        path: PathBuf,
+    },
+    /// The operating system refused (permissions, a full disk, a directory where a file was expected, ...).
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is there but is damaged, or is not what its name or position says.
+    #[error("{}: {problem}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, where in the file, and what to do.
+        problem: String,
+    },
+    /// The core refused what the file holds.
+    #[error(transparent)]
+    Core(#[from] tomat_core::Error),
+}
+
+impl Error {
+    /// Shorthand for [`Error::Unreadable`].
+    pub fn unreadable(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
+        Self::Unreadable { path: path.as_ref().to_owned(), problem: problem.into() }
+    }
+
+    /// An operating system error on `path`; "not found" becomes [`Error::Missing`].
+    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        if source.kind() == std::io::ErrorKind::NotFound {
+            Self::Missing { path }
+        } else {
+            Self::Io { path, source }
+        }
+    }
+}
+
+/// The result type of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

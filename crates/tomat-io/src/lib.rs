@@ -1,0 +1,5 @@
+//! Bytes in, bytes out: readers of electron density files and the writer of parquet shards.
+
+pub mod error;
+
+pub use error::{Error, Result};
