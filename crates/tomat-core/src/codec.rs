@@ -1,0 +1,171 @@
+//! Codecs: a float to `k` token components, and back. All arithmetic is float64.
+
+mod lloyd_max;
+mod log;
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+pub use lloyd_max::LloydMaxCodec;
+pub use log::LogCodec;
+
+use crate::error::{Error, Result};
+use crate::grid::{Real, Unit};
+
+/// A codec for density values.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DensityCodec {
+    /// Log-uniform, one to several components.
+    Log(Arc<LogCodec>),
+    /// Lloyd-Max, one component.
+    LloydMax(Arc<LloydMaxCodec>),
+}
+
+impl DensityCodec {
+    /// Number of values each component can take; `sizes().len()` is the number of tokens a voxel costs.
+    #[must_use]
+    pub fn sizes(&self) -> &[usize] {
+        match self {
+            Self::Log(codec) => codec.sizes(),
+            Self::LloydMax(codec) => codec.sizes(),
+        }
+    }
+
+    /// Tokens a voxel.
+    #[must_use]
+    pub fn components(&self) -> usize {
+        self.sizes().len()
+    }
+
+    /// Encodes `n` values into `n * k` numbers: component `j` of a value plus `bases[j]`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a value is NaN, or when the lengths of `bases` and `out` do not fit.
+    pub fn encode<T: Real>(&self, values: &[T], bases: &[i32], out: &mut [i32]) -> Result<()> {
+        check_finite_enough(values)?;
+        let k = self.components();
+        if bases.len() != k || out.len() != values.len() * k {
+            return Err(Error::invalid(format!(
+                "{} values of a codec with {k} components need {k} bases and {} places, not {} and {}",
+                values.len(),
+                values.len() * k,
+                bases.len(),
+                out.len()
+            )));
+        }
+        self.encode_checked(values, bases, out);
+        Ok(())
+    }
+
+    /// As [`Self::encode`], for values already known not to be NaN and lengths known to fit.
+    pub(crate) fn encode_checked<T: Real>(&self, values: &[T], bases: &[i32], out: &mut [i32]) {
+        match self {
+            Self::Log(codec) => codec.encode(values, bases, out),
+            Self::LloydMax(codec) => codec.encode(values, bases[0], out),
+        }
+    }
+
+    /// Decodes `n * k` components into `n` values.
+    ///
+    /// # Errors
+    /// [`Error::Index`] when a component is outside its range, [`Error::Invalid`] when the lengths do not fit.
+    pub fn decode(&self, components: &[i32], out: &mut [f64]) -> Result<()> {
+        let sizes = self.sizes();
+        if components.len() != out.len() * sizes.len() {
+            return Err(Error::invalid(format!(
+                "{} components are not {} values of {} components",
+                components.len(),
+                out.len(),
+                sizes.len()
+            )));
+        }
+        for word in components.chunks_exact(sizes.len()) {
+            for (&component, &size) in word.iter().zip(sizes) {
+                if usize::try_from(component).is_none_or_at_least(size) {
+                    return Err(Error::Index { what: "codec component", index: component.into(), len: size });
+                }
+            }
+        }
+        for (value, word) in out.iter_mut().zip(components.chunks_exact(sizes.len())) {
+            *value = self.decode_word(word);
+        }
+        Ok(())
+    }
+
+    /// One value from components known to lie in their ranges.
+    pub(crate) fn decode_word(&self, word: &[i32]) -> f64 {
+        match self {
+            Self::Log(codec) => codec.decode_word(word),
+            Self::LloydMax(codec) => codec.decode_bin(word[0]),
+        }
+    }
+
+    /// The closed range of values that encode as `value` does, in float64: the bin a decoded value speaks for.
+    ///
+    /// Values beyond the codec's range are clipped into its first and last bins, whose ranges are therefore
+    /// unbounded on that side.
+    #[must_use]
+    pub fn bin_of(&self, value: f64) -> (f64, f64) {
+        match self {
+            Self::Log(codec) => codec.bin_of(value),
+            Self::LloydMax(codec) => codec.bin_of(value),
+        }
+    }
+
+    /// The convention of the densities this codec was made for; `None` where nothing is known (log codecs).
+    #[must_use]
+    pub fn unit(&self) -> Option<Unit> {
+        match self {
+            Self::Log(_) => None,
+            Self::LloydMax(codec) => Some(codec.unit()),
+        }
+    }
+
+    /// SHA-256, in hexadecimal, of everything that decides what a token means.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        match self {
+            Self::Log(codec) => codec.hash(),
+            Self::LloydMax(codec) => codec.hash(),
+        }
+    }
+}
+
+/// Refuses NaN: it has no code. Infinities clip like any large number.
+fn check_finite_enough<T: Real>(values: &[T]) -> Result<()> {
+    let is_nan = |v: &T| -> bool {
+        let v: f64 = (*v).into();
+        v.is_nan()
+    };
+    let any = values.chunks(4096).any(|block| block.iter().fold(false, |nan, v| nan | is_nan(v)));
+    if any {
+        let index = values.iter().position(is_nan).unwrap_or(0);
+        return Err(Error::invalid(format!(
+            "value {index} is NaN and has no code; remove it or fill it before encoding"
+        )));
+    }
+    Ok(())
+}
+
+/// `usize::try_from(i32)` failing (negative) or giving a number at or above a limit.
+trait OutOfRange {
+    fn is_none_or_at_least(&self, limit: usize) -> bool;
+}
+
+impl<E> OutOfRange for std::result::Result<usize, E> {
+    fn is_none_or_at_least(&self, limit: usize) -> bool {
+        self.as_ref().map_or(true, |&index| index >= limit)
+    }
+}
+
+/// Lower-case hexadecimal SHA-256 of what `feed` puts in.
+pub(crate) fn sha256_hex(feed: impl FnOnce(&mut Sha256)) -> String {
+    use std::fmt::Write;
+    let mut hasher = Sha256::new();
+    feed(&mut hasher);
+    hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,365 @@
+//! The Lloyd-Max codec: fitted bins, one token a voxel, quantised by lookup.
+
+use sha2::Digest;
+
+use super::sha256_hex;
+use crate::error::{Error, Result};
+use crate::grid::{Real, Unit};
+
+/// Fitted bins: `n - 1` ascending boundaries and `n` reconstruction points, values clipped to `[0, clip_max]`.
+///
+/// Encoding costs two table look-ups a value. Positive float32 numbers sort like their bit patterns, so the pattern
+/// itself is the key: its exponent picks a row of the table, its leading mantissa bits a cell, and a cell knows its
+/// first bin and the one boundary inside it. Each exponent has its own number of cells, about twice to sixteen times
+/// its number of boundaries, so that nearly every cell holds one boundary at most; those that hold more fall back to
+/// a binary search among their own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LloydMaxCodec {
+    boundaries: Vec<f32>,
+    recon_points: Vec<f32>,
+    clip_max: f64,
+    unit: Unit,
+    sizes: [usize; 1],
+    table: Table,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Table {
+    /// Boundaries above zero as bit patterns, ascending.
+    keys: Vec<u32>,
+    /// How many boundaries are at or below zero: every clipped value counts them.
+    at_or_below_zero: u32,
+    /// `clip_max`, rounded down to float32, as a bit pattern.
+    clip_key: u32,
+    /// One row an exponent.
+    rows: Vec<Row>,
+    cells: Vec<Cell>,
+}
+
+/// Cells of the values with one float32 exponent: cell `(key >> shift) + first` (wrapping).
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Row {
+    shift: u32,
+    first: u32,
+}
+
+/// `bin` is the bin at the cell's low edge; `next` the key of the first boundary above that edge and inside the
+/// cell, `u32::MAX` if there is none, and [`SEARCH`] if there are several.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Cell {
+    bin: u32,
+    next: u32,
+}
+
+/// No finite float32 has this pattern, so it can mark cells with several boundaries.
+const SEARCH: u32 = u32::MAX - 1;
+const MANTISSA_BITS: u32 = 23;
+
+impl LloydMaxCodec {
+    /// A codec from its arrays; `unit` is the convention of the densities it was fitted to.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the lengths do not fit, boundaries are not finite and strictly ascending,
+    /// reconstruction points are not finite, or `clip_max` is not above zero.
+    pub fn new(boundaries: Vec<f32>, recon_points: Vec<f32>, clip_max: f64, unit: Unit) -> Result<Self> {
+        let n = recon_points.len();
+        if n == 0 || boundaries.len() != n - 1 {
+            return Err(Error::invalid(format!(
+                "{} boundaries and {n} reconstruction points do not fit; n bins have n - 1 boundaries and n points",
+                boundaries.len()
+            )));
+        }
+        if n > 1 << 24 {
+            return Err(Error::invalid(format!("{n} bins are too many; the limit is {}", 1 << 24)));
+        }
+        if let Some(i) = boundaries.iter().position(|b| !b.is_finite()) {
+            return Err(Error::invalid(format!("boundary {i} is {}; all must be finite", boundaries[i])));
+        }
+        if let Some(i) = boundaries.windows(2).position(|pair| pair[0] >= pair[1]) {
+            return Err(Error::invalid(format!(
+                "boundaries {i} and {} are {} and {}; they must be strictly ascending float32 numbers",
+                i + 1,
+                boundaries[i],
+                boundaries[i + 1]
+            )));
+        }
+        if let Some(i) = recon_points.iter().position(|r| !r.is_finite()) {
+            return Err(Error::invalid(format!(
+                "reconstruction point {i} is {}; all must be finite",
+                recon_points[i]
+            )));
+        }
+        if !(clip_max.is_finite() && clip_max > 0.0) {
+            return Err(Error::invalid(format!("clip_max is {clip_max}; it must be finite and above zero")));
+        }
+        let table = Table::new(&boundaries, clip_max);
+        Ok(Self { boundaries, recon_points, clip_max, unit, sizes: [n], table })
+    }
+
+    /// The `n - 1` boundaries.
+    #[must_use]
+    pub fn boundaries(&self) -> &[f32] {
+        &self.boundaries
+    }
+
+    /// The `n` values that bins decode to.
+    #[must_use]
+    pub fn recon_points(&self) -> &[f32] {
+        &self.recon_points
+    }
+
+    /// The largest value told apart; larger ones encode as it does.
+    #[must_use]
+    pub const fn clip_max(&self) -> f64 {
+        self.clip_max
+    }
+
+    /// The convention of the densities this codec was fitted to.
+    #[must_use]
+    pub const fn unit(&self) -> Unit {
+        self.unit
+    }
+
+    /// `[n]`.
+    #[must_use]
+    pub fn sizes(&self) -> &[usize] {
+        &self.sizes
+    }
+
+    /// The bin of each value plus `base`; values are not NaN.
+    pub(crate) fn encode<T: Real>(&self, values: &[T], base: i32, out: &mut [i32]) {
+        let table = &self.table;
+        let base = base + table.at_or_below_zero as i32;
+        for (&value, place) in values.iter().zip(out) {
+            *place = base + table.bin(table.clip(value.key())) as i32;
+        }
+    }
+
+    /// The value of a bin in range.
+    pub(crate) fn decode_bin(&self, bin: i32) -> f64 {
+        f64::from(self.recon_points[bin as usize])
+    }
+
+    /// The closed range of values that share a bin with `value`.
+    pub(crate) fn bin_of(&self, value: f64) -> (f64, f64) {
+        let clipped = value.clamp(0.0, self.clip_max);
+        let bin = self.boundaries.partition_point(|&b| f64::from(b) <= clipped);
+        let low = bin.checked_sub(1).map_or(f64::NEG_INFINITY, |i| f64::from(self.boundaries[i]));
+        let high = self.boundaries.get(bin).map_or(f64::INFINITY, |&b| f64::from(b));
+        (low, high)
+    }
+
+    /// SHA-256 of unit, `clip_max`, boundaries and reconstruction points.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        sha256_hex(|hasher| {
+            hasher.update(b"tomat.codec.lmq.1\0");
+            hasher.update(self.unit.name().as_bytes());
+            hasher.update(b"\0");
+            hasher.update(self.clip_max.to_le_bytes());
+            hasher.update((self.recon_points.len() as u64).to_le_bytes());
+            for value in self.boundaries.iter().chain(&self.recon_points) {
+                hasher.update(value.to_le_bytes());
+            }
+        })
+    }
+}
+
+impl Table {
+    fn new(boundaries: &[f32], clip_max: f64) -> Self {
+        let at_or_below_zero = boundaries.partition_point(|&b| b <= 0.0);
+        let keys: Vec<u32> = boundaries[at_or_below_zero..].iter().map(|b| b.to_bits()).collect();
+        let clip_key = round_down(clip_max);
+        let mut rows = Vec::new();
+        let mut cells = Vec::new();
+        for exponent in 0..=(clip_key >> MANTISSA_BITS) {
+            let low = exponent << MANTISSA_BITS;
+            let first = keys.partition_point(|&k| k < low);
+            let last = keys.partition_point(|&k| k < low + (1 << MANTISSA_BITS));
+            let shift = MANTISSA_BITS - cell_bits(&keys[first..last]);
+            rows.push(Row { shift, first: (cells.len() as u32).wrapping_sub(low >> shift) });
+            push_cells(&keys, (first, last), low, shift, &mut cells);
+        }
+        Self { keys, at_or_below_zero: at_or_below_zero as u32, clip_key, rows, cells }
+    }
+
+    /// Clips a key to `[0, clip_max]`. As signed integers the patterns of negative floats, -0.0 among them, are
+    /// below zero, so one integer clamp does it.
+    #[inline]
+    fn clip(&self, key: i32) -> u32 {
+        key.clamp(0, self.clip_key as i32) as u32
+    }
+
+    /// The number of positive boundaries at or below a clipped key.
+    #[inline]
+    fn bin(&self, key: u32) -> u32 {
+        let row = self.rows[(key >> MANTISSA_BITS) as usize];
+        let cell = self.cells[(key >> row.shift).wrapping_add(row.first) as usize];
+        if cell.next == SEARCH {
+            return self.search(cell.bin, key);
+        }
+        cell.bin + u32::from(key >= cell.next)
+    }
+
+    /// The same by binary search from a bin known not to be too high.
+    #[cold]
+    fn search(&self, from: u32, key: u32) -> u32 {
+        from + self.keys[from as usize..].partition_point(|&k| k <= key) as u32
+    }
+}
+
+/// The bits of mantissa that tell an exponent's boundaries apart, within a budget of 16 cells a boundary.
+fn cell_bits(keys: &[u32]) -> u32 {
+    if keys.is_empty() {
+        return 0;
+    }
+    let fewest = (usize::BITS - (keys.len() - 1).leading_zeros()).min(MANTISSA_BITS);
+    let most = (fewest + 4).min(MANTISSA_BITS);
+    let told_apart = |bits: &u32| {
+        let shift = MANTISSA_BITS - bits;
+        keys.windows(2).all(|pair| pair[0] >> shift != pair[1] >> shift)
+    };
+    (fewest..=most).find(told_apart).unwrap_or((fewest + 2).min(MANTISSA_BITS))
+}
+
+fn push_cells(keys: &[u32], range: (usize, usize), low: u32, shift: u32, cells: &mut Vec<Cell>) {
+    let mut next = range.0;
+    for index in 0..1u32 << (MANTISSA_BITS - shift) {
+        let start = low + (index << shift);
+        let end = start + (1 << shift);
+        // A boundary on the low edge is at or below every key of the cell.
+        while next < range.1 && keys[next] <= start {
+            next += 1;
+        }
+        let inside = keys[next..range.1].iter().take(2).take_while(|&&k| k < end).count();
+        let mark = match inside {
+            0 => u32::MAX,
+            1 => keys[next],
+            _ => SEARCH,
+        };
+        cells.push(Cell { bin: next as u32, next: mark });
+        while next < range.1 && keys[next] < end {
+            next += 1;
+        }
+    }
+}
+
+/// The largest float32 not above a positive finite float64, as a bit pattern.
+fn round_down(value: f64) -> u32 {
+    let nearest = value as f32;
+    nearest.to_bits() - u32::from(f64::from(nearest) > value)
+}
+
+/// The key of a value: the bit pattern of the largest float32 not above it (for values above zero; any pattern with
+/// the sign bit set for those below). Boundaries are float32, so no boundary lies between a value and its key.
+trait Key {
+    fn key(self) -> i32;
+}
+
+impl<T: Real> Key for T {
+    #[inline]
+    fn key(self) -> i32 {
+        let value: f64 = self.into();
+        // Exact for float32 input: the compiler sees through the round trip.
+        let nearest = value as f32;
+        nearest.to_bits() as i32 - i32::from(f64::from(nearest) > value && value > 0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn slow(boundaries: &[f32], clip_max: f64, value: f64) -> i32 {
+        let clipped = value.clamp(0.0, clip_max);
+        boundaries.iter().filter(|&&b| f64::from(b) <= clipped).count() as i32
+    }
+
+    fn check(boundaries: Vec<f32>, clip_max: f64, values: &[f64]) {
+        let n = boundaries.len() + 1;
+        let codec = LloydMaxCodec::new(boundaries, vec![0.0; n], clip_max, Unit::Chgcar).unwrap();
+        let mut out = vec![0; values.len()];
+        codec.encode(values, 0, &mut out);
+        for (&value, &bin) in values.iter().zip(&out) {
+            assert_eq!(bin, slow(codec.boundaries(), clip_max, value), "f64 {value:e}");
+            let (low, high) = codec.bin_of(value);
+            assert!(low <= value.clamp(0.0, clip_max) && value.clamp(0.0, clip_max) <= high);
+        }
+        let narrow: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+        codec.encode(&narrow, 7, &mut out);
+        for (&value, &bin) in narrow.iter().zip(&out) {
+            assert_eq!(bin, 7 + slow(codec.boundaries(), clip_max, value.into()), "f32 {value:e}");
+        }
+    }
+
+    /// Each boundary, its float64 and float32 neighbours, and the extremes.
+    fn probes(boundaries: &[f32], clip_max: f64) -> Vec<f64> {
+        let around = |v: f64| [v, v.next_up(), v.next_down()];
+        boundaries
+            .iter()
+            .flat_map(|&b| [f64::from(b), f64::from(b.next_up()), f64::from(b.next_down())])
+            .chain([clip_max, 0.0, -0.0, 1e-320, 1e-46, -1e-46, 1e-300, f64::MAX, f64::MIN])
+            .chain([f64::from(f32::MAX), f64::INFINITY, f64::NEG_INFINITY])
+            .flat_map(around)
+            .filter(|v| !v.is_nan())
+            .collect()
+    }
+
+    #[test]
+    fn edges_of_hand_made_codecs() {
+        for boundaries in [
+            vec![],
+            vec![0.0],
+            vec![-1.0, -0.0, 1.0],
+            vec![f32::from_bits(1), f32::from_bits(2), f32::MIN_POSITIVE],
+            vec![1.0, 1.0f32.next_up(), 1.0f32.next_up().next_up(), 1.5, 2.0],
+            vec![0.1, 0.2, 5.0, 9.0],
+        ] {
+            for clip_max in [5.0, 3.7, 1e-40, 1e-44, f64::from(f32::MAX), 1e300] {
+                check(boundaries.clone(), clip_max, &probes(&boundaries, clip_max));
+            }
+        }
+    }
+
+    #[test]
+    fn many_boundaries_in_one_cell_fall_back_to_searching() {
+        // A thousand neighbours, then one far away in the same octave: no table size tells these apart.
+        let mut boundaries: Vec<f32> = (0..1000).map(|i| f32::from_bits(1.0f32.to_bits() + i)).collect();
+        boundaries.push(1.75);
+        check(boundaries.clone(), 10.0, &probes(&boundaries, 10.0));
+    }
+
+    #[test]
+    fn broken_codecs_are_refused() {
+        let new =
+            |b: &[f32], n: usize, clip| LloydMaxCodec::new(b.to_vec(), vec![0.0; n], clip, Unit::Chgcar);
+        assert!(new(&[1.0], 2, 1.0).is_ok());
+        assert!(new(&[1.0], 1, 1.0).is_err());
+        assert!(new(&[], 0, 1.0).is_err());
+        assert!(new(&[1.0, 1.0], 3, 1.0).is_err());
+        assert!(new(&[2.0, 1.0], 3, 1.0).is_err());
+        assert!(new(&[f32::NAN], 2, 1.0).is_err());
+        assert!(new(&[1.0], 2, 0.0).is_err());
+        assert!(new(&[1.0], 2, f64::INFINITY).is_err());
+        assert!(LloydMaxCodec::new(vec![], vec![f32::NAN], 1.0, Unit::Chgcar).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn lookup_equals_counting(
+            mut patterns in prop::collection::vec(0u32..0x7f7f_ffff, 0..200),
+            dense in 0u32..0x7f00_0000,
+            many in 0u32..300,
+            clip in 1u32..0x7f7f_ffff,
+        ) {
+            patterns.extend(dense..dense + many);
+            patterns.sort_unstable();
+            patterns.dedup();
+            let boundaries: Vec<f32> = patterns.into_iter().map(f32::from_bits).collect();
+            let clip_max = f64::from(f32::from_bits(clip));
+            check(boundaries.clone(), clip_max, &probes(&boundaries, clip_max));
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Rows out: the sequence of each patch, padded on the right.
+
+use super::{Block, Frame, MaterialView, Tokenizer};
+use crate::error::{Error, Result};
+use crate::grid::{LatticeParameters, Real, check_atoms, check_grid, check_values};
+use crate::patch::{check_offset, for_each_run, into_frame, wrap_unit};
+use crate::vocabulary::{N_INTS, Special};
+
+/// Bin widths of the LATTICE block.
+pub(super) const LENGTH_BIN: f64 = 0.05;
+pub(super) const ANGLE_BIN: f64 = 0.2;
+
+/// The names and units of the six lattice parameters, for messages.
+const PARAMETERS: [(&str, &str); 6] = [
+    ("a", "angstrom"),
+    ("b", "angstrom"),
+    ("c", "angstrom"),
+    ("alpha", "degrees"),
+    ("beta", "degrees"),
+    ("gamma", "degrees"),
+];
+
+impl Tokenizer {
+    /// Writes one row of `pad_to` tokens a patch: the patch at each offset, right-padded with `[PAD]`.
+    ///
+    /// The values are checked once a call, and each voxel is quantised once where patches overlap so much that this
+    /// is less work than quantising patch by patch; the rows are the same either way.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for arrays that do not fit together, values that are not finite and offsets outside the
+    /// grid; [`Error::GridAxis`], [`Error::LatticeOutOfRange`] and [`Error::Overflow`] for materials the layout cannot
+    /// write. Nothing has been written to `out` then.
+    pub fn encode<T: Real>(
+        &self,
+        material: &MaterialView<'_, T>,
+        offsets: &[[usize; 3]],
+        out: &mut [i32],
+    ) -> Result<()> {
+        check_grid(material.grid_shape)?;
+        check_values(material.grid_shape, material.density)?;
+        check_atoms(material.atomic_numbers, material.frac_coords)?;
+        for &offset in offsets {
+            check_offset(material.grid_shape, offset)?;
+        }
+        if out.len() != offsets.len() * self.pad_to {
+            return Err(Error::invalid(format!(
+                "{} rows of {} tokens need {} places, not {}",
+                offsets.len(),
+                self.pad_to,
+                offsets.len() * self.pad_to,
+                out.len()
+            )));
+        }
+        let (shape, is_fallback) = self.shape_for(material.atomic_numbers.len())?;
+        let writer = RowWriter {
+            tokenizer: self,
+            material,
+            shape,
+            blocks: self
+                .layout
+                .blocks
+                .iter()
+                .copied()
+                .filter(|block| *block != Block::Shape || self.writes_shape(is_fallback))
+                .collect(),
+            lattice_bins: self.lattice_bins(&material.lattice)?,
+            voxels: Voxels::new(self, material, shape, offsets.len()),
+        };
+        for (&offset, row) in offsets.iter().zip(out.chunks_exact_mut(self.pad_to)) {
+            writer.write(offset, row);
+        }
+        Ok(())
+    }
+
+    /// The bins of the LATTICE block; empty where the layout has none.
+    fn lattice_bins(&self, lattice: &LatticeParameters) -> Result<Vec<usize>> {
+        if !self.layout.blocks.contains(&Block::Lattice) {
+            return Ok(Vec::new());
+        }
+        let widths = [LENGTH_BIN, LENGTH_BIN, LENGTH_BIN, ANGLE_BIN, ANGLE_BIN, ANGLE_BIN];
+        let parameters = lattice.to_array().into_iter().zip(widths).zip(PARAMETERS);
+        parameters
+            .map(|((value, width), (name, unit))| {
+                let bin = (value / width).round_ties_even();
+                if bin >= 0.0 && bin < N_INTS as f64 {
+                    Ok(bin as usize)
+                } else {
+                    Err(Error::LatticeOutOfRange { name, value, unit, bin })
+                }
+            })
+            .collect()
+    }
+
+    /// Checks that a material can be written at all, without its density: grid, lattice and length.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn check(&self, grid_shape: [usize; 3], lattice: &LatticeParameters, n_atoms: usize) -> Result<()> {
+        check_grid(grid_shape)?;
+        self.lattice_bins(lattice)?;
+        self.shape_for(n_atoms)?;
+        Ok(())
+    }
+}
+
+/// The tokens of the voxels: quantised patch by patch, or the whole grid at once.
+enum Voxels {
+    OnTheFly,
+    Quantised(Vec<i32>),
+}
+
+impl Voxels {
+    fn new<T: Real>(
+        tokenizer: &Tokenizer,
+        material: &MaterialView<'_, T>,
+        shape: [usize; 3],
+        n: usize,
+    ) -> Self {
+        let codec = tokenizer.vocabulary.density_codec();
+        let cut = n.saturating_mul(shape.iter().product());
+        if cut <= material.density.len() {
+            return Self::OnTheFly;
+        }
+        let mut tokens = vec![0; material.density.len() * codec.components()];
+        codec.encode_checked(material.density, tokenizer.vocabulary.density_bases(), &mut tokens);
+        Self::Quantised(tokens)
+    }
+}
+
+struct RowWriter<'a, T> {
+    tokenizer: &'a Tokenizer,
+    material: &'a MaterialView<'a, T>,
+    shape: [usize; 3],
+    blocks: Vec<Block>,
+    lattice_bins: Vec<usize>,
+    voxels: Voxels,
+}
+
+/// Appends to a row whose length `shape_for` has checked.
+struct Cursor<'a> {
+    row: &'a mut [i32],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    fn push(&mut self, id: i32) {
+        self.row[self.at] = id;
+        self.at += 1;
+    }
+
+    fn take(&mut self, n: usize) -> &mut [i32] {
+        self.at += n;
+        &mut self.row[self.at - n..self.at]
+    }
+}
+
+impl<T: Real> RowWriter<'_, T> {
+    fn write(&self, offset: [usize; 3], row: &mut [i32]) {
+        let mut cursor = Cursor { row, at: 0 };
+        cursor.push(Special::Bos.id());
+        for &block in &self.blocks {
+            let (start, end) = block.specials();
+            cursor.push(start.id());
+            self.write_block(block, offset, &mut cursor);
+            cursor.push(end.id());
+        }
+        cursor.push(Special::Eos.id());
+        let end = cursor.at;
+        row[end..].fill(Special::Pad.id());
+    }
+
+    fn write_block(&self, block: Block, offset: [usize; 3], cursor: &mut Cursor<'_>) {
+        let vocabulary = &self.tokenizer.vocabulary;
+        let grid = self.material.grid_shape;
+        match block {
+            Block::Grid => self.write_ints(&grid, cursor),
+            Block::Lattice => self.write_ints(&self.lattice_bins, cursor),
+            Block::Atoms => {
+                for &z in self.material.atomic_numbers {
+                    cursor.push(vocabulary.atom(z));
+                }
+            }
+            Block::Pos => self.write_positions(offset, cursor),
+            Block::Shape => self.write_ints(&self.shape, cursor),
+            Block::Offset => self.write_ints(&offset, cursor),
+            Block::Hi => self.write_ints(&high_corner(grid, self.shape, offset), cursor),
+            Block::Dens => self.write_voxels(offset, cursor),
+        }
+    }
+
+    fn write_ints(&self, values: &[usize], cursor: &mut Cursor<'_>) {
+        for &value in values {
+            cursor.push(self.tokenizer.vocabulary.int(value));
+        }
+    }
+
+    fn write_positions(&self, offset: [usize; 3], cursor: &mut Cursor<'_>) {
+        let vocabulary = &self.tokenizer.vocabulary;
+        let bases = vocabulary.position_bases();
+        for &frac in self.material.frac_coords {
+            let position = match self.tokenizer.layout.frame {
+                Frame::Cell => frac.map(wrap_unit),
+                Frame::Patch => into_frame(frac, self.material.grid_shape, offset),
+            };
+            for coordinate in position {
+                vocabulary.position_codec().encode_value(coordinate, bases, cursor.take(bases.len()));
+            }
+        }
+    }
+
+    fn write_voxels(&self, offset: [usize; 3], cursor: &mut Cursor<'_>) {
+        let vocabulary = &self.tokenizer.vocabulary;
+        let codec = vocabulary.density_codec();
+        let k = codec.components();
+        for_each_run(self.material.grid_shape, self.shape, offset, |run| match &self.voxels {
+            Voxels::Quantised(tokens) => {
+                cursor.take(run.len() * k).copy_from_slice(&tokens[run.start * k..run.end * k]);
+            }
+            Voxels::OnTheFly => {
+                let places = cursor.take(run.len() * k);
+                codec.encode_checked(&self.material.density[run], vocabulary.density_bases(), places);
+            }
+        });
+    }
+}
+
+/// `(offset + shape - 1) mod grid`.
+pub(super) fn high_corner(grid: [usize; 3], shape: [usize; 3], offset: [usize; 3]) -> [usize; 3] {
+    std::array::from_fn(|axis| (offset[axis] + shape[axis] - 1) % grid[axis])
+}
