@@ -1,1 +1,30 @@
-//! placeholder
+//! The Python face of tomat: conversions only. The GIL is released around the work.
+#![allow(unsafe_code)] // PyO3's macros expand to it
+
+mod codec;
+mod errors;
+mod sampler;
+mod sequence;
+mod vocabulary;
+
+use pyo3::prelude::*;
+
+/// Native part of `tomat`.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::codec::{LloydMaxCodec, LogCodec, named_log_codec};
+    #[pymodule_export]
+    use super::sampler::{coverage_histogram, sample_offsets};
+    #[pymodule_export]
+    use super::sequence::{Patch, Tokenizer, lattice_parameters, layouts};
+    #[pymodule_export]
+    use super::vocabulary::{Vocabulary, elements};
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,27 @@
+"""Electron densities of crystals as token sequences.
+
+>>> import tomat
+>>> tokenizer = tomat.PatchTokenizer("v3", "lmq-16k")
+>>> tokenizer.vocabulary.total_size
+18570
+"""
+
+from tomat._core import __version__
+from tomat.codec import LloydMaxCodec, LogCodec, bundled_codecs, load_codec
+from tomat.sampling import coverage_histogram, sample_offsets
+from tomat.tokenizer import LAYOUTS, Layout, Patch, PatchTokenizer, Vocabulary
+
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "LloydMaxCodec",
+    "LogCodec",
+    "Patch",
+    "PatchTokenizer",
+    "Vocabulary",
+    "__version__",
+    "bundled_codecs",
+    "coverage_histogram",
+    "load_codec",
+    "sample_offsets",
+]

@@ -1,0 +1,344 @@
+"""Codecs: a density value to token components and back, and the files they live in.
+
+A codec file is a NumPy ``.npz`` with ``boundaries`` (float32, n - 1), ``recon_points`` (float32, n) and
+``clip_max``; files made here also hold ``unit`` and ``about`` (JSON: how it was fitted, and its content hash).
+Nothing is ever unpickled: other members of old files are left alone.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, override
+
+import numpy as np
+
+from tomat import _core
+from tomat._files import open_bytes, write_atomically
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    type Codec = LogCodec | LloydMaxCodec
+
+__all__ = ["LOG_CODECS", "LloydMaxCodec", "LogCodec", "bundled_codecs", "load_codec"]
+
+#: Log codecs of the format page, by name.
+LOG_CODECS = ("two_token_9_12", "tomol_3byte", "fp16_1token")
+
+#: Members every reader of codec files uses.
+_REQUIRED = ("boundaries", "recon_points", "clip_max")
+
+
+class LogCodec(_core.LogCodec):
+    """Equal steps of log10|v| between ``log_min`` and ``log_max``, the sign on the first component.
+
+    Args:
+        log_min: lower end of the range of magnitudes, base 10; smaller ones clip to it.
+        log_max: upper end, base 10.
+        bits: magnitude bits of each component, most significant first. Component 0 takes ``2 * 2**bits[0]``
+            values, component j ``2**bits[j]``.
+
+    Raises:
+        ValueError: an empty range, or bits that are none or too many (20 a component, 32 in all).
+    """
+
+    name: str = "log"
+
+    def __new__(cls, log_min: float, log_max: float, bits: tuple[int, ...] | list[int]) -> Self:
+        """Check the parameters and build the codec."""
+        return super().__new__(cls, log_min, log_max, list(bits))
+
+    @override
+    def encode(self, values: ArrayLike) -> NDArray[np.int32]:
+        """Components of ``values`` (n,), float32 or float64, as int32 (n, k).
+
+        Raises:
+            ValueError: a value is NaN.
+        """
+        return super().encode(_float_vector(values))
+
+    @override
+    def decode(self, components: ArrayLike) -> NDArray[np.float64]:
+        """Values, float64 (n,), of components (n, k).
+
+        Raises:
+            IndexError: a component outside its range.
+            ValueError: not k columns.
+        """
+        return super().decode(_component_matrix(components, len(self.sizes)))
+
+    @classmethod
+    def load(cls, name: str) -> Self:
+        """The log codec of a name: ``two_token_9_12``, ``tomol_3byte`` or ``fp16_1token``.
+
+        Raises:
+            KeyError: no such name.
+        """
+        parameters = _core.named_log_codec(name)
+        if parameters is None:
+            raise KeyError(f"unknown log codec {name!r}; known: {', '.join(LOG_CODECS)}")
+        codec = cls(*parameters)
+        codec.name = name
+        return codec
+
+    def save(self, path: str | Path) -> None:
+        """Write the parameters as JSON text to ``path``; :func:`load_codec` reads it."""
+        text = json.dumps({"kind": "log", **self.parameters}, indent=1) + "\n"
+        write_atomically(path, text.encode())
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """``log_min``, ``log_max`` and ``token_mag_bits``, as ``meta.json`` holds them."""
+        return {"log_min": self.log_min, "log_max": self.log_max, "token_mag_bits": self.bits}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by parameters."""
+        return _rebuild_log, (self.log_min, self.log_max, self.bits, self.name)
+
+    def __repr__(self) -> str:
+        """Shows the parameters."""
+        return f"LogCodec({self.log_min}, {self.log_max}, {self.bits})"
+
+
+class LloydMaxCodec(_core.LloydMaxCodec):
+    """Fitted bins, one token a voxel.
+
+    A value is clipped to ``[0, clip_max]``; its bin is the number of boundaries at or below it; a bin decodes to
+    its reconstruction point.
+
+    Args:
+        boundaries: (n - 1,) float32, strictly ascending.
+        recon_points: (n,) float32.
+        clip_max: the largest value told apart.
+        unit: the convention of the densities it was fitted to, ``chgcar`` (rho * V_cell, electrons) or ``e_per_A3``
+            (electrons per cubic angstrom).
+        about: how it was made; kept in the file.
+
+    Raises:
+        ValueError: lengths that do not fit, boundaries that do not ascend, numbers that are not finite.
+        KeyError: an unknown unit.
+    """
+
+    name: str = "lmq"
+    about: dict[str, Any]
+
+    def __new__(
+        cls,
+        boundaries: ArrayLike,
+        recon_points: ArrayLike,
+        clip_max: float,
+        *,
+        unit: str = "chgcar",
+        about: dict[str, Any] | None = None,
+    ) -> Self:
+        """Check the arrays and build the lookup tables."""
+        codec = super().__new__(
+            cls,
+            np.ascontiguousarray(boundaries, dtype=np.float32).reshape(-1),
+            np.ascontiguousarray(recon_points, dtype=np.float32).reshape(-1),
+            float(clip_max),
+            unit,
+        )
+        codec.about = dict(about or {})
+        return codec
+
+    @override
+    def encode(self, values: ArrayLike) -> NDArray[np.int32]:
+        """Bins of ``values`` (n,), float32 or float64, as int32 (n, 1).
+
+        Raises:
+            ValueError: a value is NaN.
+        """
+        return super().encode(_float_vector(values))
+
+    @override
+    def decode(self, components: ArrayLike) -> NDArray[np.float64]:
+        """Values, float64 (n,), of bins (n, 1).
+
+        Raises:
+            IndexError: no such bin.
+            ValueError: not one column.
+        """
+        return super().decode(_component_matrix(components, 1))
+
+    @classmethod
+    def load(cls, name: str | Path) -> Self:
+        """A codec by bundled name (``lmq-16k``), path or URL.
+
+        Raises:
+            KeyError: neither a bundled name nor a path.
+            FileNotFoundError: no such file.
+            ValueError: a file that is not a codec, or whose content hash is not the one it states.
+        """
+        text = str(name)
+        bundled = resources.files("tomat").joinpath("codecs", f"{text}.npz")
+        if "/" not in text and bundled.is_file():
+            codec = cls._from_npz(bundled.read_bytes(), text)
+            codec.name = text
+            return codec
+        if "/" not in text and "." not in text and not Path(text).exists():
+            known = ", ".join([*bundled_codecs(), *LOG_CODECS])
+            raise KeyError(f"unknown codec {text!r}; known: {known}, or give the path of an .npz file")
+        codec = cls._from_npz(open_bytes(text), text)
+        codec.name = Path(text).stem
+        return codec
+
+    @classmethod
+    def _from_npz(cls, data: bytes, source: str) -> Self:
+        members, about = _read_npz(data, source)
+        unit = str(about.pop("unit", "chgcar"))
+        stated = about.get("hash")
+        try:
+            clip_max = float(members["clip_max"].reshape(()))
+            codec = cls(
+                members["boundaries"], members["recon_points"], clip_max, unit=unit, about=about
+            )
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{source}: not a codec file: {error}") from error
+        if stated is not None and stated != codec.hash:
+            raise ValueError(
+                f"{source}: the arrays do not match the content hash in the file (it says {stated}, they give "
+                f"{codec.hash}); the file is damaged or was edited, fetch it again"
+            )
+        return codec
+
+    def save(self, path: str | Path) -> None:
+        """Write ``path`` as ``.npz``: the three members the field's readers use, ``unit`` and ``about``.
+
+        The bytes depend on the codec alone.
+        """
+        about = {**self.about, "hash": self.hash}
+        members = {
+            "boundaries": self.boundaries,
+            "recon_points": self.recon_points,
+            "clip_max": np.float64(self.clip_max),
+            "unit": np.frombuffer(self.unit.encode(), dtype=np.uint8),
+            "about": np.frombuffer(json.dumps(about, sort_keys=True).encode(), dtype=np.uint8),
+        }
+        write_atomically(path, _npz_bytes(members))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by arrays."""
+        arrays = (self.boundaries, self.recon_points, self.clip_max, self.unit, self.about, self.name)
+        return _rebuild_lloyd_max, arrays
+
+    def __repr__(self) -> str:
+        """Shows size, range and unit."""
+        return f"LloydMaxCodec({self.sizes[0]} bins, clip_max={self.clip_max:g}, unit={self.unit!r})"
+
+
+def load_codec(name: str | Path) -> Codec:
+    """A codec of either kind: a log codec or bundled codec by name, or a file by path or URL.
+
+    Raises:
+        KeyError: an unknown name; the message lists the known ones.
+        OSError: the file cannot be read.
+        ValueError: the file is not a codec.
+    """
+    text = str(name)
+    if text in LOG_CODECS:
+        return LogCodec.load(text)
+    if text.endswith(".json"):
+        return _log_codec_file(text)
+    return LloydMaxCodec.load(text)
+
+
+def bundled_codecs() -> list[str]:
+    """Names of the Lloyd-Max codecs in the package."""
+    folder = resources.files("tomat").joinpath("codecs")
+    return sorted(entry.name.removesuffix(".npz") for entry in folder.iterdir() if entry.name.endswith(".npz"))
+
+
+def _log_codec_file(path: str) -> LogCodec:
+    try:
+        stored = json.loads(open_bytes(path))
+        codec = LogCodec(stored["log_min"], stored["log_max"], stored["token_mag_bits"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a log codec file: {error}") from error
+    codec.name = Path(path).stem
+    return codec
+
+
+def _rebuild_log(log_min: float, log_max: float, bits: list[int], name: str) -> LogCodec:
+    codec = LogCodec(log_min, log_max, bits)
+    codec.name = name
+    return codec
+
+
+def _rebuild_lloyd_max(
+    boundaries: NDArray[np.float32],
+    recon_points: NDArray[np.float32],
+    clip_max: float,
+    unit: str,
+    about: dict[str, Any],
+    name: str,
+) -> LloydMaxCodec:
+    codec = LloydMaxCodec(boundaries, recon_points, clip_max, unit=unit, about=about)
+    codec.name = name
+    return codec
+
+
+def _float_vector(values: ArrayLike) -> NDArray[np.float32] | NDArray[np.float64]:
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ValueError(f"values have shape {array.shape}; give one axis (array.ravel())")
+    dtype = np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64
+    return np.ascontiguousarray(array, dtype=dtype)
+
+
+def _component_matrix(components: ArrayLike, k: int) -> NDArray[np.int32]:
+    array = np.asarray(components)
+    if array.ndim != 2 or array.shape[1] != k:
+        raise ValueError(f"components have shape {array.shape}; give (n, {k})")
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"components have dtype {array.dtype}; give integers")
+    limits = np.iinfo(np.int32)
+    if array.size and (array.min() < limits.min or array.max() > limits.max):
+        raise IndexError(f"components from {array.min()} to {array.max()} do not fit int32")
+    return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def _read_npz(data: bytes, source: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The required members and the ``about`` record; object arrays are never touched."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError(f"{source}: not an .npz archive but a single array")  # noqa: TRY004
+            missing = [name for name in _REQUIRED if name not in archive.files]
+            if missing:
+                raise ValueError(
+                    f"{source}: no member {', '.join(missing)}; a codec file holds {', '.join(_REQUIRED)}"
+                )
+            members = {name: np.asarray(archive[name]) for name in _REQUIRED}
+            about: dict[str, Any] = {}
+            if "about" in archive.files:
+                about = json.loads(archive["about"].tobytes())
+            if "unit" in archive.files:
+                about["unit"] = archive["unit"].tobytes().decode()
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError) as error:
+        raise ValueError(f"{source}: not a codec file (.npz): {error}; fetch it again") from error
+    except ValueError as error:
+        message = str(error)
+        raise ValueError(message if message.startswith(source) else f"{source}: {message}") from error
+    for name, array in members.items():
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"{source}: member {name} has dtype {array.dtype}, not numbers")
+    return members, about
+
+
+def _npz_bytes(members: dict[str, Any]) -> bytes:
+    """An ``.npz`` without time stamps, so that equal members give equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression=zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, value in members.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.asanyarray(value), allow_pickle=False)
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content.getvalue())
+    return buffer.getvalue()

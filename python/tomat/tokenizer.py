@@ -1,0 +1,240 @@
+"""The tokenizer: patches of a density to rows of token ids, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from tomat import _core
+from tomat.codec import load_codec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from tomat.codec import Codec
+
+__all__ = ["FALLBACK_SHAPES", "LAYOUTS", "PAD_TO", "Layout", "Patch", "PatchTokenizer", "Vocabulary"]
+
+#: The default length of a row, in tokens.
+PAD_TO = 8192
+
+#: The patch shapes tried, in order, where the default cube does not fit a row.
+FALLBACK_SHAPES: tuple[tuple[int, int, int], ...] = ((18, 19, 19),)
+
+Vocabulary = _core.Vocabulary
+Patch = _core.Patch
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One row of the layout table."""
+
+    name: str
+    vocabulary: str
+    patch_size: int
+    patches_per_material: int
+    default_codec: str
+
+
+#: All layouts, by name.
+LAYOUTS: dict[str, Layout] = {row[0]: Layout(*row) for row in _core.layouts()}
+
+
+class PatchTokenizer:
+    """Writes and reads rows of one layout with one density codec.
+
+    Args:
+        layout: ``v1``, ``v2``, ``v2-lat`` or ``v3``.
+        density_codec: a codec, or its name, path or URL.
+        patch_size: edge of the cubic patch in grid points; the layout's default where None (14, or 19 for v3).
+        pad_to: tokens a row.
+        fallback_shapes: patch shapes tried in order where the cube does not fit a row.
+
+    Raises:
+        KeyError: an unknown layout or codec.
+        ValueError: sizes out of range.
+    """
+
+    def __init__(
+        self,
+        layout: str,
+        density_codec: Codec | str | Path,
+        patch_size: int | None = None,
+        pad_to: int = PAD_TO,
+        fallback_shapes: Iterable[Sequence[int]] = FALLBACK_SHAPES,
+    ) -> None:
+        """Build the vocabulary."""
+        codec = (
+            density_codec
+            if isinstance(density_codec, _core.LogCodec | _core.LloydMaxCodec)
+            else load_codec(density_codec)
+        )
+        shapes = [_triple(shape, "fallback shape") for shape in fallback_shapes]
+        for name, value in (("patch_size", patch_size), ("pad_to", pad_to)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} = {value} must be at least 1")
+        self._core = _core.Tokenizer(layout, codec, patch_size, pad_to, shapes)
+        self.layout = LAYOUTS[layout]
+        self.density_codec = cast("Codec", codec)
+        self.pad_to = pad_to
+        self.fallback_shapes = tuple(shapes)
+
+    @property
+    def patch_size(self) -> int:
+        """Edge of the default patch, in grid points."""
+        return self._core.patch_size
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Which ids mean what: ``total_size``, ``density_range``, ``specials``, ``name(id)``, ``hash``."""
+        return self._core.vocabulary
+
+    def encode(
+        self,
+        density: ArrayLike,
+        lattice: ArrayLike,
+        atomic_numbers: ArrayLike,
+        frac_coords: ArrayLike,
+        offsets: ArrayLike,
+    ) -> NDArray[np.int32]:
+        """Rows of the patches at ``offsets``.
+
+        Args:
+            density: (nx, ny, nz), float32 or float64, in the codec's unit.
+            lattice: (6,) a, b, c in angstrom and alpha, beta, gamma in degrees, or (3, 3) rows a, b, c in angstrom.
+            atomic_numbers: (n,) 1 to 118.
+            frac_coords: (n, 3) fractional coordinates.
+            offsets: (m, 3) grid points, the low corners of the patches.
+
+        Returns:
+            int32 (m, pad_to), padded with 0 on the right.
+
+        Raises:
+            ValueError: arrays that do not fit together, values that are not finite, offsets outside the grid, or a
+                material the layout cannot write (grid axis above 1023, lattice out of range, too many atoms).
+        """
+        return self._core.encode(
+            _density_grid(density),
+            lattice_parameters(lattice),
+            _atomic_numbers(atomic_numbers),
+            _matrix(frac_coords, np.float64, "fractional coordinates"),
+            _matrix(offsets, np.int64, "offsets"),
+        )
+
+    def decode(self, ids: ArrayLike) -> Patch:
+        """The patch a row holds; ``ids`` is (length,), with or without padding.
+
+        Raises:
+            ValueError: not a sequence of this layout; the message names the block and the position.
+        """
+        return self._core.decode(_row(ids))
+
+    def show(self, ids: ArrayLike) -> list[str]:
+        """The row in printed form, a name a token, without the padding.
+
+        Raises:
+            IndexError: an id outside the vocabulary.
+        """
+        return self._core.show(_row(ids))
+
+    def length(self, n_atoms: int, patch_shape: Sequence[int] | None = None) -> int:
+        """Tokens of a sequence, from BOS to EOS; ``patch_shape`` defaults to the cube.
+
+        Raises:
+            ValueError: a patch shape that cannot be written.
+        """
+        if n_atoms < 0:
+            raise ValueError(f"n_atoms = {n_atoms} must not be negative")
+        shape = None if patch_shape is None else _triple(patch_shape, "patch shape")
+        return self._core.length(n_atoms, shape)
+
+    def shape_for(self, n_atoms: int) -> tuple[int, int, int]:
+        """The patch shape that fits a row with ``n_atoms``: the cube, or the first fallback that does.
+
+        Raises:
+            ValueError: none fits.
+        """
+        if n_atoms < 0:
+            raise ValueError(f"n_atoms = {n_atoms} must not be negative")
+        x, y, z = self._core.shape_for(n_atoms)
+        return x, y, z
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by arguments."""
+        arguments = (self.layout.name, self.density_codec, self.patch_size, self.pad_to, self.fallback_shapes)
+        return PatchTokenizer, arguments
+
+    def __repr__(self) -> str:
+        """Shows the configuration."""
+        return (
+            f"PatchTokenizer({self.layout.name!r}, {self.density_codec!r}, patch_size={self.patch_size}, "
+            f"pad_to={self.pad_to}, fallback_shapes={self.fallback_shapes})"
+        )
+
+
+def lattice_parameters(lattice: ArrayLike) -> list[float]:
+    """``[a, b, c, alpha, beta, gamma]`` in angstrom and degrees, from those six or a 3 x 3 matrix of rows a, b, c.
+
+    Raises:
+        ValueError: another shape, or a matrix that spans no volume.
+    """
+    array = np.asarray(lattice, dtype=np.float64)
+    if array.shape == (6,):
+        return [float(x) for x in array]
+    if array.shape != (3, 3):
+        raise ValueError(
+            f"lattice has shape {array.shape}; give (6,) a, b, c, alpha, beta, gamma or a (3, 3) matrix of rows"
+        )
+    return _core.lattice_parameters(array)
+
+
+def _density_grid(density: ArrayLike) -> NDArray[np.float32] | NDArray[np.float64]:
+    array = np.asarray(density)
+    if array.ndim != 3:
+        raise ValueError(f"density has shape {array.shape}; give three axes (nx, ny, nz)")
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"density has dtype {array.dtype}; give real numbers")
+    dtype = np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64
+    return np.ascontiguousarray(array, dtype=dtype)
+
+
+def _atomic_numbers(values: ArrayLike) -> NDArray[np.uint8]:
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(f"atomic numbers have shape {array.shape} and dtype {array.dtype}; give (n,) integers")
+    if array.size and (array.min() < 1 or array.max() > 118):
+        raise ValueError(f"atomic numbers from {array.min()} to {array.max()}; elements are 1 to 118")
+    return np.ascontiguousarray(array, dtype=np.uint8)
+
+
+def _matrix[T: np.generic](values: ArrayLike, dtype: type[T], what: str) -> NDArray[T]:
+    array = np.asarray(values)
+    if array.size == 0:
+        array = array.reshape(0, 3)
+    if array.ndim != 2 or array.shape[1] != 3:
+        raise ValueError(f"{what} have shape {array.shape}; give (n, 3)")
+    if dtype is np.int64 and array.dtype.kind not in "iu" and array.size:
+        raise ValueError(f"{what} have dtype {array.dtype}; give integers")
+    return np.ascontiguousarray(array, dtype=dtype)
+
+
+def _row(ids: ArrayLike) -> NDArray[np.int32]:
+    array = np.asarray(ids)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(f"token ids have shape {array.shape} and dtype {array.dtype}; give (length,) integers")
+    limits = np.iinfo(np.int32)
+    if array.size and (array.min() < limits.min or array.max() > limits.max):
+        raise ValueError(f"token ids from {array.min()} to {array.max()} do not fit int32")
+    return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def _triple(shape: Sequence[int], what: str) -> tuple[int, int, int]:
+    numbers = tuple(int(n) for n in shape)
+    if len(numbers) != 3 or any(n < 1 for n in numbers):
+        raise ValueError(f"{what} {tuple(shape)} is not three numbers above zero")
+    return numbers[0], numbers[1], numbers[2]
