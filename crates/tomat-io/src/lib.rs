@@ -1,5 +1,17 @@
 //! Bytes in, bytes out: readers of electron density files and the writer of parquet shards.
 
+pub mod chgcar;
+pub mod compression;
+pub mod cube;
+pub mod elements;
 pub mod error;
+pub mod material;
+pub mod numbers;
+pub mod read;
+pub mod structure;
+mod text;
+pub mod zarr;
 
 pub use error::{Error, Result};
+pub use material::{Format, Material, SourceFacts};
+pub use read::{peek, read, read_bytes};

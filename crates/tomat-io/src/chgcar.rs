@@ -1,0 +1,46 @@
+//! VASP densities: CHGCAR, CHG, AECCAR0, AECCAR1, AECCAR2.
+//!
+//! The file holds a POSCAR, a line with the grid, and `nx * ny * nz` values of `rho * V_cell` in electrons with the
+//! FIRST axis fastest. PAW augmentation occupancies may follow, and the magnetisation: one more density (collinear
+//! spin) or three (non-collinear), each with its own grid line and occupancies. Only the total density is used;
+//! what follows is checked for being there.
+//! Layout: <https://www.vasp.at/wiki/index.php/CHGCAR>.
+
+mod header;
+mod tail;
+mod transpose;
+
+use std::path::Path;
+
+use tomat_core::grid::{Density, Unit};
+
+use crate::error::{Error, Result};
+use crate::material::Material;
+use crate::read::task_id;
+use crate::text::Lines;
+
+/// Reads the text of a CHGCAR, CHG or AECCAR; `path` names it in messages and gives the task id.
+///
+/// The density comes in [`Unit::Chgcar`], row-major: parsed in float64 and rounded to float32 once.
+///
+/// # Errors
+/// [`Error::Unreadable`] with the line and the remedy; [`Error::Core`] for a grid axis that is too long for the
+/// token format.
+pub fn parse(path: &Path, text: &[u8]) -> Result<Material> {
+    let mut lines = Lines::new(path, text);
+    let header::Header { crystal, shape } = header::read(&mut lines)?;
+    let values = lines.density(shape, |value| value as f32)?;
+    let source = tail::read(&mut lines, shape, crystal.atomic_numbers.len())?;
+    let values = transpose::first_axis_fastest_to_row_major(&values, shape);
+    let density =
+        Density::new(shape, Unit::Chgcar, values).map_err(|e| Error::unreadable(path, e.to_string()))?;
+    Ok(Material { task_id: task_id(path), density, crystal, source })
+}
+
+/// The grid of a CHGCAR, from at least the part of its text that comes before the density.
+///
+/// # Errors
+/// As [`parse`].
+pub fn peek(path: &Path, text: &[u8]) -> Result<[usize; 3]> {
+    Ok(header::read(&mut Lines::new(path, text))?.shape)
+}

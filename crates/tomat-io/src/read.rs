@@ -1,0 +1,224 @@
+//! One way in for every format: what a file is, what its material is called, and its density.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::material::{Format, Material};
+use crate::numbers::{parse_number, words};
+use crate::{chgcar, compression, cube, zarr};
+
+/// The text [`peek`] reads of a file: room for the header of a cell with ten thousand atoms.
+const PEEK_BYTES: u64 = 1 << 20;
+
+/// Reads a density and its crystal: a `*.zarr` folder, a VASP CHGCAR, CHG or AECCAR, or a Gaussian cube file, the
+/// text formats plain or compressed with gzip, bzip2, xz or zstd.
+///
+/// The format is told by the name, and by the content where the name says nothing; the compression by the content.
+///
+/// # Errors
+/// [`Error::Missing`], [`Error::Io`]; [`Error::Unreadable`] for a file that is damaged or of an unknown format;
+/// [`Error::Core`] with [`tomat_core::Error::GridAxis`] for a grid too long for the token format, which is told
+/// before any value is read.
+pub fn read(path: &Path) -> Result<Material> {
+    if is_zarr(path)? {
+        return zarr::read(path);
+    }
+    refuse_by_name(path)?;
+    parse(path, &compression::load(path)?)
+}
+
+/// Reads a text format from memory; `name` is its path or URL.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_bytes(name: &str, bytes: Vec<u8>) -> Result<Material> {
+    let path = Path::new(name);
+    refuse_by_name(path)?;
+    parse(path, &compression::expand(path, bytes)?)
+}
+
+/// The grid of a file, without reading the density.
+///
+/// # Errors
+/// As [`read`], for as far as it reads.
+pub fn peek(path: &Path) -> Result<[usize; 3]> {
+    if is_zarr(path)? {
+        return zarr::peek(path);
+    }
+    refuse_by_name(path)?;
+    let start = compression::load_start(path, PEEK_BYTES)?;
+    match text_format(path, &start)? {
+        Format::Cube => cube::peek(path, &start),
+        _ => chgcar::peek(path, &start),
+    }
+}
+
+fn parse(path: &Path, text: &[u8]) -> Result<Material> {
+    match text_format(path, text)? {
+        Format::Cube => cube::parse(path, text),
+        _ => chgcar::parse(path, text),
+    }
+}
+
+/// Whether a path is a folder, which only Zarr groups are.
+fn is_zarr(path: &Path) -> Result<bool> {
+    let facts = path.metadata().map_err(|source| Error::io(path, source))?;
+    if !facts.is_dir() {
+        return Ok(false);
+    }
+    let named = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zarr"));
+    if named || path.join("zarr.json").exists() {
+        return Ok(true);
+    }
+    Err(Error::unreadable(
+        path,
+        "this is a folder and no Zarr v3 group; give the files in it, or a folder whose name ends in .zarr",
+    ))
+}
+
+/// Files in CHGCAR layout that hold no density.
+fn refuse_by_name(path: &Path) -> Result<()> {
+    let name = file_name(path).to_ascii_uppercase();
+    for (prefix, content) in [("LOCPOT", "a potential"), ("ELFCAR", "the electron localisation function")] {
+        if name.starts_with(prefix) {
+            return Err(Error::unreadable(
+                path,
+                format!("the file holds {content}, not a density; give the CHGCAR"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What a text is: by its name first, by its content otherwise.
+fn text_format(path: &Path, text: &[u8]) -> Result<Format> {
+    let name = file_name(path);
+    let name = compression::strip_suffix(&name).to_ascii_lowercase();
+    let vasp_start = ["chgcar", "aeccar", "chg"].iter().any(|prefix| {
+        name.strip_prefix(prefix).is_some_and(|after| !after.starts_with(|c: char| c.is_ascii_lowercase()))
+    });
+    if name.ends_with(".cube") || name.ends_with(".cub") {
+        Ok(Format::Cube)
+    } else if vasp_start || name.ends_with(".vasp") || vasp_suffix(&name).is_some() {
+        Ok(Format::Chgcar)
+    } else {
+        format_of_content(text).ok_or_else(|| {
+            Error::unreadable(
+                path,
+                "neither the name nor the content tells the format; VASP files are called CHGCAR, CHG, AECCAR0, \
+                 NAME.CHGCAR or NAME.vasp, Gaussian cube files NAME.cube, Zarr groups NAME.zarr",
+            )
+        })
+    }
+}
+
+/// Cube files have a count and a vector on lines 3 to 6; VASP files a number on line 2 and vectors on lines 3 to 5.
+fn format_of_content(text: &[u8]) -> Option<Format> {
+    let mut lines = text.split(|&b| b == b'\n').skip(1);
+    let mut numbers =
+        || -> Vec<Option<f64>> { words(lines.next().unwrap_or_default()).map(parse_number).collect() };
+    let scale = numbers();
+    let rows = [numbers(), numbers(), numbers(), numbers()];
+    let starts_with = |row: &[Option<f64>], n| row.len() >= n && row[..n].iter().all(Option::is_some);
+    if rows.iter().all(|row| starts_with(row, 4)) {
+        Some(Format::Cube)
+    } else if starts_with(&scale, 1) && rows[..3].iter().all(|row| starts_with(row, 3)) {
+        Some(Format::Chgcar)
+    } else {
+        None
+    }
+}
+
+/// The stem of `mp-1.chgcar`, `mp-1.chg`, `mp-1.aeccar0` (lower case).
+fn vasp_suffix(name: &str) -> Option<&str> {
+    let (stem, suffix) = name.rsplit_once('.')?;
+    let vasp =
+        matches!(suffix, "chgcar" | "chg") || suffix.strip_prefix("aeccar").is_some_and(|n| n.len() <= 1);
+    (vasp && !stem.is_empty()).then_some(stem)
+}
+
+/// The name of a material: `mp-1` for `mp-1.zarr`, `mp-1.CHGCAR.gz`, `mp-1.vasp` and `mp-1.cube.xz`; the name of
+/// the folder for a file VASP named (`mp-1/CHGCAR`, `mp-1/AECCAR0.gz`, `mp-1/CHGCAR.relax2.gz`).
+#[must_use]
+pub fn task_id(path: &Path) -> String {
+    let full = file_name(path);
+    let name = compression::strip_suffix(&full);
+    let lower = name.to_ascii_lowercase();
+    let first = lower.split('.').next().unwrap_or_default();
+    if matches!(first, "chgcar" | "chg" | "aeccar" | "aeccar0" | "aeccar1" | "aeccar2") {
+        return parent_name(path).unwrap_or_else(|| name.to_owned());
+    }
+    let stem = match lower.rsplit_once('.') {
+        Some((stem, "zarr" | "vasp" | "cube" | "cub")) if !stem.is_empty() => stem.len(),
+        _ => vasp_suffix(&lower).map_or(name.len(), str::len),
+    };
+    // Lower case of ASCII letters keeps every byte in its place.
+    name[..stem].to_owned()
+}
+
+/// The last part of a path or URL, without the query of a URL.
+fn file_name(path: &Path) -> String {
+    without_query(path).file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The folder a file lies in; a bare name is looked up from the current folder.
+fn parent_name(path: &Path) -> Option<String> {
+    let path = without_query(path);
+    let is_url = path.to_string_lossy().contains("://");
+    let path = if is_url { path } else { std::path::absolute(&path).unwrap_or(path) };
+    let parent = path.parent()?.file_name()?;
+    Some(parent.to_string_lossy().into_owned())
+}
+
+fn without_query(path: &Path) -> PathBuf {
+    match path.to_str() {
+        Some(url) if url.contains("://") => url.split(['?', '#']).next().unwrap_or_default().into(),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task_ids() {
+        for (path, id) in [
+            ("label/qe-0001.zarr", "qe-0001"),
+            ("label/qe-0001.zarr/", "qe-0001"),
+            ("a/mp-1.CHGCAR.gz", "mp-1"),
+            ("a/mp-1.chg", "mp-1"),
+            ("a/mp-1.AECCAR2.zst", "mp-1"),
+            ("a/mp-149/CHGCAR", "mp-149"),
+            ("a/mp-149/AECCAR0.gz", "mp-149"),
+            ("a/mp-149/CHGCAR.relax2.bz2", "mp-149"),
+            ("a/CHGCAR_sum", "CHGCAR_sum"),
+            ("a/Si.primitive.vasp", "Si.primitive"),
+            ("qe-0039-Si.cube.gz", "qe-0039-Si"),
+            ("density.cub", "density"),
+            ("s3://bucket/mp-3/CHGCAR.gz?versionId=1", "mp-3"),
+            ("https://host/x/mp-4.cube?a=b.c", "mp-4"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(task_id(Path::new(path)), id, "{path}");
+        }
+        assert!(!task_id(Path::new("CHGCAR")).is_empty());
+    }
+
+    #[test]
+    fn formats_by_name_and_content() {
+        let cube = b"\n\n 1 0 0 0\n 2 1 0 0\n 2 0 1 0\n 2 0 0 1\n";
+        let vasp = b"Si\n1.0\n1 0 0\n0 1 0\n0 0 1\nSi\n1\n";
+        let format = |name: &str, text: &[u8]| text_format(Path::new(name), text);
+        for name in
+            ["CHGCAR", "x/CHG.gz", "AECCAR0", "CHGCAR.relax2.gz", "CHGCAR_sum", "a.vasp", "mp-1.CHGCAR.xz"]
+        {
+            assert_eq!(format(name, b"").unwrap(), Format::Chgcar, "{name}");
+        }
+        assert_eq!(format("a.CUBE.bz2", b"").unwrap(), Format::Cube);
+        assert_eq!(format("density.dat", cube).unwrap(), Format::Cube);
+        assert_eq!(format("density.dat", vasp).unwrap(), Format::Chgcar);
+        assert!(format("chgs.dat", b"hello").unwrap_err().to_string().contains("format"));
+        assert!(refuse_by_name(Path::new("a/LOCPOT.gz")).is_err());
+    }
+}

@@ -1,0 +1,187 @@
+//! Header lines of text formats, and messages that say where in the file something is wrong.
+
+use std::path::Path;
+
+use tomat_core::grid::check_grid;
+
+use crate::error::{Error, Result};
+use crate::numbers::{self, Fault, parse_number, shorten};
+
+/// Goes through the lines of a text and knows where it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Lines<'a> {
+    path: &'a Path,
+    text: &'a [u8],
+    /// The byte after the last line taken.
+    position: usize,
+    /// The number of lines taken.
+    number: usize,
+}
+
+impl<'a> Lines<'a> {
+    pub(crate) fn new(path: &'a Path, text: &'a [u8]) -> Self {
+        Self { path, text, position: 0, number: 0 }
+    }
+
+    /// The text after the last line taken.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.text.get(self.position..).unwrap_or_default()
+    }
+
+    /// Takes the rest of a line of which a part was read as numbers; `None` if its end was read as well.
+    pub(crate) fn rest_of_line(&mut self) -> Option<&'a [u8]> {
+        let at_start =
+            self.position.checked_sub(1).and_then(|last| self.text.get(last)).is_none_or(|&b| b == b'\n');
+        if at_start { None } else { self.next_line() }
+    }
+
+    /// Steps over `length` bytes that were read as numbers, line ends among them.
+    pub(crate) fn advance(&mut self, length: usize) {
+        let end = (self.position + length).min(self.text.len());
+        self.number += count_lines(&self.text[self.position..end]);
+        self.position = end;
+    }
+
+    /// The next line without its end, `None` at the end of the text.
+    pub(crate) fn next_line(&mut self) -> Option<&'a [u8]> {
+        let rest = self.rest();
+        if rest.is_empty() {
+            return None;
+        }
+        let length = rest.iter().position(|&b| b == b'\n');
+        let line = &rest[..length.unwrap_or(rest.len())];
+        self.position += length.map_or(rest.len(), |n| n + 1);
+        self.number += 1;
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+
+    /// The next line; the file must not end before it.
+    pub(crate) fn expect_line(&mut self, what: &str) -> Result<&'a [u8]> {
+        let number = self.number;
+        self.next_line().ok_or_else(|| {
+            Error::unreadable(
+                self.path,
+                format!("the file ends after line {number}, where {what} should follow; it is empty or cut off: copy it again"),
+            )
+        })
+    }
+
+    /// The next line that is not blank; the file must not end before it.
+    pub(crate) fn expect_filled_line(&mut self, what: &str) -> Result<&'a [u8]> {
+        loop {
+            let line = self.expect_line(what)?;
+            if numbers::words(line).next().is_some() {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// An error on the line taken last.
+    pub(crate) fn error(&self, problem: impl AsRef<str>) -> Error {
+        Error::unreadable(self.path, format!("line {}: {}", self.number, problem.as_ref()))
+    }
+
+    /// An error on the file as a whole.
+    pub(crate) fn file_error(&self, problem: impl Into<String>) -> Error {
+        Error::unreadable(self.path, problem)
+    }
+
+    /// The first `N` words of a line as finite numbers; what follows is the caller's.
+    pub(crate) fn floats<const N: usize>(&self, line: &[u8], what: &str) -> Result<[f64; N]> {
+        let mut values = [0.0; N];
+        let mut words = numbers::words(line);
+        for value in &mut values {
+            *value = words.next().and_then(parse_number).ok_or_else(|| {
+                self.error(format!("{what} needs {N} numbers, but the line is {:?}", shorten(line)))
+            })?;
+        }
+        Ok(values)
+    }
+
+    /// Reads the `n` values of a density on a grid of `shape`, after checking that the text is long enough.
+    pub(crate) fn density<T>(&mut self, shape: [usize; 3], convert: impl Fn(f64) -> T) -> Result<Vec<T>> {
+        let n = self.grid_points(shape)?;
+        let rest = self.rest();
+        let [nx, ny, nz] = shape;
+        if !numbers::can_hold(rest.len(), n) {
+            return Err(self.error(format!(
+                "the grid {nx} x {ny} x {nz} needs {n} values, but only {} bytes of text follow; the file is cut \
+                 off or the grid line is wrong: copy the file again",
+                rest.len()
+            )));
+        }
+        let (values, length) = numbers::read_values(rest, n, convert).map_err(|f| self.fault(&f, n))?;
+        if numbers::is_cut_short(rest, length) {
+            self.advance(length);
+            return Err(self.error_here(
+                "the file ends inside the last value of the density; copy it again (if the value is whole, end the line)",
+            ));
+        }
+        self.advance(length);
+        Ok(values)
+    }
+
+    /// Steps over the `n` numbers of a block that is not used.
+    pub(crate) fn skip(&mut self, n: usize, what: &str) -> Result<()> {
+        let length = numbers::skip_values(self.rest(), n).map_err(|fault| {
+            self.advance(fault.position);
+            match fault.word {
+                None => self.file_error(format!(
+                    "{what} needs {n} values, but the file ends after {}; it is cut off: copy it again",
+                    fault.index
+                )),
+                Some(word) => self.error_here(format!(
+                    "{what} needs {n} values, but after {} comes {word:?}; the file is damaged: copy it again",
+                    fault.index
+                )),
+            }
+        })?;
+        self.advance(length);
+        Ok(())
+    }
+
+    /// The number of points of a grid that fits the token format.
+    pub(crate) fn grid_points(&self, shape: [usize; 3]) -> Result<usize> {
+        let [nx, ny, nz] = shape;
+        if shape.contains(&0) {
+            return Err(self.error(format!("the grid {nx} x {ny} x {nz} has no points; the file is damaged")));
+        }
+        check_grid(shape)?;
+        Ok(nx * ny * nz)
+    }
+
+    /// An error on the line in which the byte after the last one taken stands.
+    fn error_here(&self, problem: impl AsRef<str>) -> Error {
+        Error::unreadable(self.path, format!("line {}: {}", self.number + 1, problem.as_ref()))
+    }
+
+    fn fault(&mut self, fault: &Fault, n: usize) -> Error {
+        self.advance(fault.position);
+        let index = fault.index;
+        match &fault.word {
+            None => self.file_error(format!(
+                "the density has {n} values, but the file ends after {index} of them; it is cut off or the grid \
+                 line is wrong: copy it again"
+            )),
+            Some(word) if word.starts_with('*') => self.error_here(format!(
+                "value {} of {n} is {word:?}: a number too wide for its column when it was written; the value is \
+                 lost, write the file again",
+                index + 1
+            )),
+            Some(word) => self.error_here(format!(
+                "value {} of {n} of the density is {word:?}, which is no finite number; the file is damaged or \
+                 the grid line is wrong: copy it again",
+                index + 1
+            )),
+        }
+    }
+}
+
+fn count_lines(text: &[u8]) -> usize {
+    text.iter().filter(|&&b| b == b'\n').count()
+}
+
+/// A word as a count, `None` if it is none.
+pub(crate) fn parse_count(word: &[u8]) -> Option<usize> {
+    std::str::from_utf8(word).ok()?.parse().ok()
+}
