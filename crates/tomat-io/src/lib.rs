@@ -7,6 +7,7 @@ pub mod elements;
 pub mod error;
 pub mod material;
 pub mod numbers;
+pub mod parquet;
 pub mod read;
 pub mod structure;
 mod text;
