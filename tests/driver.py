@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import oracle
 import tomat
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from strategies import Case
 
 
@@ -31,7 +30,7 @@ def package_tokenizer(tokenizer: oracle.Tokenizer) -> tomat.PatchTokenizer:
     )
 
 
-def package_rows(case: Case, offsets: Sequence[Sequence[int]] | None = None) -> NDArray[np.int32]:
+def package_rows(case: Case, offsets: ArrayLike | None = None) -> NDArray[np.int32]:
     """The package's rows of a case."""
     return package_tokenizer(case.tokenizer).encode(
         case.density,

@@ -72,5 +72,6 @@ def _golden(raw: dict[str, Any]) -> Golden:
 
 
 CASES = [
-    _golden(raw) for raw in json.loads((Path(__file__).parent / "golden" / "vectors.json").read_text())["cases"]
+    _golden(raw)
+    for raw in json.loads((Path(__file__).parent / "golden" / "vectors.json").read_text())["cases"]
 ]

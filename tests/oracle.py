@@ -1,8 +1,8 @@
 """A slow reference of the token format, written from the format page and from nothing else.
 
-One Python loop per thing, no shortcuts: it is there to be read beside the format page and to be compared with the
-package. Scalars go through `math`, not NumPy, because the vectorised log10 of some processors differs in the last
-bit from the C library's, and a bin edge may lie there.
+One Python loop per thing, no shortcuts: it is there to be read beside the format page and to be compared with
+the package. Scalars go through `math`, not NumPy, because the vectorised log10 of some processors differs in
+the last bit from the C library's, and a bin edge may lie there.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ DEFAULT_PAD_TO = 8192
 DEFAULT_FALLBACK: tuple[Shape, ...] = ((18, 19, 19),)
 
 SYMBOLS = (
-    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr "
-    "Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir "
-    "Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl "
-    "Mc Lv Ts Og"
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "
+    "Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm "
+    "Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No "
+    "Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og "
 ).split()
 
 LEGACY_SPECIALS = (
@@ -48,7 +48,7 @@ class SequenceError(ValueError):
         super().__init__(f"block {block}, position {position}: {problem}")
 
 
-# --- codecs -----------------------------------------------------------------------------------------------------------
+# --- codecs -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ LOG_BITS = {"tomol_3byte": (8, 8, 8), "two_token_9_12": (8, 12), "fp16_1token": 
 NAMED_LOG_CODECS = {name: Log(-4.127, 4.967, bits) for name, bits in LOG_BITS.items()}
 
 
-# --- vocabulary -------------------------------------------------------------------------------------------------------
+# --- vocabulary ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Vocabulary:
         return [self.starts[region] + o + part for o, part in zip(offsets, codec.encode(v), strict=False)]
 
 
-# --- layouts ----------------------------------------------------------------------------------------------------------
+# --- layouts ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,9 @@ class Layout:
 LAYOUTS = {
     "v1": Layout("legacy", ("GRID", "ATOMS", "POS", "SHAPE", "OFFSET", "HI", "DENS"), 14, False),
     "v2": Layout("legacy", ("GRID", "ATOMS", "POS", "SHAPE", "OFFSET", "HI", "DENS"), 14, False),
-    "v2-lat": Layout("lattice", ("GRID", "LATTICE", "ATOMS", "POS", "SHAPE", "OFFSET", "HI", "DENS"), 14, False),
+    "v2-lat": Layout(
+        "lattice", ("GRID", "LATTICE", "ATOMS", "POS", "SHAPE", "OFFSET", "HI", "DENS"), 14, False
+    ),
     "v3": Layout("lattice", ("GRID", "LATTICE", "ATOMS", "POS", "DENS"), 19, True),
 }
 FALLBACK_BLOCKS = ("GRID", "LATTICE", "ATOMS", "POS", "SHAPE", "DENS")
@@ -255,7 +257,8 @@ class Tokenizer:
         return FALLBACK_BLOCKS if self.layout == "v3" and shape != self.cube else self.row.blocks
 
     def length(self, n_atoms: int, shape: Shape) -> int:
-        content = {"GRID": 3, "LATTICE": 6, "ATOMS": n_atoms, "POS": 9 * n_atoms, "SHAPE": 3, "OFFSET": 3, "HI": 3}
+        content = {"GRID": 3, "LATTICE": 6, "SHAPE": 3, "OFFSET": 3, "HI": 3}
+        content |= {"ATOMS": n_atoms, "POS": 9 * n_atoms}
         content["DENS"] = math.prod(shape) * len(self.codec.sizes)
         return 2 + sum(2 + content[block] for block in self.blocks(shape))
 
@@ -379,7 +382,9 @@ class _Reader:
         atoms = self.content("ATOMS")
         if not atoms:
             raise SequenceError("ATOMS", self.at, "no atoms")
-        numbers = [n + 1 for n in self.region("ATOMS", atoms, itertools.repeat((v.starts["atom"], N_ELEMENTS)))]
+        numbers = [
+            n + 1 for n in self.region("ATOMS", atoms, itertools.repeat((v.starts["atom"], N_ELEMENTS)))
+        ]
         frac = np.array(self.words("POS", "position", POSITION_CODEC, 3 * len(atoms))).reshape(-1, 3)
         shape, offset = self.t.cube, None
         here = self.ids[self.at] if self.at < len(self.ids) else None
@@ -393,7 +398,8 @@ class _Reader:
                 raise SequenceError("OFFSET", self.at, f"offset {offset} lies outside the grid {grid}")
             hi = self.triple("HI")
             if any(h != (o + s - 1) % n for h, o, s, n in zip(hi, offset, shape, grid, strict=True)):
-                raise SequenceError("HI", self.at, f"{hi} contradicts GRID {grid}, OFFSET {offset}, SHAPE {shape}")
+                problem = f"{hi} contradicts GRID {grid}, OFFSET {offset}, SHAPE {shape}"
+                raise SequenceError("HI", self.at, problem)
         values = np.array(self.words("DENS", "density", self.t.codec, math.prod(shape)), dtype=np.float64)
         self.special("EOS", "[EOS]")
         while self.at < len(self.ids):
@@ -401,7 +407,7 @@ class _Reader:
         return Patch(grid, lattice, numbers, frac, shape, offset, values.reshape(shape))
 
 
-# --- sampling ---------------------------------------------------------------------------------------------------------
+# --- sampling -----------------------------------------------------------------------------------------------
 
 
 def sample_offsets(grid: Shape, n: int, *, seed: int, task_id: str, epoch: int = 0) -> NDArray[np.int32]:

@@ -21,8 +21,10 @@ SPECIAL_VALUES = (
     *(0.0, -0.0, 1e-15, 9.999999e-16, 1.0000001e-15, -1e-15, 1e-45, -1e-45, 1.1754942e-38, 1.1754944e-38),
     *(10**-4.127, 10**4.967, 1.0, -1.0, -27.0, 2000.0, 9e4, -9e4, 3.4e38, -3.4e38),
 )
-SPECIAL_COORDINATES = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, 1 / 3, 2 / 3, -1e-17, 1e-17, 1e-16, 1e-15, 1e-5, 1e-4)
-SPECIAL_COORDINATES += (0.99999999, 1.25, -0.25, 0.9999999999999999, 1e-300, 0.1, 0.2, 0.3)
+SPECIAL_COORDINATES = (
+    *(0.0, -0.0, 1.0, -1.0, 2.0, 0.5, 1 / 3, 2 / 3, -1e-17, 1e-17, 1e-16, 1e-15, 1e-5, 1e-4),
+    *(0.99999999, 1.25, -0.25, 0.9999999999999999, 1e-300, 0.1, 0.2, 0.3),
+)
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -44,7 +46,7 @@ def offsets_in(grid: Shape) -> st.SearchStrategy[Shape]:
     return st.tuples(st.integers(0, nx - 1), st.integers(0, ny - 1), st.integers(0, nz - 1))
 
 
-# --- codecs -----------------------------------------------------------------------------------------------------------
+# --- codecs -------------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -58,7 +60,7 @@ def log_codecs(draw: st.DrawFn) -> Log:
 
 
 def ascending_float32(n: int, start_bits: int, seed: int, widest_step: int) -> NDArray[np.float32]:
-    """`n` strictly ascending float32, made on the integers behind them: steps of 1 are neighbouring floats."""
+    """`n` strictly ascending float32, made on the integers behind them: a step of 1 is the next float."""
     room = (LARGEST_FLOAT32_BITS - start_bits) // n
     steps = np.random.default_rng(seed).integers(1, max(2, min(widest_step, room)), size=n)
     return np.asarray(start_bits + np.cumsum(steps) - 1, dtype=np.uint32).view(np.float32)
@@ -68,14 +70,16 @@ def ascending_float32(n: int, start_bits: int, seed: int, widest_step: int) -> N
 def lloyd_max_codecs(draw: st.DrawFn, largest: int = 3000) -> LloydMax:
     """Two bins to thousands; boundaries from denormals to 1e38, from far apart to neighbouring float32.
 
-    Reconstruction points lie at the lower edge of their bin, so that a decoded value is in the bin it came from.
+    Reconstruction points lie at the lower edge of their bin: a decoded value is in the bin it came from.
     """
     n = draw(st.one_of(st.integers(1, 4), st.integers(1, largest)))
     start = draw(st.one_of(st.integers(0, 4), st.integers(0, 0x3F800000)))
     widest = draw(st.sampled_from([2, 3, 50, 10_000, 2**22]))
     boundaries = ascending_float32(n, start, draw(seeds), widest)
     last = float(boundaries[-1])
-    clip_max = draw(st.sampled_from([last, math.nextafter(last, math.inf), last * 1.5 + 1.0, last * 0.75 + 1e-30]))
+    clip_max = draw(
+        st.sampled_from([last, math.nextafter(last, math.inf), last * 1.5 + 1.0, last * 0.75 + 1e-30])
+    )
     points = np.concatenate([np.zeros(1, dtype=np.float32), boundaries])
     return LloydMax(tuple(boundaries.tolist()), tuple(points.tolist()), max(clip_max, 1e-30))
 
@@ -86,7 +90,7 @@ def codecs() -> st.SearchStrategy[Codec]:
 
 
 def edges(codec: Codec) -> NDArray[np.float64]:
-    """Values on which an encoder can go wrong: bin edges and the neighbours of each on both sides, as float64."""
+    """Values on which an encoder can go wrong: bin edges and the floats next to each, as float64."""
     if isinstance(codec, LloydMax):
         at = np.asarray(codec.boundaries[:200] + codec.boundaries[-200:], dtype=np.float64)
         at = np.append(at, codec.clip_max)
@@ -98,11 +102,13 @@ def edges(codec: Codec) -> NDArray[np.float64]:
     return np.concatenate([at, np.nextafter(at, np.inf), np.nextafter(at, -np.inf)])
 
 
-# --- densities, atoms, lattices ---------------------------------------------------------------------------------------
+# --- densities, atoms, lattices -----------------------------------------------------------------------------
 
 
-def values(seed: int, n: int, dtype: type[np.floating[Any]], extra: NDArray[np.float64] | None = None) -> NDArray[Any]:
-    """`n` finite values: a heavy-tailed density with zeros, negatives, denormals, huge values and `extra` in it."""
+def values(
+    seed: int, n: int, dtype: type[np.floating[Any]], extra: NDArray[np.float64] | None = None
+) -> NDArray[Any]:
+    """`n` finite values: heavy-tailed, with zeros, negatives, denormals, huge values and `extra` in it."""
     rng = np.random.default_rng(seed)
     out = 10.0 ** rng.uniform(-6, 5, size=n)
     pool = np.concatenate([np.array(SPECIAL_VALUES), np.zeros(0) if extra is None else extra])
@@ -138,17 +144,19 @@ def atoms(draw: st.DrawFn, most: int = 6) -> tuple[list[int], list[list[float]]]
 
 @st.composite
 def lattices(draw: st.DrawFn) -> list[float]:
-    """a b c alpha beta gamma: free, on a half-bin tie, and of the common cells. Angles always span a cell."""
+    """Six lattice parameters: free, on a half-bin tie, and of the common cells. Angles always span a cell."""
     if draw(st.integers(0, 3)) == 0:
         a = draw(st.floats(0.5, 50.0))
-        angles = draw(st.sampled_from([[60.0] * 3, [90.0, 90.0, 120.0], [90.0] * 3, [59.999999999999986] * 3]))
+        angles = draw(
+            st.sampled_from([[60.0] * 3, [90.0, 90.0, 120.0], [90.0] * 3, [59.999999999999986] * 3])
+        )
         return [a, a, draw(st.floats(0.5, 50.0)), *angles]
     length = st.one_of(st.floats(0.5, 51.0), st.integers(10, 1020).map(lambda k: (k + 0.5) * 0.05))
     angle = st.one_of(st.floats(61.0, 119.0), st.integers(305, 594).map(lambda k: (k + 0.5) * 0.2))
     return [draw(s) for s in (length, length, length, angle, angle, angle)]
 
 
-# --- whole cases ------------------------------------------------------------------------------------------------------
+# --- whole cases --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -204,15 +212,17 @@ def cases(draw: st.DrawFn, layout: str | None = None, most_offsets: int = 3) -> 
 
 @st.composite
 def mutated(draw: st.DrawFn, row: list[int], total_size: int) -> list[int]:
-    """A row with one to four faults: a changed, lost, doubled or swapped token, a cut, a moved or doubled stretch."""
+    """A row with one to four faults: tokens changed, lost, doubled or swapped, a cut, a moved stretch."""
     row = list(row)
     specials = st.integers(0, 19)
     for _ in range(draw(st.integers(1, 4))):
         if not row:
             break
         i, j = sorted(draw(st.tuples(st.integers(0, len(row) - 1), st.integers(0, len(row) - 1))))
-        token = draw(st.one_of(specials, st.integers(-2, total_size + 1), st.sampled_from([-(2**31), 2**31 - 1])))
-        near = row[i] + draw(st.sampled_from([-1, 1]))
+        token = draw(
+            st.one_of(specials, st.integers(-2, total_size + 1), st.sampled_from([-(2**31), 2**31 - 1]))
+        )
+        near = max(-(2**31), min(2**31 - 1, row[i] + draw(st.sampled_from([-1, 1]))))
         match draw(st.sampled_from(["set", "near", "delete", "insert", "swap", "cut", "repeat", "move"])):
             case "set":
                 row[i] = token
