@@ -55,7 +55,7 @@ def log_codecs(draw: st.DrawFn) -> Log:
     if draw(st.booleans()):
         return draw(st.sampled_from(list(oracle.NAMED_LOG_CODECS.values())))
     bits = draw(st.lists(st.integers(1, 8), min_size=1, max_size=4).filter(lambda b: sum(b) <= 24))
-    log_min = draw(st.floats(-12.0, 2.0))
+    log_min = draw(st.one_of(st.floats(-12.0, 2.0), st.floats(-20.0, -14.0)))
     return Log(log_min, log_min + draw(st.floats(0.5, 16.0)), tuple(bits))
 
 
@@ -134,6 +134,11 @@ def coordinates() -> st.SearchStrategy[float]:
     return st.one_of(st.sampled_from(SPECIAL_COORDINATES), st.floats(-3.0, 3.0))
 
 
+def beside(x: float) -> st.SearchStrategy[float]:
+    """`x` or one of the floats next to it: on a patch origin, the last bit decides between 0 and 1."""
+    return st.sampled_from([x, math.nextafter(x, -math.inf), math.nextafter(x, math.inf), x + 1.0])
+
+
 @st.composite
 def atoms(draw: st.DrawFn, most: int = 6) -> tuple[list[int], list[list[float]]]:
     """Atomic numbers and as many fractional coordinates."""
@@ -200,13 +205,16 @@ def cases(draw: st.DrawFn, layout: str | None = None, most_offsets: int = 3) -> 
     numbers, frac = draw(atoms())
     tokenizer = draw(tokenizers(len(numbers), layout))
     grid = draw(grids())
+    offsets = draw(st.lists(offsets_in(grid), min_size=1, max_size=most_offsets))
+    if draw(st.booleans()):
+        frac[0] = [draw(beside(o / n)) for o, n in zip(offsets[0], grid, strict=True)]
     return Case(
         tokenizer=tokenizer,
         density=draw(densities(grid, edges(tokenizer.codec))),
         lattice=draw(lattices()),
         atomic_numbers=numbers,
         frac_coords=frac,
-        offsets=draw(st.lists(offsets_in(grid), min_size=1, max_size=most_offsets)),
+        offsets=offsets,
     )
 
 

@@ -91,7 +91,9 @@ def reencodes(tokenizer: oracle.Tokenizer, patch: tomat.Patch) -> None:
         assert words[0] == words[1]
     else:
         levels = [np.array([codec.level(float(v)) for v in p.density.ravel()]) for p in (patch, second)]
-        assert np.all(np.abs(levels[0] - levels[1]) <= 2)
+        # What decodes to less than 1e-15 is zero when it is written again.
+        counted = np.abs(patch.density.ravel()) > 1.1e-15
+        assert np.all(np.abs(levels[0] - levels[1])[counted] <= 2)
 
 
 def small() -> tuple[oracle.Tokenizer, list[int]]:
@@ -141,6 +143,17 @@ def test_the_message_names_the_block(find: str, change: int, block: str) -> None
     row[at] += 1
     with pytest.raises(ValueError, match=rf"block {block}, position \d+"):
         package_tokenizer(tokenizer).decode(np.array(row, dtype=np.int32))
+
+
+def test_an_offset_on_the_far_edge_of_the_grid() -> None:
+    """OFFSET = GRID agrees with HI, which is taken modulo the grid, but lies outside all the same."""
+    tokenizer, _ = small()
+    row = tokenizer.encode(
+        np.ones((3, 4, 5)), [3.0, 4.0, 5.0, 80.0, 90.0, 100.0], [6], [[0.0] * 3], (0, 0, 0), padded=False
+    )
+    at = row.index(tokenizer.vocabulary.specials["[OFFSET_START]"])
+    for axis, points in enumerate((3, 4, 5)):
+        assert check(tokenizer, [*row[: at + 1 + axis], row[at + 1] + points, *row[at + 2 + axis :]]) is None
 
 
 def test_text_after_the_end() -> None:

@@ -163,6 +163,20 @@ def test_translation_is_exact_on_dyadic_coordinates(draw: st.DataObject) -> None
     np.testing.assert_array_equal(package_rows(moved), package_rows(case))
 
 
+@pytest.mark.parametrize("n", [1, 3, 7, 10, 18, 49, 100, 1023])
+def test_atoms_on_the_patch_origin(n: int) -> None:
+    """The last bit of (x mod 1) - o/n decides between level 0 and the top: the order of sums matters."""
+    reference = oracle.Tokenizer("v3", oracle.NAMED_LOG_CODECS["fp16_1token"], 1)
+    package = package_tokenizer(reference)
+    lattice, density = [9.0] * 3 + [90.0] * 3, np.ones((n, 1, 1))
+    for o in range(0, n, max(1, n // 40)):
+        at = o / n
+        beside = [at, math.nextafter(at, -1.0), math.nextafter(at, 2.0), at + 1.0, at - 1.0]
+        coordinates = [[x, 0.0, 0.0] for x in beside]
+        rows = package.encode(density, lattice, np.ones(5, int), np.array(coordinates), np.array([[o, 0, 0]]))
+        assert rows[0].tolist() == reference.encode(density, lattice, [1] * 5, coordinates, (o, 0, 0))
+
+
 @given(strategies.cases("v3"), st.data())
 def test_translation_up_to_rounding_on_any_grid(case: Case, draw: st.DataObject) -> None:
     """Otherwise x - o/n rounds: all but POS stays, and POS moves by a level or across the cell edge."""
