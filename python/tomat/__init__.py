@@ -8,14 +8,17 @@
 
 from tomat._core import __version__
 from tomat.codec import LloydMaxCodec, LogCodec, bundled_codecs, load_codec
+from tomat.material import UNITS, Material, read
 from tomat.sampling import coverage_histogram, sample_offsets
 from tomat.tokenizer import LAYOUTS, Layout, Patch, PatchTokenizer, Vocabulary
 
 __all__ = [
     "LAYOUTS",
+    "UNITS",
     "Layout",
     "LloydMaxCodec",
     "LogCodec",
+    "Material",
     "Patch",
     "PatchTokenizer",
     "Vocabulary",
@@ -23,5 +26,6 @@ __all__ = [
     "bundled_codecs",
     "coverage_histogram",
     "load_codec",
+    "read",
     "sample_offsets",
 ]

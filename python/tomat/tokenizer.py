@@ -142,6 +142,19 @@ class PatchTokenizer:
         """
         return self._core.show(_row(ids))
 
+    def check_rows(self, ids: ArrayLike, offsets: ArrayLike) -> list[tuple[int, str]]:
+        """What is wrong with rows (n, length): number and problem of each that does not decode.
+
+        For layouts with an OFFSET block it must equal ``offsets`` (n, 3).
+
+        Raises:
+            ValueError: arrays that do not fit together.
+        """
+        rows = np.ascontiguousarray(ids, dtype=np.int32)
+        if rows.ndim != 2:
+            raise ValueError(f"rows have shape {rows.shape}; give (n, length)")
+        return self._core.check_rows(rows, _matrix(offsets, np.int64, "offsets"))
+
     def length(self, n_atoms: int, patch_shape: Sequence[int] | None = None) -> int:
         """Tokens of a sequence, from BOS to EOS; ``patch_shape`` defaults to the cube.
 

@@ -3,11 +3,11 @@
 pub mod chgcar;
 pub mod compression;
 pub mod cube;
-pub mod elements;
 pub mod error;
 pub mod material;
 pub mod numbers;
 pub mod parquet;
+pub mod pipeline;
 pub mod read;
 pub mod structure;
 mod text;
@@ -15,4 +15,4 @@ pub mod zarr;
 
 pub use error::{Error, Result};
 pub use material::{Format, Material, SourceFacts};
-pub use read::{peek, read, read_bytes};
+pub use read::{peek, read, read_bytes, task_id};

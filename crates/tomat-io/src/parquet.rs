@@ -6,7 +6,8 @@
 //!
 //! Rows of one known length let the writer skip what a general one does for each value (levels, hashing for a
 //! dictionary), so its speed is that of zstd: `docs/parquet.md` has the measurements behind the default encoding.
-//! The bytes are a function of the options and the rows alone, however the rows are split over calls.
+//! Rows are encoded and compressed by [`RowEncoder`]s, on any thread, and put into the file by a [`ShardWriter`], in
+//! order. The bytes are a function of the options and the rows of each material alone.
 
 mod delta;
 mod pages;
@@ -16,6 +17,7 @@ mod tests;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use ::parquet::arrow::encode_arrow_schema;
@@ -29,7 +31,7 @@ use ::parquet::schema::parser::parse_message_type;
 use arrow_schema::{DataType as ArrowType, Field, Schema};
 use sha2::{Digest, Sha256};
 
-use self::pages::PageEncoder;
+use self::pages::{Chunk, PageEncoder};
 use crate::{Error, Result};
 
 /// The key under which Arrow's own description of the columns is kept; callers cannot set it.
@@ -72,13 +74,31 @@ pub struct ShardOptions {
     pub encoding: Encoding,
     /// The zstd level; negative ones are faster and larger.
     pub compression_level: i32,
-    /// Rows in a row group: what a reader decodes at a time, and what the writer holds (compressed) in memory.
+    /// Rows in a row group, at most, unless one material has more: what a reader decodes at a time, and what the
+    /// writer holds (compressed) in memory.
     pub rows_per_group: usize,
-    /// Rows in a page: what is compressed at a time. Patches of one material overlap, so a page that holds them all
-    /// is smaller than several.
+    /// Rows in a page, at most; a page holds rows of one material. It is what is compressed at a time: patches of a
+    /// material overlap, so a page that holds them all is smaller than several.
     pub rows_per_page: usize,
     /// Key and value pairs for the file's footer, written in this order.
     pub metadata: Vec<(String, String)>,
+}
+
+impl FromStr for Encoding {
+    type Err = tomat_core::Error;
+
+    fn from_str(name: &str) -> tomat_core::Result<Self> {
+        match name {
+            "plain" => Ok(Self::Plain),
+            "byte_stream_split" => Ok(Self::ByteStreamSplit),
+            "delta_binary_packed" => Ok(Self::DeltaBinaryPacked),
+            _ => Err(tomat_core::Error::Unknown {
+                what: "encoding",
+                name: name.to_owned(),
+                known: "plain, byte_stream_split, delta_binary_packed".to_owned(),
+            }),
+        }
+    }
 }
 
 impl ShardOptions {
@@ -144,6 +164,75 @@ pub struct ShardSummary {
     pub sha256: String,
 }
 
+/// Rows of one material, encoded and compressed; [`ShardWriter::append`] puts them into a file.
+pub struct EncodedRows {
+    task_id: ByteArray,
+    offsets: Vec<[i32; 3]>,
+    pages: Chunk,
+}
+
+impl EncodedRows {
+    /// How many rows.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.offsets.len()
+    }
+}
+
+/// Encodes and compresses rows; one a thread.
+pub struct RowEncoder {
+    pad_to: usize,
+    pages: PageEncoder,
+}
+
+impl RowEncoder {
+    /// An encoder for shards with these options.
+    ///
+    /// # Errors
+    /// Options that cannot be.
+    pub fn new(options: &ShardOptions) -> Result<Self> {
+        options.check()?;
+        let pages = PageEncoder::new(options).map_err(|error| Error::io("zstd", error))?;
+        Ok(Self { pad_to: options.pad_to, pages })
+    }
+
+    /// Encodes the rows of one material: row `i` is the patch at `offsets[i]` (grid points along x, y, z) with ids
+    /// `input_ids[i * pad_to..(i + 1) * pad_to]`, padded with zeros by the caller.
+    ///
+    /// # Errors
+    /// As many ids as `offsets` does not call for, or a negative id.
+    pub fn encode(&mut self, task_id: &str, offsets: &[[i32; 3]], input_ids: &[i32]) -> Result<EncodedRows> {
+        check_rows(self.pad_to, task_id, offsets, input_ids)?;
+        let pages = self.pages.encode(input_ids).map_err(|error| write_error(Path::new(task_id), error))?;
+        Ok(EncodedRows {
+            task_id: ByteArray::from(task_id.as_bytes().to_vec()),
+            offsets: offsets.to_vec(),
+            pages,
+        })
+    }
+}
+
+fn check_rows(pad_to: usize, task_id: &str, offsets: &[[i32; 3]], input_ids: &[i32]) -> Result<()> {
+    let rows = offsets.len();
+    if rows.checked_mul(pad_to) != Some(input_ids.len()) {
+        return Err(invalid(format!(
+            "{task_id}: {} ids for {rows} rows; give {pad_to} (pad_to) a row, padded with zeros",
+            input_ids.len()
+        )));
+    }
+    // One pass without a branch; the position is looked for only where there is one.
+    if input_ids.iter().fold(0, |all, &id| all | id) < 0 {
+        let at = input_ids.iter().position(|&id| id < 0).unwrap_or(0);
+        return Err(invalid(format!(
+            "{task_id}: id {} in row {}, position {} is negative; ids count from 0",
+            input_ids.get(at).copied().unwrap_or(-1),
+            at / pad_to,
+            at % pad_to
+        )));
+    }
+    Ok(())
+}
+
 /// Writes one shard. Nothing is complete before [`ShardWriter::finish`]: a writer that is dropped leaves a file without
 /// a footer, which no reader takes.
 ///
@@ -160,18 +249,19 @@ pub struct ShardWriter<W: Write + Send> {
     file: SerializedFileWriter<HashingSink<W>>,
     path: PathBuf,
     options: ShardOptions,
-    pages: PageEncoder,
+    encoder: RowEncoder,
     group: RowGroup,
     rows: usize,
     /// Whether a write has failed: what is on disk is then unknown, and nothing more is written.
     failed: bool,
 }
 
-/// The small columns of the rows that are not written yet.
+/// The rows that are not written yet.
 #[derive(Default)]
 struct RowGroup {
     task_ids: Vec<ByteArray>,
     offsets: [Vec<i32>; 3],
+    pages: Chunk,
 }
 
 impl<W: Write + Send> ShardWriter<W> {
@@ -180,30 +270,35 @@ impl<W: Write + Send> ShardWriter<W> {
     /// # Errors
     /// Options that cannot be, or a failure of the sink.
     pub fn new(sink: W, path: impl AsRef<Path>, options: ShardOptions) -> Result<Self> {
-        options.check()?;
+        let encoder = RowEncoder::new(&options)?;
         let path = path.as_ref().to_owned();
         let start = || -> ParquetResult<_> {
             let schema = Arc::new(parse_message_type(SCHEMA)?);
             let properties = Arc::new(properties(&options)?);
-            let file = SerializedFileWriter::new(HashingSink::new(sink), schema, properties)?;
-            Ok((file, PageEncoder::new(&options)?))
+            SerializedFileWriter::new(HashingSink::new(sink), schema, properties)
         };
-        let (file, pages) = start().map_err(|error| write_error(&path, error))?;
-        Ok(Self { file, path, options, pages, group: RowGroup::default(), rows: 0, failed: false })
+        let file = start().map_err(|error| write_error(&path, error))?;
+        Ok(Self { file, path, options, encoder, group: RowGroup::default(), rows: 0, failed: false })
     }
 
-    /// Adds the rows of one material: row `i` is the patch at `offsets[i]` (grid points along x, y, z) with ids
-    /// `input_ids[i * pad_to..(i + 1) * pad_to]`, padded with zeros by the caller.
+    /// Encodes the rows of one material, see [`RowEncoder::encode`], and appends them.
     ///
     /// # Errors
-    /// As many ids as `offsets` does not call for, a negative id, or a failure of the sink. What is refused for its
-    /// values leaves the writer as it was; after a failure of the sink every further call fails.
+    /// As there and for [`ShardWriter::append`]. What is refused for its values leaves the writer as it was.
     pub fn push(&mut self, task_id: &str, offsets: &[[i32; 3]], input_ids: &[i32]) -> Result<()> {
-        self.check_rows(task_id, offsets, input_ids)?;
+        let rows = self.encoder.encode(task_id, offsets, input_ids)?;
+        self.append(&rows)
+    }
+
+    /// Appends the rows of one material, encoded with this shard's options.
+    ///
+    /// # Errors
+    /// A failure of the sink; every further call then fails.
+    pub fn append(&mut self, rows: &EncodedRows) -> Result<()> {
         if self.failed {
             return Err(self.already_failed());
         }
-        self.write_rows(task_id, offsets, input_ids).map_err(|error| {
+        self.add(rows).map_err(|error| {
             self.failed = true;
             write_error(&self.path, error)
         })
@@ -236,45 +331,16 @@ impl<W: Write + Send> ShardWriter<W> {
         self.rows
     }
 
-    fn check_rows(&self, task_id: &str, offsets: &[[i32; 3]], input_ids: &[i32]) -> Result<()> {
-        let (rows, pad_to) = (offsets.len(), self.options.pad_to);
-        if rows.checked_mul(pad_to) != Some(input_ids.len()) {
-            return Err(invalid(format!(
-                "{task_id}: {} ids for {rows} rows; give {pad_to} (pad_to) a row, padded with zeros",
-                input_ids.len()
-            )));
+    fn add(&mut self, rows: &EncodedRows) -> ParquetResult<()> {
+        if self.group.task_ids.len() + rows.n_rows() > self.options.rows_per_group {
+            self.flush_group()?;
         }
-        // One pass without a branch; the position is looked for only where there is one.
-        if input_ids.iter().fold(0, |all, &id| all | id) < 0 {
-            let at = input_ids.iter().position(|&id| id < 0).unwrap_or(0);
-            return Err(invalid(format!(
-                "{task_id}: id {} in row {}, position {} is negative; ids count from 0",
-                input_ids.get(at).copied().unwrap_or(-1),
-                at / pad_to,
-                at % pad_to
-            )));
+        self.group.task_ids.extend(std::iter::repeat_n(&rows.task_id, rows.n_rows()).cloned());
+        for (axis, column) in self.group.offsets.iter_mut().enumerate() {
+            column.extend(rows.offsets.iter().map(|offset| offset[axis]));
         }
-        Ok(())
-    }
-
-    fn write_rows(&mut self, task_id: &str, mut offsets: &[[i32; 3]], mut ids: &[i32]) -> ParquetResult<()> {
-        let task_id = ByteArray::from(task_id.as_bytes().to_vec());
-        while !offsets.is_empty() {
-            let space = self.options.rows_per_group - self.group.task_ids.len();
-            let rows = space.min(offsets.len());
-            let (these, others) = offsets.split_at(rows);
-            let (these_ids, other_ids) = ids.split_at(rows * self.options.pad_to);
-            self.pages.push(these_ids)?;
-            self.group.task_ids.extend(std::iter::repeat_n(&task_id, rows).cloned());
-            for (axis, column) in self.group.offsets.iter_mut().enumerate() {
-                column.extend(these.iter().map(|offset| offset[axis]));
-            }
-            self.rows += rows;
-            (offsets, ids) = (others, other_ids);
-            if rows == space {
-                self.flush_group()?;
-            }
-        }
+        self.group.pages.join(&rows.pages);
+        self.rows += rows.n_rows();
         Ok(())
     }
 
@@ -284,7 +350,7 @@ impl<W: Write + Send> ShardWriter<W> {
             return Ok(());
         }
         let column = self.file.schema_descr().column(INPUT_IDS);
-        let (pages, close) = self.pages.take_chunk(column)?;
+        let (pages, close) = std::mem::take(&mut self.group.pages).close(column, &self.options)?;
         let mut group = self.file.next_row_group()?;
         write_column::<_, ByteArrayType>(&mut group, &self.group.task_ids)?;
         for values in &self.group.offsets {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use tomat_core::grid::{Crystal, Lattice};
 
-use crate::elements::atomic_number_of_species;
+use tomat_core::elements::atomic_number_of_species;
 
 /// The part of a pymatgen `Structure` dict that makes a crystal.
 #[derive(Deserialize)]

@@ -3,6 +3,8 @@
 
 mod codec;
 mod errors;
+mod read;
+mod run;
 mod sampler;
 mod sequence;
 mod vocabulary;
@@ -15,9 +17,13 @@ mod _core {
     #[pymodule_export]
     use super::codec::{LloydMaxCodec, LogCodec, named_log_codec};
     #[pymodule_export]
+    use super::read::{RawMaterial, parse_structure, read, read_bytes, task_id};
+    #[pymodule_export]
+    use super::run::ShardRun;
+    #[pymodule_export]
     use super::sampler::{coverage_histogram, sample_offsets};
     #[pymodule_export]
-    use super::sequence::{Patch, Tokenizer, lattice_parameters, layouts};
+    use super::sequence::{Patch, Tokenizer, cell_volume, lattice_parameters, layouts};
     #[pymodule_export]
     use super::vocabulary::{Vocabulary, elements};
 

@@ -39,11 +39,21 @@ pub(crate) fn layouts() -> Vec<(&'static str, &'static str, usize, usize, &'stat
 /// Lengths in angstrom and angles in degrees of a matrix whose rows are a, b, c.
 #[pyfunction]
 pub(crate) fn lattice_parameters(matrix: PyReadonlyArray2<'_, f64>) -> PyResult<[f64; 6]> {
-    let rows = triples(&matrix)?;
+    Ok(lattice_of(&matrix)?.parameters().to_array())
+}
+
+/// The volume of the cell whose rows are a, b, c, in cubic angstrom.
+#[pyfunction]
+pub(crate) fn cell_volume(matrix: PyReadonlyArray2<'_, f64>) -> PyResult<f64> {
+    Ok(lattice_of(&matrix)?.volume())
+}
+
+pub(crate) fn lattice_of(matrix: &PyReadonlyArray2<'_, f64>) -> PyResult<Lattice> {
+    let rows = triples(matrix)?;
     let [a, b, c] = rows[..] else {
         return Err(PyValueError::new_err(format!("a lattice has three rows, not {}", rows.len())));
     };
-    Ok(Lattice::from_matrix([a, b, c]).map_err(core_error)?.parameters().to_array())
+    Lattice::from_matrix([a, b, c]).map_err(core_error)
 }
 
 /// Writes and reads rows, see `tomat.PatchTokenizer`.
@@ -124,6 +134,29 @@ impl Tokenizer {
         let ids = ids.as_slice()?;
         let inner = py.detach(|| self.inner.decode(ids)).map_err(core_error)?;
         Ok(Patch { inner })
+    }
+
+    /// Number and problem of each row that does not decode, or whose OFFSET is not the one given.
+    fn check_rows(
+        &self,
+        py: Python<'_>,
+        ids: PyReadonlyArray2<'_, i32>,
+        offsets: PyReadonlyArray2<'_, i64>,
+    ) -> PyResult<Vec<(usize, String)>> {
+        let (n, length) = (ids.as_array().nrows(), ids.as_array().ncols());
+        let offsets = offsets_of(&offsets)?;
+        if offsets.len() != n {
+            return Err(PyValueError::new_err(format!("{n} rows but {} offsets", offsets.len())));
+        }
+        let ids = ids.as_slice()?;
+        let problem = |row: usize| match self.inner.decode(&ids[row * length..(row + 1) * length]) {
+            Err(error) => Some(error.to_string()),
+            Ok(patch) => patch
+                .offset
+                .filter(|offset| *offset != offsets[row])
+                .map(|offset| format!("OFFSET says {offset:?}, the columns {:?}", offsets[row])),
+        };
+        Ok(py.detach(|| (0..n).filter_map(|row| Some((row, problem(row)?))).collect()))
     }
 
     fn show(&self, ids: PyReadonlyArray1<'_, i32>) -> PyResult<Vec<String>> {

@@ -2,7 +2,7 @@
 
 use tomat_core::grid::{Crystal, Lattice};
 
-use crate::elements::atomic_number;
+use tomat_core::elements::atomic_number;
 use crate::error::Result;
 use crate::numbers::{parse_number, shorten, words};
 use crate::structure::fractional;

@@ -22,29 +22,63 @@ const PRESENT: u8 = 3;
 /// Tokens split into byte planes at a time: they stay in the first-level cache.
 const SPLIT: usize = 4096;
 
-/// Encodes rows into pages, and collects the pages of a row group.
+/// Encodes rows into pages; its buffers are kept from one call to the next.
 pub(super) struct PageEncoder {
     encoding: Encoding,
     pad_to: usize,
     /// Tokens in a full page.
     page_tokens: usize,
     zstd: zstd::bulk::Compressor<'static>,
-    /// Tokens that do not fill a page yet.
-    staged: Vec<i32>,
     /// The page before and after compression.
     body: Vec<u8>,
     compressed: Vec<u8>,
-    /// Finished pages with their headers.
-    chunk: TrackedWrite<Vec<u8>>,
-    totals: Totals,
 }
 
-/// What the metadata of a column chunk has to say.
+/// Finished pages with their headers, and what the metadata of a column chunk has to say about them. Pages know
+/// nothing of their place, so chunks can be joined.
 #[derive(Default)]
-struct Totals {
+pub(super) struct Chunk {
+    bytes: Vec<u8>,
     values: usize,
     uncompressed: usize,
     compressed: usize,
+}
+
+impl Chunk {
+    /// Adds the pages of another chunk behind these.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.bytes.extend_from_slice(&other.bytes);
+        self.values += other.values;
+        self.uncompressed += other.uncompressed;
+        self.compressed += other.compressed;
+    }
+
+    /// The pages as the column chunk of a row group.
+    pub(super) fn close(
+        self,
+        column: ColumnDescPtr,
+        options: &ShardOptions,
+    ) -> ParquetResult<(Bytes, ColumnCloseResult)> {
+        let metadata = ColumnChunkMetaData::builder(column)
+            .set_encodings_mask(EncodingMask::new_from_encodings(
+                [PageEncoding::RLE, options.encoding.in_file()].iter(),
+            ))
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_num_values(self.values as i64)
+            .set_total_uncompressed_size(self.uncompressed as i64)
+            .set_total_compressed_size(self.compressed as i64)
+            .set_data_page_offset(0)
+            .set_statistics(Statistics::int32(None, None, None, Some(0), false));
+        let close = ColumnCloseResult {
+            bytes_written: self.bytes.len() as u64,
+            rows_written: (self.values / options.pad_to) as u64,
+            metadata: metadata.build()?,
+            bloom_filter: None,
+            column_index: None,
+            offset_index: None,
+        };
+        Ok((self.bytes.into(), close))
+    }
 }
 
 impl PageEncoder {
@@ -54,71 +88,28 @@ impl PageEncoder {
             pad_to: options.pad_to,
             page_tokens: options.pad_to * options.rows_per_page.min(options.rows_per_group),
             zstd: zstd::bulk::Compressor::new(options.compression_level)?,
-            staged: Vec::new(),
             body: Vec::new(),
             compressed: Vec::new(),
-            chunk: TrackedWrite::new(Vec::new()),
-            totals: Totals::default(),
         })
     }
 
-    /// Takes whole rows. Where the pages end depends on the number of rows only, not on how they are handed in.
-    pub(super) fn push(&mut self, mut ids: &[i32]) -> ParquetResult<()> {
-        while !ids.is_empty() {
-            if self.staged.is_empty() && ids.len() >= self.page_tokens {
-                let (page, rest) = ids.split_at(self.page_tokens);
-                self.write_page(page)?;
-                ids = rest;
-            } else {
-                let (taken, rest) = ids.split_at(ids.len().min(self.page_tokens - self.staged.len()));
-                self.staged.extend_from_slice(taken);
-                ids = rest;
-                if self.staged.len() == self.page_tokens {
-                    self.flush()?;
-                }
-            }
+    /// Encodes whole rows into pages of their own.
+    pub(super) fn encode(&mut self, ids: &[i32]) -> ParquetResult<Chunk> {
+        let mut sink = TrackedWrite::new(Vec::new());
+        let mut chunk = Chunk::default();
+        for page in ids.chunks(self.page_tokens) {
+            self.write_page(page, &mut sink, &mut chunk)?;
         }
-        Ok(())
+        chunk.bytes = sink.into_inner()?;
+        Ok(chunk)
     }
 
-    /// Closes the row group: its pages, and what the file has to know about them.
-    pub(super) fn take_chunk(&mut self, column: ColumnDescPtr) -> ParquetResult<(Bytes, ColumnCloseResult)> {
-        self.flush()?;
-        let chunk = std::mem::replace(&mut self.chunk, TrackedWrite::new(Vec::new())).into_inner()?;
-        let totals = std::mem::take(&mut self.totals);
-        let metadata = ColumnChunkMetaData::builder(column)
-            .set_encodings_mask(EncodingMask::new_from_encodings(
-                [PageEncoding::RLE, self.encoding.in_file()].iter(),
-            ))
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_num_values(totals.values as i64)
-            .set_total_uncompressed_size(totals.uncompressed as i64)
-            .set_total_compressed_size(totals.compressed as i64)
-            .set_data_page_offset(0)
-            .set_statistics(Statistics::int32(None, None, None, Some(0), false));
-        let close = ColumnCloseResult {
-            bytes_written: chunk.len() as u64,
-            rows_written: (totals.values / self.pad_to) as u64,
-            metadata: metadata.build()?,
-            bloom_filter: None,
-            column_index: None,
-            offset_index: None,
-        };
-        Ok((chunk.into(), close))
-    }
-
-    fn flush(&mut self) -> ParquetResult<()> {
-        if self.staged.is_empty() {
-            return Ok(());
-        }
-        let mut staged = std::mem::take(&mut self.staged);
-        let written = self.write_page(&staged);
-        staged.clear();
-        self.staged = staged;
-        written
-    }
-
-    fn write_page(&mut self, ids: &[i32]) -> ParquetResult<()> {
+    fn write_page(
+        &mut self,
+        ids: &[i32],
+        sink: &mut TrackedWrite<Vec<u8>>,
+        chunk: &mut Chunk,
+    ) -> ParquetResult<()> {
         self.body.clear();
         write_levels(ids.len() / self.pad_to, self.pad_to, &mut self.body);
         match self.encoding {
@@ -138,11 +129,10 @@ impl PageEncoder {
             statistics: None,
         };
         let page = CompressedPage::new(page, self.body.len());
-        let spec = SerializedPageWriter::new(&mut self.chunk).write_page(page)?;
-
-        self.totals.values += ids.len();
-        self.totals.uncompressed += spec.uncompressed_size;
-        self.totals.compressed += spec.compressed_size;
+        let spec = SerializedPageWriter::new(sink).write_page(page)?;
+        chunk.values += ids.len();
+        chunk.uncompressed += spec.uncompressed_size;
+        chunk.compressed += spec.compressed_size;
         Ok(())
     }
 }

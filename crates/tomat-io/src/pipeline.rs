@@ -1,0 +1,296 @@
+//! From materials to shards: reading, encoding and writing at the same time, in the order of the list.
+//!
+//! Readers take materials from the list in order, encoders turn each into compressed rows, and the calling thread
+//! appends those to the shards in the order of the list. Which materials a shard holds is fixed beforehand, so its
+//! bytes depend neither on the number of threads nor on what was skipped or done before. A window bounds how far
+//! readers run ahead; memory is therefore a few materials a thread, however long the list is.
+
+mod material;
+mod record;
+mod shard;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use tomat_core::grid::Unit;
+use tomat_core::sequence::Tokenizer;
+
+use crate::parquet::ShardOptions;
+use crate::{Error, Material, Result};
+
+pub use material::{EncodedMaterial, LeftOut, Outcome, Reason};
+pub use record::{LeftOutRecord, MaterialRecord, ShardRecord};
+
+/// Where materials come from. Reading happens on several threads at once.
+pub trait Source: Send + Sync {
+    /// The id of material `index`.
+    fn task_id(&self, index: usize) -> &str;
+
+    /// Reads material `index`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where there is none, any other error where it cannot be read.
+    fn read(&self, index: usize) -> Result<Material>;
+}
+
+/// Local files: a task id and a path each.
+pub struct LocalFiles(pub Vec<(String, std::path::PathBuf)>);
+
+impl Source for LocalFiles {
+    fn task_id(&self, index: usize) -> &str {
+        &self.0[index].0
+    }
+
+    fn read(&self, index: usize) -> Result<Material> {
+        crate::read(&self.0[index].1)
+    }
+}
+
+/// What is drawn from each material.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sampling {
+    /// The seed of the run.
+    pub seed: u64,
+    /// The pass over the materials.
+    pub epoch: u64,
+    /// Patches of each material.
+    pub patches_per_material: usize,
+}
+
+/// What to do about a material that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// Stop with its error; shards finished before it stay.
+    Fail,
+    /// Count it, name it, go on.
+    Skip,
+}
+
+/// A shard to write: its file name and the materials it holds, as indices of the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardPlan {
+    /// File name inside the directory.
+    pub name: String,
+    /// Materials, in order.
+    pub materials: Range<usize>,
+}
+
+/// A run: everything that decides the bytes, and how many threads make them.
+pub struct Job<'a> {
+    /// Writes the rows.
+    pub tokenizer: &'a Tokenizer,
+    /// Where materials come from.
+    pub source: &'a dyn Source,
+    /// What is drawn from each.
+    pub sampling: Sampling,
+    /// The unit densities are brought to: the codec's own where it has one.
+    pub unit: Unit,
+    /// The directory of the shards.
+    pub directory: &'a Path,
+    /// Layout of the parquet files.
+    pub shard_options: ShardOptions,
+    /// What to do about unreadable materials.
+    pub on_error: OnError,
+    /// Encoding threads, and as many that read.
+    pub threads: usize,
+    /// What identifies the configuration, kept in every shard's record.
+    pub identity: String,
+}
+
+/// How far a run is, and where its time goes. Times are nanoseconds summed over threads.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Materials done, left out ones included.
+    pub materials: AtomicU64,
+    /// Materials left out.
+    pub left_out: AtomicU64,
+    /// Rows written.
+    pub rows: AtomicU64,
+    /// Bytes of finished shards.
+    pub bytes: AtomicU64,
+    /// Reading and decompressing.
+    pub read_ns: AtomicU64,
+    /// Sampling, cutting and quantising.
+    pub encode_ns: AtomicU64,
+    /// Laying out and compressing pages.
+    pub compress_ns: AtomicU64,
+    /// Appending to shards, flushing to disk.
+    pub write_ns: AtomicU64,
+    /// Set to stop the run at the next material.
+    pub cancel: AtomicBool,
+}
+
+impl Progress {
+    /// Runs `work` and adds its time to `counter`.
+    pub(crate) fn timed<T>(counter: &AtomicU64, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = work();
+        counter.fetch_add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        result
+    }
+
+    fn add(counter: &AtomicU64, n: usize) {
+        counter.fetch_add(n as u64, Ordering::Relaxed);
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All shards are written.
+    Complete,
+    /// [`Progress::cancel`] was set; finished shards stay.
+    Cancelled,
+}
+
+type Read = (usize, Result<Material>);
+type Encoded = (usize, Result<Outcome>);
+
+impl Job<'_> {
+    /// Writes the shards of a plan, each complete and under its final name or not there at all, with its record
+    /// beside it.
+    ///
+    /// # Errors
+    /// The first unreadable material in the order of the list with [`OnError::Fail`]; any failure to write.
+    pub fn run(&self, plan: &[ShardPlan], progress: &Progress) -> Result<Ended> {
+        let threads = self.threads.max(1);
+        // Materials in flight: one being read and one being encoded a thread, and as many waiting.
+        let window = 4 * threads;
+        let (task_sender, task_receiver) = bounded::<usize>(window);
+        let (read_sender, read_receiver) = bounded::<Read>(threads);
+        let (done_sender, done_receiver) = unbounded::<Encoded>();
+        let tasks: Vec<usize> = plan.iter().flat_map(|shard| shard.materials.clone()).collect();
+        let aborted = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                let (receiver, sender) = (task_receiver.clone(), read_sender.clone());
+                let aborted = &aborted;
+                scope.spawn(move || self.read_materials(&receiver, &sender, progress, aborted));
+                let (receiver, sender) = (read_receiver.clone(), done_sender.clone());
+                scope.spawn(move || self.encode_materials(&receiver, &sender, progress));
+            }
+            // The clones above are all that keep the channels open.
+            drop((task_receiver, read_sender, read_receiver, done_sender));
+            let mut queue = InOrder::new(tasks, window, task_sender, done_receiver);
+            let result = self.write_shards(plan, &mut queue, progress);
+            aborted.store(true, Ordering::Relaxed);
+            drop(queue);
+            result
+        })
+    }
+
+    fn read_materials(
+        &self,
+        tasks: &Receiver<usize>,
+        materials: &Sender<Read>,
+        progress: &Progress,
+        aborted: &AtomicBool,
+    ) {
+        for index in tasks {
+            if aborted.load(Ordering::Relaxed) {
+                return;
+            }
+            let material = Progress::timed(&progress.read_ns, || self.source.read(index));
+            if materials.send((index, material)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn encode_materials(&self, materials: &Receiver<Read>, done: &Sender<Encoded>, progress: &Progress) {
+        let mut encoder = match material::MaterialEncoder::new(self) {
+            Ok(encoder) => encoder,
+            Err(error) => {
+                // Whoever waits for the first material gets the reason.
+                if let Ok((index, _)) = materials.recv() {
+                    let _ = done.send((index, Err(error)));
+                }
+                return;
+            }
+        };
+        for (index, material) in materials {
+            let outcome = encoder.encode(index, material, progress);
+            if done.send((index, outcome)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn write_shards(&self, plan: &[ShardPlan], queue: &mut InOrder, progress: &Progress) -> Result<Ended> {
+        for shard in plan {
+            let mut writer = shard::OpenShard::create(self, shard)?;
+            for _ in shard.materials.clone() {
+                if progress.cancel.load(Ordering::Relaxed) {
+                    return Ok(Ended::Cancelled);
+                }
+                let outcome = queue.next()?;
+                match &outcome {
+                    Outcome::Rows(rows) => Progress::add(&progress.rows, rows.n_rows()),
+                    Outcome::LeftOut(_) => Progress::add(&progress.left_out, 1),
+                }
+                Progress::timed(&progress.write_ns, || writer.append(outcome))?;
+                Progress::add(&progress.materials, 1);
+            }
+            let bytes = Progress::timed(&progress.write_ns, || writer.finish())?;
+            Progress::add(&progress.bytes, bytes as usize);
+        }
+        Ok(Ended::Complete)
+    }
+}
+
+/// Hands tasks out within a window, and results back in the order of the tasks.
+struct InOrder {
+    tasks: Vec<usize>,
+    handed_out: usize,
+    handed_back: usize,
+    window: usize,
+    sender: Sender<usize>,
+    receiver: Receiver<Encoded>,
+    /// Results that came before their turn.
+    early: Mutex<BTreeMap<usize, Result<Outcome>>>,
+}
+
+impl InOrder {
+    fn new(tasks: Vec<usize>, window: usize, sender: Sender<usize>, receiver: Receiver<Encoded>) -> Self {
+        Self {
+            tasks,
+            handed_out: 0,
+            handed_back: 0,
+            window,
+            sender,
+            receiver,
+            early: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    fn next(&mut self) -> Result<Outcome> {
+        while self.handed_out < self.tasks.len() && self.handed_out < self.handed_back + self.window {
+            // The channel holds a whole window, so this never blocks.
+            if self.sender.send(self.tasks[self.handed_out]).is_err() {
+                return Err(stopped());
+            }
+            self.handed_out += 1;
+        }
+        let wanted = self.tasks[self.handed_back];
+        self.handed_back += 1;
+        let early = self.early.get_mut().map_err(|_| stopped())?;
+        loop {
+            if let Some(outcome) = early.remove(&wanted) {
+                return outcome;
+            }
+            let (index, outcome) = self.receiver.recv().map_err(|_| stopped())?;
+            early.insert(index, outcome);
+        }
+    }
+}
+
+/// The threads at the other end are gone, which only a panic in one of them can bring about.
+fn stopped() -> Error {
+    Error::Core(tomat_core::Error::invalid("a worker thread stopped unexpectedly; please report this as a bug"))
+}

@@ -1,0 +1,184 @@
+//! One material: its patches drawn, cut, quantised and compressed, or the reason why not.
+
+use std::fmt;
+
+use tomat_core::coverage;
+use tomat_core::sampler::{SampleKey, uniform_offsets};
+use tomat_core::sequence::MaterialView;
+
+use super::{Job, OnError, Progress};
+use crate::parquet::{EncodedRows, RowEncoder};
+use crate::{Error, Material, Result};
+
+/// Why a material is left out; the names are those of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// No file.
+    Missing,
+    /// A grid axis above 1023.
+    Oversized,
+    /// A lattice that cannot be encoded.
+    BadLattice,
+    /// No patch shape fits a row.
+    Overflow,
+    /// Damaged, or not a density.
+    Unreadable,
+}
+
+impl Reason {
+    /// All reasons, in the order of the format page.
+    pub const ALL: [Self; 5] =
+        [Self::Missing, Self::Oversized, Self::BadLattice, Self::Overflow, Self::Unreadable];
+
+    /// The name in files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Oversized => "oversized",
+            Self::BadLattice => "bad_lattice",
+            Self::Overflow => "overflow",
+            Self::Unreadable => "unreadable",
+        }
+    }
+
+    /// The reason an error stands for.
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::Missing { .. } => Self::Missing,
+            Error::Core(tomat_core::Error::GridAxis { points, .. }) if *points > 0 => Self::Oversized,
+            Error::Core(tomat_core::Error::LatticeOutOfRange { .. }) => Self::BadLattice,
+            Error::Core(tomat_core::Error::Overflow { .. }) => Self::Overflow,
+            _ => Self::Unreadable,
+        }
+    }
+
+    /// Whether the input is at fault (it is not there or is damaged), as opposed to a sound material that the
+    /// format cannot hold.
+    const fn is_fault(self) -> bool {
+        matches!(self, Self::Missing | Self::Unreadable)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A material that gave no rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its place in the list.
+    pub index: usize,
+    /// Its id.
+    pub task_id: String,
+    /// Why, as the format names it.
+    pub reason: Reason,
+    /// Why, in words.
+    pub detail: String,
+}
+
+/// A material's rows.
+pub struct EncodedMaterial {
+    /// Its place in the list.
+    pub index: usize,
+    /// Its id.
+    pub task_id: String,
+    /// Points of its grid.
+    pub grid_shape: [usize; 3],
+    /// The patch that was cut.
+    pub patch_shape: [usize; 3],
+    /// How many voxels were covered 0, 1, 2, ... times.
+    pub coverage: Vec<u64>,
+    /// The rows, compressed.
+    pub rows: EncodedRows,
+}
+
+impl EncodedMaterial {
+    /// Number of rows.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.rows.n_rows()
+    }
+}
+
+/// What became of a material.
+pub enum Outcome {
+    /// Rows.
+    Rows(Box<EncodedMaterial>),
+    /// None, for a reason.
+    LeftOut(LeftOut),
+}
+
+/// Encodes materials on one thread; its buffers are kept from one to the next.
+pub(super) struct MaterialEncoder<'a> {
+    job: &'a Job<'a>,
+    encoder: RowEncoder,
+    rows: Vec<i32>,
+}
+
+impl<'a> MaterialEncoder<'a> {
+    pub(super) fn new(job: &'a Job<'a>) -> Result<Self> {
+        Ok(Self { job, encoder: RowEncoder::new(&job.shard_options)?, rows: Vec::new() })
+    }
+
+    /// # Errors
+    /// A fault of the input with [`OnError::Fail`], with the material's id in front where the error lacks a file.
+    pub(super) fn encode(
+        &mut self,
+        index: usize,
+        material: Result<Material>,
+        progress: &Progress,
+    ) -> Result<Outcome> {
+        let task_id = self.job.source.task_id(index).to_owned();
+        match material.and_then(|material| self.rows_of(index, &task_id, material, progress)) {
+            Ok(rows) => Ok(Outcome::Rows(Box::new(rows))),
+            Err(error) => {
+                let reason = Reason::of(&error);
+                if reason.is_fault() && self.job.on_error == OnError::Fail {
+                    return Err(error);
+                }
+                Ok(Outcome::LeftOut(LeftOut { index, task_id, reason, detail: error.to_string() }))
+            }
+        }
+    }
+
+    fn rows_of(
+        &mut self,
+        index: usize,
+        task_id: &str,
+        material: Material,
+        progress: &Progress,
+    ) -> Result<EncodedMaterial> {
+        let Job { tokenizer, sampling, unit, .. } = self.job;
+        let Material { density, crystal, .. } = material;
+        let grid_shape = density.shape();
+        let offsets = Progress::timed(&progress.encode_ns, || -> Result<_> {
+            let lattice = crystal.lattice.parameters();
+            tokenizer.check(grid_shape, &lattice, crystal.atomic_numbers.len())?;
+            let density = density.into_unit(*unit, crystal.lattice.volume());
+            let key = SampleKey { seed: sampling.seed, task_id, epoch: sampling.epoch };
+            let offsets = uniform_offsets(grid_shape, sampling.patches_per_material, key)?;
+            self.rows.resize(offsets.len() * tokenizer.pad_to(), 0);
+            let view = MaterialView {
+                grid_shape,
+                density: density.values(),
+                lattice,
+                atomic_numbers: &crystal.atomic_numbers,
+                frac_coords: &crystal.frac_coords,
+            };
+            tokenizer.encode(&view, &offsets, &mut self.rows)?;
+            Ok(offsets)
+        })?;
+        let (patch_shape, _) = tokenizer.shape_for(crystal.atomic_numbers.len())?;
+        let coverage = Progress::timed(&progress.encode_ns, || {
+            coverage::histogram(grid_shape, patch_shape, &offsets)
+        })?;
+        let corners: Vec<[i32; 3]> = offsets.iter().map(|o| o.map(|n| n as i32)).collect();
+        let rows = Progress::timed(&progress.compress_ns, || {
+            self.encoder.encode(task_id, &corners, &self.rows)
+        })?;
+        Ok(EncodedMaterial { index, task_id: task_id.to_owned(), grid_shape, patch_shape, coverage, rows })
+    }
+}

@@ -1,0 +1,122 @@
+//! One shard on disk: written beside its place, flushed, renamed, recorded.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::record::{LeftOutRecord, MaterialRecord, ShardRecord};
+use super::{Job, Outcome, ShardPlan};
+use crate::parquet::ShardWriter;
+use crate::{Error, Result};
+
+/// The folder of unfinished files and of records, inside the dataset directory.
+const PROGRESS_FOLDER: &str = ".progress";
+
+/// A shard being written. Dropped before [`OpenShard::finish`], it removes what it wrote.
+pub(super) struct OpenShard<'a> {
+    directory: &'a Path,
+    unfinished: Unfinished,
+    writer: ShardWriter<BufWriter<File>>,
+    record: ShardRecord,
+}
+
+impl<'a> OpenShard<'a> {
+    pub(super) fn create(job: &'a Job<'a>, plan: &ShardPlan) -> Result<Self> {
+        let folder = job.directory.join(PROGRESS_FOLDER);
+        fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
+        let path = folder.join(format!("{}.unfinished", plan.name));
+        let file = File::create(&path).map_err(|error| Error::io(&path, error))?;
+        let unfinished = Unfinished { path: Some(path.clone()) };
+        let writer =
+            ShardWriter::new(BufWriter::with_capacity(1 << 20, file), &path, job.shard_options.clone())?;
+        let record = ShardRecord {
+            identity: job.identity.clone(),
+            shard: plan.name.clone(),
+            rows: 0,
+            bytes: 0,
+            sha256: String::new(),
+            materials: Vec::new(),
+            left_out: Vec::new(),
+        };
+        Ok(Self { directory: job.directory, unfinished, writer, record })
+    }
+
+    pub(super) fn append(&mut self, outcome: Outcome) -> Result<()> {
+        match outcome {
+            Outcome::LeftOut(material) => self.record.left_out.push(LeftOutRecord {
+                task_id: material.task_id,
+                reason: material.reason.name(),
+                detail: material.detail,
+            }),
+            Outcome::Rows(material) => {
+                self.record.materials.push(MaterialRecord {
+                    rows: material.n_rows(),
+                    task_id: material.task_id,
+                    grid_shape: material.grid_shape,
+                    patch_shape: material.patch_shape,
+                    coverage: material.coverage,
+                });
+                self.writer.append(&material.rows)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the shard final and returns its size: data to disk, the name, then the record.
+    pub(super) fn finish(self) -> Result<u64> {
+        let Self { directory, mut unfinished, writer, mut record } = self;
+        let path = directory.join(&record.shard);
+        let (sink, summary) = writer.finish()?;
+        let file = sink.into_inner().map_err(|error| Error::io(&path, error.into_error()))?;
+        file.sync_all().map_err(|error| Error::io(&path, error))?;
+        drop(file);
+        record.rows = summary.rows;
+        record.bytes = summary.bytes;
+        record.sha256 = summary.sha256;
+        if let Some(from) = unfinished.path.take() {
+            fs::rename(&from, &path).map_err(|error| Error::io(&path, error))?;
+        }
+        sync_directory(directory)?;
+        write_record(directory, &record)?;
+        Ok(record.bytes)
+    }
+}
+
+/// The file of a shard that is not finished; removed on drop, so that a failed run leaves no debris.
+struct Unfinished {
+    path: Option<PathBuf>,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(path) = self.path.take() {
+            // Nothing more can be done where even this fails, and a resumed run overwrites the file.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn write_record(directory: &Path, record: &ShardRecord) -> Result<()> {
+    let folder = directory.join(PROGRESS_FOLDER);
+    let path = folder.join(format!("{}.json", record.shard));
+    let unfinished = folder.join(format!("{}.json.unfinished", record.shard));
+    let text = serde_json::to_vec(record)
+        .map_err(|error| Error::unreadable(&path, format!("the record cannot be written: {error}")))?;
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&unfinished)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, &path)
+    };
+    write().map_err(|error| Error::io(&path, error))?;
+    sync_directory(&folder)
+}
+
+/// Makes renames in a directory last through a power failure, where the system can.
+fn sync_directory(directory: &Path) -> Result<()> {
+    if cfg!(unix) {
+        let file = File::open(directory).map_err(|error| Error::io(directory, error))?;
+        file.sync_all().map_err(|error| Error::io(directory, error))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Files: densities read into arrays.
+
+use std::path::Path;
+
+use numpy::{PyArray1, PyArray2, PyArray3, PyArrayMethods};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tomat_core::grid::Crystal;
+
+use crate::errors::io_error;
+
+/// What a reader returns; `tomat.Material` is made of it.
+#[pyclass(module = "tomat._core", frozen)]
+pub(crate) struct RawMaterial {
+    inner: tomat_io::Material,
+}
+
+#[pymethods]
+impl RawMaterial {
+    #[getter]
+    fn task_id(&self) -> &str {
+        &self.inner.task_id
+    }
+
+    #[getter]
+    fn unit(&self) -> &'static str {
+        self.inner.density.unit().name()
+    }
+
+    #[getter]
+    fn density<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray3<f32>>> {
+        PyArray1::from_slice(py, self.inner.density.values()).reshape(self.inner.density.shape())
+    }
+
+    #[getter]
+    fn lattice<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        matrix(py, self.inner.crystal.lattice.matrix())
+    }
+
+    #[getter]
+    fn atomic_numbers<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i32>> {
+        PyArray1::from_iter(py, self.inner.crystal.atomic_numbers.iter().map(|&z| i32::from(z)))
+    }
+
+    #[getter]
+    fn frac_coords<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        matrix(py, &self.inner.crystal.frac_coords)
+    }
+
+    #[getter]
+    fn source<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let facts = &self.inner.source;
+        let dict = PyDict::new(py);
+        dict.set_item("format", facts.format.name())?;
+        dict.set_item("has_spin", facts.has_spin)?;
+        dict.set_item("non_collinear", facts.non_collinear)?;
+        dict.set_item("has_augmentation", facts.has_augmentation)?;
+        Ok(dict)
+    }
+}
+
+fn matrix<'py>(py: Python<'py>, rows: &[[f64; 3]]) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    PyArray1::from_iter(py, rows.iter().flatten().copied()).reshape([rows.len(), 3])
+}
+
+/// Reads a local file or folder.
+#[pyfunction]
+pub(crate) fn read(py: Python<'_>, path: &str) -> PyResult<RawMaterial> {
+    let inner = py.detach(|| tomat_io::read(Path::new(path))).map_err(|error| io_error(error, path))?;
+    Ok(RawMaterial { inner })
+}
+
+/// Reads a text format from memory; errors call it `source`.
+#[pyfunction]
+pub(crate) fn read_bytes(py: Python<'_>, data: Vec<u8>, source: &str) -> PyResult<RawMaterial> {
+    let inner = py.detach(|| tomat_io::read_bytes(source, data)).map_err(|error| io_error(error, source))?;
+    Ok(RawMaterial { inner })
+}
+
+/// The name a file's material goes by.
+#[pyfunction]
+pub(crate) fn task_id(path: &str) -> String {
+    tomat_io::task_id(Path::new(path))
+}
+
+type StructureArrays<'py> = (Bound<'py, PyArray2<f64>>, Bound<'py, PyArray1<i32>>, Bound<'py, PyArray2<f64>>);
+
+/// Lattice matrix, atomic numbers and fractional coordinates of a pymatgen Structure dict in JSON.
+#[pyfunction]
+pub(crate) fn parse_structure<'py>(
+    py: Python<'py>,
+    text: &str,
+    source: &str,
+) -> PyResult<StructureArrays<'py>> {
+    let Crystal { lattice, atomic_numbers, frac_coords } = tomat_io::structure::crystal_from_json(text)
+        .map_err(|problem| PyValueError::new_err(format!("{source}: {problem}")))?;
+    Ok((
+        matrix(py, lattice.matrix())?,
+        PyArray1::from_iter(py, atomic_numbers.iter().map(|&z| i32::from(z))),
+        matrix(py, &frac_coords)?,
+    ))
+}

@@ -1,0 +1,182 @@
+//! A tokenization run: the pipeline behind one object that can be watched and stopped from another thread.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3, PyUntypedArrayMethods};
+use pyo3::exceptions::PyFileNotFoundError;
+use pyo3::prelude::*;
+use tomat_core::grid::{Crystal, Density, Unit};
+use tomat_io::parquet::{Encoding, ShardOptions};
+use tomat_io::pipeline::{Ended, Job, LocalFiles, OnError, Progress, Sampling, ShardPlan, Source};
+use tomat_io::{Format, Material, SourceFacts};
+
+use crate::errors::{core_error, io_error};
+use crate::sequence::{Tokenizer, lattice_of, triples};
+
+/// What a Python reader returns: density, unit, lattice matrix, atomic numbers, fractional coordinates.
+type PythonMaterial<'py> = (
+    PyReadonlyArray3<'py, f32>,
+    String,
+    PyReadonlyArray2<'py, f64>,
+    PyReadonlyArray1<'py, i32>,
+    PyReadonlyArray2<'py, f64>,
+);
+
+/// Materials that Python reads (remote stores): `reader(index)`, called from several threads.
+struct PythonReader {
+    entries: Vec<(String, PathBuf)>,
+    reader: Py<PyAny>,
+}
+
+impl Source for PythonReader {
+    fn task_id(&self, index: usize) -> &str {
+        &self.entries[index].0
+    }
+
+    fn read(&self, index: usize) -> tomat_io::Result<Material> {
+        let (task_id, path) = &self.entries[index];
+        Python::attach(|py| {
+            self.reader
+                .bind(py)
+                .call1((index,))
+                .and_then(|result| {
+                    let parts: PythonMaterial<'_> = result.extract()?;
+                    material(task_id, &parts)
+                })
+                .map_err(|error| {
+                    if error.is_instance_of::<PyFileNotFoundError>(py) {
+                        tomat_io::Error::Missing { path: path.clone() }
+                    } else {
+                        tomat_io::Error::unreadable(path, error.value(py).to_string())
+                    }
+                })
+        })
+    }
+}
+
+fn material(task_id: &str, parts: &PythonMaterial<'_>) -> PyResult<Material> {
+    let (density, unit, lattice, atomic_numbers, frac_coords) = parts;
+    let shape = density.shape();
+    let lattice = lattice_of(lattice)?;
+    let coordinates = triples(frac_coords)?;
+    let numbers = atomic_numbers.as_array().iter().map(|&z| u8::try_from(z).unwrap_or(0)).collect();
+    let build = || -> tomat_core::Result<Material> {
+        let unit: Unit = unit.parse()?;
+        let values = density.as_array().iter().copied().collect();
+        Ok(Material {
+            task_id: task_id.to_owned(),
+            density: Density::new([shape[0], shape[1], shape[2]], unit, values)?,
+            crystal: Crystal::new(
+                lattice,
+                numbers,
+                coordinates,
+            )?,
+            source: SourceFacts::plain(Format::Zarr),
+        })
+    };
+    build().map_err(core_error)
+}
+
+/// Writes shards, see `tomat.engine`.
+#[pyclass(module = "tomat._core", frozen)]
+pub(crate) struct ShardRun {
+    tokenizer: tomat_core::sequence::Tokenizer,
+    source: Box<dyn Source>,
+    sampling: Sampling,
+    unit: Unit,
+    directory: PathBuf,
+    shard_options: ShardOptions,
+    on_error: OnError,
+    threads: usize,
+    identity: String,
+    progress: Progress,
+}
+
+#[pymethods]
+impl ShardRun {
+    #[new]
+    #[pyo3(signature = (tokenizer, entries, reader, *, seed, epoch, patches_per_material, unit, directory, metadata,
+        encoding, compression_level, skip_errors, threads, identity))]
+    #[allow(clippy::too_many_arguments)] // one configuration, spelled out by name
+    fn new(
+        tokenizer: &Tokenizer,
+        entries: Vec<(String, PathBuf)>,
+        reader: Option<Py<PyAny>>,
+        seed: u64,
+        epoch: u64,
+        patches_per_material: usize,
+        unit: &str,
+        directory: PathBuf,
+        metadata: Vec<(String, String)>,
+        encoding: &str,
+        compression_level: i32,
+        skip_errors: bool,
+        threads: usize,
+        identity: String,
+    ) -> PyResult<Self> {
+        let source: Box<dyn Source> = match reader {
+            None => Box::new(LocalFiles(entries)),
+            Some(reader) => Box::new(PythonReader { entries, reader }),
+        };
+        let pad_to = tokenizer.inner.pad_to();
+        Ok(Self {
+            tokenizer: tokenizer.inner.clone(),
+            source,
+            sampling: Sampling { seed, epoch, patches_per_material },
+            unit: unit.parse().map_err(core_error)?,
+            directory,
+            shard_options: ShardOptions {
+                encoding: encoding.parse::<Encoding>().map_err(core_error)?,
+                compression_level,
+                metadata,
+                ..ShardOptions::new(pad_to)
+            },
+            on_error: if skip_errors { OnError::Skip } else { OnError::Fail },
+            threads,
+            identity,
+            progress: Progress::default(),
+        })
+    }
+
+    /// Writes the shards `(name, first material, end)`; False where the run was cancelled. Blocks without the GIL.
+    fn run(&self, py: Python<'_>, plan: Vec<(String, usize, usize)>) -> PyResult<bool> {
+        let plan: Vec<ShardPlan> =
+            plan.into_iter().map(|(name, start, end)| ShardPlan { name, materials: start..end }).collect();
+        let job = Job {
+            tokenizer: &self.tokenizer,
+            source: self.source.as_ref(),
+            sampling: self.sampling,
+            unit: self.unit,
+            directory: Path::new(&self.directory),
+            shard_options: self.shard_options.clone(),
+            on_error: self.on_error,
+            threads: self.threads,
+            identity: self.identity.clone(),
+        };
+        let ended = py.detach(|| job.run(&plan, &self.progress)).map_err(|error| io_error(error, ""))?;
+        Ok(ended == Ended::Complete)
+    }
+
+    /// Counters: materials, left_out, rows, bytes, and nanoseconds summed over threads.
+    fn progress(&self) -> Vec<(&'static str, u64)> {
+        let p = &self.progress;
+        [
+            ("materials", &p.materials),
+            ("left_out", &p.left_out),
+            ("rows", &p.rows),
+            ("bytes", &p.bytes),
+            ("read_ns", &p.read_ns),
+            ("encode_ns", &p.encode_ns),
+            ("compress_ns", &p.compress_ns),
+            ("write_ns", &p.write_ns),
+        ]
+        .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+        .to_vec()
+    }
+
+    /// Stops at the next material; finished shards stay.
+    fn cancel(&self) {
+        self.progress.cancel.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,83 @@
+"""Say what a dataset holds.
+
+\b
+Examples:
+  tomat info rows
+  tomat info rows --json
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tomat.dataset.manifest import REASONS, Dataset, open_dataset, read_json
+
+
+def command(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset.")],
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Open what is there when workers are missing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Open, add up, print."""
+    dataset = open_dataset(directory, allow_partial=allow_partial)
+    facts = describe(dataset)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{count} {key}" for key, count in value.items()) or "none"
+        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    Console().print(table)
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """The facts about a dataset that a user asks for first, added up over workers."""
+    meta = dataset.meta
+    paths = list(dataset.shard_paths())
+    size = sum(path.stat().st_size for path in paths)
+    histogram = _coverage(dataset)
+    voxels = sum(histogram)
+    return {
+        "directory": str(dataset.path),
+        "layout": meta["tokenizer_version"],
+        "split": meta.get("split"),
+        "materials": dataset.count("n_materials"),
+        "rows": dataset.total_rows,
+        "tokens_a_row": meta["pad_to"],
+        "patch_size": meta["patch_size"],
+        "patches_per_material": meta.get("patches_per_material"),
+        "codec": meta["density_codec_name"],
+        "unit": meta.get("unit", "chgcar"),
+        "vocabulary_size": meta["vocab"]["total_size"],
+        "vocabulary_hash": meta.get("vocabulary_hash"),
+        "seed": meta.get("seed"),
+        "workers": len(dataset.workers),
+        "shards": len(paths),
+        "bytes": size,
+        "voxels_covered": f"{1 - histogram[0] / voxels:.1%}" if voxels else "unknown",
+        "left_out": {r: n for r in REASONS if (n := dataset.count(f"n_materials_{r}"))},
+    }
+
+
+def _coverage(dataset: Dataset) -> list[int]:
+    total: list[int] = []
+    for worker in dataset.workers:
+        path = worker.path / "coverage_histogram.json"
+        counts = read_json(path).get("histogram", []) if path.exists() else []
+        total.extend([0] * (len(counts) - len(total)))
+        for times, voxels in enumerate(counts):
+            total[times] += voxels
+    return total

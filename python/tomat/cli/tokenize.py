@@ -1,0 +1,249 @@
+"""Turn electron densities into training rows.
+
+INPUT is a density (CHGCAR, CHG, AECCAR, cube, plain or compressed; a .zarr folder), a folder or quoted glob of them,
+a list file (*.txt: one path or URL a line), or a rho_gga root; local, or any URL that fsspec opens.
+
+\b
+Examples:
+  tomat-tokenize CHGCAR --out rows
+  tomat-tokenize 'runs/*/CHGCAR.gz' --out rows --patches-per-material 128
+  tomat-tokenize /data/rho_gga --split train --out rows --threads 8
+  tomat-tokenize gs://bucket/rho_gga --split-file split.json --split train --out rows --worker-index 3 --n-workers 16
+  tomat-tokenize --config tokenize.yaml --out rows --resume
+
+A YAML file given with --config holds the same options under their long names without dashes in front (inputs, layout,
+patch-size, ...); the command line wins. Exit codes: 0 all materials are in; 1 stopped by an error; 3 finished, but
+materials the format cannot hold were left out (0 with --on-error skip); 130 interrupted, go on with --resume.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import click
+import typer
+import yaml
+
+from tomat.dataset.config import ENCODINGS, TokenizeConfig
+from tomat.dataset.inputs import resolve_inputs
+from tomat.engine.local import Run, Stopped
+from tomat.tokenizer import FALLBACK_SHAPES, PAD_TO
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from tomat.engine.local import Progress, Summary
+
+#: Exit code of a run that finished but left materials out.
+LEFT_OUT = 3
+#: Exit code of an interrupted run.
+INTERRUPTED = 130
+
+
+def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Make the YAML file's values the defaults of the other options."""
+    if path is None:
+        return None
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path}: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise typer.BadParameter(f"{path}: not a mapping of options")
+    known = {parameter.name for parameter in ctx.command.params} - {"config"}
+    options = {str(key).replace("-", "_"): value for key, value in values.items()}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        names = ", ".join(sorted(name.replace("_", "-") for name in known if name))
+        raise typer.BadParameter(f"{path}: unknown options {', '.join(unknown)}; known: {names}")
+    if isinstance(options.get("inputs"), str):
+        options["inputs"] = [options["inputs"]]
+    shapes = options.get("fallback_shape")
+    if shapes is not None:
+        options["fallback_shape"] = [
+            shape if isinstance(shape, str) else ",".join(map(str, shape)) for shape in shapes
+        ]
+    ctx.default_map = {**(ctx.default_map or {}), **options}
+    return path
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    try:
+        x, y, z = (int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        raise typer.BadParameter(f"--fallback-shape {text!r}: give three numbers, 18,19,19") from None
+    return x, y, z
+
+
+def command(
+    ctx: typer.Context,
+    inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT...", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of the dataset.", show_default=False)] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with these options.", is_eager=True, callback=_read_config, exists=True),
+    ] = None,
+    split_file: Annotated[
+        str | None, typer.Option(help="JSON of ids or indices by split, for a rho_gga root.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Which split of it.")] = None,
+    layout: Annotated[str, typer.Option(help="v1, v2, v2-lat or v3.")] = "v3",
+    codec: Annotated[
+        str | None, typer.Option(help="Name, path or URL of the density codec.  [default: the layout's]")
+    ] = None,
+    patch_size: Annotated[
+        int | None, typer.Option(help="Edge of the patch in grid points.  [default: the layout's]")
+    ] = None,
+    patches_per_material: Annotated[
+        int | None, typer.Option(help="Rows a material.  [default: the layout's]")
+    ] = None,
+    pad_to: Annotated[int, typer.Option(help="Tokens a row.")] = PAD_TO,
+    fallback_shape: Annotated[
+        list[str] | None,
+        typer.Option(help="Patch shape where the cube does not fit; repeatable.  [default: 18,19,19]"),
+    ] = None,
+    unit: Annotated[
+        Literal["chgcar", "e_per_A3"], typer.Option(help="Convention that log codecs encode.")
+    ] = "chgcar",
+    seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
+    epoch: Annotated[int, typer.Option(help="Another epoch draws other patches.")] = 0,
+    rows_per_shard: Annotated[int, typer.Option(help="Rows a parquet file, at most.")] = 2048,
+    worker_index: Annotated[int, typer.Option(help="Which part of the materials to do.")] = 0,
+    n_workers: Annotated[int, typer.Option(help="Into how many parts they are split.")] = 1,
+    encoding: Annotated[str, typer.Option(help=", ".join(ENCODINGS) + ".")] = "byte_stream_split",
+    compression_level: Annotated[int, typer.Option(help="Level of zstd.")] = 1,
+    threads: Annotated[int | None, typer.Option(help="Threads.  [default: one a processor]", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first materials.", min=1)] = None,
+    on_error: Annotated[
+        Literal["fail", "skip"], typer.Option(help="What to do about missing and damaged files.")
+    ] = "fail",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, without progress.")] = False,
+) -> None:
+    """Parse, run, report."""
+    if not inputs:
+        raise click.UsageError("give at least one INPUT (or inputs: in the --config file)", ctx)
+    if out is None:
+        raise click.UsageError("give --out DIR", ctx)
+    if resume and overwrite:
+        raise click.UsageError("--resume and --overwrite exclude each other", ctx)
+    settings = TokenizeConfig(
+        layout=layout,
+        codec=codec,
+        patch_size=patch_size,
+        patches_per_material=patches_per_material,
+        pad_to=pad_to,
+        fallback_shapes=tuple(_shape(s) for s in fallback_shape) if fallback_shape else FALLBACK_SHAPES,
+        seed=seed,
+        epoch=epoch,
+        rows_per_shard=rows_per_shard,
+        worker_index=worker_index,
+        n_workers=n_workers,
+        unit=unit,
+        split=split or "all",
+        encoding=encoding,
+        compression_level=compression_level,
+    )
+    entries = resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
+    run = Run(settings, entries, out, on_error=on_error, threads=threads)
+    try:
+        summary = _execute(run, show_progress=not (quiet or as_json), resume=resume, overwrite=overwrite)
+    except Stopped as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        print(json.dumps(_as_json(summary)))
+    elif not quiet:
+        _print_summary(summary, settings, run.threads)
+    _report_left_out(summary)
+    if summary.left_out and on_error == "fail":
+        raise typer.Exit(LEFT_OUT)
+
+
+def _execute(run: Run, *, show_progress: bool, resume: bool, overwrite: bool) -> Summary:
+    """Run with a progress bar; SIGINT and SIGTERM stop it in order."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        run.cancel()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if not show_progress:
+            return run.execute(resume=resume, overwrite=overwrite)
+        return _execute_with_bar(run, resume=resume, overwrite=overwrite)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _execute_with_bar(run: Run, *, resume: bool, overwrite: bool) -> Summary:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    bar = Bar(
+        TextColumn("tokenizing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=None, rate="")
+
+        def watch(now: Progress) -> None:
+            seconds = max(now.seconds, 1e-9)
+            rate = f"{now.materials / seconds:.1f} materials/s, {now.rows / seconds:,.0f} rows/s"
+            if now.left_out:
+                rate += f", {now.left_out} left out"
+            bar.update(task, total=now.n_materials, completed=now.materials, rate=rate)
+
+        return run.execute(resume=resume, overwrite=overwrite, watch=watch)
+
+
+def _as_json(summary: Summary) -> dict[str, Any]:
+    return {**asdict(summary), "directory": str(summary.directory), "n_left_out": summary.n_left_out}
+
+
+def _print_summary(summary: Summary, config: TokenizeConfig, threads: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column()
+    codec = config.tokenizer.density_codec
+    table.add_row("dataset", str(summary.directory))
+    table.add_row("layout", f"{config.layout}, patch {config.tokenizer.patch_size}, {codec.name} ({config.data_unit})")
+    table.add_row("materials", f"{summary.n_materials:,} of {summary.n_listed:,}")
+    table.add_row("rows", f"{summary.rows:,} of {config.pad_to:,} tokens, in {summary.shards:,} shards")
+    per_token = summary.bytes / summary.tokens if summary.tokens else 0.0
+    table.add_row("size", f"{summary.bytes / 1e6:,.1f} MB, {per_token:.2f} bytes a token")
+    if summary.resumed_shards:
+        table.add_row("resumed", f"{summary.resumed_shards:,} shards were there already")
+    table.add_row("time", f"{summary.seconds:.1f} s, {threads} threads")
+    if summary.stage_seconds:
+        stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.stage_seconds.items())
+        table.add_row("thread time", stages)
+    Console().print(table)
+
+
+def _report_left_out(summary: Summary) -> None:
+    """What is not in the dataset is named, also with --quiet."""
+    if not summary.left_out:
+        return
+    counts = ", ".join(f"{count} {reason}" for reason, count in summary.left_out.items())
+    print(f"left out {summary.n_left_out} of {summary.n_listed} materials: {counts}", file=sys.stderr)
+    for task_id, detail in summary.left_out_first.items():
+        print(f"  {task_id}: {detail}", file=sys.stderr)
+    if summary.n_left_out > len(summary.left_out_first):
+        print(f"  and {summary.n_left_out - len(summary.left_out_first)} more", file=sys.stderr)

@@ -1,0 +1,8 @@
+"""Datasets on disk: what goes in, what is written, how it is read back and checked."""
+
+from tomat.dataset.config import TokenizeConfig
+from tomat.dataset.inputs import Entry, resolve_inputs
+from tomat.dataset.manifest import Dataset, open_dataset
+from tomat.dataset.verify import verify_dataset
+
+__all__ = ["Dataset", "Entry", "TokenizeConfig", "open_dataset", "resolve_inputs", "verify_dataset"]

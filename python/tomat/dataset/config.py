@@ -1,0 +1,144 @@
+"""What decides the bytes of a dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tomat._core import __version__
+from tomat.tokenizer import FALLBACK_SHAPES, LAYOUTS, PAD_TO, PatchTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tomat.dataset.inputs import Entry
+
+__all__ = ["ENCODINGS", "TokenizeConfig"]
+
+#: Encodings of the ``input_ids`` column; docs/parquet.md compares them.
+ENCODINGS = ("plain", "byte_stream_split", "delta_binary_packed")
+
+
+@dataclass(frozen=True)
+class TokenizeConfig:
+    """The configuration of a tokenization run.
+
+    Attributes:
+        layout: ``v1``, ``v2``, ``v2-lat`` or ``v3``.
+        codec: name, path or URL of the density codec; the layout's default where None.
+        patch_size: edge of the patch in grid points; the layout's default where None.
+        patches_per_material: rows a material; the layout's default where None.
+        pad_to: tokens a row.
+        fallback_shapes: patch shapes tried in order where the cube does not fit.
+        seed: of the sampler.
+        epoch: of the sampler: another epoch draws other patches.
+        rows_per_shard: rows in a parquet file, at most (one material's rows are never split).
+        worker_index: which part of the materials this worker does.
+        n_workers: into how many parts they are split.
+        unit: convention that log codecs encode, ``chgcar`` or ``e_per_A3`` (Lloyd-Max codecs know their own).
+        split: name of the split, for ``meta.json``.
+        encoding: of the ``input_ids`` column.
+        compression_level: of zstd.
+    """
+
+    layout: str = "v3"
+    codec: str | None = None
+    patch_size: int | None = None
+    patches_per_material: int | None = None
+    pad_to: int = PAD_TO
+    fallback_shapes: tuple[tuple[int, int, int], ...] = FALLBACK_SHAPES
+    seed: int = 0
+    epoch: int = 0
+    rows_per_shard: int = 2048
+    worker_index: int = 0
+    n_workers: int = 1
+    unit: str = "chgcar"
+    split: str = "all"
+    encoding: str = "byte_stream_split"
+    compression_level: int = 1
+
+    def __post_init__(self) -> None:
+        """Check ranges; what the tokenizer checks is left to it.
+
+        Raises:
+            KeyError: an unknown layout.
+            ValueError: a number out of range.
+        """
+        if self.layout not in LAYOUTS:
+            raise KeyError(f"unknown layout {self.layout!r}; known: {', '.join(LAYOUTS)}")
+        if self.rows < 1:
+            raise ValueError(f"patches_per_material = {self.rows} must be at least 1")
+        if self.rows > self.rows_per_shard:
+            raise ValueError(
+                f"{self.rows} rows a material do not fit rows_per_shard = {self.rows_per_shard}: a material's rows are "
+                "never split; raise rows_per_shard"
+            )
+        if not 0 <= self.worker_index < self.n_workers:
+            raise ValueError(
+                f"worker_index = {self.worker_index} with n_workers = {self.n_workers}; workers count from 0"
+            )
+        if not (0 <= self.seed < 2**64 and 0 <= self.epoch < 2**64):
+            raise ValueError(f"seed = {self.seed} and epoch = {self.epoch} must be between 0 and 2**64 - 1")
+        if self.encoding not in ENCODINGS:
+            raise ValueError(f"encoding {self.encoding!r} is not one of {', '.join(ENCODINGS)}")
+
+    @property
+    def rows(self) -> int:
+        """Rows a material."""
+        default = LAYOUTS[self.layout].patches_per_material
+        return default if self.patches_per_material is None else self.patches_per_material
+
+    @property
+    def materials_per_shard(self) -> int:
+        """Materials a shard: as many as fit whole."""
+        return self.rows_per_shard // self.rows
+
+    @cached_property
+    def tokenizer(self) -> PatchTokenizer:
+        """The tokenizer of this configuration.
+
+        Raises:
+            KeyError, OSError, ValueError: as :class:`PatchTokenizer` and :func:`tomat.load_codec`.
+        """
+        codec = self.codec or LAYOUTS[self.layout].default_codec
+        return PatchTokenizer(self.layout, codec, self.patch_size, self.pad_to, self.fallback_shapes)
+
+    @property
+    def data_unit(self) -> str:
+        """The unit densities are brought to before they are encoded."""
+        return str(getattr(self.tokenizer.density_codec, "unit", self.unit))
+
+    def own(self, entries: Sequence[Entry]) -> list[Entry]:
+        """This worker's part of all materials: every ``n_workers``-th, from ``worker_index``."""
+        return list(entries[self.worker_index :: self.n_workers])
+
+    def identity(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        """Everything that decides the bytes of this worker's files, with hashes in place of long lists.
+
+        Two runs with equal identities over unchanged sources write equal files; a run resumes only its own.
+        """
+        fields = asdict(self)
+        for name in ("codec", "unit"):
+            del fields[name]
+        ids = hashlib.sha256("\0".join(entry.task_id for entry in entries).encode()).hexdigest()
+        return {
+            **fields,
+            "fallback_shapes": [list(shape) for shape in self.fallback_shapes],
+            "patch_size": self.tokenizer.patch_size,
+            "patches_per_material": self.rows,
+            "sampler": "uniform",
+            "unit": self.data_unit,
+            "codec_hash": self.tokenizer.density_codec.hash,
+            "vocabulary_hash": self.tokenizer.vocabulary.hash,
+            "n_materials_listed": len(entries),
+            "materials_hash": ids,
+            "tomat_version": __version__,
+        }
+
+
+def identity_hash(identity: dict[str, Any]) -> str:
+    """SHA-256 of an identity in canonical JSON."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,215 @@
+"""What to tokenize: files, folders, globs, a ``rho_gga`` root, list files; local or any fsspec URL."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tomat._files import filesystem, is_url, open_bytes
+from tomat.material import task_id_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Entry", "resolve_inputs"]
+
+#: Names that are densities when a folder is searched, without a compression suffix.
+_PATTERNS = ("*CHGCAR*", "CHG", "CHG.*", "*.CHG", "*AECCAR[02]*", "*.cube", "*.cub", "*.zarr", "*.vasp")
+_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+_LIST_SUFFIXES = (".txt", ".list")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One material to tokenize: its id and where its density is."""
+
+    task_id: str
+    path: str
+
+
+def resolve_inputs(
+    inputs: Sequence[str | Path],
+    *,
+    split_file: str | Path | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+) -> list[Entry]:
+    """The materials that ``inputs`` name, in order: that of the inputs, sorted by name within a folder or glob.
+
+    Args:
+        inputs: files, folders, globs, list files (one path or URL a line, relative to the list), or ``rho_gga`` roots
+            (folders with ``label/``), local or URLs.
+        split_file: JSON ``{"train": [...], ...}`` of ids, or indices into the root's ``mp_filelist.txt``; for
+            ``rho_gga`` roots only. Where ``split`` is given without it, the root's only ``split*.json``.
+        split: which of its lists.
+        limit: only the first so many.
+
+    Raises:
+        FileNotFoundError: an input that is not there, or a glob without a match.
+        ValueError: a list or split file that cannot be read as one, two materials with one id, or nothing at all.
+    """
+    entries: list[Entry] = []
+    uses_split = False
+    for item in inputs:
+        text = str(item)
+        place = _Place.of(text)
+        if place.is_dir(place.join("label")):
+            entries.extend(_rho_gga(place, split_file, split))
+            uses_split = True
+        else:
+            entries.extend(Entry(task_id_of(path), path) for path in _files(text, place))
+    if (split or split_file) and not uses_split:
+        raise ValueError("--split and --split-file belong to a rho_gga root (a folder with label/); none was given")
+    if not entries:
+        raise ValueError("no densities found; give files, folders, globs, a list file or a rho_gga root")
+    _check_unique(entries)
+    return entries[:limit]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A local path or a URL, behind the few questions asked of it."""
+
+    root: str
+    fs: Any
+
+    @classmethod
+    def of(cls, text: str) -> _Place:
+        if is_url(text):
+            fs, _ = filesystem(text)
+            return cls(text.rstrip("/"), fs)
+        return cls(text, None)
+
+    def join(self, name: str) -> str:
+        return f"{self.root}/{name}" if self.fs is not None else str(Path(self.root) / name)
+
+    def _inner(self, path: str) -> str:
+        return str(self.fs._strip_protocol(path))
+
+    def is_dir(self, path: str) -> bool:
+        return Path(path).is_dir() if self.fs is None else bool(self.fs.isdir(self._inner(path)))
+
+    def exists(self, path: str) -> bool:
+        return Path(path).exists() if self.fs is None else bool(self.fs.exists(self._inner(path)))
+
+    def glob(self, pattern: str) -> list[str]:
+        if self.fs is not None:
+            return sorted(self.fs.unstrip_protocol(found) for found in self.fs.glob(self._inner(pattern)))
+        path = Path(pattern)
+        anchor = Path(path.anchor) if path.is_absolute() else Path()
+        return sorted(str(found) for found in anchor.glob(str(path.relative_to(anchor))))
+
+    def names(self, path: str) -> list[str]:
+        """Names in a folder, sorted."""
+        if self.fs is None:
+            return sorted(entry.name for entry in Path(path).iterdir())
+        found = self.fs.ls(self._inner(path), detail=False)
+        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
+
+
+def _files(text: str, place: _Place) -> Iterable[str]:
+    """The densities of an input that is not a ``rho_gga`` root."""
+    if text.rstrip("/").endswith(".zarr"):
+        return [text.rstrip("/")]
+    if place.is_dir(place.root):
+        found = list(_search(place, place.root))
+        if not found:
+            raise FileNotFoundError(f"{text}: no densities in this folder (CHGCAR, cube or .zarr by name)")
+        return found
+    if place.exists(place.root):
+        return _listed(text) if text.endswith(_LIST_SUFFIXES) else [text]
+    if any(character in text for character in "*?["):
+        found = place.glob(text)
+        if not found:
+            raise FileNotFoundError(f"{text}: nothing matches")
+        return found
+    raise FileNotFoundError(f"{text}: no such file or folder")
+
+
+def _search(place: _Place, folder: str) -> Iterable[str]:
+    for name in place.names(folder):
+        path = f"{folder}/{name}" if place.fs is not None else str(Path(folder) / name)
+        if _is_density(name):
+            yield path
+        elif place.is_dir(path) and not name.startswith("."):
+            yield from _search(place, path)
+
+
+def _is_density(name: str) -> bool:
+    for suffix in _COMPRESSIONS:
+        name = name.removesuffix(suffix)
+    return any(fnmatch(name, pattern) for pattern in _PATTERNS)
+
+
+def _listed(path: str) -> list[str]:
+    """Paths in a list file; blank lines and lines that start with # are left out."""
+    try:
+        lines = open_bytes(path).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a list of paths: {error}") from error
+    base = path.rsplit("/", 1)[0] if is_url(path) else str(Path(path).parent)
+    found = []
+    for line in lines:
+        item = line.strip()
+        if item and not item.startswith("#"):
+            absolute = is_url(item) or Path(item).is_absolute()
+            found.append(item if absolute else f"{base}/{item}" if is_url(base) else str(Path(base) / item))
+    if not found:
+        raise ValueError(f"{path}: the list is empty; give one path or URL a line")
+    return found
+
+
+def _rho_gga(place: _Place, split_file: str | Path | None, split: str | None) -> Iterable[Entry]:
+    """Materials of a ``rho_gga`` root. Ids in the list without a folder stay: they count as missing."""
+    filelist = place.join("mp_filelist.txt")
+    if place.exists(filelist):
+        ids = open_bytes(filelist).decode().split()
+    else:
+        names = place.names(place.join("label"))
+        ids = [name.removesuffix(".zarr") for name in names if name.endswith(".zarr")]
+    if split_file is None and split is not None:
+        candidates = [name for name in place.names(place.root) if fnmatch(name, "split*.json")]
+        if len(candidates) != 1:
+            raise ValueError(
+                f"{place.root}: {len(candidates)} files match split*.json; say which with --split-file"
+            )
+        split_file = place.join(candidates[0])
+    if split_file is not None:
+        ids = _split_ids(str(split_file), split, ids)
+    label = place.join("label")
+    return [Entry(name, f"{label}/{name}.zarr") for name in ids]
+
+
+def _split_ids(path: str, split: str | None, ids: list[str]) -> list[str]:
+    try:
+        splits = json.loads(open_bytes(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: not a split file: {error}") from error
+    if not isinstance(splits, dict):
+        raise ValueError(f'{path}: not a split file; it should read {{"train": [...], "validation": [...], ...}}')  # noqa: TRY004
+    if split is None or split not in splits:
+        raise ValueError(f"{path}: no split {split!r}; choose one with --split: {', '.join(map(str, splits))}")
+    chosen = []
+    for item in splits[split]:
+        if isinstance(item, bool) or not isinstance(item, int | str):
+            raise ValueError(f"{path}: {item!r} in split {split!r} is neither an id nor an index")
+        if isinstance(item, int):
+            if not 0 <= item < len(ids):
+                raise ValueError(f"{path}: index {item} in split {split!r}, but mp_filelist.txt has {len(ids)} ids")
+            item = ids[item]
+        chosen.append(item)
+    return chosen
+
+
+def _check_unique(entries: list[Entry]) -> None:
+    seen: dict[str, str] = {}
+    for entry in entries:
+        if entry.task_id in seen:
+            raise ValueError(
+                f"two materials are called {entry.task_id!r}: {seen[entry.task_id]} and {entry.path}; rename one, or "
+                "tokenize them into two datasets"
+            )
+        seen[entry.task_id] = entry.path

@@ -1,0 +1,308 @@
+"""Read a dataset back and check all of it: files, rows, counts, and the densities it came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tomat.codec import LogCodec
+from tomat.dataset.manifest import Dataset, Worker, open_dataset, read_json
+from tomat.material import Material, read
+from tomat.sampling import sample_offsets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from tomat.codec import Codec
+    from tomat.dataset.inputs import Entry
+    from tomat.tokenizer import PatchTokenizer
+
+__all__ = ["Report", "verify_dataset"]
+
+#: Columns of a shard and their types.
+COLUMNS = {
+    "task_id": pa.string(),
+    "offset_x": pa.int32(),
+    "offset_y": pa.int32(),
+    "offset_z": pa.int32(),
+    "input_ids": pa.list_(pa.int32()),
+}
+
+#: Relative slack of the log codecs' bin edges: the last bits of log10 and 10^x are the platform's.
+_LOG_SLACK = 1e-9
+
+
+@dataclass
+class Report:
+    """What was checked, and every problem found, each naming its file and row."""
+
+    shards: int = 0
+    rows: int = 0
+    materials: int = 0
+    materials_compared: int = 0
+    voxels_compared: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """Columns of a row group as arrays."""
+
+    task_ids: list[str]
+    offsets: NDArray[np.int32]
+    ids: NDArray[np.int32]
+
+
+def verify_dataset(
+    path: str | Path,
+    *,
+    source: Sequence[Entry] | None = None,
+    allow_partial: bool = False,
+    watch: Callable[[str], None] | None = None,
+) -> Report:
+    """Check a dataset against its own ``meta.json`` and, with ``source``, against the densities it came from.
+
+    Args:
+        path: the dataset directory.
+        source: where the materials' densities are; each is read again, and its rows, offsets and decoded voxels must
+            follow from it.
+        allow_partial: check what is there when workers are missing.
+        watch: called with the name of each shard before it is read.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`open_dataset`: there is nothing to check.
+    """
+    dataset = open_dataset(path, allow_partial=allow_partial)
+    report = Report()
+    sources = None if source is None else {entry.task_id: entry for entry in source}
+    seen: Counter[str] = Counter()
+    for worker in dataset.workers:
+        rows_before = report.rows
+        materials = _verify_worker(dataset, worker, sources, report, watch)
+        seen.update(materials.keys())
+        _check_totals(worker, report.rows - rows_before, materials, report)
+    report.materials = len(seen)
+    report.problems += [f"{path}: material {name} is in {n} workers" for name, n in seen.items() if n > 1]
+    if sources is not None:
+        report.problems += [
+            f"{path}: material {name} is not among the sources" for name in seen if name not in sources
+        ]
+    return report
+
+
+def _verify_worker(
+    dataset: Dataset,
+    worker: Worker,
+    sources: dict[str, Entry] | None,
+    report: Report,
+    watch: Callable[[str], None] | None,
+) -> dict[str, int]:
+    """Rows by material of one worker."""
+    rows_of: Counter[str] = Counter()
+    listed = {shard["name"] for shard in worker.shards}
+    stray = sorted(path.name for path in worker.path.glob("*.parquet") if path.name not in listed)
+    report.problems += [f"{worker.path / name}: not listed in meta.json" for name in stray]
+    for shard in worker.shards:
+        path = worker.path / shard["name"]
+        if watch is not None:
+            watch(str(path))
+        problem = _file_problem(path, shard)
+        if problem:
+            report.problems.append(problem)
+            continue
+        try:
+            counts = _verify_shard(dataset, worker, path, shard, sources, report)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            report.problems.append(f"{path}: cannot be read: {error}")
+            continue
+        for name in counts.keys() & rows_of.keys():
+            report.problems.append(f"{path}: rows of {name} are split across shards")
+        rows_of.update(counts)
+        report.shards += 1
+    return dict(rows_of)
+
+
+def _file_problem(path: Path, shard: dict[str, Any]) -> str | None:
+    """What is wrong with a shard as a file: it is missing, or its size or bytes are not those written."""
+    if not path.exists():
+        return f"{path}: missing"
+    size = path.stat().st_size
+    if size != shard.get("bytes", size):
+        return f"{path}: {size} bytes, but {shard['bytes']} were written"
+    if "sha256" in shard:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != shard["sha256"]:
+            return f"{path}: the content is not what was written (SHA-256 {digest}, expected {shard['sha256']})"
+    return None
+
+
+def _verify_shard(
+    dataset: Dataset,
+    worker: Worker,
+    path: Path,
+    shard: dict[str, Any],
+    sources: dict[str, Entry] | None,
+    report: Report,
+) -> Counter[str]:
+    tokenizer, pad_to = dataset.tokenizer, int(dataset.meta["pad_to"])
+    counts: Counter[str] = Counter()
+    with pq.ParquetFile(path) as parquet:
+        found = {name: parquet.schema_arrow.field(name).type for name in parquet.schema_arrow.names}
+        if found != COLUMNS:
+            raise ValueError(f"columns are {found}, expected {COLUMNS}")
+        for first, group in _groups(parquet, pad_to):
+            for row, problem in tokenizer.check_rows(group.ids, group.offsets):
+                report.problems.append(f"{path}: row {first + row} ({group.task_ids[row]}): {problem}")
+            for name, rows in _runs(group.task_ids):
+                earlier = counts[name]
+                counts[name] += rows.stop - rows.start
+                if sources is not None and name in sources:
+                    part = _Shard(group.task_ids[rows], group.offsets[rows], group.ids[rows])
+                    _compare(worker, tokenizer, sources[name], part, earlier, f"{path}: {name}", report)
+    total = sum(counts.values())
+    report.rows += total
+    if total != shard.get("rows", total):
+        report.problems.append(f"{path}: {total} rows, but meta.json lists {shard['rows']}")
+    return counts
+
+
+def _groups(parquet: pq.ParquetFile, pad_to: int) -> Iterator[tuple[int, _Shard]]:
+    """Row groups with the number of their first row."""
+    first = 0
+    for index in range(parquet.num_row_groups):
+        table = parquet.read_row_group(index).combine_chunks()
+        for name in COLUMNS:
+            if table[name].null_count:
+                raise ValueError(f"column {name} holds nulls")
+        lengths = table["input_ids"].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
+        if (lengths != pad_to).any():
+            row = int(np.flatnonzero(lengths != pad_to)[0])
+            raise ValueError(f"row {first + row} has {lengths[row]} tokens, expected pad_to = {pad_to}")
+        flat = table["input_ids"].combine_chunks().flatten()
+        if flat.null_count:
+            raise ValueError("input_ids holds nulls")
+        offsets = [table[f"offset_{axis}"].to_numpy() for axis in "xyz"]
+        yield first, _Shard(
+            table["task_id"].to_pylist(),
+            np.ascontiguousarray(np.stack(offsets, axis=1).astype(np.int32)),
+            np.ascontiguousarray(flat.to_numpy().reshape(-1, pad_to)),
+        )
+        first += table.num_rows
+
+
+def _runs(task_ids: list[str]) -> Iterator[tuple[str, slice]]:
+    """Materials with their consecutive rows."""
+    start = 0
+    for end in range(1, len(task_ids) + 1):
+        if end == len(task_ids) or task_ids[end] != task_ids[start]:
+            yield task_ids[start], slice(start, end)
+            start = end
+
+
+def _check_totals(worker: Worker, rows: int, materials: dict[str, int], report: Report) -> None:
+    meta, place = worker.meta, worker.path / "meta.json"
+    if rows != meta["total_rows"]:
+        report.problems.append(f"{place}: total_rows = {meta['total_rows']}, but the shards hold {rows}")
+    if "n_materials" in meta and "shards" in meta and len(materials) != meta["n_materials"]:
+        report.problems.append(f"{place}: n_materials = {meta['n_materials']}, but {len(materials)} have rows")
+    each = meta.get("patches_per_material")
+    report.problems += [
+        f"{worker.path}: {name} has {n} rows, expected {each}" for name, n in materials.items() if each and n != each
+    ]
+    coverage = worker.path / "coverage_histogram.json"
+    if coverage.exists() and "shards" in meta:
+        _check_coverage(read_json(coverage), coverage, materials, report)
+
+
+def _check_coverage(stored: dict[str, Any], place: Path, materials: dict[str, int], report: Report) -> None:
+    per_material = stored.get("per_material", {})
+    if per_material.keys() != materials.keys():
+        report.problems.append(f"{place}: lists {len(per_material)} materials, the shards hold {len(materials)}")
+        return
+    total: Counter[int] = Counter()
+    for counts in per_material.values():
+        total.update(dict(enumerate(counts)))
+    if any(total[times] != voxels for times, voxels in enumerate(stored.get("histogram", []))):
+        report.problems.append(f"{place}: the histogram is not the sum of the materials' own")
+
+
+def _compare(
+    worker: Worker,
+    tokenizer: PatchTokenizer,
+    entry: Entry,
+    part: _Shard,
+    earlier: int,
+    place: str,
+    report: Report,
+) -> None:
+    """Rows ``earlier`` onwards of a material against its density."""
+    try:
+        material = read(entry.path).in_unit(worker.meta.get("unit", "chgcar"))
+    except (OSError, ValueError) as error:
+        report.problems.append(f"{place}: the source cannot be read: {error}")
+        return
+    report.materials_compared += earlier == 0
+    if worker.meta.get("sampler") == "uniform":
+        seed, epoch = worker.meta["seed"], worker.meta["epoch"]
+        n = earlier + len(part.offsets)
+        drawn = sample_offsets(material.grid_shape, n, seed=seed, task_id=entry.task_id, epoch=epoch)[earlier:]
+        if (drawn != part.offsets).any():
+            report.problems.append(f"{place}: the offsets are not those of seed {seed} and epoch {epoch}")
+    try:
+        rows = tokenizer.encode(
+            material.density, material.lattice, material.atomic_numbers, material.frac_coords, part.offsets
+        )
+    except ValueError as error:
+        report.problems.append(f"{place}: the source does not give these rows: {error}")
+        return
+    different = np.flatnonzero((rows != part.ids).any(axis=1))
+    if len(different):
+        report.problems.append(f"{place}: {len(different)} rows differ from the source, the first is {different[0]}")
+        return
+    for row, (ids, offset) in enumerate(zip(part.ids, part.offsets, strict=True)):
+        voxels = _patch(material, offset, tokenizer.decode(ids).patch_shape)
+        outside = _outside_bin(tokenizer.density_codec, voxels, tokenizer.decode(ids).density.ravel())
+        report.voxels_compared += len(voxels)
+        if outside:
+            report.problems.append(f"{place}: row {row}: {outside} voxels decode outside their bin")
+            return
+
+
+def _patch(material: Material, offset: NDArray[np.int32], shape: tuple[int, int, int]) -> NDArray[np.float64]:
+    """The voxels of a patch, cut with periodic wrap by NumPy: a second way beside the core's."""
+    cut = material.density
+    for axis in range(3):
+        cut = np.take(cut, np.arange(offset[axis], offset[axis] + shape[axis]), axis=axis, mode="wrap")
+    return cut.astype(np.float64).ravel()
+
+
+def _outside_bin(codec: Codec, values: NDArray[np.float64], decoded: NDArray[np.float64]) -> int:
+    """How many values lie outside the bin that their decoded value stands for."""
+    if isinstance(codec, LogCodec):
+        step = (codec.log_max - codec.log_min) / (2.0 ** sum(codec.bits) - 1)
+        low, high = 10.0**codec.log_min, 10.0**codec.log_max
+        sign_differs = (values < 0) != np.signbit(decoded)
+        magnitude = np.clip(np.abs(values), low, high)
+        shown = np.where(decoded == 0, low, np.abs(decoded))
+        inside = (shown <= magnitude * (1 + _LOG_SLACK)) & (magnitude <= shown * 10**step * (1 + _LOG_SLACK))
+        return int(np.count_nonzero(~inside | sign_differs))
+    boundaries = codec.boundaries.astype(np.float64)
+    points = codec.recon_points.astype(np.float64)
+    clipped = np.clip(values, 0.0, codec.clip_max)
+    bins = np.searchsorted(boundaries, clipped, side="right")
+    return int(np.count_nonzero(points[bins] != decoded))

@@ -1,0 +1,359 @@
+"""Tokenize on this machine: the Rust pipeline in a thread of its own, watched from Python."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from tomat import _core
+from tomat._files import is_url
+from tomat.dataset.config import identity_hash
+from tomat.dataset.manifest import REASONS, RunDirectory, read_json
+from tomat.material import read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tomat.dataset.config import TokenizeConfig
+    from tomat.dataset.inputs import Entry
+
+__all__ = ["Run", "Stopped", "Summary", "tokenize"]
+
+#: Seconds between two looks at a running pipeline.
+_POLL_S = 0.1
+
+#: Counters that are nanoseconds summed over threads.
+_STAGES = ("read", "encode", "compress", "write")
+
+
+class Stopped(RuntimeError):
+    """The run was stopped before its end; what it finished stays, and ``--resume`` goes on."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: this call's own work, in materials, rows and bytes."""
+
+    materials: int
+    n_materials: int
+    left_out: int
+    rows: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished run wrote.
+
+    Attributes:
+        directory: where.
+        n_materials: materials with rows.
+        n_listed: materials this worker was given.
+        rows, shards, bytes: of the whole directory, work of earlier runs included.
+        tokens: rows times their length.
+        left_out: how many were left out, by reason.
+        left_out_first: the first of them by id, with the reason in words.
+        resumed_shards: shards that were there already.
+        seconds: of this call.
+        stage_seconds: seconds summed over threads, by stage, of this call.
+    """
+
+    directory: Path
+    n_materials: int
+    n_listed: int
+    rows: int
+    shards: int
+    bytes: int
+    tokens: int
+    left_out: dict[str, int]
+    left_out_first: dict[str, str]
+    resumed_shards: int
+    seconds: float
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def n_left_out(self) -> int:
+        """Materials without rows."""
+        return sum(self.left_out.values())
+
+
+class Run:
+    """One worker's run into one directory.
+
+    Args:
+        config: what to write.
+        entries: all materials; the worker takes its own part.
+        out: the dataset directory (the worker's folder inside it is made where there are several).
+        on_error: ``fail`` stops at the first material that is missing or unreadable; ``skip`` counts and names it.
+        threads: encoding threads (and as many that read); one a processor where None.
+    """
+
+    def __init__(
+        self,
+        config: TokenizeConfig,
+        entries: Sequence[Entry],
+        out: str | Path,
+        *,
+        on_error: Literal["fail", "skip"] = "fail",
+        threads: int | None = None,
+    ) -> None:
+        """Work out the shards; nothing is written."""
+        self.config = config
+        self.entries = config.own(entries)
+        self.identity = config.identity(self.entries)
+        root = Path(out)
+        self.directory = RunDirectory(
+            root / f"worker-{config.worker_index:02d}" if config.n_workers > 1 else root
+        )
+        self.root = root
+        self.on_error = on_error
+        self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1
+        self._native: _core.ShardRun | None = None
+
+    @property
+    def plan(self) -> list[tuple[str, int, int]]:
+        """Name, first material and end of each shard: fixed by the list and the configuration."""
+        step = self.config.materials_per_shard
+        starts = range(0, len(self.entries), step)
+        return [
+            (f"shard-{k:05d}.parquet", start, min(start + step, len(self.entries)))
+            for k, start in enumerate(starts)
+        ]
+
+    def execute(
+        self,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        watch: Callable[[Progress], None] | None = None,
+    ) -> Summary:
+        """Write the dataset, or the rest of it.
+
+        Raises:
+            FileExistsError: there is a dataset, finished or not, and neither ``resume`` nor ``overwrite`` is asked.
+            FileNotFoundError, OSError, ValueError: a material that cannot be read (``on_error="fail"``), or a
+                directory that cannot be written.
+            Stopped: :meth:`cancel` was called.
+        """
+        start = time.monotonic()
+        with self._locked():
+            if self._prepare(resume=resume, overwrite=overwrite):
+                self.directory.clear_progress()
+                return self._summary([], len(self.plan), start, {})
+            records = self.directory.records(self.identity)
+            pending = [shard for shard in self.plan if shard[0] not in records]
+            native = self._pipeline()
+            self._drive(native, pending, watch, start)
+            resumed = len(records)
+            records = self.directory.records(self.identity)
+            missing = [name for name, _, _ in self.plan if name not in records]
+            if missing:
+                raise OSError(f"{self.directory.path}: shards vanished while the run went on: {missing[:5]}")
+            ordered = [records[name] for name, _, _ in self.plan]
+            self.directory.finish(self.config, self.identity, ordered)
+            counters = dict(native.progress())
+            stages = {stage: counters[f"{stage}_ns"] / 1e9 for stage in _STAGES}
+        return self._summary(ordered, resumed, start, stages)
+
+    def cancel(self) -> None:
+        """Stop at the next material; :meth:`execute` then raises :class:`Stopped`."""
+        if self._native is not None:
+            self._native.cancel()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Only one run at a time in a directory; the lock goes with the process."""
+        self._check_place()
+        self.directory.progress.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.directory.progress / "lock")
+        try:
+            with lock.acquire(timeout=0):
+                yield
+        except Timeout:
+            raise FileExistsError(
+                f"{self.directory.path}: another run is writing here; wait for it, or choose another --out"
+            ) from None
+        finally:
+            self._tidy()
+
+    def _check_place(self) -> None:
+        """Refuse to mix datasets of one worker and of several, before anything is made."""
+        if self.root.exists() and not self.root.is_dir():
+            raise FileExistsError(f"{self.root}: a file; --out names a directory")
+        if self.config.n_workers == 1 and any(self.root.glob("worker-*")):
+            raise FileExistsError(f"{self.root}: holds the parts of several workers; choose another --out")
+        if self.config.n_workers > 1 and (self.root / "meta.json").exists():
+            raise FileExistsError(f"{self.root}: holds a dataset of one worker; choose another --out")
+
+    def _tidy(self) -> None:
+        """Leave no trace of a run that never began."""
+        progress = self.directory.progress
+        if progress.is_dir() and {entry.name for entry in progress.iterdir()} <= {"lock"}:
+            self.directory.clear_progress()
+            for folder in (self.directory.path, self.root):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+
+    def _prepare(self, *, resume: bool, overwrite: bool) -> bool:
+        """Bring the directory into a state to go on from; True where it is finished already."""
+        place = self.directory
+        if overwrite:
+            place.clear()
+        occupied = place.is_finished or place.is_started
+        if occupied and not resume:
+            state = "a finished dataset" if place.is_finished else "an unfinished run"
+            remedy = "" if place.is_finished else "--resume to go on with it, or "
+            raise FileExistsError(f"{place.path}: holds {state}; give {remedy}--overwrite to replace it")
+        if occupied:
+            self._check_identity(place.stored_identity())
+            return place.is_finished
+        stray = [path.name for path in place.path.glob("shard-*.parquet")]
+        if stray:
+            raise FileExistsError(
+                f"{place.path}: holds {len(stray)} shards that no run accounts for; give --overwrite to replace them"
+            )
+        place.start(self.identity)
+        return False
+
+    def _check_identity(self, stored: dict[str, Any]) -> None:
+        if stored == self.identity:
+            return
+        keys = [key for key in {**stored, **self.identity} if stored.get(key) != self.identity.get(key)]
+        differences = "; ".join(f"{key} was {stored.get(key)!r}, is {self.identity.get(key)!r}" for key in keys)
+        raise ValueError(
+            f"{self.directory.path}: the run there is another one ({differences}); give its options, or --overwrite"
+        )
+
+    def _pipeline(self) -> _core.ShardRun:
+        config = self.config
+        is_remote = any(is_url(entry.path) for entry in self.entries)
+        described = {
+            "tomat_version": _core.__version__,
+            "layout": config.layout,
+            "codec_hash": self.identity["codec_hash"],
+            "vocabulary_hash": self.identity["vocabulary_hash"],
+            "unit": config.data_unit,
+        }
+        self._native = _core.ShardRun(
+            config.tokenizer._core,
+            [(entry.task_id, entry.path) for entry in self.entries],
+            self._read_entry if is_remote else None,
+            seed=config.seed,
+            epoch=config.epoch,
+            patches_per_material=config.rows,
+            unit=config.data_unit,
+            directory=self.directory.path,
+            metadata=[(f"tomat.{key}", value) for key, value in described.items()],
+            encoding=config.encoding,
+            compression_level=config.compression_level,
+            skip_errors=self.on_error == "skip",
+            threads=self.threads,
+            identity=identity_hash(self.identity),
+        )
+        return self._native
+
+    def _read_entry(self, index: int) -> tuple[Any, ...]:
+        """A material as the pipeline takes it from Python; called from its reading threads."""
+        material = read(self.entries[index].path)
+        return (
+            np.ascontiguousarray(material.density),
+            material.unit,
+            material.lattice,
+            material.atomic_numbers,
+            material.frac_coords,
+        )
+
+    def _drive(
+        self,
+        native: _core.ShardRun,
+        pending: list[tuple[str, int, int]],
+        watch: Callable[[Progress], None] | None,
+        start: float,
+    ) -> None:
+        """Run the pipeline to its end; an exception here (Ctrl-C) stops it first."""
+        outcome: list[bool | BaseException] = []
+
+        def work() -> None:
+            try:
+                outcome.append(native.run(pending))
+            except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
+                outcome.append(error)
+
+        total = sum(end - first for _, first, end in pending)
+        thread = threading.Thread(target=work, name="tomat-pipeline")
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(_POLL_S)
+                if watch is not None:
+                    watch(_progress(native, total, start))
+        finally:
+            native.cancel()
+            thread.join()
+        result = outcome[0]
+        if isinstance(result, BaseException):
+            raise result
+        if not result:
+            raise Stopped(f"{self.directory.path}: stopped; go on with --resume")
+
+    def _summary(
+        self, records: Sequence[dict[str, Any]], resumed: int, start: float, stages: dict[str, float]
+    ) -> Summary:
+        """What ``meta.json`` says now, with the words of this run's records for what was left out."""
+        meta = read_json(self.directory.path / "meta.json")
+        details = {m["task_id"]: m["detail"] for record in records for m in record["left_out"]}
+        return Summary(
+            directory=self.directory.path,
+            n_materials=meta["n_materials"],
+            n_listed=meta["n_materials_listed"],
+            rows=meta["total_rows"],
+            shards=meta["n_shards"],
+            bytes=sum(shard["bytes"] for shard in meta["shards"]),
+            tokens=meta["total_rows"] * meta["pad_to"],
+            left_out={r: meta[f"n_materials_{r}"] for r in REASONS if meta[f"n_materials_{r}"]},
+            left_out_first={
+                task_id: f"{reason}: {details.get(task_id, 'in an earlier run')}"
+                for reason in REASONS
+                for task_id in meta[f"first_materials_{reason}"]
+            },
+            resumed_shards=resumed,
+            seconds=time.monotonic() - start,
+            stage_seconds=stages,
+        )
+
+
+def _progress(native: _core.ShardRun, total: int, start: float) -> Progress:
+    counters = dict(native.progress())
+    return Progress(
+        materials=counters["materials"],
+        n_materials=total,
+        left_out=counters["left_out"],
+        rows=counters["rows"],
+        bytes=counters["bytes"],
+        seconds=time.monotonic() - start,
+    )
+
+
+def tokenize(
+    config: TokenizeConfig,
+    entries: Sequence[Entry],
+    out: str | Path,
+    *,
+    on_error: Literal["fail", "skip"] = "fail",
+    threads: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Summary:
+    """Tokenize materials into a dataset directory; see :class:`Run`."""
+    return Run(config, entries, out, on_error=on_error, threads=threads).execute(
+        resume=resume, overwrite=overwrite
+    )

@@ -1,0 +1,271 @@
+"""A density with its unit and its crystal, read from a file or taken from pymatgen or ASE."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from tomat import _core
+from tomat._files import filesystem, is_url
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from numpy.typing import ArrayLike, NDArray
+    from pymatgen.core import Structure
+    from pymatgen.io.vasp.outputs import VolumetricData
+
+__all__ = ["UNITS", "Material", "Unit", "read", "task_id_of"]
+
+type Unit = Literal["chgcar", "e_per_A3"]
+
+#: ``chgcar``: rho * V_cell in electrons, the mean over the grid is the electron count. ``e_per_A3``: electrons per
+#: cubic angstrom.
+UNITS: tuple[Unit, Unit] = ("chgcar", "e_per_A3")
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A density and the crystal it belongs to.
+
+    Attributes:
+        task_id: the name it goes by; what is sampled from it depends on this.
+        density: (nx, ny, nz) float32, point (i, j, k) at fractional coordinates (i/nx, j/ny, k/nz).
+        unit: the convention of the density, ``chgcar`` or ``e_per_A3``.
+        lattice: (3, 3) float64, rows a, b, c in angstrom.
+        atomic_numbers: (n,) int32.
+        frac_coords: (n, 3) float64.
+        source: facts about the file it came from (``format``, ``has_spin``, ...); empty for one made in memory.
+    """
+
+    task_id: str
+    density: NDArray[np.float32]
+    unit: Unit
+    lattice: NDArray[np.float64]
+    atomic_numbers: NDArray[np.int32]
+    frac_coords: NDArray[np.float64]
+    source: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        task_id: str,
+        density: ArrayLike,
+        unit: str,
+        lattice: ArrayLike,
+        atomic_numbers: ArrayLike,
+        frac_coords: ArrayLike,
+        source: dict[str, Any] | None = None,
+    ) -> Self:
+        """Check arrays and build a material.
+
+        Raises:
+            ValueError: wrong shapes, values that are not finite, an unknown unit, no atoms.
+        """
+        values = np.ascontiguousarray(density, dtype=np.float32)
+        cell = np.ascontiguousarray(lattice, dtype=np.float64)
+        numbers = np.ascontiguousarray(atomic_numbers, dtype=np.int32)
+        coordinates = np.ascontiguousarray(frac_coords, dtype=np.float64)
+        if unit not in UNITS:
+            raise ValueError(f"{task_id}: unit {unit!r} is not one of {', '.join(UNITS)}")
+        if values.ndim != 3 or values.size == 0:
+            raise ValueError(f"{task_id}: the density has shape {values.shape}; give (nx, ny, nz), none of them 0")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{task_id}: the density holds NaN or infinite values")
+        if cell.shape != (3, 3):
+            raise ValueError(f"{task_id}: the lattice has shape {cell.shape}; give (3, 3) rows a, b, c in angstrom")
+        if numbers.ndim != 1 or coordinates.shape != (len(numbers), 3) or len(numbers) == 0:
+            raise ValueError(
+                f"{task_id}: atomic numbers of shape {numbers.shape} and coordinates of shape {coordinates.shape} "
+                "do not fit; give (n,) and (n, 3) with at least one atom"
+            )
+        return cls(task_id, values, unit, cell, numbers, coordinates, dict(source or {}))
+
+    @property
+    def grid_shape(self) -> tuple[int, int, int]:
+        """Grid points along x, y, z."""
+        nx, ny, nz = self.density.shape
+        return nx, ny, nz
+
+    @property
+    def volume(self) -> float:
+        """Cell volume in cubic angstrom."""
+        return _core.cell_volume(self.lattice)
+
+    @property
+    def n_electrons(self) -> float:
+        """Electrons in the cell: the integral of the density."""
+        mean = float(self.density.mean(dtype=np.float64))
+        return mean if self.unit == "chgcar" else mean * self.volume
+
+    def in_unit(self, unit: str) -> Material:
+        """The same material with its density in another unit.
+
+        Raises:
+            ValueError: an unknown unit.
+        """
+        if unit not in UNITS:
+            raise ValueError(f"unit {unit!r} is not one of {', '.join(UNITS)}")
+        if unit == self.unit:
+            return self
+        factor = self.volume if unit == "chgcar" else 1.0 / self.volume
+        return replace(self, density=(self.density * np.float64(factor)).astype(np.float32), unit=unit)
+
+    def supercell(self, repeats: tuple[int, int, int]) -> Material:
+        """The crystal repeated along a, b, c: again an exact density, in more voxels and atoms.
+
+        Raises:
+            ValueError: a repeat below one.
+        """
+        if any(n < 1 for n in repeats):
+            raise ValueError(f"repeats {repeats} must be at least one along each axis")
+        n_cells = int(np.prod(repeats))
+        # rho * V_cell grows with the cell; rho itself does not.
+        factor = n_cells if self.unit == "chgcar" else 1
+        shifts = np.stack(np.meshgrid(*[np.arange(n) for n in repeats], indexing="ij"), axis=-1).reshape(-1, 3)
+        coordinates = (self.frac_coords[:, None, :] + shifts[None, :, :]) / np.asarray(repeats)
+        return replace(
+            self,
+            density=np.ascontiguousarray(np.tile(self.density * np.float32(factor), repeats)),
+            lattice=self.lattice * np.asarray(repeats, dtype=np.float64)[:, None],
+            atomic_numbers=np.repeat(self.atomic_numbers, n_cells),
+            frac_coords=coordinates.reshape(-1, 3),
+        )
+
+    @classmethod
+    def from_pymatgen(
+        cls,
+        data: VolumetricData | Structure,
+        density: ArrayLike | None = None,
+        unit: str = "chgcar",
+        task_id: str | None = None,
+    ) -> Self:
+        """From a pymatgen ``Chgcar`` (its total density), or a ``Structure`` and a density (nx, ny, nz) in ``unit``.
+
+        Raises:
+            ValueError: a ``Structure`` without a density, or one with partly occupied sites.
+        """
+        structure = getattr(data, "structure", data)
+        if density is None:
+            if not hasattr(data, "data"):
+                raise ValueError("a Structure has no density; give from_pymatgen(structure, density, unit)")
+            density = data.data["total"]
+        if not structure.is_ordered:
+            raise ValueError("the structure has partly occupied sites; order it first")
+        return cls.of(
+            task_id or structure.composition.reduced_formula,
+            density,
+            unit,
+            structure.lattice.matrix,
+            [site.specie.Z for site in structure],
+            structure.frac_coords,
+        )
+
+    @classmethod
+    def from_ase(cls, atoms: Atoms, density: ArrayLike, unit: str, task_id: str | None = None) -> Self:
+        """From ASE ``Atoms`` and a density (nx, ny, nz) in ``unit``.
+
+        Raises:
+            ValueError: atoms without a cell.
+        """
+        name = task_id or atoms.get_chemical_formula(mode="reduce")
+        coordinates = atoms.get_scaled_positions(wrap=False)
+        return cls.of(name, density, unit, atoms.cell.array, atoms.numbers, coordinates)
+
+    def to_pymatgen(self) -> VolumetricData:
+        """A pymatgen ``Chgcar`` (in the ``chgcar`` unit); needs ``tomat[structures]``."""
+        from pymatgen.core import Element, Lattice, Structure
+        from pymatgen.io.vasp.inputs import Poscar
+        from pymatgen.io.vasp.outputs import Chgcar
+
+        species = [Element.from_Z(int(z)) for z in self.atomic_numbers]
+        structure = Structure(Lattice(self.lattice), species, self.frac_coords)
+        values = self.in_unit("chgcar").density.astype(np.float64)
+        return Chgcar(Poscar(structure), {"total": values})
+
+    def to_ase(self) -> Atoms:
+        """ASE ``Atoms``; needs ``tomat[structures]``."""
+        from ase import Atoms
+
+        return Atoms(
+            numbers=self.atomic_numbers, scaled_positions=self.frac_coords, cell=self.lattice, pbc=True
+        )
+
+    def __repr__(self) -> str:
+        """Shows what it is, not its numbers."""
+        grid = " x ".join(map(str, self.grid_shape))
+        return (
+            f"Material({self.task_id!r}, {len(self.atomic_numbers)} atoms, grid {grid}, "
+            f"{self.n_electrons:.4g} electrons, unit {self.unit!r})"
+        )
+
+
+def read(path: str | Path) -> Material:
+    """Read a density: a Zarr v3 group in the ``rho_gga`` layout, VASP CHGCAR/CHG/AECCAR, or Gaussian cube.
+
+    Text files may be compressed (.gz, .bz2, .xz, .zst). URLs go through fsspec; a Zarr group behind a URL needs
+    ``tomat[remote]``. A density comes in the unit of its file: ``chgcar`` from Zarr and VASP, ``e_per_A3`` from cube.
+
+    Raises:
+        FileNotFoundError: no such file.
+        OSError: it cannot be read.
+        ValueError: damaged, or not a density; the message names the file, what is wrong and where.
+    """
+    if not is_url(path):
+        return _material(_core.read(str(path)))
+    fs, inner = filesystem(path)
+    if str(path).rstrip("/").endswith(".zarr"):
+        return _read_remote_zarr(str(path))
+    return _material(_core.read_bytes(fs.cat_file(inner), str(path)))
+
+
+def task_id_of(path: str | Path) -> str:
+    """The name a file's material goes by: its stem, or its folder's where the file is just called CHGCAR."""
+    return _core.task_id(str(path))
+
+
+def _material(raw: _core.RawMaterial) -> Material:
+    return Material(
+        raw.task_id,
+        raw.density,
+        "chgcar" if raw.unit == "chgcar" else "e_per_A3",
+        raw.lattice,
+        raw.atomic_numbers,
+        raw.frac_coords,
+        raw.source,
+    )
+
+
+def _read_remote_zarr(url: str) -> Material:
+    """A ``rho_gga`` group through zarr-python; a chunk that is not there is an error, not zeros."""
+    try:
+        import zarr
+        from zarr.storage import FsspecStore
+    except ImportError as error:
+        raise ValueError(f"{url}: reading Zarr behind a URL needs zarr: pip install 'tomat[remote]'") from error
+    fs, inner = filesystem(url)
+    if not fs.exists(inner + "/zarr.json"):
+        raise FileNotFoundError(f"{url}: no Zarr v3 group (no zarr.json) there")
+    try:
+        group = zarr.open_group(FsspecStore.from_url(url, read_only=True), mode="r")
+        array = group["charge_density_total"]
+        if not isinstance(array, zarr.Array) or array.ndim != 3:
+            raise ValueError("charge_density_total is not an array with three axes")  # noqa: TRY301
+        if array.nchunks_initialized != array.nchunks:
+            raise ValueError(  # noqa: TRY301
+                f"{array.nchunks - array.nchunks_initialized} of {array.nchunks} chunks are missing; fetch it again"
+            )
+        structure = str(group.attrs["structure"])
+        values = np.asarray(array[...], dtype=np.float32)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{url}: {error}") from error
+    return _structure_material(task_id_of(url.rstrip("/")), values, structure, url)
+
+
+def _structure_material(task_id: str, values: NDArray[np.float32], structure: str, source: str) -> Material:
+    json.loads(structure)
+    lattice, atomic_numbers, frac_coords = _core.parse_structure(structure, source)
+    return Material.of(task_id, values, "chgcar", lattice, atomic_numbers, frac_coords, {"format": "zarr"})
