@@ -46,25 +46,68 @@ pub fn read_values<T>(text: &[u8], n: usize, convert: impl Fn(f64) -> T) -> Resu
         return Err(Fault { index, position: text.len(), word: None });
     }
     let mut values = Vec::with_capacity(n);
-    let mut rest = text;
-    while values.len() < n {
-        if n - values.len() >= 5
-            && let Some((line, after)) = rest.split_first_chunk()
-            && let Some(five) = chgcar_line(line)
-        {
-            values.extend(five.map(&convert));
-            rest = after;
-            continue;
-        }
-        let (value, after) = next_value(rest).map_err(|(offset, word)| Fault {
-            index: values.len(),
-            position: text.len() - rest.len() + offset,
-            word,
-        })?;
-        values.push(convert(value));
-        rest = after;
+    let mut reader = ValueReader::new(text);
+    reader.read_into(&mut values, n, convert)?;
+    Ok((values, reader.position()))
+}
+
+/// Reads a block of numbers part by part.
+#[derive(Debug, Clone)]
+pub struct ValueReader<'a> {
+    text: &'a [u8],
+    rest: &'a [u8],
+    index: usize,
+}
+
+impl<'a> ValueReader<'a> {
+    /// At the start of a text.
+    #[must_use]
+    pub const fn new(text: &'a [u8]) -> Self {
+        Self { text, rest: text, index: 0 }
     }
-    Ok((values, text.len() - rest.len()))
+
+    /// The number of bytes consumed.
+    #[must_use]
+    pub const fn position(&self) -> usize {
+        self.text.len() - self.rest.len()
+    }
+
+    /// Appends the next `n` numbers to `values`, each converted with `convert`.
+    ///
+    /// # Errors
+    /// [`Fault`] as for [`read_values`]; its index counts from the start of the text.
+    pub fn read_into<T>(
+        &mut self,
+        values: &mut Vec<T>,
+        n: usize,
+        convert: impl Fn(f64) -> T,
+    ) -> Result<(), Fault> {
+        let end = self.index + n;
+        let mut rest = self.rest;
+        while self.index < end {
+            // Back in step with the lines after one that was read value by value.
+            rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+            if end - self.index >= 5
+                && let Some((line, after)) = rest.split_first_chunk()
+                && let Some(five) = chgcar_line(line)
+            {
+                values.extend(five.map(&convert));
+                self.index += 5;
+                rest = after;
+                continue;
+            }
+            let (value, after) = next_value(rest).map_err(|(offset, word)| Fault {
+                index: self.index,
+                position: self.text.len() - rest.len() + offset,
+                word,
+            })?;
+            values.push(convert(value));
+            self.index += 1;
+            rest = after;
+        }
+        self.rest = rest;
+        Ok(())
+    }
 }
 
 /// Steps over `n` words that look like numbers, `****` and `NaN` among them, without taking their values.

@@ -5,7 +5,7 @@ use std::path::Path;
 use tomat_core::grid::check_grid;
 
 use crate::error::{Error, Result};
-use crate::numbers::{self, Fault, parse_number, shorten};
+use crate::numbers::{self, Fault, ValueReader, parse_number, shorten};
 
 /// Goes through the lines of a text and knows where it is.
 #[derive(Debug, Clone)]
@@ -96,27 +96,46 @@ impl<'a> Lines<'a> {
         Ok(values)
     }
 
-    /// Reads the `n` values of a density on a grid of `shape`, after checking that the text is long enough.
-    pub(crate) fn density<T>(&mut self, shape: [usize; 3], convert: impl Fn(f64) -> T) -> Result<Vec<T>> {
+    /// The number of values of a density on a grid of `shape`, after checking that the text is long enough for them.
+    pub(crate) fn expect_values(&self, shape: [usize; 3]) -> Result<usize> {
         let n = self.grid_points(shape)?;
-        let rest = self.rest();
-        let [nx, ny, nz] = shape;
-        if !numbers::can_hold(rest.len(), n) {
-            return Err(self.error(format!(
-                "the grid {nx} x {ny} x {nz} needs {n} values, but only {} bytes of text follow; the file is cut \
-                 off or the grid line is wrong: copy the file again",
-                rest.len()
-            )));
+        let bytes = self.rest().len();
+        if numbers::can_hold(bytes, n) {
+            return Ok(n);
         }
-        let (values, length) = numbers::read_values(rest, n, convert).map_err(|f| self.fault(&f, n))?;
-        if numbers::is_cut_short(rest, length) {
-            self.advance(length);
+        let [nx, ny, nz] = shape;
+        Err(self.error(format!(
+            "the grid {nx} x {ny} x {nz} needs {n} values, but only {bytes} bytes of text follow; the file is cut off \
+             or the grid line is wrong: copy the file again"
+        )))
+    }
+
+    /// Reads the `n` values of a density as float32 and hands them to `store` in slabs of at most `slab` values.
+    pub(crate) fn density(
+        &mut self,
+        n: usize,
+        slab: usize,
+        convert: impl Fn(f64) -> f32,
+        mut store: impl FnMut(&[f32]),
+    ) -> Result<()> {
+        let rest = self.rest();
+        let mut reader = ValueReader::new(rest);
+        let mut values = Vec::with_capacity(slab.min(n));
+        let mut left = n;
+        while left > 0 {
+            let length = left.min(slab);
+            values.clear();
+            reader.read_into(&mut values, length, &convert).map_err(|f| self.fault(&f, n))?;
+            store(&values);
+            left -= length;
+        }
+        self.advance(reader.position());
+        if numbers::is_cut_short(rest, reader.position()) {
             return Err(self.error_here(
                 "the file ends inside the last value of the density; copy it again (if the value is whole, end the line)",
             ));
         }
-        self.advance(length);
-        Ok(values)
+        Ok(())
     }
 
     /// Steps over the `n` numbers of a block that is not used.
