@@ -29,11 +29,12 @@ use crate::text::Lines;
 pub fn parse(path: &Path, text: &[u8]) -> Result<Material> {
     let mut lines = Lines::new(path, text);
     let header::Header { crystal, shape } = header::read(&mut lines)?;
-    let values = lines.density(shape, |value| value as f32)?;
+    let n = lines.expect_values(shape)?;
+    let mut order = transpose::FirstAxisFastest::new(shape);
+    lines.density(n, order.slab(), |value| value as f32, |values| order.store(values))?;
     let source = tail::read(&mut lines, shape, crystal.atomic_numbers.len())?;
-    let values = transpose::first_axis_fastest_to_row_major(&values, shape);
-    let density =
-        Density::new(shape, Unit::Chgcar, values).map_err(|e| Error::unreadable(path, e.to_string()))?;
+    let density = Density::new(shape, Unit::Chgcar, order.into_row_major())
+        .map_err(|e| Error::unreadable(path, e.to_string()))?;
     Ok(Material { task_id: task_id(path), density, crystal, source })
 }
 

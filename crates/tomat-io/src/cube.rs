@@ -23,6 +23,9 @@ use crate::text::{Lines, parse_count};
 /// The Bohr radius in angstrom, CODATA 2018.
 pub const BOHR: f64 = 0.529_177_210_903;
 
+/// Values converted at a time; small enough to stay in the cache.
+const SLAB: usize = 1 << 14;
+
 /// What stands before the values.
 struct Header {
     crystal: Crystal,
@@ -39,7 +42,10 @@ struct Header {
 pub fn parse(path: &Path, text: &[u8]) -> Result<Material> {
     let mut lines = Lines::new(path, text);
     let Header { crystal, shape } = read_header(&mut lines)?;
-    let values = lines.density(shape, |value| (value / (BOHR * BOHR * BOHR)) as f32)?;
+    let n = lines.expect_values(shape)?;
+    let mut values = Vec::with_capacity(n);
+    let convert = |value| (value / (BOHR * BOHR * BOHR)) as f32;
+    lines.density(n, SLAB, convert, |slab| values.extend_from_slice(slab))?;
     if let Some(word) = words(lines.rest()).next() {
         return Err(lines.file_error(format!(
             "{:?} follows the last value of the {shape:?} grid; the voxel counts of lines 4 to 6 do not fit the \

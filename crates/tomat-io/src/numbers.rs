@@ -46,25 +46,68 @@ pub fn read_values<T>(text: &[u8], n: usize, convert: impl Fn(f64) -> T) -> Resu
         return Err(Fault { index, position: text.len(), word: None });
     }
     let mut values = Vec::with_capacity(n);
-    let mut rest = text;
-    while values.len() < n {
-        if n - values.len() >= 5
-            && let Some((line, after)) = rest.split_first_chunk()
-            && let Some(five) = chgcar_line(line)
-        {
-            values.extend(five.map(&convert));
-            rest = after;
-            continue;
-        }
-        let (value, after) = next_value(rest).map_err(|(offset, word)| Fault {
-            index: values.len(),
-            position: text.len() - rest.len() + offset,
-            word,
-        })?;
-        values.push(convert(value));
-        rest = after;
+    let mut reader = ValueReader::new(text);
+    reader.read_into(&mut values, n, convert)?;
+    Ok((values, reader.position()))
+}
+
+/// Reads a block of numbers part by part.
+#[derive(Debug, Clone)]
+pub struct ValueReader<'a> {
+    text: &'a [u8],
+    rest: &'a [u8],
+    index: usize,
+}
+
+impl<'a> ValueReader<'a> {
+    /// At the start of a text.
+    #[must_use]
+    pub const fn new(text: &'a [u8]) -> Self {
+        Self { text, rest: text, index: 0 }
     }
-    Ok((values, text.len() - rest.len()))
+
+    /// The number of bytes consumed.
+    #[must_use]
+    pub const fn position(&self) -> usize {
+        self.text.len() - self.rest.len()
+    }
+
+    /// Appends the next `n` numbers to `values`, each converted with `convert`.
+    ///
+    /// # Errors
+    /// [`Fault`] as for [`read_values`]; its index counts from the start of the text.
+    pub fn read_into<T>(
+        &mut self,
+        values: &mut Vec<T>,
+        n: usize,
+        convert: impl Fn(f64) -> T,
+    ) -> Result<(), Fault> {
+        let end = self.index + n;
+        let mut rest = self.rest;
+        while self.index < end {
+            // Back in step with the lines after one that was read value by value.
+            rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+            if end - self.index >= 5
+                && let Some((line, after)) = rest.split_first_chunk()
+                && let Some(five) = chgcar_line(line)
+            {
+                values.extend(five.map(&convert));
+                self.index += 5;
+                rest = after;
+                continue;
+            }
+            let (value, after) = next_value(rest).map_err(|(offset, word)| Fault {
+                index: self.index,
+                position: self.text.len() - rest.len() + offset,
+                word,
+            })?;
+            values.push(convert(value));
+            self.index += 1;
+            rest = after;
+        }
+        self.rest = rest;
+        Ok(())
+    }
 }
 
 /// Steps over `n` words that look like numbers, `****` and `NaN` among them, without taking their values.
@@ -205,10 +248,10 @@ fn chgcar_value(field: &[u8; CHGCAR_WIDTH]) -> Option<f64> {
     let head = u64::from_le_bytes(*field[2..].first_chunk()?);
     let tail = (u64::from_le_bytes(*field[9..].first_chunk()?) & DIGITS) | (ZEROS & !DIGITS);
     let layout = matches!(field[0], b'0' | b'-' | b' ')
-        & (field[1] == b'.')
-        & (field[13] == b'E')
-        & matches!(field[14], b'+' | b'-');
-    if !(layout & are_digits(head) & are_digits(tail)) {
+        && field[1] == b'.'
+        && field[13] == b'E'
+        && matches!(field[14], b'+' | b'-');
+    if !(layout && are_digits(head) && are_digits(tail)) {
         return None;
     }
     // The tail reads as 0ddd00ee: three more digits of the mantissa, and the exponent.
@@ -227,12 +270,12 @@ fn short_value(field: &[u8; 11]) -> Option<f64> {
     const DIGITS: u64 = u64::from_le_bytes([0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0xFF]);
     let word = (u64::from_le_bytes(*field[2..].first_chunk()?) & DIGITS) | (ZEROS & !DIGITS);
     let negative = field[0] == b'-';
-    let layout = (field[0].is_ascii_digit() | negative)
-        & (field[1] == b'.')
-        & (field[7] == b'E')
-        & matches!(field[8], b'+' | b'-')
-        & field[10].is_ascii_digit();
-    if !(layout & are_digits(word)) {
+    let layout = (field[0].is_ascii_digit() || negative)
+        && field[1] == b'.'
+        && field[7] == b'E'
+        && matches!(field[8], b'+' | b'-')
+        && field[10].is_ascii_digit();
+    if !(layout && are_digits(word)) {
         return None;
     }
     // The word reads as ddddd00e.
@@ -263,8 +306,11 @@ const fn eight_digits(word: u64) -> u64 {
     fours.wrapping_mul(10_000 * 0x1_0000_0000 + 1) >> 32
 }
 
+/// The offset of a word that is no number, and the word; `None` at the end of the text.
+type NoNumber = (usize, Option<String>);
+
 /// The next number and what follows it, or the offset and the word that is none.
-fn next_value(text: &[u8]) -> Result<(f64, &[u8]), (usize, Option<String>)> {
+fn next_value(text: &[u8]) -> Result<(f64, &[u8]), NoNumber> {
     let start = skip_space(text);
     let text = text.get(start..).unwrap_or_default();
     if let Some((field, after)) = text.split_first_chunk()
@@ -296,6 +342,7 @@ pub fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// A word as it may stand in a message: at most 40 characters.
 #[must_use]
 pub fn shorten(word: &[u8]) -> String {
+    let word = word.trim_ascii();
     let mut text: String = String::from_utf8_lossy(&word[..word.len().min(160)]).chars().take(40).collect();
     if text.len() < word.len() && !text.ends_with('\u{FFFD}') {
         text.push_str("...");

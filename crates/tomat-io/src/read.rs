@@ -97,9 +97,10 @@ fn text_format(path: &Path, text: &[u8]) -> Result<Format> {
     let vasp_start = ["chgcar", "aeccar", "chg"].iter().any(|prefix| {
         name.strip_prefix(prefix).is_some_and(|after| !after.starts_with(|c: char| c.is_ascii_lowercase()))
     });
-    if name.ends_with(".cube") || name.ends_with(".cub") {
+    let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
+    if matches!(suffix, "cube" | "cub") {
         Ok(Format::Cube)
-    } else if vasp_start || name.ends_with(".vasp") || vasp_suffix(&name).is_some() {
+    } else if vasp_start || suffix == "vasp" || vasp_suffix(&name).is_some() {
         Ok(Format::Chgcar)
     } else {
         format_of_content(text).ok_or_else(|| {

@@ -104,7 +104,7 @@ mod tests {
         ] {
             let crystal = crystal_from_json(&structure(species)).unwrap();
             assert_eq!((crystal.atomic_numbers, crystal.frac_coords), (vec![14], vec![[0.25, -0.5, 1.5]]));
-            assert_eq!(crystal.lattice.matrix()[0], [5.65, 0.0, 0.0]);
+            assert_eq!(crystal.lattice.matrix()[0].map(f64::to_bits), [5.65_f64, 0.0, 0.0].map(f64::to_bits));
         }
     }
 

@@ -5,22 +5,22 @@ use std::path::Path;
 use tomat_core::grid::check_grid;
 
 use crate::error::{Error, Result};
-use crate::numbers::{self, Fault, parse_number, shorten};
+use crate::numbers::{self, Fault, ValueReader, parse_number, shorten};
 
 /// Goes through the lines of a text and knows where it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Lines<'a> {
     path: &'a Path,
     text: &'a [u8],
-    /// The byte after the last line taken.
+    /// The byte after what was taken.
     position: usize,
-    /// The number of lines taken.
-    number: usize,
+    /// The first byte of the line taken last.
+    line_start: usize,
 }
 
 impl<'a> Lines<'a> {
     pub(crate) fn new(path: &'a Path, text: &'a [u8]) -> Self {
-        Self { path, text, position: 0, number: 0 }
+        Self { path, text, position: 0, line_start: 0 }
     }
 
     /// The text after the last line taken.
@@ -37,9 +37,7 @@ impl<'a> Lines<'a> {
 
     /// Steps over `length` bytes that were read as numbers, line ends among them.
     pub(crate) fn advance(&mut self, length: usize) {
-        let end = (self.position + length).min(self.text.len());
-        self.number += count_lines(&self.text[self.position..end]);
-        self.position = end;
+        self.position = (self.position + length).min(self.text.len());
     }
 
     /// The next line without its end, `None` at the end of the text.
@@ -50,14 +48,14 @@ impl<'a> Lines<'a> {
         }
         let length = rest.iter().position(|&b| b == b'\n');
         let line = &rest[..length.unwrap_or(rest.len())];
+        self.line_start = self.position;
         self.position += length.map_or(rest.len(), |n| n + 1);
-        self.number += 1;
         Some(line.strip_suffix(b"\r").unwrap_or(line))
     }
 
     /// The next line; the file must not end before it.
     pub(crate) fn expect_line(&mut self, what: &str) -> Result<&'a [u8]> {
-        let number = self.number;
+        let number = self.text[..self.position].split_inclusive(|&b| b == b'\n').count();
         self.next_line().ok_or_else(|| {
             Error::unreadable(
                 self.path,
@@ -78,7 +76,7 @@ impl<'a> Lines<'a> {
 
     /// An error on the line taken last.
     pub(crate) fn error(&self, problem: impl AsRef<str>) -> Error {
-        Error::unreadable(self.path, format!("line {}: {}", self.number, problem.as_ref()))
+        Error::unreadable(self.path, format!("line {}: {}", self.line_of(self.line_start), problem.as_ref()))
     }
 
     /// An error on the file as a whole.
@@ -98,27 +96,46 @@ impl<'a> Lines<'a> {
         Ok(values)
     }
 
-    /// Reads the `n` values of a density on a grid of `shape`, after checking that the text is long enough.
-    pub(crate) fn density<T>(&mut self, shape: [usize; 3], convert: impl Fn(f64) -> T) -> Result<Vec<T>> {
+    /// The number of values of a density on a grid of `shape`, after checking that the text is long enough for them.
+    pub(crate) fn expect_values(&self, shape: [usize; 3]) -> Result<usize> {
         let n = self.grid_points(shape)?;
-        let rest = self.rest();
-        let [nx, ny, nz] = shape;
-        if !numbers::can_hold(rest.len(), n) {
-            return Err(self.error(format!(
-                "the grid {nx} x {ny} x {nz} needs {n} values, but only {} bytes of text follow; the file is cut \
-                 off or the grid line is wrong: copy the file again",
-                rest.len()
-            )));
+        let bytes = self.rest().len();
+        if numbers::can_hold(bytes, n) {
+            return Ok(n);
         }
-        let (values, length) = numbers::read_values(rest, n, convert).map_err(|f| self.fault(&f, n))?;
-        if numbers::is_cut_short(rest, length) {
-            self.advance(length);
+        let [nx, ny, nz] = shape;
+        Err(self.error(format!(
+            "the grid {nx} x {ny} x {nz} needs {n} values, but only {bytes} bytes of text follow; the file is cut off \
+             or the grid line is wrong: copy the file again"
+        )))
+    }
+
+    /// Reads the `n` values of a density as float32 and hands them to `store` in slabs of at most `slab` values.
+    pub(crate) fn density(
+        &mut self,
+        n: usize,
+        slab: usize,
+        convert: impl Fn(f64) -> f32,
+        mut store: impl FnMut(&[f32]),
+    ) -> Result<()> {
+        let rest = self.rest();
+        let mut reader = ValueReader::new(rest);
+        let mut values = Vec::with_capacity(slab.min(n));
+        let mut left = n;
+        while left > 0 {
+            let length = left.min(slab);
+            values.clear();
+            reader.read_into(&mut values, length, &convert).map_err(|f| self.fault(&f, n))?;
+            store(&values);
+            left -= length;
+        }
+        self.advance(reader.position());
+        if numbers::is_cut_short(rest, reader.position()) {
             return Err(self.error_here(
                 "the file ends inside the last value of the density; copy it again (if the value is whole, end the line)",
             ));
         }
-        self.advance(length);
-        Ok(values)
+        Ok(())
     }
 
     /// Steps over the `n` numbers of a block that is not used.
@@ -150,9 +167,15 @@ impl<'a> Lines<'a> {
         Ok(nx * ny * nz)
     }
 
+    /// The number of the line a byte stands in. Counted only for a message: counting along the way would take
+    /// its share of the time of reading.
+    fn line_of(&self, position: usize) -> usize {
+        self.text[..position].split(|&b| b == b'\n').count()
+    }
+
     /// An error on the line in which the byte after the last one taken stands.
     fn error_here(&self, problem: impl AsRef<str>) -> Error {
-        Error::unreadable(self.path, format!("line {}: {}", self.number + 1, problem.as_ref()))
+        Error::unreadable(self.path, format!("line {}: {}", self.line_of(self.position), problem.as_ref()))
     }
 
     fn fault(&mut self, fault: &Fault, n: usize) -> Error {
@@ -175,10 +198,6 @@ impl<'a> Lines<'a> {
             )),
         }
     }
-}
-
-fn count_lines(text: &[u8]) -> usize {
-    text.iter().filter(|&&b| b == b'\n').count()
 }
 
 /// A word as a count, `None` if it is none.

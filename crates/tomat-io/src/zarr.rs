@@ -17,6 +17,7 @@ use zarrs::array::{
     FromArrayBytes,
 };
 use zarrs::filesystem::FilesystemStore;
+use zarrs::metadata::v3::MetadataV3;
 
 use crate::error::{Error, Result};
 use crate::material::{Format, Material, SourceFacts};
@@ -251,7 +252,7 @@ fn check_outermost_codec(array: &LocalArray, encoded: &[u8], expected: u64) -> R
     let ArrayMetadata::V3(metadata) = array.metadata() else {
         return Err("the array is not of Zarr v3; write it again with zarr 3".to_owned());
     };
-    let codecs: Vec<&str> = metadata.codecs.iter().map(|codec| codec.name()).collect();
+    let codecs: Vec<&str> = metadata.codecs.iter().map(MetadataV3::name).collect();
     let says = match codecs.as_slice() {
         [.., "bytes", "zstd"] => {
             let frame = zstd::zstd_safe::find_frame_compressed_size(encoded)
