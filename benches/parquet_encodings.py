@@ -11,7 +11,7 @@ values:
   in the Materials Project, from those with the lowest symmetry; patches overlap little.
 
 The rows go through the example program `shard_encodings` (one thread, memory to memory, best of nine passes
-for each material); each file is then read with pyarrow (one thread, best of three) and compared with the rows.
+for each material); each file is then read with pyarrow (one thread, best of three) and compared to the rows.
 """
 
 import argparse
