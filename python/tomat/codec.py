@@ -195,9 +195,7 @@ class LloydMaxCodec(_core.LloydMaxCodec):
         stated = about.get("hash")
         try:
             clip_max = float(members["clip_max"].reshape(()))
-            codec = cls(
-                members["boundaries"], members["recon_points"], clip_max, unit=unit, about=about
-            )
+            codec = cls(members["boundaries"], members["recon_points"], clip_max, unit=unit, about=about)
         except (ValueError, KeyError) as error:
             raise ValueError(f"{source}: not a codec file: {error}") from error
         if stated is not None and stated != codec.hash:
@@ -251,7 +249,9 @@ def load_codec(name: str | Path) -> Codec:
 def bundled_codecs() -> list[str]:
     """Names of the Lloyd-Max codecs in the package."""
     folder = resources.files("tomat").joinpath("codecs")
-    return sorted(entry.name.removesuffix(".npz") for entry in folder.iterdir() if entry.name.endswith(".npz"))
+    return sorted(
+        entry.name.removesuffix(".npz") for entry in folder.iterdir() if entry.name.endswith(".npz")
+    )
 
 
 def _log_codec_file(path: str) -> LogCodec:
@@ -305,10 +305,10 @@ def _component_matrix(components: ArrayLike, k: int) -> NDArray[np.int32]:
 
 def _read_npz(data: bytes, source: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """The required members and the ``about`` record; object arrays are never touched."""
+    if not data.startswith(b"PK"):
+        raise ValueError(f"{source}: not a codec file (.npz): it does not begin as a zip archive does")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError(f"{source}: not an .npz archive but a single array")  # noqa: TRY004
             missing = [name for name in _REQUIRED if name not in archive.files]
             if missing:
                 raise ValueError(
@@ -320,7 +320,8 @@ def _read_npz(data: bytes, source: str) -> tuple[dict[str, NDArray[Any]], dict[s
                 about = json.loads(archive["about"].tobytes())
             if "unit" in archive.files:
                 about["unit"] = archive["unit"].tobytes().decode()
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, RuntimeError) as error:
+        # RuntimeError: zipfile's word for flags it does not know; NotImplementedError is one of them.
         raise ValueError(f"{source}: not a codec file (.npz): {error}; fetch it again") from error
     except ValueError as error:
         message = str(error)

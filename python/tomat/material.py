@@ -72,11 +72,15 @@ class Material:
         if unit not in UNITS:
             raise ValueError(f"{task_id}: unit {unit!r} is not one of {', '.join(UNITS)}")
         if values.ndim != 3 or values.size == 0:
-            raise ValueError(f"{task_id}: the density has shape {values.shape}; give (nx, ny, nz), none of them 0")
+            raise ValueError(
+                f"{task_id}: the density has shape {values.shape}; give (nx, ny, nz), none of them 0"
+            )
         if not np.isfinite(values).all():
             raise ValueError(f"{task_id}: the density holds NaN or infinite values")
         if cell.shape != (3, 3):
-            raise ValueError(f"{task_id}: the lattice has shape {cell.shape}; give (3, 3) rows a, b, c in angstrom")
+            raise ValueError(
+                f"{task_id}: the lattice has shape {cell.shape}; give (3, 3) rows a, b, c in angstrom"
+            )
         if numbers.ndim != 1 or coordinates.shape != (len(numbers), 3) or len(numbers) == 0:
             raise ValueError(
                 f"{task_id}: atomic numbers of shape {numbers.shape} and coordinates of shape {coordinates.shape} "
@@ -125,7 +129,9 @@ class Material:
         n_cells = int(np.prod(repeats))
         # rho * V_cell grows with the cell; rho itself does not.
         factor = n_cells if self.unit == "chgcar" else 1
-        shifts = np.stack(np.meshgrid(*[np.arange(n) for n in repeats], indexing="ij"), axis=-1).reshape(-1, 3)
+        shifts = np.stack(np.meshgrid(*[np.arange(n) for n in repeats], indexing="ij"), axis=-1).reshape(
+            -1, 3
+        )
         coordinates = (self.frac_coords[:, None, :] + shifts[None, :, :]) / np.asarray(repeats)
         return replace(
             self,
@@ -245,7 +251,9 @@ def _read_remote_zarr(url: str) -> Material:
         import zarr
         from zarr.storage import FsspecStore
     except ImportError as error:
-        raise ValueError(f"{url}: reading Zarr behind a URL needs zarr: pip install 'tomat[remote]'") from error
+        raise ValueError(
+            f"{url}: reading Zarr behind a URL needs zarr: pip install 'tomat[remote]'"
+        ) from error
     fs, inner = filesystem(url)
     if not fs.exists(inner + "/zarr.json"):
         raise FileNotFoundError(f"{url}: no Zarr v3 group (no zarr.json) there")

@@ -219,7 +219,9 @@ def _density_grid(density: ArrayLike) -> NDArray[np.float32] | NDArray[np.float6
 def _atomic_numbers(values: ArrayLike) -> NDArray[np.uint8]:
     array = np.asarray(values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise ValueError(f"atomic numbers have shape {array.shape} and dtype {array.dtype}; give (n,) integers")
+        raise ValueError(
+            f"atomic numbers have shape {array.shape} and dtype {array.dtype}; give (n,) integers"
+        )
     if array.size and (array.min() < 1 or array.max() > 118):
         raise ValueError(f"atomic numbers from {array.min()} to {array.max()}; elements are 1 to 118")
     return np.ascontiguousarray(array, dtype=np.uint8)
@@ -239,7 +241,9 @@ def _matrix[T: np.generic](values: ArrayLike, dtype: type[T], what: str) -> NDAr
 def _row(ids: ArrayLike) -> NDArray[np.int32]:
     array = np.asarray(ids)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise ValueError(f"token ids have shape {array.shape} and dtype {array.dtype}; give (length,) integers")
+        raise ValueError(
+            f"token ids have shape {array.shape} and dtype {array.dtype}; give (length,) integers"
+        )
     limits = np.iinfo(np.int32)
     if array.size and (array.min() < limits.min or array.max() > limits.max):
         raise ValueError(f"token ids from {array.min()} to {array.max()} do not fit int32")

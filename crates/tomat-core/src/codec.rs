@@ -80,10 +80,14 @@ impl DensityCodec {
                 sizes.len()
             )));
         }
-        for word in components.chunks_exact(sizes.len()) {
-            for (&component, &size) in word.iter().zip(sizes) {
-                if usize::try_from(component).is_none_or_at_least(size) {
-                    return Err(Error::Index { what: "codec component", index: component.into(), len: size });
+        for (row, word) in components.chunks_exact(sizes.len()).enumerate() {
+            for (column, (&component, &size)) in word.iter().zip(sizes).enumerate() {
+                if usize::try_from(component).map_or(true, |index| index >= size) {
+                    return Err(Error::Index {
+                        what: format!("row {row}: component {column}:"),
+                        index: component.into(),
+                        len: size,
+                    });
                 }
             }
         }
@@ -146,17 +150,6 @@ fn check_finite_enough<T: Real>(values: &[T]) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// `usize::try_from(i32)` failing (negative) or giving a number at or above a limit.
-trait OutOfRange {
-    fn is_none_or_at_least(&self, limit: usize) -> bool;
-}
-
-impl<E> OutOfRange for std::result::Result<usize, E> {
-    fn is_none_or_at_least(&self, limit: usize) -> bool {
-        self.as_ref().map_or(true, |&index| index >= limit)
-    }
 }
 
 /// Lower-case hexadecimal SHA-256 of what `feed` puts in.

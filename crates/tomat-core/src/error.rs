@@ -65,10 +65,10 @@ pub enum Error {
         problem: String,
     },
     /// A token id outside the vocabulary, or an index outside an array.
-    #[error("{what} {index} is out of range: there are {len}")]
+    #[error("{what} {index} is out of range, there are {len}")]
     Index {
         /// What was indexed.
-        what: &'static str,
+        what: String,
         /// The index asked for.
         index: i64,
         /// How many there are.

@@ -261,7 +261,7 @@ impl Vocabulary {
     /// [`Error::Index`] when it is negative or not below [`Self::total_size`].
     pub fn token(&self, id: i32) -> Result<Token> {
         if id < 0 || id as usize >= self.total_size {
-            return Err(Error::Index { what: "token id", index: id.into(), len: self.total_size });
+            return Err(Error::Index { what: "token id".to_owned(), index: id.into(), len: self.total_size });
         }
         let component_of = |bases: &[i32]| {
             let component = bases.partition_point(|&base| base <= id) - 1;

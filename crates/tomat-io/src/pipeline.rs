@@ -292,5 +292,7 @@ impl InOrder {
 
 /// The threads at the other end are gone, which only a panic in one of them can bring about.
 fn stopped() -> Error {
-    Error::Core(tomat_core::Error::invalid("a worker thread stopped unexpectedly; please report this as a bug"))
+    Error::Core(tomat_core::Error::invalid(
+        "a worker thread stopped unexpectedly; please report this as a bug",
+    ))
 }

@@ -147,8 +147,7 @@ impl LloydMaxCodec {
         clip_max: f64,
         unit: &str,
     ) -> PyResult<Self> {
-        let unit: Unit =
-            unit.parse().map_err(|e: tomat_core::Error| PyValueError::new_err(e.to_string()))?;
+        let unit: Unit = unit.parse().map_err(|e: tomat_core::Error| PyValueError::new_err(e.to_string()))?;
         let codec = tomat_core::codec::LloydMaxCodec::new(
             boundaries.as_slice()?.to_vec(),
             recon_points.as_slice()?.to_vec(),

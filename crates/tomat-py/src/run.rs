@@ -67,11 +67,7 @@ fn material(task_id: &str, parts: &PythonMaterial<'_>) -> PyResult<Material> {
         Ok(Material {
             task_id: task_id.to_owned(),
             density: Density::new([shape[0], shape[1], shape[2]], unit, values)?,
-            crystal: Crystal::new(
-                lattice,
-                numbers,
-                coordinates,
-            )?,
+            crystal: Crystal::new(lattice, numbers, coordinates)?,
             source: SourceFacts::plain(Format::Zarr),
         })
     };

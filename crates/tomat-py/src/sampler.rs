@@ -33,7 +33,8 @@ pub(crate) fn offsets_of(array: &PyReadonlyArray2<'_, i64>) -> PyResult<Vec<[usi
             view.ncols()
         )));
     }
-    let negative = |o: i64| PyValueError::new_err(format!("offset {o} is negative; give grid points from 0 up"));
+    let negative =
+        |o: i64| PyValueError::new_err(format!("offset {o} is negative; give grid points from 0 up"));
     view.rows()
         .into_iter()
         .map(|row| {

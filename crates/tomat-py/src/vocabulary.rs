@@ -1,6 +1,7 @@
 //! Vocabularies: ids, names, ranges, hash.
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::errors::core_error;
 
@@ -43,8 +44,19 @@ impl Vocabulary {
     }
 
     #[getter]
-    fn specials(&self) -> Vec<(&'static str, i32)> {
-        self.inner.specials().collect()
+    fn specials<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, id) in self.inner.specials() {
+            dict.set_item(name, id)?;
+        }
+        Ok(dict)
+    }
+
+    /// `log_min`, `log_max` and bits of the codec of atom positions.
+    #[getter]
+    fn position_codec(&self) -> (f64, f64, Vec<u32>) {
+        let codec = self.inner.position_codec();
+        (codec.log_min(), codec.log_max(), codec.bits().to_vec())
     }
 
     #[getter]

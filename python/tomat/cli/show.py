@@ -30,7 +30,9 @@ def command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A parquet shard.")],
     row: Annotated[int, typer.Option(help="Row of the file, from 0.", min=0)] = 0,
     full: Annotated[bool, typer.Option("--full", help="Print every token.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print ids, names and the decoded patch as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print ids, names and the decoded patch as JSON.")
+    ] = False,
 ) -> None:
     """Read one row, print it."""
     record = read_row(file, row)

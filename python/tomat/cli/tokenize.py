@@ -125,7 +125,9 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, without progress.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON, without progress.")
+    ] = False,
 ) -> None:
     """Parse, run, report."""
     if not inputs:
@@ -223,7 +225,9 @@ def _print_summary(summary: Summary, config: TokenizeConfig, threads: int) -> No
     table.add_column()
     codec = config.tokenizer.density_codec
     table.add_row("dataset", str(summary.directory))
-    table.add_row("layout", f"{config.layout}, patch {config.tokenizer.patch_size}, {codec.name} ({config.data_unit})")
+    table.add_row(
+        "layout", f"{config.layout}, patch {config.tokenizer.patch_size}, {codec.name} ({config.data_unit})"
+    )
     table.add_row("materials", f"{summary.n_materials:,} of {summary.n_listed:,}")
     table.add_row("rows", f"{summary.rows:,} of {config.pad_to:,} tokens, in {summary.shards:,} shards")
     per_token = summary.bytes / summary.tokens if summary.tokens else 0.0

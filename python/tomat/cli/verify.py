@@ -47,7 +47,10 @@ def command(
     console = Console(stderr=True, quiet=quiet or as_json)
     with console.status("verifying") as status:
         report = verify_dataset(
-            directory, source=entries, allow_partial=allow_partial, watch=lambda name: status.update(f"verifying {name}")
+            directory,
+            source=entries,
+            allow_partial=allow_partial,
+            watch=lambda name: status.update(f"verifying {name}"),
         )
     if as_json:
         print(json.dumps({**asdict(report), "is_sound": report.is_sound}))

@@ -62,7 +62,9 @@ def resolve_inputs(
         else:
             entries.extend(Entry(task_id_of(path), path) for path in _files(text, place))
     if (split or split_file) and not uses_split:
-        raise ValueError("--split and --split-file belong to a rho_gga root (a folder with label/); none was given")
+        raise ValueError(
+            "--split and --split-file belong to a rho_gga root (a folder with label/); none was given"
+        )
     if not entries:
         raise ValueError("no densities found; give files, folders, globs, a list file or a rho_gga root")
     _check_unique(entries)
@@ -189,16 +191,22 @@ def _split_ids(path: str, split: str | None, ids: list[str]) -> list[str]:
     except ValueError as error:
         raise ValueError(f"{path}: not a split file: {error}") from error
     if not isinstance(splits, dict):
-        raise ValueError(f'{path}: not a split file; it should read {{"train": [...], "validation": [...], ...}}')  # noqa: TRY004
+        raise ValueError(
+            f'{path}: not a split file; it should read {{"train": [...], "validation": [...], ...}}'
+        )  # noqa: TRY004
     if split is None or split not in splits:
-        raise ValueError(f"{path}: no split {split!r}; choose one with --split: {', '.join(map(str, splits))}")
+        raise ValueError(
+            f"{path}: no split {split!r}; choose one with --split: {', '.join(map(str, splits))}"
+        )
     chosen = []
     for item in splits[split]:
         if isinstance(item, bool) or not isinstance(item, int | str):
             raise ValueError(f"{path}: {item!r} in split {split!r} is neither an id nor an index")
         if isinstance(item, int):
             if not 0 <= item < len(ids):
-                raise ValueError(f"{path}: index {item} in split {split!r}, but mp_filelist.txt has {len(ids)} ids")
+                raise ValueError(
+                    f"{path}: index {item} in split {split!r}, but mp_filelist.txt has {len(ids)} ids"
+                )
             item = ids[item]
         chosen.append(item)
     return chosen

@@ -102,7 +102,9 @@ class RunDirectory:
                 found[shard.name] = record
         return found
 
-    def finish(self, config: TokenizeConfig, identity: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
+    def finish(
+        self, config: TokenizeConfig, identity: dict[str, Any], records: Sequence[dict[str, Any]]
+    ) -> None:
         """Write everything beside the shards, ``meta.json`` last."""
         codec = config.tokenizer.density_codec
         if isinstance(codec, LloydMaxCodec):
@@ -146,8 +148,8 @@ def _meta(
         "vocabulary_hash": vocabulary.hash,
         "vocab": {
             "total_size": vocabulary.total_size,
-            "specials": dict(vocabulary.specials),
-            "position_codec": {"log_min": -4.0, "log_max": 0.0, "token_mag_bits": [8, 8, 8]},
+            "specials": vocabulary.specials,
+            "position_codec": LogCodec(*vocabulary.position_codec).parameters,
             "density_codec": _codec_meta(codec),
         },
     }

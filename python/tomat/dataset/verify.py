@@ -147,7 +147,9 @@ def _file_problem(path: Path, shard: dict[str, Any]) -> str | None:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != shard["sha256"]:
-            return f"{path}: the content is not what was written (SHA-256 {digest}, expected {shard['sha256']})"
+            return (
+                f"{path}: the content is not what was written (SHA-256 {digest}, expected {shard['sha256']})"
+            )
     return None
 
 
@@ -197,10 +199,13 @@ def _groups(parquet: pq.ParquetFile, pad_to: int) -> Iterator[tuple[int, _Shard]
         if flat.null_count:
             raise ValueError("input_ids holds nulls")
         offsets = [table[f"offset_{axis}"].to_numpy() for axis in "xyz"]
-        yield first, _Shard(
-            table["task_id"].to_pylist(),
-            np.ascontiguousarray(np.stack(offsets, axis=1).astype(np.int32)),
-            np.ascontiguousarray(flat.to_numpy().reshape(-1, pad_to)),
+        yield (
+            first,
+            _Shard(
+                table["task_id"].to_pylist(),
+                np.ascontiguousarray(np.stack(offsets, axis=1).astype(np.int32)),
+                np.ascontiguousarray(flat.to_numpy().reshape(-1, pad_to)),
+            ),
         )
         first += table.num_rows
 
@@ -219,10 +224,14 @@ def _check_totals(worker: Worker, rows: int, materials: dict[str, int], report: 
     if rows != meta["total_rows"]:
         report.problems.append(f"{place}: total_rows = {meta['total_rows']}, but the shards hold {rows}")
     if "n_materials" in meta and "shards" in meta and len(materials) != meta["n_materials"]:
-        report.problems.append(f"{place}: n_materials = {meta['n_materials']}, but {len(materials)} have rows")
+        report.problems.append(
+            f"{place}: n_materials = {meta['n_materials']}, but {len(materials)} have rows"
+        )
     each = meta.get("patches_per_material")
     report.problems += [
-        f"{worker.path}: {name} has {n} rows, expected {each}" for name, n in materials.items() if each and n != each
+        f"{worker.path}: {name} has {n} rows, expected {each}"
+        for name, n in materials.items()
+        if each and n != each
     ]
     coverage = worker.path / "coverage_histogram.json"
     if coverage.exists() and "shards" in meta:
@@ -232,7 +241,9 @@ def _check_totals(worker: Worker, rows: int, materials: dict[str, int], report: 
 def _check_coverage(stored: dict[str, Any], place: Path, materials: dict[str, int], report: Report) -> None:
     per_material = stored.get("per_material", {})
     if per_material.keys() != materials.keys():
-        report.problems.append(f"{place}: lists {len(per_material)} materials, the shards hold {len(materials)}")
+        report.problems.append(
+            f"{place}: lists {len(per_material)} materials, the shards hold {len(materials)}"
+        )
         return
     total: Counter[int] = Counter()
     for counts in per_material.values():
@@ -260,7 +271,9 @@ def _compare(
     if worker.meta.get("sampler") == "uniform":
         seed, epoch = worker.meta["seed"], worker.meta["epoch"]
         n = earlier + len(part.offsets)
-        drawn = sample_offsets(material.grid_shape, n, seed=seed, task_id=entry.task_id, epoch=epoch)[earlier:]
+        drawn = sample_offsets(material.grid_shape, n, seed=seed, task_id=entry.task_id, epoch=epoch)[
+            earlier:
+        ]
         if (drawn != part.offsets).any():
             report.problems.append(f"{place}: the offsets are not those of seed {seed} and epoch {epoch}")
     try:
@@ -272,7 +285,9 @@ def _compare(
         return
     different = np.flatnonzero((rows != part.ids).any(axis=1))
     if len(different):
-        report.problems.append(f"{place}: {len(different)} rows differ from the source, the first is {different[0]}")
+        report.problems.append(
+            f"{place}: {len(different)} rows differ from the source, the first is {different[0]}"
+        )
         return
     for row, (ids, offset) in enumerate(zip(part.ids, part.offsets, strict=True)):
         voxels = _patch(material, offset, tokenizer.decode(ids).patch_shape)

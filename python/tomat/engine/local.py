@@ -116,7 +116,9 @@ class Run:
         )
         self.root = root
         self.on_error = on_error
-        self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1
+        self.threads = (
+            threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1
+        )
         self._native: _core.ShardRun | None = None
 
     @property
@@ -228,7 +230,9 @@ class Run:
         if stored == self.identity:
             return
         keys = [key for key in {**stored, **self.identity} if stored.get(key) != self.identity.get(key)]
-        differences = "; ".join(f"{key} was {stored.get(key)!r}, is {self.identity.get(key)!r}" for key in keys)
+        differences = "; ".join(
+            f"{key} was {stored.get(key)!r}, is {self.identity.get(key)!r}" for key in keys
+        )
         raise ValueError(
             f"{self.directory.path}: the run there is another one ({differences}); give its options, or --overwrite"
         )

@@ -2,11 +2,11 @@
 
 use tomat_core::grid::{Crystal, Lattice};
 
-use tomat_core::elements::atomic_number;
 use crate::error::Result;
 use crate::numbers::{parse_number, shorten, words};
 use crate::structure::fractional;
 use crate::text::{Lines, parse_count};
+use tomat_core::elements::atomic_number;
 
 /// VASP breaks symbols and counts over lines of 20; a cell has no more than these.
 const MAX_SPECIES_LINES: usize = 50;

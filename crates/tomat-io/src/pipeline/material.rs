@@ -172,13 +172,11 @@ impl<'a> MaterialEncoder<'a> {
             Ok(offsets)
         })?;
         let (patch_shape, _) = tokenizer.shape_for(crystal.atomic_numbers.len())?;
-        let coverage = Progress::timed(&progress.encode_ns, || {
-            coverage::histogram(grid_shape, patch_shape, &offsets)
-        })?;
+        let coverage =
+            Progress::timed(&progress.encode_ns, || coverage::histogram(grid_shape, patch_shape, &offsets))?;
         let corners: Vec<[i32; 3]> = offsets.iter().map(|o| o.map(|n| n as i32)).collect();
-        let rows = Progress::timed(&progress.compress_ns, || {
-            self.encoder.encode(task_id, &corners, &self.rows)
-        })?;
+        let rows =
+            Progress::timed(&progress.compress_ns, || self.encoder.encode(task_id, &corners, &self.rows))?;
         Ok(EncodedMaterial { index, task_id: task_id.to_owned(), grid_shape, patch_shape, coverage, rows })
     }
 }
