@@ -2,9 +2,9 @@
 //!
 //! `F(k) = min sum cost(run)` over partitions into `k` runs, for a concave Monge cost. Three ways were weighed for
 //! 16,384 runs of 1,000,000 cells: dynamic programming row by row costs `k n log n` (divide and conquer) or `k n`
-//! (SMAWK) evaluations, 3e11 and 2e10, that is an hour and minutes; `F` is convex in `k`, so a Lagrangian search needs
+//! (SMAWK) evaluations, 3e11 and 2e10 (counted, not run: hours and minutes); `F` is convex in `k`, so a Lagrangian search needs
 //! a few unconstrained problems `min F(k) + lambda k` instead, each `O(n log n)` by a monotone queue of candidates and
-//! in practice some ten evaluations a cell. Measured times stand in the benchmark `fit`.
+//! in practice some ten evaluations a cell: measured at a few seconds in all (benchmark `fit`).
 //!
 //! The search is exact: it keeps two optimal partitions with fewer and with more than `k` runs and solves at the slope
 //! of the chord between them. Either that finds an optimal partition strictly below the chord, which replaces one of
