@@ -26,7 +26,7 @@ pub fn histogram(grid: [usize; 3], patch: [usize; 3], offsets: &[[usize; 3]]) ->
     // is memory.
     let wraps: usize = patch.iter().zip(grid).map(|(&p, n)| p.div_ceil(n)).product();
     let most = offsets.len().saturating_mul(wraps);
-    let mut counts = if most <= usize::from(u8::MAX) {
+    let mut counts = if u8::try_from(most).is_ok() {
         let mut times = vec![0u8; voxels];
         for &offset in offsets {
             for_each_run(grid, patch, offset, |run| times[run].iter_mut().for_each(|n| *n += 1));
