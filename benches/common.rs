@@ -13,7 +13,7 @@ pub(crate) fn atoms() -> (Vec<u8>, Vec<[f64; 3]>) {
     let numbers = (0..20).map(|i| [8, 14, 26, 56][i % 4]).collect();
     let positions = (0..20)
         .map(|i| {
-            let t = i as f64;
+            let t = f64::from(i);
             [(t * 0.618_034).fract(), (t * 0.754_878).fract(), (t * 0.569_840).fract()]
         })
         .collect();
