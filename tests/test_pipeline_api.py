@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from runs import IDS, LABEL, ROOT, SMALL, meta, process_of, sound, tree
 from tomat.dataset import Entry, TokenizeConfig, open_dataset, resolve_inputs
 from tomat.engine import Run, StoppedError, tokenize
