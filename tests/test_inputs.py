@@ -223,6 +223,10 @@ def test_files_behind_urls(memory: fsspec.AbstractFileSystem, tmp_path: Path) ->
     for name, urls in inputs.items():
         sound(*urls, "--out", tmp_path / name, *SMALL, "--quiet", "--threads", 3)
         same_rows(rows_of(tmp_path / name), rows_of(tmp_path / "local"))
+    memory.pipe_file("/bucket/a/CHGCAR", b"")
+    assert ids("memory://bucket") == ["a", "vasp-mp-2300242", "qe-0039-Si"]
+    memory.pipe_file("/bucket/three/CHGCAR.gz", b"")
+    assert ids("memory://bucket/*/*.gz") == ["vasp-mp-2300242", "three", "qe-0039-Si"]
     with pytest.raises(FileNotFoundError, match="nothing matches"):
         ids("memory://bucket/*/*.xz")
     with pytest.raises(FileNotFoundError, match="memory://bucket/nowhere"):

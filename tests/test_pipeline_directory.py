@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,25 @@ def test_resume_with_other_options(
     assert refused.code == 1
     assert named in refused.err
     assert tree(tmp_path / "out") == before
+
+
+def test_resume_trusts_only_what_is_there_and_its_own(tmp_path: Path) -> None:
+    """A shard that is gone, one that is cut, and one that another run's record speaks of are written again."""
+    names = ("qe-0039", "qe-0048", "qe-1004", "qe-0003")
+    inputs = [LABEL / f"{name}.zarr" for name in names]
+    late = tmp_path / "late.zarr"
+    arguments = (*inputs, late, "--out", tmp_path / "out", *SHARD_EACH)
+    assert tokenize(*arguments).code == 1
+    paths = [tmp_path / "out" / f"shard-{k:05d}.parquet" for k in range(3)]
+    paths[0].unlink()
+    paths[1].write_bytes(paths[1].read_bytes()[:-1])
+    record = tmp_path / "out" / ".progress" / f"{paths[2].name}.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "identity": "another"}))
+    paths[2].write_bytes(bytes(paths[2].stat().st_size))
+    late.symlink_to(LABEL / "qe-0913.zarr")
+    assert sound(*arguments, "--resume", "--json").json["resumed_shards"] == 1
+    sound(*inputs, late, "--out", tmp_path / "calm", *SHARD_EACH, "--quiet")
+    assert tree(tmp_path / "out") == tree(tmp_path / "calm")
 
 
 def test_resume_with_other_materials(tmp_path: Path) -> None:

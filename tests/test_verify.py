@@ -17,6 +17,7 @@ import pytest
 
 import tomat
 from runs import LABEL, ROOT, SMALL, Result, save_zarr, sound, tomat_main
+from tomat.dataset.verify import _outside_bin
 
 INPUTS = [LABEL / f"{name}.zarr" for name in ("qe-0039", "vasp-pmg-Fe3O4", "qev-0003", "vasp-mp-2300242")]
 SHARD = "shard-00001.parquet"
@@ -117,6 +118,21 @@ def test_a_material_with_more_rows_than_a_row_group(tmp_path: Path) -> None:
     sound(INPUTS[0], "--out", tmp_path / "out", *SMALL, "--patches-per-material", 1100, "--quiet")
     assert pq.ParquetFile(tmp_path / "out" / "shard-00000.parquet").metadata.num_rows == 1100
     assert verify(tmp_path / "out", source=True).code == 0
+
+
+@pytest.mark.parametrize("name", ["lmq-16k", "two_token_9_12", "fp16_1token", "tomol_3byte"])
+def test_the_check_of_bins(name: str) -> None:
+    """Values are inside their own bin, and neither in the next one nor in that of the other sign."""
+    codec = tomat.load_codec(name)
+    values = np.concatenate([np.geomspace(1e-3, 1e4, 500), [0.0, 1e9]])
+    parts = codec.encode(values)
+    assert _outside_bin(codec, values, codec.decode(parts)) == 0
+    beside = parts.copy()
+    beside[:-2, -1] ^= 1  # the neighbour, above or below
+    # The finest bins are a millionth wide, so that a value may lie within the slack of an edge.
+    assert _outside_bin(codec, values, codec.decode(beside)) >= 498
+    if isinstance(codec, tomat.LogCodec):
+        assert _outside_bin(codec, -values[:500], codec.decode(parts)[:500]) == 500
 
 
 # --- damaged files ------------------------------------------------------------------------------------------
@@ -274,6 +290,13 @@ def test_another_codec_of_one_worker(tmp_path: Path) -> None:
     other = tomat.LloydMaxCodec(codec.boundaries, codec.recon_points, codec.clip_max * 2)
     other.save(tmp_path / "worker-01" / "codec.npz")
     found(tmp_path, "worker-01", "codec_hash")
+
+
+def test_a_material_in_two_workers(tmp_path: Path) -> None:
+    sound(*INPUTS, "--out", tmp_path, *SMALL, "--quiet", "--n-workers", 2)
+    shutil.copytree(tmp_path / "worker-00", tmp_path / "worker-01")
+    edit_json(tmp_path / "worker-01" / "meta.json", lambda meta: meta.update(worker_index=1))
+    found(tmp_path, "material qe-0039 is in 2 workers")
 
 
 @pytest.mark.parametrize(
