@@ -181,7 +181,7 @@ class ShardRun:
         cls,
         tokenizer: Tokenizer,
         entries: list[tuple[str, str]],
-        reader: Callable[[int], tuple[Any, ...]] | None,
+        reader: Callable[[int], tuple[Any, ...] | bytes | None] | None,
         *,
         seed: int,
         epoch: int,

@@ -9,8 +9,10 @@ mod material;
 mod record;
 mod shard;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -169,9 +171,10 @@ impl Job<'_> {
         let aborted = AtomicBool::new(false);
         thread::scope(|scope| {
             for _ in 0..threads {
-                let (receiver, sender) = (task_receiver.clone(), read_sender.clone());
+                let (receiver, sender, done) =
+                    (task_receiver.clone(), read_sender.clone(), done_sender.clone());
                 let aborted = &aborted;
-                scope.spawn(move || self.read_materials(&receiver, &sender, progress, aborted));
+                scope.spawn(move || self.read_materials(&receiver, &sender, &done, progress, aborted));
                 let (receiver, sender) = (read_receiver.clone(), done_sender.clone());
                 scope.spawn(move || self.encode_materials(&receiver, &sender, progress));
             }
@@ -189,6 +192,7 @@ impl Job<'_> {
         &self,
         tasks: &Receiver<usize>,
         materials: &Sender<Read>,
+        done: &Sender<Encoded>,
         progress: &Progress,
         aborted: &AtomicBool,
     ) {
@@ -196,11 +200,23 @@ impl Job<'_> {
             if aborted.load(Ordering::Relaxed) {
                 return;
             }
-            let material = Progress::timed(&progress.read_ns, || self.source.read(index));
-            if materials.send((index, material)).is_err() {
+            let read = || Progress::timed(&progress.read_ns, || self.source.read(index));
+            let is_sent = match self.caught(index, read) {
+                Ok(material) => materials.send((index, material)).is_ok(),
+                // Past the encoders, so that no choice about unreadable materials can hide a bug.
+                Err(bug) => done.send((index, Err(bug))).is_ok(),
+            };
+            if !is_sent {
                 return;
             }
         }
+    }
+
+    /// Runs `work` on a material; a panic becomes an error, as nobody would answer for the material otherwise and
+    /// the run would wait for it for ever.
+    fn caught<T>(&self, index: usize, work: impl FnOnce() -> T) -> Result<T> {
+        catch_unwind(AssertUnwindSafe(work))
+            .map_err(|panic| panicked(self.source.task_id(index), panic.as_ref()))
     }
 
     fn encode_materials(&self, materials: &Receiver<Read>, done: &Sender<Encoded>, progress: &Progress) {
@@ -215,7 +231,12 @@ impl Job<'_> {
             }
         };
         for (index, material) in materials {
-            let outcome = encoder.encode(index, material, progress);
+            let outcome =
+                self.caught(index, || encoder.encode(index, material, progress)).unwrap_or_else(|bug| {
+                    // A panic may have left its buffers in any state.
+                    encoder = material::MaterialEncoder::new(self)?;
+                    Err(bug)
+                });
             if done.send((index, outcome)).is_err() {
                 return;
             }
@@ -290,7 +311,16 @@ impl InOrder {
     }
 }
 
-/// The threads at the other end are gone, which only a panic in one of them can bring about.
+/// A panic in the reader or the encoder, which is a bug wherever it happens.
+fn panicked(task_id: &str, panic: &(dyn Any + Send)) -> Error {
+    let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    Error::Core(tomat_core::Error::invalid(format!(
+        "{task_id}: the program failed on this material ({message}); please report this as a bug"
+    )))
+}
+
+/// The threads at the other end are gone.
 fn stopped() -> Error {
     Error::Core(tomat_core::Error::invalid(
         "a worker thread stopped unexpectedly; please report this as a bug",

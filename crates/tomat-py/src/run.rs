@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3, PyUntypedArrayMethods};
 use pyo3::exceptions::PyFileNotFoundError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use tomat_core::grid::{Crystal, Density, Unit};
 use tomat_io::parquet::{Encoding, ShardOptions};
 use tomat_io::pipeline::{Ended, Job, LocalFiles, OnError, Progress, Sampling, ShardPlan, Source};
@@ -23,7 +24,9 @@ type PythonMaterial<'py> = (
     PyReadonlyArray2<'py, f64>,
 );
 
-/// Materials that Python reads (remote stores): `reader(index)`, called from several threads.
+/// Materials behind URLs: `reader(index)`, called from several threads, returns the content of a file (bytes), a whole
+/// material ([`PythonMaterial`]), or None for a local path. Python only fetches; what is parsed and checked here keeps
+/// its reason.
 struct PythonReader {
     entries: Vec<(String, PathBuf)>,
     reader: Py<PyAny>,
@@ -36,30 +39,53 @@ impl Source for PythonReader {
 
     fn read(&self, index: usize) -> tomat_io::Result<Material> {
         let (task_id, path) = &self.entries[index];
-        Python::attach(|py| {
-            self.reader
-                .bind(py)
-                .call1((index,))
-                .and_then(|result| {
-                    let parts: PythonMaterial<'_> = result.extract()?;
-                    material(task_id, &parts)
-                })
-                .map_err(|error| {
-                    if error.is_instance_of::<PyFileNotFoundError>(py) {
-                        tomat_io::Error::Missing { path: path.clone() }
-                    } else {
-                        tomat_io::Error::unreadable(path, error.value(py).to_string())
-                    }
-                })
-        })
+        let fetched = Python::attach(|py| {
+            let result =
+                self.reader.bind(py).call1((index,)).map_err(|error| python_error(py, path, &error))?;
+            if result.is_none() {
+                return Ok(Fetched::Local);
+            }
+            if let Ok(bytes) = result.cast::<PyBytes>() {
+                return Ok(Fetched::Content(bytes.as_bytes().to_vec()));
+            }
+            let parts = result.extract().map_err(|error| python_error(py, path, &error))?;
+            material(py, task_id, path, &parts).map(Box::new).map(Fetched::Material)
+        })?;
+        match fetched {
+            Fetched::Local => tomat_io::read(path),
+            Fetched::Content(bytes) => tomat_io::read_bytes(&path.to_string_lossy(), bytes),
+            Fetched::Material(material) => Ok(*material),
+        }
     }
 }
 
-fn material(task_id: &str, parts: &PythonMaterial<'_>) -> PyResult<Material> {
+/// What a Python reader brought.
+enum Fetched {
+    Local,
+    Content(Vec<u8>),
+    Material(Box<Material>),
+}
+
+fn python_error(py: Python<'_>, path: &Path, error: &PyErr) -> tomat_io::Error {
+    if error.is_instance_of::<PyFileNotFoundError>(py) {
+        return tomat_io::Error::Missing { path: path.to_owned() };
+    }
+    let message = error.value(py).to_string();
+    // Readers name the file themselves; once is enough.
+    let prefix = format!("{}: ", path.display());
+    tomat_io::Error::unreadable(path, message.strip_prefix(&prefix).unwrap_or(&message))
+}
+
+fn material(
+    py: Python<'_>,
+    task_id: &str,
+    path: &Path,
+    parts: &PythonMaterial<'_>,
+) -> tomat_io::Result<Material> {
     let (density, unit, lattice, atomic_numbers, frac_coords) = parts;
     let shape = density.shape();
-    let lattice = lattice_of(lattice)?;
-    let coordinates = triples(frac_coords)?;
+    let lattice = lattice_of(lattice).map_err(|error| python_error(py, path, &error))?;
+    let coordinates = triples(frac_coords).map_err(|error| python_error(py, path, &error))?;
     let numbers = atomic_numbers.as_array().iter().map(|&z| u8::try_from(z).unwrap_or(0)).collect();
     let build = || -> tomat_core::Result<Material> {
         let unit: Unit = unit.parse()?;
@@ -72,7 +98,10 @@ fn material(task_id: &str, parts: &PythonMaterial<'_>) -> PyResult<Material> {
             source: SourceFacts::plain(Format::Zarr),
         })
     };
-    build().map_err(core_error)
+    build().map_err(|error| match error {
+        tomat_core::Error::GridAxis { .. } => error.into(),
+        other => tomat_io::Error::unreadable(path, other.to_string()),
+    })
 }
 
 /// Writes shards, see `tomat.engine`.

@@ -54,10 +54,17 @@ def _run(application: typer.Typer, name: str) -> None:
     except KeyError as error:
         _fail(str(error.args[0]) if error.args else str(error))
     except OSError as error:
-        # The message names the file; the number in front of it says nothing to a reader.
-        _fail(str(error.args[1]) if error.errno and len(error.args) == 2 else str(error))
+        _fail(_os_message(error))
     except ValueError as error:
         _fail(str(error))
+
+
+def _os_message(error: OSError) -> str:
+    """The file and what the system said; the error number says nothing to a reader."""
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    # The package's own messages name the file.
+    return str(error.args[1]) if error.errno and len(error.args) == 2 else str(error)
 
 
 def _fail(message: str) -> NoReturn:

@@ -16,6 +16,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
@@ -36,7 +37,8 @@ def command(
 ) -> None:
     """Read one row, print it."""
     record = read_row(file, row)
-    tokenizer = open_dataset(file.parent).tokenizer
+    # One worker's part is enough to read its rows.
+    tokenizer = open_dataset(file.parent, allow_partial=True).tokenizer
     if as_json:
         print(json.dumps(_as_json(record, tokenizer)))
         return
@@ -49,9 +51,18 @@ def read_row(file: Path, row: int) -> dict[str, Any]:
     """One row of a shard as a dict of its columns.
 
     Raises:
-        IndexError: no such row.
-        OSError, ValueError: not a parquet file.
+        FileNotFoundError: no such file.
+        ValueError: not a parquet file, or no such row.
     """
+    try:
+        return _read_row(file, row)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's, with the name of the file
+        raise ValueError(f"{file}: not a parquet file that can be read: {error}") from error
+
+
+def _read_row(file: Path, row: int) -> dict[str, Any]:
     with pq.ParquetFile(file) as parquet:
         first = 0
         for group in range(parquet.num_row_groups):

@@ -12,8 +12,9 @@ Examples:
   tomat-tokenize --config tokenize.yaml --out rows --resume
 
 A YAML file given with --config holds the same options under their long names without dashes in front (inputs, layout,
-patch-size, ...); the command line wins. Exit codes: 0 all materials are in; 1 stopped by an error; 3 finished, but
-materials the format cannot hold were left out (0 with --on-error skip); 130 interrupted, go on with --resume.
+patch-size, ...); the command line wins. Exit codes: 0 all materials are in; 1 stopped by an error; 2 options that
+cannot be; 3 finished, but materials the format cannot hold were left out (0 with --on-error skip); 130 interrupted, go
+on with --resume.
 """
 
 from __future__ import annotations
@@ -54,21 +55,39 @@ def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
         raise typer.BadParameter(f"{path}: not YAML: {error}") from error
     if not isinstance(values, dict):
         raise typer.BadParameter(f"{path}: not a mapping of options")
-    known = {parameter.name for parameter in ctx.command.params} - {"config"}
-    options = {str(key).replace("-", "_"): value for key, value in values.items()}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        names = ", ".join(sorted(name.replace("_", "-") for name in known if name))
-        raise typer.BadParameter(f"{path}: unknown options {', '.join(unknown)}; known: {names}")
-    if isinstance(options.get("inputs"), str):
-        options["inputs"] = [options["inputs"]]
-    shapes = options.get("fallback_shape")
-    if shapes is not None:
-        options["fallback_shape"] = [
-            shape if isinstance(shape, str) else ",".join(map(str, shape)) for shape in shapes
-        ]
+    names = _option_names(ctx)
+    options = {}
+    for key, value in values.items():
+        name = str(key).replace("_", "-")
+        if name not in names:
+            raise typer.BadParameter(f"{path}: unknown option {key!r}; known: {', '.join(sorted(names))}")
+        options[names[name]] = value
+    if options.get("inputs") is not None:
+        inputs = options["inputs"]
+        options["inputs"] = [str(item) for item in (inputs if isinstance(inputs, list) else [inputs])]
+    if options.get("fallback_shape") is not None:
+        options["fallback_shape"] = _shapes(options["fallback_shape"])
     ctx.default_map = {**(ctx.default_map or {}), **options}
     return path
+
+
+def _option_names(ctx: typer.Context) -> dict[str, str]:
+    """Long names without dashes in front, and the parameters they set."""
+    names = {"inputs": "inputs"}
+    for parameter in ctx.command.params:
+        for option in parameter.opts:
+            if option.startswith("--") and parameter.name not in (None, "config", "help"):
+                names[option.removeprefix("--")] = str(parameter.name)
+    return names
+
+
+def _shapes(value: Any) -> list[str]:
+    """Fallback shapes as on the command line: ``18,19,19``, ``[18, 19, 19]``, or a list of either."""
+    is_one = isinstance(value, str) or (isinstance(value, list) and all(isinstance(n, int) for n in value))
+    items = [value] if is_one else value
+    if not isinstance(items, list):
+        items = [items]
+    return [",".join(map(str, item)) if isinstance(item, list) else str(item) for item in items]
 
 
 def _shape(text: str) -> tuple[int, int, int]:
@@ -154,7 +173,9 @@ def command(
     entries = resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
     run = Run(settings, entries, out, on_error=on_error, threads=threads)
     try:
-        summary = _execute(run, show_progress=not (quiet or as_json), resume=resume, overwrite=overwrite)
+        # In a log file a bar is noise.
+        show_progress = sys.stderr.isatty() and not (quiet or as_json)
+        summary = _execute(run, show_progress=show_progress, resume=resume, overwrite=overwrite)
     except StoppedError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None

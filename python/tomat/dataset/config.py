@@ -21,6 +21,9 @@ __all__ = ["ENCODINGS", "TokenizeConfig"]
 #: Encodings of the ``input_ids`` column; docs/parquet.md compares them.
 ENCODINGS = ("plain", "byte_stream_split", "delta_binary_packed")
 
+#: The lowest and the highest level of zstd.
+_ZSTD_LEVELS = (-131072, 22)
+
 
 @dataclass(frozen=True)
 class TokenizeConfig:
@@ -84,6 +87,11 @@ class TokenizeConfig:
             raise ValueError(f"seed = {self.seed} and epoch = {self.epoch} must be between 0 and 2**64 - 1")
         if self.encoding not in ENCODINGS:
             raise ValueError(f"encoding {self.encoding!r} is not one of {', '.join(ENCODINGS)}")
+        if not _ZSTD_LEVELS[0] <= self.compression_level <= _ZSTD_LEVELS[1]:
+            raise ValueError(
+                f"compression_level = {self.compression_level} is not a zstd level; use {_ZSTD_LEVELS[0]} to "
+                f"{_ZSTD_LEVELS[1]}"
+            )
 
     @property
     def rows(self) -> int:

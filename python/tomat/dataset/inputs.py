@@ -198,6 +198,8 @@ def _split_ids(path: str, split: str | None, ids: list[str]) -> list[str]:
         raise ValueError(
             f"{path}: no split {split!r}; choose one with --split: {', '.join(map(str, splits))}"
         )
+    if not isinstance(splits[split], list):
+        raise ValueError(f"{path}: split {split!r} is not a list of ids or indices")
     chosen = []
     for item in splits[split]:
         if isinstance(item, bool) or not isinstance(item, int | str):

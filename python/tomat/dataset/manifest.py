@@ -32,6 +32,10 @@ _META = "meta.json"
 _COVERAGE = "coverage_histogram.json"
 _PROGRESS = ".progress"
 _RUN = "run.json"
+_CODEC = "codec.npz"
+#: Keys of meta.json without which rows cannot be read together; the second part only this program writes alike.
+_SHARED = ("tokenizer_version", "patch_size", "pad_to", "vocab", "vocabulary_hash", "codec_hash")
+_SHARED_BY_RUNS = ("n_workers", "seed", "epoch", "patches_per_material", "unit", "split")
 _FORMAT_VERSION = 1
 
 
@@ -58,8 +62,9 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove a dataset, ``meta.json`` first, so that what is left never looks finished; other files stay."""
-        for name in (_META, _COVERAGE, "codec.npz"):
+        for name in (_META, _COVERAGE, _CODEC):
             (self.path / name).unlink(missing_ok=True)
+        self._clear_debris()
         for shard in self.path.glob("shard-*.parquet"):
             shard.unlink()
         self.clear_progress(keep="lock")
@@ -72,6 +77,12 @@ class RunDirectory:
         for entry in self.progress.glob("*"):
             if entry.name != keep:
                 entry.unlink()
+
+    def _clear_debris(self) -> None:
+        """Remove what a run that was killed left of the files beside the shards."""
+        for name in (_META, _COVERAGE, _CODEC):
+            for unfinished in self.path.glob(f".{name}.*.tmp"):
+                unfinished.unlink()
 
     def stored_identity(self) -> dict[str, Any]:
         """The identity of the run that began or finished here.
@@ -106,9 +117,10 @@ class RunDirectory:
         self, config: TokenizeConfig, identity: dict[str, Any], records: Sequence[dict[str, Any]]
     ) -> None:
         """Write everything beside the shards, ``meta.json`` last."""
+        self._clear_debris()
         codec = config.tokenizer.density_codec
         if isinstance(codec, LloydMaxCodec):
-            codec.save(self.path / "codec.npz")
+            codec.save(self.path / _CODEC)
         write_json(self.path / _COVERAGE, _coverage(records))
         write_json(self.path / _META, _meta(config, identity, records))
         self.clear_progress()
@@ -134,7 +146,7 @@ def _meta(
         "fallback_shapes": identity["fallback_shapes"],
         "n_materials_fallback": sum(material["patch_shape"] != cube for material in materials),
         "density_codec_name": codec.name,
-        "lmq_path": "codec.npz" if isinstance(codec, LloydMaxCodec) else None,
+        "lmq_path": _CODEC if isinstance(codec, LloydMaxCodec) else None,
         "unit": config.data_unit,
         "seed": config.seed,
         "epoch": config.epoch,
@@ -234,8 +246,9 @@ class Dataset:
         stored = meta["vocab"]["density_codec"]
         codec: Codec
         if meta.get("lmq_path"):
-            local = folder / "codec.npz"
-            codec = load_codec(local if local.exists() else meta["lmq_path"])
+            local = folder / _CODEC
+            is_local = local.exists() or meta["lmq_path"] == _CODEC
+            codec = load_codec(local if is_local else meta["lmq_path"])
             codec.name = meta["density_codec_name"]
         else:
             codec = LogCodec(stored["log_min"], stored["log_max"], stored["token_mag_bits"])
@@ -254,6 +267,10 @@ class Dataset:
         for key, value in found.items():
             if key in meta and meta[key] != value:
                 raise ValueError(f"{folder / _META}: {key} is {meta[key]}, but the codec found gives {value}")
+        if tokenizer.vocabulary.specials != meta["vocab"].get("specials", tokenizer.vocabulary.specials):
+            raise ValueError(
+                f"{folder / _META}: the ids of the specials are not those of layout {tokenizer.layout.name}"
+            )
         if tokenizer.vocabulary.total_size != meta["vocab"]["total_size"]:
             raise ValueError(
                 f"{folder / _META}: vocabulary of {meta['vocab']['total_size']} tokens, but layout and codec give "
@@ -294,7 +311,7 @@ def _check_workers(root: Path, workers: tuple[Worker, ...], *, allow_partial: bo
         for key in ("tokenizer_version", "patch_size", "pad_to", "total_rows", "vocab", "density_codec_name"):
             if key not in worker.meta:
                 raise ValueError(f"{worker.path / _META}: no {key!r} in it; not a dataset of the format")
-        for key in ("tokenizer_version", "patch_size", "pad_to", "vocab", "vocabulary_hash", "codec_hash"):
+        for key in (*_SHARED, *(_SHARED_BY_RUNS if "format_version" in first else ())):
             if worker.meta.get(key) != first.get(key):
                 raise ValueError(
                     f"{root}: workers differ in {key}: {worker.path.name} has {worker.meta.get(key)!r}, "

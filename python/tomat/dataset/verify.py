@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tomat.codec import LogCodec
-from tomat.dataset.manifest import Dataset, Worker, open_dataset, read_json
+from tomat.dataset.manifest import REASONS, Dataset, Worker, open_dataset, read_json
 from tomat.material import Material, read
-from tomat.sampling import sample_offsets
+from tomat.sampling import coverage_histogram, sample_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -67,6 +67,23 @@ class _Shard:
     ids: NDArray[np.int32]
 
 
+@dataclass
+class _Found:
+    """What a worker's rows say about a material; the shapes are None where no row of it decodes."""
+
+    grid_shape: tuple[int, int, int] | None = None
+    patch_shape: tuple[int, int, int] | None = None
+    offsets: list[NDArray[np.int32]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return sum(map(len, self.offsets))
+
+    @property
+    def corners(self) -> NDArray[np.int32]:
+        return np.concatenate(self.offsets)
+
+
 def verify_dataset(
     path: str | Path,
     *,
@@ -110,12 +127,13 @@ def _verify_worker(
     sources: dict[str, Entry] | None,
     report: Report,
     watch: Callable[[str], None] | None,
-) -> dict[str, int]:
-    """Rows by material of one worker."""
-    rows_of: Counter[str] = Counter()
+) -> dict[str, _Found]:
+    """The materials of one worker."""
+    materials: dict[str, _Found] = {}
     listed = {shard["name"] for shard in worker.shards}
     stray = sorted(path.name for path in worker.path.glob("*.parquet") if path.name not in listed)
     report.problems += [f"{worker.path / name}: not listed in meta.json" for name in stray]
+    tokenizer = _tokenizer(dataset, worker, report)
     for shard in worker.shards:
         path = worker.path / shard["name"]
         if watch is not None:
@@ -124,16 +142,29 @@ def _verify_worker(
         if problem:
             report.problems.append(problem)
             continue
+        if tokenizer is None:
+            continue
         try:
-            counts = _verify_shard(dataset, worker, path, shard, sources, report)
+            found = _verify_shard(tokenizer, worker, path, shard, sources, report)
         except (pa.ArrowException, OSError, ValueError) as error:
             report.problems.append(f"{path}: cannot be read: {error}")
             continue
-        for name in counts.keys() & rows_of.keys():
+        for name in found.keys() & materials.keys():
             report.problems.append(f"{path}: rows of {name} are split across shards")
-        rows_of.update(counts)
+            found[name].offsets = materials[name].offsets + found[name].offsets
+        materials.update(found)
         report.shards += 1
-    return dict(rows_of)
+    return materials
+
+
+def _tokenizer(dataset: Dataset, worker: Worker, report: Report) -> PatchTokenizer | None:
+    """The tokenizer of a worker's own codec and ``meta.json``; None, and a problem, where they do not fit."""
+    try:
+        return Dataset(dataset.path, (worker,)).tokenizer
+    except (OSError, ValueError, KeyError) as error:
+        message = error.args[0] if isinstance(error, KeyError) else error
+        report.problems.append(f"{worker.path}: its rows cannot be decoded: {message}")
+        return None
 
 
 def _file_problem(path: Path, shard: dict[str, Any]) -> str | None:
@@ -154,33 +185,53 @@ def _file_problem(path: Path, shard: dict[str, Any]) -> str | None:
 
 
 def _verify_shard(
-    dataset: Dataset,
+    tokenizer: PatchTokenizer,
     worker: Worker,
     path: Path,
     shard: dict[str, Any],
     sources: dict[str, Entry] | None,
     report: Report,
-) -> Counter[str]:
-    tokenizer, pad_to = dataset.tokenizer, int(dataset.meta["pad_to"])
-    counts: Counter[str] = Counter()
+) -> dict[str, _Found]:
+    materials: dict[str, _Found] = {}
     with pq.ParquetFile(path) as parquet:
-        found = {name: parquet.schema_arrow.field(name).type for name in parquet.schema_arrow.names}
-        if found != COLUMNS:
-            raise ValueError(f"columns are {found}, expected {COLUMNS}")
-        for first, group in _groups(parquet, pad_to):
-            for row, problem in tokenizer.check_rows(group.ids, group.offsets):
+        columns = {name: parquet.schema_arrow.field(name).type for name in parquet.schema_arrow.names}
+        if columns != COLUMNS:
+            raise ValueError(f"columns are {columns}, expected {COLUMNS}")
+        for first, group in _groups(parquet, tokenizer.pad_to):
+            wrong = dict(tokenizer.check_rows(group.ids, group.offsets))
+            for row, problem in wrong.items():
                 report.problems.append(f"{path}: row {first + row} ({group.task_ids[row]}): {problem}")
             for name, rows in _runs(group.task_ids):
-                earlier = counts[name]
-                counts[name] += rows.stop - rows.start
+                found = materials.setdefault(name, _Found())
+                sound = next((row for row in range(rows.start, rows.stop) if row not in wrong), None)
+                if sound is not None:
+                    patch = tokenizer.decode(group.ids[sound])
+                    found.grid_shape, found.patch_shape = patch.grid_shape, patch.patch_shape
                 if sources is not None and name in sources:
                     part = _Shard(group.task_ids[rows], group.offsets[rows], group.ids[rows])
-                    _compare(worker, tokenizer, sources[name], part, earlier, f"{path}: {name}", report)
-    total = sum(counts.values())
+                    _compare(worker, tokenizer, sources[name], part, found.rows, f"{path}: {name}", report)
+                found.offsets.append(group.offsets[rows])
+    for name, found in materials.items():
+        _check_offsets(worker, name, found, path, report)
+    total = sum(found.rows for found in materials.values())
     report.rows += total
     if total != shard.get("rows", total):
         report.problems.append(f"{path}: {total} rows, but meta.json lists {shard['rows']}")
-    return counts
+    return materials
+
+
+def _check_offsets(worker: Worker, name: str, found: _Found, path: Path, report: Report) -> None:
+    """The offsets follow from seed, epoch, id and the grid that the rows name."""
+    if worker.meta.get("sampler") != "uniform" or found.grid_shape is None:
+        return
+    seed, epoch = worker.meta["seed"], worker.meta["epoch"]
+    drawn = sample_offsets(found.grid_shape, found.rows, seed=seed, task_id=name, epoch=epoch)
+    different = np.flatnonzero((drawn != found.corners).any(axis=1))
+    if len(different):
+        report.problems.append(
+            f"{path}: {name}: the offsets are not those of seed {seed} and epoch {epoch}, "
+            f"the first of {len(different)} is that of its row {different[0]}"
+        )
 
 
 def _groups(parquet: pq.ParquetFile, pad_to: int) -> Iterator[tuple[int, _Shard]]:
@@ -219,37 +270,63 @@ def _runs(task_ids: list[str]) -> Iterator[tuple[str, slice]]:
             start = end
 
 
-def _check_totals(worker: Worker, rows: int, materials: dict[str, int], report: Report) -> None:
+def _check_totals(worker: Worker, rows: int, materials: dict[str, _Found], report: Report) -> None:
     meta, place = worker.meta, worker.path / "meta.json"
     if rows != meta["total_rows"]:
         report.problems.append(f"{place}: total_rows = {meta['total_rows']}, but the shards hold {rows}")
-    if "n_materials" in meta and "shards" in meta and len(materials) != meta["n_materials"]:
+    each = meta.get("patches_per_material")
+    report.problems += [
+        f"{worker.path}: {name} has {found.rows} rows, expected {each}"
+        for name, found in materials.items()
+        if each and found.rows != each
+    ]
+    if "shards" not in meta:  # written by another program
+        return
+    if len(materials) != meta["n_materials"]:
         report.problems.append(
             f"{place}: n_materials = {meta['n_materials']}, but {len(materials)} have rows"
         )
-    each = meta.get("patches_per_material")
-    report.problems += [
-        f"{worker.path}: {name} has {n} rows, expected {each}"
-        for name, n in materials.items()
-        if each and n != each
-    ]
-    coverage = worker.path / "coverage_histogram.json"
-    if coverage.exists() and "shards" in meta:
-        _check_coverage(read_json(coverage), coverage, materials, report)
-
-
-def _check_coverage(stored: dict[str, Any], place: Path, materials: dict[str, int], report: Report) -> None:
-    per_material = stored.get("per_material", {})
-    if per_material.keys() != materials.keys():
+    if len(meta["shards"]) != meta["n_shards"]:
         report.problems.append(
-            f"{place}: lists {len(per_material)} materials, the shards hold {len(materials)}"
+            f"{place}: n_shards = {meta['n_shards']}, but {len(meta['shards'])} are listed"
         )
+    accounted = meta["n_materials"] + sum(meta[f"n_materials_{reason}"] for reason in REASONS)
+    if accounted != meta["n_materials_listed"]:
+        report.problems.append(
+            f"{place}: {meta['n_materials_listed']} materials listed, but {accounted} are in or left out"
+        )
+    coverage = worker.path / "coverage_histogram.json"
+    if not coverage.exists():
+        report.problems.append(f"{coverage}: missing")
+        return
+    try:
+        _check_coverage(read_json(coverage), coverage, materials, report)
+    except ValueError as error:
+        report.problems.append(str(error))
+
+
+def _check_coverage(
+    stored: dict[str, Any], place: Path, materials: dict[str, _Found], report: Report
+) -> None:
+    """The histograms follow from the offsets, the patches and the grids in the rows."""
+    per_material = stored.get("per_material")
+    if not isinstance(per_material, dict) or per_material.keys() != materials.keys():
+        n = len(per_material) if isinstance(per_material, dict) else "no"
+        report.problems.append(f"{place}: lists {n} materials, the shards hold {len(materials)}")
         return
     total: Counter[int] = Counter()
-    for counts in per_material.values():
+    for name, found in materials.items():
+        if found.grid_shape is None or found.patch_shape is None:
+            return  # said already: its rows do not decode
+        counts = coverage_histogram(found.grid_shape, found.patch_shape, found.corners).tolist()
         total.update(dict(enumerate(counts)))
-    if any(total[times] != voxels for times, voxels in enumerate(stored.get("histogram", []))):
-        report.problems.append(f"{place}: the histogram is not the sum of the materials' own")
+        if per_material[name] != counts:
+            report.problems.append(f"{place}: {name}: {per_material[name]}, but its rows give {counts}")
+    expected = [total[times] for times in range(max(total, default=-1) + 1)]
+    if stored.get("histogram") != expected:
+        report.problems.append(
+            f"{place}: the histogram is {stored.get('histogram')}, the rows give {expected}"
+        )
 
 
 def _compare(
@@ -268,14 +345,6 @@ def _compare(
         report.problems.append(f"{place}: the source cannot be read: {error}")
         return
     report.materials_compared += earlier == 0
-    if worker.meta.get("sampler") == "uniform":
-        seed, epoch = worker.meta["seed"], worker.meta["epoch"]
-        n = earlier + len(part.offsets)
-        drawn = sample_offsets(material.grid_shape, n, seed=seed, task_id=entry.task_id, epoch=epoch)[
-            earlier:
-        ]
-        if (drawn != part.offsets).any():
-            report.problems.append(f"{place}: the offsets are not those of seed {seed} and epoch {epoch}")
     try:
         rows = tokenizer.encode_material(material, part.offsets)
     except ValueError as error:

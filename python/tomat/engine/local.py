@@ -14,7 +14,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from tomat import _core
-from tomat._files import is_url
+from tomat._files import is_url, open_bytes
 from tomat.dataset.config import identity_hash
 from tomat.dataset.manifest import REASONS, RunDirectory, read_json
 from tomat.material import read
@@ -29,6 +29,9 @@ __all__ = ["Run", "StoppedError", "Summary", "tokenize"]
 
 #: Seconds between two looks at a running pipeline.
 _POLL_S = 0.1
+
+#: What workers of one dataset differ in.
+_OWN = frozenset({"worker_index", "n_materials_listed", "materials_hash"})
 
 #: Counters that are nanoseconds summed over threads.
 _STAGES = ("read", "encode", "compress", "write")
@@ -120,6 +123,7 @@ class Run:
             threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1
         )
         self._native: _core.ShardRun | None = None
+        self._is_cancelled = False
 
     @property
     def plan(self) -> list[tuple[str, int, int]]:
@@ -168,6 +172,7 @@ class Run:
 
     def cancel(self) -> None:
         """Stop at the next material; :meth:`execute` then raises :class:`StoppedError`."""
+        self._is_cancelled = True
         if self._native is not None:
             self._native.cancel()
 
@@ -178,14 +183,17 @@ class Run:
         self.directory.progress.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.directory.progress / "lock")
         try:
-            with lock.acquire(timeout=0):
-                yield
+            lock.acquire(timeout=0)
         except Timeout:
             raise FileExistsError(
                 f"{self.directory.path}: another run is writing here; wait for it, or choose another --out"
             ) from None
+        try:
+            yield
         finally:
+            # While the lock is held: what lies there is this run's.
             self._tidy()
+            lock.release()
 
     def _check_place(self) -> None:
         """Refuse to mix datasets of one worker and of several, before anything is made."""
@@ -193,8 +201,15 @@ class Run:
             raise FileExistsError(f"{self.root}: a file; --out names a directory")
         if self.config.n_workers == 1 and any(self.root.glob("worker-*")):
             raise FileExistsError(f"{self.root}: holds the parts of several workers; choose another --out")
-        if self.config.n_workers > 1 and (self.root / "meta.json").exists():
+        if self.config.n_workers == 1:
+            return
+        whole = RunDirectory(self.root)
+        if whole.is_finished or whole.is_started:
             raise FileExistsError(f"{self.root}: holds a dataset of one worker; choose another --out")
+        for path in sorted(self.root.glob("worker-*")):
+            part = RunDirectory(path)
+            if path != self.directory.path and (part.is_finished or part.is_started):
+                self._check_identity(path, part.stored_identity(), ignore=_OWN)
 
     def _tidy(self) -> None:
         """Leave no trace of a run that never began."""
@@ -216,7 +231,7 @@ class Run:
             remedy = "" if place.is_finished else "--resume to go on with it, or "
             raise FileExistsError(f"{place.path}: holds {state}; give {remedy}--overwrite to replace it")
         if occupied:
-            self._check_identity(place.stored_identity())
+            self._check_identity(place.path, place.stored_identity())
             return place.is_finished
         stray = [path.name for path in place.path.glob("shard-*.parquet")]
         if stray:
@@ -226,16 +241,27 @@ class Run:
         place.start(self.identity)
         return False
 
-    def _check_identity(self, stored: dict[str, Any]) -> None:
-        if stored == self.identity:
-            return
-        keys = [key for key in {**stored, **self.identity} if stored.get(key) != self.identity.get(key)]
-        differences = "; ".join(
-            f"{key} was {stored.get(key)!r}, is {self.identity.get(key)!r}" for key in keys
-        )
-        raise ValueError(
-            f"{self.directory.path}: the run there is another one ({differences}); give its options, or --overwrite"
-        )
+    def _check_identity(
+        self, path: Path, stored: dict[str, Any], ignore: frozenset[str] = frozenset()
+    ) -> None:
+        """Refuse to go on with, or to work beside, a run that differs in more than ``ignore``.
+
+        Raises:
+            ValueError: it differs; the message names what.
+        """
+        keys = [
+            key
+            for key in {**stored, **self.identity}
+            if key not in ignore and stored.get(key) != self.identity.get(key)
+        ]
+        if keys:
+            differences = "; ".join(
+                f"{key} was {stored.get(key)!r}, is {self.identity.get(key)!r}" for key in keys
+            )
+            remedy = "--overwrite" if path == self.directory.path else "another --out"
+            raise ValueError(
+                f"{path}: the run there is another one ({differences}); give its options, or {remedy}"
+            )
 
     def _pipeline(self) -> _core.ShardRun:
         config = self.config
@@ -250,7 +276,7 @@ class Run:
         self._native = _core.ShardRun(
             config.tokenizer._core,
             [(entry.task_id, entry.path) for entry in self.entries],
-            self._read_entry if is_remote else None,
+            self._fetch if is_remote else None,
             seed=config.seed,
             epoch=config.epoch,
             patches_per_material=config.rows,
@@ -263,11 +289,21 @@ class Run:
             threads=self.threads,
             identity=identity_hash(self.identity),
         )
+        if self._is_cancelled:  # before there was anything to cancel
+            self._native.cancel()
         return self._native
 
-    def _read_entry(self, index: int) -> tuple[Any, ...]:
-        """A material as the pipeline takes it from Python; called from its reading threads."""
-        material = read(self.entries[index].path)
+    def _fetch(self, index: int) -> tuple[Any, ...] | bytes | None:
+        """A material as the pipeline takes it from Python; called from its reading threads.
+
+        The arrays of a Zarr group behind a URL, the bytes of any other file there, None for a local path.
+        """
+        path = self.entries[index].path
+        if not is_url(path):
+            return None
+        if not path.rstrip("/").endswith(".zarr"):
+            return open_bytes(path)
+        material = read(path)
         return (
             np.ascontiguousarray(material.density),
             material.unit,

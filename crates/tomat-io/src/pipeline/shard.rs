@@ -73,9 +73,10 @@ impl<'a> OpenShard<'a> {
         record.rows = summary.rows;
         record.bytes = summary.bytes;
         record.sha256 = summary.sha256;
-        if let Some(from) = unfinished.path.take() {
-            fs::rename(&from, &path).map_err(|error| Error::io(&path, error))?;
+        if let Some(from) = &unfinished.path {
+            fs::rename(from, &path).map_err(|error| Error::io(&path, error))?;
         }
+        unfinished.path = None;
         sync_directory(directory)?;
         write_record(directory, &record)?;
         Ok(record.bytes)
