@@ -140,4 +140,4 @@ def _lengths(shape: Sequence[int], lattice: NDArray[np.float64]) -> NDArray[np.f
             + 2.0 * (metric[0, 1] * x * y + metric[0, 2] * x * z + metric[1, 2] * y * z)
         )
         np.minimum(shortest, squared, out=shortest)
-    return np.sqrt(np.maximum(shortest, 0.0)).ravel()
+    return np.asarray(np.sqrt(np.maximum(shortest, 0.0)).ravel())
