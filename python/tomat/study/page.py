@@ -123,11 +123,11 @@ def _figure(lines: Sequence[Line]) -> str:
         }
         for i, c in enumerate(names)
     ]
-    figure.update_xaxes(type="log", title_text="tokens a voxel", zeroline=False)
+    figure.update_xaxes(type="log", title_text="tokens a voxel", dtick=1, zeroline=False)
     figure.update_yaxes(type="log", exponentformat="power", zeroline=False)
     figure.update_yaxes(title_text="mean NMAE", col=1)
     figure.update_layout(
-        height=640,
+        height=720,
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         margin={"l": 70, "r": 10, "t": 90, "b": 60},
@@ -139,7 +139,12 @@ def _figure(lines: Sequence[Line]) -> str:
         full_html=False,
         div_id="pareto",
         post_script=_THEME,
-        config={"displaylogo": False, "responsive": True},
+        config={
+            "displaylogo": False,
+            "responsive": True,
+            # By name: the default set may hold buttons that send the figure somewhere.
+            "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+        },
     )
     return text
 
