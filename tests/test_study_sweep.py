@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -384,6 +385,47 @@ def test_command(data: Path, tmp_path: Path) -> None:
     facts = json.loads(as_json.stdout)
     assert [Path(path).name for path in facts["files"]] == ["sweep.parquet", "sweep.csv"]
     assert {line["category"] for line in facts["summary"]} == {"all", "chalcogenide", "other"}
+
+
+class StandIn:
+    """In the place of tomat.promolecule: what the command needs of it."""
+
+    class Promolecule:
+        def __init__(self, name: str) -> None:
+            self.hash = f"hash of {name}"
+
+        @classmethod
+        def load(cls, name: str) -> StandIn.Promolecule:
+            return cls(name)
+
+        def evaluate(self, *crystal: Any, fallback: str | None) -> NDArray[np.float64]:
+            assert fallback == "slater"
+            values: NDArray[np.float64] = np.full(crystal[3], 2.0)
+            return values
+
+
+def test_command_with_a_promolecule(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tomat.promolecule", StandIn)
+    arguments = [
+        "sweep",
+        str(data / "rho_gga"),
+        "--limit",
+        "1",
+        "-o",
+        str(tmp_path),
+        "--no-plots",
+        "--json",
+        *OPTIONS,
+    ]
+    more = ["--promolecule", "test-only.npz", "--fallback", "slater"]
+    result = CliRunner().invoke(app, [*arguments, *more])
+    assert result.exit_code == 0, result.output
+    lines = {line["representation"]: line for line in json.loads(result.stdout)["summary"]}
+    density = tomat.read(resolve_inputs([data / "rho_gga"], limit=1)[0].path).density
+    assert lines["promolecule"]["nmae"] == pytest.approx(metrics.nmae(np.full(density.shape, 2.0), density))
+    assert "promolecule + fourier fp16_1token" in lines
+    record = json.loads((tmp_path / "sweep.json").read_text())
+    assert record["promolecule"] == "hash of test-only.npz, fallback slater"
 
 
 def test_command_stops_on_another_configuration(data: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ command.
 \b
 Examples:
   tomat sweep tests/data/rho_gga -o study
-  tomat sweep /data/rho_gga --split test -o study --jobs 8
+  tomat sweep /data/rho_gga --split test -o study --jobs 8 --promolecule slater
   tomat sweep 'runs/*/CHGCAR' -o study --codec lmq-16k --codec my-codec.npz --fraction 0.1 --g-max 15
 """
 
@@ -67,6 +67,13 @@ def command(
     factor: Annotated[
         list[float] | None, typer.Option(help="Coarser grids, by this factor along each axis; repeatable.")
     ] = None,
+    promolecule: Annotated[
+        str | None,
+        typer.Option(help="Also write the difference from this promolecule: a form (slater), name or file."),
+    ] = None,
+    fallback: Annotated[
+        str | None, typer.Option(help="Form for elements that the promolecule does not know.")
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes.", min=1)] = 1,
     plots: Annotated[bool, typer.Option(help="Draw pareto.png and sweep.html.")] = True,
     overwrite: Annotated[
@@ -76,6 +83,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, no tables.")] = False,
 ) -> None:
     """Parse, run, report."""
+    from tomat.study.promolecules import NamedPromolecule
     from tomat.study.report import as_json as summary
     from tomat.study.report import tables, write_results
     from tomat.study.sweep import SweepConfig, run_sweep
@@ -91,10 +99,20 @@ def command(
     }
     given: dict[str, Any] = {key: tuple(value) for key, value in chosen.items() if value}
     config = SweepConfig(unit=unit, **given)
+    reference = None if promolecule is None else NamedPromolecule(promolecule, fallback)
     entries = resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
     try:
         with _progress(show=not (quiet or as_json)) as watch:
-            rows = run_sweep(config, entries, out, jobs=jobs, overwrite=overwrite, watch=watch)
+            rows = run_sweep(
+                config,
+                entries,
+                out,
+                promolecule=reference,
+                promolecule_name=None if reference is None else reference.identity,
+                jobs=jobs,
+                overwrite=overwrite,
+                watch=watch,
+            )
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None

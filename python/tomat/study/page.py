@@ -130,6 +130,7 @@ def _figure(lines: Sequence[Line]) -> str:
         height=720,
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
+        modebar={"bgcolor": "rgba(0,0,0,0)"},
         margin={"l": 70, "r": 10, "t": 90, "b": 60},
         updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.16, "yanchor": "top"}],
     )

@@ -30,6 +30,7 @@ from tomat.study.representations import (
     fourier,
     voxel_cutoff,
 )
+from tomat.tokenizer import LAYOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,7 +108,7 @@ class SweepConfig:
     """
 
     codecs: tuple[str, ...] = ()
-    transform_codecs: tuple[str, ...] = ("lmq-16k", "fp16_1token", "two_token_9_12")
+    transform_codecs: tuple[str, ...] = (LAYOUTS["v3"].default_codec, "fp16_1token", "two_token_9_12")
     unit: str = "chgcar"
     fractions: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
     thresholds: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
