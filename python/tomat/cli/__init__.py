@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from tomat.cli import info, show, tokenize, verify
+from tomat.cli import info, show, sweep, tokenize, verify
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -32,7 +32,7 @@ def _app(*commands: ModuleType, doc: str | None) -> typer.Typer:
     return made
 
 
-app = _app(tokenize, show, info, verify, doc="Electron densities of crystals as token sequences.")
+app = _app(tokenize, show, info, verify, sweep, doc="Electron densities of crystals as token sequences.")
 #: One command in an application is the application itself.
 _tokenize_app = _app(tokenize, doc=None)
 
