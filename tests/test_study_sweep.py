@@ -217,6 +217,18 @@ def test_another_configuration_stops(entries: list[Entry], tmp_path: Path) -> No
         run_sweep(other, entries[:1], tmp_path)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_of_others_stay(entries: list[Entry], tmp_path: Path, overwrite: bool) -> None:
+    mine = tmp_path / "parts" / "mine.json"
+    mine.parent.mkdir()
+    mine.write_text("{}")
+    with pytest.raises(ValueError, match=r"parts holds files, but .*sweep\.json is not there"):
+        run_sweep(SMALL, entries[:1], tmp_path, overwrite=overwrite)
+    assert mine.read_text() == "{}"
+    with pytest.raises(ValueError, match="not a directory; give another place"):
+        run_sweep(SMALL, entries[:1], mine)
+
+
 def test_a_codec_with_other_numbers_is_another_configuration(entries: list[Entry], tmp_path: Path) -> None:
     path = tmp_path / "mine.npz"
     tomat.LloydMaxCodec([1.0], [0.5, 1.5], 2.0).save(path)

@@ -351,7 +351,11 @@ def _do_one(config: SweepConfig, entry: Entry, part: Path, promolecule: Referenc
 
 def _claim(directory: Path, identity: dict[str, Any], *, overwrite: bool) -> None:
     """Make the directory this configuration's, or stop if it is another's."""
-    (directory / "parts").mkdir(parents=True, exist_ok=True)
+    parts = directory / "parts"
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"{parts}: not a directory; give another place for the results") from error
     record = directory / "sweep.json"
     if record.exists():
         try:
@@ -367,8 +371,12 @@ def _claim(directory: Path, identity: dict[str, Any], *, overwrite: bool) -> Non
                 f"{directory} holds a study of another configuration; different: {', '.join(differing)}. "
                 "Give another directory, or --overwrite to measure again"
             )
-    for part in (directory / "parts").glob("*.json"):
-        part.unlink()
+        for part in parts.glob("*.json"):
+            part.unlink()
+    elif any(parts.iterdir()):
+        raise ValueError(
+            f"{parts} holds files, but {record} is not there; give another directory for the results"
+        )
     write_atomically(record, (json.dumps(identity, indent=1) + "\n").encode())
 
 
