@@ -165,7 +165,7 @@ def test_a_signal_before_the_pipeline_starts_is_not_lost(tmp_path: Path) -> None
     out = tmp_path / "out"
     before = """
 import os, signal
-from tomat.dataset.manifest import RunDirectory
+from tomat.dataset.run_directory import RunDirectory
 _start = RunDirectory.start
 def start(self, identity):
     os.kill(os.getpid(), signal.SIGTERM)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
-__all__ = ["filesystem", "is_url", "open_bytes", "write_atomically"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["atomic_file", "filesystem", "is_url", "open_bytes", "read_json", "write_atomically", "write_json"]
 
 
 def is_url(path: str | Path) -> bool:
@@ -43,12 +47,19 @@ def open_bytes(path: str | Path) -> bytes:
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write a local file beside its place, flush it to disk, and rename it there: all of it or nothing."""
+    """Write a local file: all of it or nothing; see :func:`atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file written beside its place, flushed to disk, and renamed there when the block ends without an error."""
     target = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
@@ -57,6 +68,27 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             Path(temporary).unlink()
         raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ValueError: not one.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not a JSON object")
+    return content
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """A JSON object, atomically, one top-level key a line."""
+    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
+    write_atomically(path, f"{{\n{lines}\n}}\n".encode())
 
 
 def _umask() -> int:

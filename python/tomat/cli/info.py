@@ -14,7 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
-from tomat.dataset.manifest import REASONS, Dataset, open_dataset, read_json
+from tomat._files import read_json
+from tomat.dataset.manifest import Dataset, open_dataset
+from tomat.dataset.run_directory import REASONS
 
 
 def command(

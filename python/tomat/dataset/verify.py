@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tomat._files import read_json
 from tomat.codec import LogCodec
-from tomat.dataset.manifest import REASONS, Dataset, Worker, open_dataset, read_json
+from tomat.dataset.manifest import Dataset, Worker, open_dataset
+from tomat.dataset.run_directory import REASONS
 from tomat.material import Material, read
 from tomat.sampling import coverage_histogram, sample_offsets
 

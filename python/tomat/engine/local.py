@@ -14,9 +14,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from tomat import _core
-from tomat._files import is_url, open_bytes
+from tomat._files import is_url, open_bytes, read_json
 from tomat.dataset.config import identity_hash
-from tomat.dataset.manifest import REASONS, RunDirectory, read_json
+from tomat.dataset.run_directory import META, REASONS, RunDirectory
 from tomat.material import read
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tomat.dataset.config import TokenizeConfig
     from tomat.dataset.inputs import Entry
+    from tomat.dataset.run_directory import Totals
 
 __all__ = ["Run", "StoppedError", "Summary", "tokenize"]
 
@@ -119,9 +120,7 @@ class Run:
         )
         self.root = root
         self.on_error = on_error
-        self.threads = (
-            threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1
-        )
+        self.threads = threads or _processors()
         self._native: _core.ShardRun | None = None
         self._is_cancelled = False
 
@@ -154,21 +153,18 @@ class Run:
         with self._locked():
             if self._prepare(resume=resume, overwrite=overwrite):
                 self.directory.clear_progress()
-                return self._summary([], len(self.plan), start, {})
-            records = self.directory.records(self.identity)
-            pending = [shard for shard in self.plan if shard[0] not in records]
+                return self._summary(None, len(self.plan), start, {})
+            there = self.directory.finished(self.identity)
+            names = [name for name, _, _ in self.plan]
             native = self._pipeline()
-            self._drive(native, pending, watch, start)
-            resumed = len(records)
-            records = self.directory.records(self.identity)
-            missing = [name for name, _, _ in self.plan if name not in records]
-            if missing:
-                raise OSError(f"{self.directory.path}: shards vanished while the run went on: {missing[:5]}")
-            ordered = [records[name] for name, _, _ in self.plan]
-            self.directory.finish(self.config, self.identity, ordered)
+            self._drive(native, [shard for shard in self.plan if shard[0] not in there], watch, start)
+            vanished = sorted(set(names) - self.directory.finished(self.identity))
+            if vanished:
+                raise OSError(f"{self.directory.path}: shards vanished while the run went on: {vanished[:5]}")
+            totals = self.directory.finish(self.config, self.identity, names)
             counters = dict(native.progress())
             stages = {stage: counters[f"{stage}_ns"] / 1e9 for stage in _STAGES}
-        return self._summary(ordered, resumed, start, stages)
+        return self._summary(totals, len(there), start, stages)
 
     def cancel(self) -> None:
         """Stop at the next material; :meth:`execute` then raises :class:`StoppedError`."""
@@ -346,11 +342,11 @@ class Run:
             raise StoppedError(f"{self.directory.path}: stopped; go on with --resume")
 
     def _summary(
-        self, records: Sequence[dict[str, Any]], resumed: int, start: float, stages: dict[str, float]
+        self, totals: Totals | None, resumed: int, start: float, stages: dict[str, float]
     ) -> Summary:
-        """What ``meta.json`` says now, with the words of this run's records for what was left out."""
-        meta = read_json(self.directory.path / "meta.json")
-        details = {m["task_id"]: m["detail"] for record in records for m in record["left_out"]}
+        """What ``meta.json`` says now, with this run's words for what was left out."""
+        meta = read_json(self.directory.path / META)
+        words = {} if totals is None else totals.first_left_out
         return Summary(
             directory=self.directory.path,
             n_materials=meta["n_materials"],
@@ -361,7 +357,7 @@ class Run:
             tokens=meta["total_rows"] * meta["pad_to"],
             left_out={r: meta[f"n_materials_{r}"] for r in REASONS if meta[f"n_materials_{r}"]},
             left_out_first={
-                task_id: f"{reason}: {details.get(task_id, 'in an earlier run')}"
+                task_id: f"{reason}: {words.get(reason, {}).get(task_id, 'in an earlier run')}"
                 for reason in REASONS
                 for task_id in meta[f"first_materials_{reason}"]
             },
@@ -369,6 +365,13 @@ class Run:
             seconds=time.monotonic() - start,
             stage_seconds=stages,
         )
+
+
+def _processors() -> int:
+    """Processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _progress(native: _core.ShardRun, total: int, start: float) -> Progress:
