@@ -110,6 +110,7 @@ class Sketch:
 def fit(
     sketch: Sketch, bins: int, *, method: str, weighting: str, signed: bool, mean_points: bool
 ) -> dict[str, Any]: ...
+
 @final
 class Vocabulary:
     @property

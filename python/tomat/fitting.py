@@ -162,7 +162,7 @@ def in_order[T](
     """Results of ``work`` for each entry, in order, a few ahead of their use; the first error ends it."""
     n = threads or os.cpu_count() or 1
     with ThreadPoolExecutor(n) as pool:
-        waiting = deque[tuple[Entry, Any]]()
+        waiting: deque[tuple[Entry, Any]] = deque()
         try:
             for entry in entries:
                 waiting.append((entry, pool.submit(work, entry)))
@@ -232,7 +232,6 @@ def fit_codec(
         "weight": weight,
         "points": points,
         "signed": signed,
-        "bins": bins,
         "bins_used": fitted["bins_used"],
         "sketch": sketch.hash,
         "n_materials": len(sketch.ids),

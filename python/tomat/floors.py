@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tomat import metrics
+from tomat import metrics as of_density
 from tomat.codec import LloydMaxCodec
 from tomat.fitting import METHODS, fit_codec, in_order, read_entry
 
@@ -48,14 +48,14 @@ class Floor:
     tokens: int
     bins: list[int]
     task_ids: list[str]
-    metrics: list[metrics.Metrics]
+    metrics: list[of_density.Metrics]
     clipped: list[float]
 
-    def summary(self) -> dict[str, metrics.Summary]:
+    def summary(self) -> dict[str, of_density.Summary]:
         """Mean, median, 99th percentile and maximum of the size of each metric over materials."""
         return {
-            name: metrics.summary([abs(getattr(of, name)) for of in self.metrics])
-            for name in metrics.Metrics._fields
+            name: of_density.summary([abs(getattr(of, name)) for of in self.metrics])
+            for name in of_density.Metrics._fields
         }
 
     def as_json(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def floor(
     """
     unit = codec.unit if isinstance(codec, LloydMaxCodec) else unit
 
-    def work(entry: Entry) -> tuple[metrics.Metrics, float]:
+    def work(entry: Entry) -> tuple[of_density.Metrics, float]:
         return material_floor(codec, read_entry(entry), unit)
 
     result = Floor(codec.name, codec.hash, unit, len(codec.sizes), list(codec.sizes), [], [], [])
@@ -104,11 +104,11 @@ def floor(
     return result
 
 
-def material_floor(codec: Codec, material: Material, unit: str) -> tuple[metrics.Metrics, float]:
+def material_floor(codec: Codec, material: Material, unit: str) -> tuple[of_density.Metrics, float]:
     """All metrics of one material, and the share of its absolute error that lies outside the codec's range."""
     true = material.in_unit(unit).density.astype(np.float64)
     back = _roundtrip(codec, true)
-    measured = metrics.measure(back, true, unit=unit, volume=material.volume)
+    measured = of_density.measure(back, true, unit=unit, volume=material.volume)
     if not isinstance(codec, LloydMaxCodec):
         return measured, 0.0
     error = np.abs(back - true)
@@ -212,7 +212,7 @@ def compare(
         curve = Curve(method)
         for j, n in enumerate(bins):
             at = i * len(bins) + j
-            over = metrics.summary(floors[:, at, 0])
+            over = of_density.summary(floors[:, at, 0])
             curve.bins.append(n)
             curve.mean.append(over.mean)
             curve.median.append(over.median)
@@ -222,16 +222,14 @@ def compare(
         curves.append(curve)
     seen = set(sketch.ids)
     held_out = not any(entry.task_id in seen for entry in entries)
-    return Comparison(
-        sketch.unit, weight, signed, sketch.hash, len(seen), len(entries), held_out, curves
-    )
+    return Comparison(sketch.unit, weight, signed, sketch.hash, len(seen), len(entries), held_out, curves)
 
 
 def _nmae(codec: LloydMaxCodec, true: Any) -> tuple[float, float]:
     """NMAE, and the part of it that values outside the codec's range make."""
     values = true.astype(np.float64)
     back = codec.roundtrip(true)
-    nmae = metrics.nmae(back, values)
+    nmae = of_density.nmae(back, values)
     outside = (values < codec.clip_min) | (values > codec.clip_max)
     if not outside.any() or nmae == 0.0:
         return nmae, 0.0

@@ -1,0 +1,43 @@
+"""List the codecs in the package.
+
+\b
+Examples:
+  tomat codec list
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from tomat.cli.codec.show import facts
+from tomat.codec import ALIASES, LOG_CODECS, bundled_codecs, load_codec
+
+
+def command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Load each, print a line."""
+    rows = {name: facts(load_codec(name)) for name in [*bundled_codecs(), *LOG_CODECS]}
+    if as_json:
+        print(json.dumps(rows))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("name", "tokens", "bins", "unit", "method", "range"):
+        table.add_column(name, justify="right" if name in ("tokens", "bins") else "left", no_wrap=True)
+    for name, row in rows.items():
+        same = f" (= {ALIASES[name]})" if name in ALIASES else ""
+        table.add_row(
+            name + same,
+            str(row["tokens_a_voxel"]),
+            row["bins"],
+            row["unit"],
+            row.get("method", "log-uniform"),
+            row["range"],
+        )
+    Console().print(table)
