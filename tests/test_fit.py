@@ -225,13 +225,15 @@ def test_shipped_codecs_hold_their_floors(data: Path, unit: str) -> None:
 
 
 def test_floor_by_the_definition(data: Path) -> None:
-    entry = next(e for e in resolve_inputs([str(data / "rho_gga")]) if e.task_id == "vasp-pmg-Fe3O4")
+    entry = next(e for e in resolve_inputs([str(data / "rho_gga")]) if e.task_id == "vasp-mp-2300242")
     codec = tomat.LloydMaxCodec.load("l1-16k-e_per_A3")
     true = tomat.read(entry.path).in_unit("e_per_A3").density.ravel()
     error = np.abs(codec.decode(codec.encode(true)) - true.astype(np.float64))
     result = floor(codec, [entry], threads=1)
     assert result.unit == "e_per_A3"
-    assert result.metrics[0].nmae == pytest.approx(error.sum() / np.abs(true.astype(np.float64)).sum(), rel=1e-9)
+    assert result.metrics[0].nmae == pytest.approx(
+        error.sum() / np.abs(true.astype(np.float64)).sum(), rel=1e-9
+    )
     assert true.min() < 0
     assert result.clipped[0] == pytest.approx(error[true < 0].sum() / error.sum(), rel=1e-9)
     log = floor(tomat.load_codec("two_token_9_12"), [entry], unit="chgcar")
@@ -251,7 +253,9 @@ def test_comparison_on_real_densities(data: Path) -> None:
     for i in range(2):
         assert min(curve.on_sketch[i] for curve in result.curves) == by_name["l1"].on_sketch[i]
     codec = fit_codec(sketch, 1024)
-    assert by_name["l1"].mean[1] == pytest.approx(floor(codec, held_out(data)).summary()["nmae"].mean, rel=1e-9)
+    assert by_name["l1"].mean[1] == pytest.approx(
+        floor(codec, held_out(data)).summary()["nmae"].mean, rel=1e-9
+    )
     lines = result.to_csv().splitlines()
     assert len(lines) == 1 + 10
     assert lines[1].startswith("e_per_A3,material,False,l1,256,")

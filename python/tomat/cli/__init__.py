@@ -60,8 +60,9 @@ def _run(application: typer.Typer, name: str) -> None:
     except KeyError as error:
         _fail(str(error.args[0]) if error.args else str(error))
     except OSError as error:
-        # The message names the file; the number in front of it says nothing to a reader.
-        _fail(str(error.args[1]) if error.errno and len(error.args) == 2 else str(error))
+        # Python keeps the file beside its message, the core in it; the number in front says nothing to a reader.
+        named = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+        _fail(named or str(error))
     except ValueError as error:
         _fail(str(error))
 

@@ -28,16 +28,9 @@ def command(
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("name", "tokens", "bins", "unit", "method", "range"):
-        table.add_column(name, justify="right" if name in ("tokens", "bins") else "left", no_wrap=True)
+    for column in ("name", "bins", "unit", "method", "range"):
+        table.add_column(column, justify="right" if column == "bins" else "left", no_wrap=True)
     for name, row in rows.items():
-        same = f" (= {ALIASES[name]})" if name in ALIASES else ""
-        table.add_row(
-            name + same,
-            str(row["tokens_a_voxel"]),
-            row["bins"],
-            row["unit"],
-            row.get("method", "log-uniform"),
-            row["range"],
-        )
+        method = f"= {ALIASES[name]}" if name in ALIASES else row.get("method", "log")
+        table.add_row(name, row["bins"], row["unit"], method, row["range"])
     Console().print(table)
