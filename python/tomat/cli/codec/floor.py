@@ -1,6 +1,7 @@
 """Measure the error a codec makes by itself, on materials it was not fitted to.
 
-Every voxel is encoded and decoded; no model that works with the codec's tokens has a smaller error.
+Every voxel is encoded and decoded; no model that works with the codec's tokens has a smaller error. A
+fitted codec is measured in its own unit; --unit is for log codecs.
 
 \b
 Examples:
