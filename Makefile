@@ -1,7 +1,73 @@
-PYTHON ?= python
+# The two commands of the README are `make demo` and `make test`; both set up everything they need in $(VENV).
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name Cargo.toml)
+PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.npz')
+# Wheels are built for the Python of the environment, whatever is on PATH.
+export PYO3_PYTHON := $(abspath $(BIN)/python)
 
-.PHONY: codecs
+.PHONY: help demo test test-rust test-python lint bench codecs wheel smoke clean
 
-# The codecs in the package, to the byte; DATA=/path/to/rho_gga makes their training sketches again as well.
-codecs:
-	$(PYTHON) training/make_codecs.py $(if $(DATA),--data $(DATA))
+help:
+	@echo 'make demo    tokenize the real densities in tests/data, show, verify, decode them back'
+	@echo 'make test    the tests, Rust and Python'
+	@echo 'make lint    formatting, clippy, ruff, mypy, stubs'
+	@echo 'make bench   benchmarks with their baselines'
+	@echo 'make codecs  the codecs in the package, to the byte; DATA=/path/to/rho_gga makes their sketches again'
+	@echo 'make wheel   a wheel in dist/;  make smoke installs it into a clean environment and tries it'
+
+# An environment, then tomat in it: built in release mode, with the pins that were tried.
+$(VENV)/.created:
+	@command -v cargo >/dev/null || { echo 'tomat needs Rust 1.91 or newer: install it with rustup (cargo is not on PATH)' >&2; exit 1; }
+	python=$$(scripts/find_python.sh) && "$$python" -m venv $(VENV)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.created constraints.txt $(RUST) $(PACKAGE)
+	@echo 'building tomat (the first time takes some minutes) ...'
+	rm -rf $(VENV)/wheel
+	$(PIP) wheel --quiet --no-deps --wheel-dir $(VENV)/wheel .
+	$(PIP) install --quiet --no-deps --force-reinstall $(VENV)/wheel/*.whl
+	$(PIP) install --quiet -c constraints.txt $(VENV)/wheel/*.whl
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(PIP) install --quiet -c constraints.txt "$$(echo $(VENV)/wheel/*.whl)[dev]"
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python scripts/demo.py
+
+test: test-rust test-python
+
+test-rust: $(VENV)/.created
+	cargo test --workspace --quiet
+
+test-python: $(VENV)/.dev
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.dev
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	MYPYPATH=tests $(BIN)/mypy tests benches scripts
+	$(BIN)/python -m mypy.stubtest --ignore-disjoint-bases tomat._core
+
+bench: $(VENV)/.dev
+	cargo bench --workspace
+	$(BIN)/python benches/end_to_end.py
+
+codecs: $(VENV)/.installed
+	$(BIN)/python training/make_codecs.py $(if $(DATA),--data $(DATA))
+
+wheel: $(VENV)/.installed
+	mkdir -p dist
+	cp $(VENV)/wheel/*.whl dist/
+
+smoke: $(VENV)/.installed
+	scripts/smoke.sh $(VENV)/wheel/*.whl
+
+clean:
+	rm -rf $(VENV) dist demo-out target

@@ -15,7 +15,7 @@ from tomat._files import filesystem, is_url
 if TYPE_CHECKING:
     from ase.atoms import Atoms
     from numpy.typing import ArrayLike, NDArray
-    from pymatgen.core.structure import Structure
+    from pymatgen.core.structure import IStructure
     from pymatgen.io.vasp.outputs import Chgcar
 
 __all__ = ["UNITS", "Material", "Unit", "read", "task_id_of"]
@@ -144,7 +144,7 @@ class Material:
     @classmethod
     def from_pymatgen(
         cls,
-        data: Chgcar | Structure,
+        data: Chgcar | IStructure,
         density: ArrayLike | None = None,
         unit: str = "chgcar",
         task_id: str | None = None,

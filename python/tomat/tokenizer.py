@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from tomat.codec import Codec
+    from tomat.material import Material
 
 __all__ = ["FALLBACK_SHAPES", "LAYOUTS", "PAD_TO", "Layout", "Patch", "PatchTokenizer", "Vocabulary"]
 
@@ -125,6 +126,16 @@ class PatchTokenizer:
             _matrix(frac_coords, np.float64, "fractional coordinates"),
             _matrix(offsets, np.int64, "offsets"),
         )
+
+    def encode_material(self, material: Material, offsets: ArrayLike) -> NDArray[np.int32]:
+        """Rows of the patches of ``material`` at ``offsets`` (m, 3), its density brought to the codec's unit first.
+
+        Raises:
+            ValueError: as :meth:`encode`.
+        """
+        unit = getattr(self.density_codec, "unit", material.unit)
+        density = material.in_unit(unit).density
+        return self.encode(density, material.lattice, material.atomic_numbers, material.frac_coords, offsets)
 
     def decode(self, ids: ArrayLike) -> Patch:
         """The patch a row holds; ``ids`` is (length,), with or without padding.

@@ -16,7 +16,7 @@ use tomat_core::grid::{Density, Unit};
 
 use crate::error::{Error, Result};
 use crate::material::Material;
-use crate::read::task_id;
+use crate::task_id::task_id;
 use crate::text::Lines;
 
 /// Reads the text of a CHGCAR, CHG or AECCAR; `path` names it in messages and gives the task id.

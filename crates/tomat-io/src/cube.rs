@@ -16,8 +16,8 @@ use tomat_core::grid::{Crystal, Density, Lattice, Unit};
 use crate::error::{Error, Result};
 use crate::material::{Format, Material, SourceFacts};
 use crate::numbers::{parse_number, shorten, words};
-use crate::read::task_id;
 use crate::structure::fractional;
+use crate::task_id::task_id;
 use crate::text::{Lines, parse_count};
 
 /// The Bohr radius in angstrom, CODATA 2018.

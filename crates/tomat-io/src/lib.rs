@@ -10,9 +10,11 @@ pub mod parquet;
 pub mod pipeline;
 pub mod read;
 pub mod structure;
+mod task_id;
 mod text;
 pub mod zarr;
 
 pub use error::{Error, Result};
 pub use material::{Format, Material, SourceFacts};
-pub use read::{peek, read, read_bytes, task_id};
+pub use read::{peek, read, read_bytes};
+pub use task_id::task_id;

@@ -7,7 +7,7 @@ use tomat_core::grid::{Crystal, Density};
 /// An electron density and its crystal, as read from one file or folder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Material {
-    /// The name of the material, taken from the name of the file or folder ([`crate::read::task_id`]).
+    /// The name of the material, taken from the name of the file or folder ([`crate::task_id`]).
     pub task_id: String,
     /// The density, `nx * ny * nz` values in float32, row-major, in the unit its file has.
     pub density: Density,

@@ -21,8 +21,8 @@ use zarrs::metadata::v3::MetadataV3;
 
 use crate::error::{Error, Result};
 use crate::material::{Format, Material, SourceFacts};
-use crate::read::task_id;
 use crate::structure::crystal_from_json;
+use crate::task_id::task_id;
 
 /// The name of the array.
 pub const ARRAY: &str = "charge_density_total";

@@ -1,5 +1,6 @@
 //! The Python face of tomat: conversions only. The GIL is released around the work.
 #![allow(unsafe_code)] // PyO3's macros expand to it
+#![allow(clippy::needless_pass_by_value)] // PyO3 hands arguments over by value
 
 mod codec;
 mod errors;

@@ -277,9 +277,7 @@ def _compare(
         if (drawn != part.offsets).any():
             report.problems.append(f"{place}: the offsets are not those of seed {seed} and epoch {epoch}")
     try:
-        rows = tokenizer.encode(
-            material.density, material.lattice, material.atomic_numbers, material.frac_coords, part.offsets
-        )
+        rows = tokenizer.encode_material(material, part.offsets)
     except ValueError as error:
         report.problems.append(f"{place}: the source does not give these rows: {error}")
         return

@@ -1,0 +1,145 @@
+"""Measure what each way of writing densities down costs in tokens and loses in accuracy.
+
+INPUT is what tomat-tokenize takes: densities, folders, globs, list files, a rho_gga root. Every material is
+written down directly, through codecs, as its largest voxels, as Fourier coefficients up to a length of G,
+and on coarser grids, and read back. DIR gets sweep.parquet and sweep.csv (one row a material,
+representation and parameter), pareto.png and sweep.html. A run that was stopped goes on with the same
+command.
+
+\b
+Examples:
+  tomat sweep tests/data/rho_gga -o study
+  tomat sweep /data/rho_gga --split test -o study --jobs 8 --promolecule slater
+  tomat sweep 'runs/*/CHGCAR' -o study --codec lmq-16k --codec my-codec.npz --fraction 0.1 --g-max 15
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from tomat.dataset.inputs import resolve_inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Exit code of an interrupted run.
+INTERRUPTED = 130
+
+
+def command(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Directory of the results.")],
+    split_file: Annotated[
+        str | None, typer.Option(help="JSON of ids or indices by split, for a rho_gga root.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Which split of it.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first materials.", min=1)] = None,
+    codec: Annotated[
+        list[str] | None,
+        typer.Option(help="Codec of voxels: name, path or URL; repeatable.  [default: all in the package]"),
+    ] = None,
+    transform_codec: Annotated[
+        list[str] | None,
+        typer.Option(help="Codec of Fourier coefficients and of coarse grids; repeatable."),
+    ] = None,
+    unit: Annotated[
+        Literal["chgcar", "e_per_A3"], typer.Option(help="Convention that log codecs encode.")
+    ] = "chgcar",
+    fraction: Annotated[
+        list[float] | None, typer.Option(help="Share of voxels and of coefficients kept; repeatable.")
+    ] = None,
+    threshold: Annotated[
+        list[float] | None, typer.Option(help="Voxels of at least so many e/A^3; repeatable.")
+    ] = None,
+    mass: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of the electrons kept by the largest voxels; repeatable."),
+    ] = None,
+    g_max: Annotated[
+        list[float] | None, typer.Option(help="Fourier coefficients up to |G| in 1/A; repeatable.")
+    ] = None,
+    factor: Annotated[
+        list[float] | None, typer.Option(help="Coarser grids, by this factor along each axis; repeatable.")
+    ] = None,
+    promolecule: Annotated[
+        str | None,
+        typer.Option(help="Also write the difference from this promolecule: a form (slater), name or file."),
+    ] = None,
+    fallback: Annotated[
+        str | None, typer.Option(help="Form for elements that the promolecule does not know.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes.", min=1)] = 1,
+    plots: Annotated[bool, typer.Option(help="Draw pareto.png and sweep.html.")] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Measure again where DIR is of another configuration.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, no tables.")] = False,
+) -> None:
+    """Parse, run, report."""
+    from tomat.study.promolecules import NamedPromolecule
+    from tomat.study.report import as_json as summary
+    from tomat.study.report import tables, write_results
+    from tomat.study.sweep import SweepConfig, run_sweep
+
+    chosen = {
+        "codecs": codec,
+        "transform_codecs": transform_codec,
+        "fractions": fraction,
+        "thresholds": threshold,
+        "masses": mass,
+        "g_max": g_max,
+        "factors": factor,
+    }
+    given: dict[str, Any] = {key: tuple(value) for key, value in chosen.items() if value}
+    config = SweepConfig(unit=unit, **given)
+    reference = None if promolecule is None else NamedPromolecule(promolecule, fallback)
+    entries = resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
+    try:
+        with _progress(show=not (quiet or as_json)) as watch:
+            rows = run_sweep(
+                config,
+                entries,
+                out,
+                promolecule=reference,
+                promolecule_name=None if reference is None else reference.identity,
+                jobs=jobs,
+                overwrite=overwrite,
+                watch=watch,
+            )
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it was", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    paths = write_results(rows, out, plots=plots)
+    if as_json:
+        print(json.dumps({"files": [str(path) for path in paths], "summary": summary(rows)}))
+    elif not quiet:
+        from rich.console import Console
+
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=160)
+        for table in tables(rows):
+            console.print(table)
+        console.print("written: " + ", ".join(str(path) for path in paths))
+
+
+@contextmanager
+def _progress(*, show: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on standard error; gives the function that moves it."""
+    if not show:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("materials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
