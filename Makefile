@@ -7,13 +7,14 @@ PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -
 # Wheels are built for the Python of the environment, whatever is on PATH.
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
-.PHONY: help demo test test-rust test-python lint bench wheel smoke clean
+.PHONY: help demo test test-rust test-python lint bench codecs wheel smoke clean
 
 help:
 	@echo 'make demo    tokenize the real densities in tests/data, show, verify, decode them back'
 	@echo 'make test    the tests, Rust and Python'
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubs'
 	@echo 'make bench   benchmarks with their baselines'
+	@echo 'make codecs  the codecs in the package, to the byte; DATA=/path/to/rho_gga makes their sketches again'
 	@echo 'make wheel   a wheel in dist/;  make smoke installs it into a clean environment and tries it'
 
 # An environment, then tomat in it: built in release mode, with the pins that were tried.
@@ -57,6 +58,9 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	cargo bench --workspace
 	$(BIN)/python benches/end_to_end.py
+
+codecs: $(VENV)/.installed
+	$(BIN)/python training/make_codecs.py $(if $(DATA),--data $(DATA))
 
 wheel: $(VENV)/.installed
 	mkdir -p dist

@@ -17,7 +17,7 @@ def package_codec(codec: oracle.Codec) -> tomat.LogCodec | tomat.LloydMaxCodec:
     if isinstance(codec, oracle.Log):
         return tomat.LogCodec(codec.log_min, codec.log_max, codec.bits)
     boundaries, points = (np.array(x, dtype=np.float32) for x in (codec.boundaries, codec.recon_points))
-    return tomat.LloydMaxCodec(boundaries, points, codec.clip_max)
+    return tomat.LloydMaxCodec(boundaries, points, codec.clip_max, clip_min=codec.clip_min)
 
 
 def package_tokenizer(tokenizer: oracle.Tokenizer) -> tomat.PatchTokenizer:

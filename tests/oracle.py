@@ -103,13 +103,14 @@ class LloydMax:
     boundaries: tuple[float, ...]
     recon_points: tuple[float, ...]
     clip_max: float
+    clip_min: float = 0.0  # below zero in signed codecs, which the format page does not have
 
     @property
     def sizes(self) -> tuple[int, ...]:
         return (len(self.recon_points),)
 
     def encode(self, v: float) -> tuple[int, ...]:
-        return (bisect.bisect_right(self.boundaries, min(max(v, 0.0), self.clip_max)),)
+        return (bisect.bisect_right(self.boundaries, min(max(v, self.clip_min), self.clip_max)),)
 
     def decode(self, parts: Sequence[int]) -> float:
         return self.recon_points[parts[0]]

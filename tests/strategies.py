@@ -69,7 +69,7 @@ def ascending_float32(n: int, start_bits: int, seed: int, widest_step: int) -> N
 
 @st.composite
 def lloyd_max_codecs(draw: st.DrawFn, largest: int = 3000) -> LloydMax:
-    """Two bins to thousands; boundaries from denormals to 1e38, from far apart to neighbouring float32.
+    """Two bins to thousands; boundaries from denormals to 1e38, from far apart to neighbouring float32, of both signs.
 
     Reconstruction points lie at the lower edge of their bin: a decoded value is in the bin it came from.
     """
@@ -81,8 +81,15 @@ def lloyd_max_codecs(draw: st.DrawFn, largest: int = 3000) -> LloydMax:
     clip_max = draw(
         st.sampled_from([last, math.nextafter(last, math.inf), last * 1.5 + 1.0, last * 0.75 + 1e-30])
     )
-    points = np.concatenate([np.zeros(1, dtype=np.float32), boundaries])
-    return LloydMax(tuple(boundaries.tolist()), tuple(points.tolist()), max(clip_max, 1e-30))
+    clip_min, lowest = 0.0, 0.0
+    if draw(st.booleans()):
+        below = -ascending_float32(draw(st.integers(1, 200)), 1, draw(seeds), widest)[::-1]
+        boundaries = np.concatenate([below, boundaries])
+        lowest = float(boundaries[0]) * 1.5
+        clip_min = draw(st.sampled_from([lowest, float(below[-1]), float(below[len(below) // 2])]))
+    # A signed codec may clip above its lowest boundaries: no value comes into the bins below.
+    points = np.concatenate([np.array([lowest], dtype=np.float32), boundaries])
+    return LloydMax(tuple(boundaries.tolist()), tuple(points.tolist()), max(clip_max, 1e-30), clip_min)
 
 
 def codecs() -> st.SearchStrategy[Codec]:

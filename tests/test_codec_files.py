@@ -180,10 +180,97 @@ def test_unknown_names_list_the_known_ones() -> None:
     )
 
 
-def test_the_bundled_codec() -> None:
-    codec = tomat.load_codec("lmq-16k")
-    assert tuple(codec.sizes) == (16384,)
-    bins = np.arange(16384)[:, None]
-    points = codec.decode(bins)
-    assert np.all(np.diff(points) > 0)
-    np.testing.assert_array_equal(codec.encode(points), bins)
+@pytest.mark.parametrize("name", tomat.bundled_codecs())
+def test_bundled_codecs(name: str) -> None:
+    codec = tomat.LloydMaxCodec.load(name)
+    n = codec.sizes[0]
+    assert n == {"1": 1024, "2": 2048, "4": 4096, "16": 16384, "65": 65536}[name.split("-")[1][:-1]]
+    assert codec.unit == ("e_per_A3" if name.endswith("e_per_A3") else "chgcar")
+    bins = np.arange(n)[:, None]
+    for points in ("mean", "median"):
+        values = codec.with_points(points).decode(bins)
+        assert np.all(np.diff(values) > 0)
+        np.testing.assert_array_equal(codec.encode(values), bins)
+    assert codec.about["points"] == "median"
+    assert codec.recon_points_median is not None
+    np.testing.assert_array_equal(codec.recon_points_median, codec.recon_points)
+
+
+def test_bundled_names() -> None:
+    units = ("", "-e_per_A3")
+    files = {f"l1-{size}{unit}" for size in ("1k", "2k", "4k", "16k", "65k") for unit in units}
+    assert set(tomat.bundled_codecs()) == files | {"lmq-16k"}
+    assert tomat.load_codec("lmq-16k").hash == tomat.load_codec("l1-16k").hash
+    assert tomat.PatchTokenizer("v3", "lmq-16k").vocabulary.total_size == 18570
+
+
+def signed_codec() -> tomat.LloydMaxCodec:
+    return tomat.LloydMaxCodec(
+        np.array([-2.0, 0.0, 3.0], dtype=np.float32),
+        np.array([-4.0, -1.0, 1.0, 5.0], dtype=np.float32),
+        9.0,
+        unit="e_per_A3",
+        clip_min=-7.5,
+        about={"points": "median", "method": "by hand"},
+        recon_points_mean=np.array([-4.5, -1.5, 1.5, 5.5], dtype=np.float32),
+        recon_points_median=np.array([-4.0, -1.0, 1.0, 5.0], dtype=np.float32),
+    )
+
+
+def test_a_signed_codec_comes_back_whole(tmp_path: Path) -> None:
+    codec = signed_codec()
+    codec.save(tmp_path / "signed.npz")
+    loaded = tomat.LloydMaxCodec.load(tmp_path / "signed.npz")
+    for again in (loaded, pickle.loads(pickle.dumps(codec))):
+        assert again.hash == codec.hash
+        assert (again.clip_min, again.clip_max, again.unit) == (-7.5, 9.0, "e_per_A3")
+        assert again.about["method"] == "by hand"
+        np.testing.assert_array_equal(again.recon_points_mean, codec.recon_points_mean)
+        np.testing.assert_array_equal(again.recon_points_median, codec.recon_points)
+        assert again.roundtrip([[-99.0, -2.0], [-0.5, 4.0]]).tolist() == [[-4.0, -1.0], [-1.0, 5.0]]
+    means = loaded.with_points("mean")
+    assert means.roundtrip([-99.0, 4.0]).tolist() == [-4.5, 5.5]
+    means.save(tmp_path / "means.npz")
+    again = tomat.LloydMaxCodec.load(tmp_path / "means.npz")
+    assert again.with_points("median").hash == codec.hash != again.hash
+    with pytest.raises(ValueError, match="mode"):
+        loaded.with_points("mode")
+    with pytest.raises(ValueError, match="neither"):
+        package_codec_lmq().with_points("mean")
+
+
+def test_members_are_written_where_needed_and_once(tmp_path: Path) -> None:
+    def names(codec: tomat.LloydMaxCodec) -> set[str]:
+        codec.save(tmp_path / "c.npz")
+        with np.load(tmp_path / "c.npz", allow_pickle=False) as file:
+            return set(file.files)
+
+    always = {"boundaries", "recon_points", "clip_max", "unit", "about"}
+    assert names(package_codec_lmq()) == always
+    assert names(signed_codec()) == always | {"clip_min", "recon_points_mean"}
+    assert names(tomat.LloydMaxCodec.load("l1-1k")) == always | {"recon_points_mean"}
+
+
+def package_codec_lmq() -> tomat.LloydMaxCodec:
+    codec = package_codec(CODEC)
+    assert isinstance(codec, tomat.LloydMaxCodec)
+    return codec
+
+
+def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    about = np.frombuffer(b'{"format_version": 2}', dtype=np.uint8)
+    np.savez(tmp_path / "later.npz", **MEMBERS, about=about)
+    with pytest.raises(ValueError, match=r"later\.npz.*version 2"):
+        tomat.load_codec(tmp_path / "later.npz")
+    np.savez(tmp_path / "list.npz", **MEMBERS, about=np.frombuffer(b"[]", dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"list\.npz.*about"):
+        tomat.load_codec(tmp_path / "list.npz")
+
+
+def test_optional_members_of_old_files_may_be_anything(tmp_path: Path) -> None:
+    odd: dict[str, Any] = {
+        "clip_min": np.array([Trap()], dtype=object),
+        "recon_points_mean": np.array(None, dtype=object),
+    }
+    np.savez(tmp_path / "odd.npz", **MEMBERS, **odd)
+    same_codec(tmp_path / "odd.npz")

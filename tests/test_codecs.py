@@ -21,7 +21,7 @@ DTYPES: list[type[np.floating[Any]]] = [np.float32, np.float64]
 
 def searchsorted(codec: oracle.LloydMax, values: NDArray[Any]) -> NDArray[np.int64]:
     boundaries = np.array(codec.boundaries, dtype=np.float64)
-    clipped = np.clip(values.astype(np.float64), 0.0, codec.clip_max)
+    clipped = np.clip(values.astype(np.float64), codec.clip_min, codec.clip_max)
     return np.searchsorted(boundaries, clipped, side="right")
 
 
@@ -163,6 +163,12 @@ def test_lloyd_max_refuses_what_is_no_codec(
         tomat.LloydMaxCodec(boundaries, points, clip_max)
 
 
+@pytest.mark.parametrize("clip_min", [1e-300, np.nan, -np.inf])
+def test_clip_min_is_at_or_below_zero(clip_min: float) -> None:
+    with pytest.raises(ValueError, match="clip_min"):
+        tomat.LloydMaxCodec(ONE, TWO, 2.0, clip_min=clip_min)
+
+
 @pytest.mark.parametrize(
     ("log_min", "log_max", "bits"),
     [
@@ -189,6 +195,8 @@ def test_hash_is_of_the_content() -> None:
         tomat.LloydMaxCodec(ONE, TWO, 3.0).hash,
         tomat.LloydMaxCodec(ONE, TWO * np.float32(1.5), 2.0).hash,
         tomat.LloydMaxCodec(ONE * np.float32(1.5), TWO, 2.0).hash,
+        tomat.LloydMaxCodec(ONE, TWO, 2.0, clip_min=-1.0).hash,
     }
-    assert len(others | set(same)) == 7
+    assert tomat.LloydMaxCodec(ONE, TWO, 2.0, clip_min=-0.0).hash in others
+    assert len(others | set(same)) == 8
     assert all(len(h) == 64 and int(h, 16) >= 0 for h in others)

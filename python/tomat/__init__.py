@@ -8,6 +8,7 @@
 
 from tomat._core import __version__
 from tomat.codec import LloydMaxCodec, LogCodec, bundled_codecs, load_codec
+from tomat.fitting import Sketch, fit_codec
 from tomat.material import UNITS, Material, read
 from tomat.sampling import coverage_histogram, sample_offsets
 from tomat.tokenizer import LAYOUTS, Layout, Patch, PatchTokenizer, Vocabulary
@@ -21,10 +22,12 @@ __all__ = [
     "Material",
     "Patch",
     "PatchTokenizer",
+    "Sketch",
     "Vocabulary",
     "__version__",
     "bundled_codecs",
     "coverage_histogram",
+    "fit_codec",
     "load_codec",
     "read",
     "sample_offsets",

@@ -1,12 +1,15 @@
 """Codecs: a density value to token components and back, and the files they live in.
 
 A codec file is a NumPy ``.npz`` with ``boundaries`` (float32, n - 1), ``recon_points`` (float32, n) and
-``clip_max``; files made here also hold ``unit`` and ``about`` (JSON: how it was fitted, and its content hash).
+``clip_max``; files made here also hold ``unit``, ``about`` (JSON: how it was fitted, and its content hash), for a
+signed codec ``clip_min``, and for a fitted one the other points a bin can decode to: ``recon_points_mean`` where
+``recon_points`` are medians, ``recon_points_median`` where they are means (``about["points"]`` says which).
 Nothing is ever unpickled: other members of old files are left alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import zipfile
@@ -32,6 +35,13 @@ LOG_CODECS = ("two_token_9_12", "tomol_3byte", "fp16_1token")
 
 #: Members every reader of codec files uses.
 _REQUIRED = ("boundaries", "recon_points", "clip_max")
+#: Members that may be there.
+_OPTIONAL = ("clip_min", "recon_points_mean", "recon_points_median")
+#: Version of what ``save`` writes; readers take all up to it.
+FORMAT_VERSION = 1
+
+#: Bundled names that stand for another file's codec.
+ALIASES = {"lmq-16k": "l1-16k"}
 
 
 class LogCodec(_core.LogCodec):
@@ -108,7 +118,7 @@ class LogCodec(_core.LogCodec):
 class LloydMaxCodec(_core.LloydMaxCodec):
     """Fitted bins, one token a voxel.
 
-    A value is clipped to ``[0, clip_max]``; its bin is the number of boundaries at or below it; a bin decodes to
+    A value is clipped to ``[clip_min, clip_max]``; its bin is the number of boundaries at or below it; a bin decodes to
     its reconstruction point.
 
     Args:
@@ -117,15 +127,20 @@ class LloydMaxCodec(_core.LloydMaxCodec):
         clip_max: the largest value told apart.
         unit: the convention of the densities it was fitted to, ``chgcar`` (rho * V_cell, electrons) or ``e_per_A3``
             (electrons per cubic angstrom).
+        clip_min: the smallest value told apart: 0, or below it for a signed codec.
         about: how it was made; kept in the file.
+        recon_points_mean: (n,) float32, the mean of the values in each bin, where known.
+        recon_points_median: (n,) float32, their median, where known.
 
     Raises:
-        ValueError: lengths that do not fit, boundaries that do not ascend, numbers that are not finite.
-        KeyError: an unknown unit.
+        ValueError: lengths that do not fit, boundaries that do not ascend, numbers that are not finite, an unknown
+            unit.
     """
 
     name: str = "lmq"
     about: dict[str, Any]
+    recon_points_mean: NDArray[np.float32] | None
+    recon_points_median: NDArray[np.float32] | None
 
     def __new__(
         cls,
@@ -134,7 +149,10 @@ class LloydMaxCodec(_core.LloydMaxCodec):
         clip_max: float,
         *,
         unit: str = "chgcar",
+        clip_min: float = 0.0,
         about: dict[str, Any] | None = None,
+        recon_points_mean: ArrayLike | None = None,
+        recon_points_median: ArrayLike | None = None,
     ) -> Self:
         """Check the arrays and build the lookup tables."""
         codec = super().__new__(
@@ -143,8 +161,12 @@ class LloydMaxCodec(_core.LloydMaxCodec):
             np.ascontiguousarray(recon_points, dtype=np.float32).reshape(-1),
             float(clip_max),
             unit,
+            float(clip_min),
         )
         codec.about = dict(about or {})
+        n = codec.sizes[0]
+        codec.recon_points_mean = _points("recon_points_mean", recon_points_mean, n)
+        codec.recon_points_median = _points("recon_points_median", recon_points_median, n)
         return codec
 
     @override
@@ -166,6 +188,40 @@ class LloydMaxCodec(_core.LloydMaxCodec):
         """
         return super().decode(_component_matrix(components, 1))
 
+    def roundtrip(self, values: ArrayLike) -> NDArray[np.float64]:
+        """What ``values`` (any shape) come back as after encoding, float64.
+
+        Raises:
+            ValueError: a value is NaN.
+        """
+        array = np.asarray(values)
+        return self.decode(self.encode(array.ravel())).reshape(array.shape)
+
+    def with_points(self, points: str) -> Self:
+        """The same bins decoding to their ``mean`` (least squared error) or ``median`` (least absolute error).
+
+        Raises:
+            ValueError: another word, or points that are not known for this codec.
+        """
+        known = {"mean": self.recon_points_mean, "median": self.recon_points_median}
+        chosen = known.get(points)
+        if chosen is None:
+            there = ", ".join(name for name, array in known.items() if array is not None) or "neither"
+            raise ValueError(f"points {points!r}: choose mean or median; codec {self.name} knows {there}")
+        codec = type(self)(
+            self.boundaries,
+            chosen,
+            self.clip_max,
+            unit=self.unit,
+            clip_min=self.clip_min,
+            about={**self.about, "points": points},
+            recon_points_mean=self.recon_points_mean,
+            recon_points_median=self.recon_points_median,
+        )
+        codec.about.pop("hash", None)
+        codec.name = f"{self.name}-{points}"
+        return codec
+
     @classmethod
     def load(cls, name: str | Path) -> Self:
         """A codec by bundled name (``lmq-16k``), path or URL.
@@ -176,7 +232,7 @@ class LloydMaxCodec(_core.LloydMaxCodec):
             ValueError: a file that is not a codec, or whose content hash is not the one it states.
         """
         text = str(name)
-        bundled = resources.files("tomat").joinpath("codecs", f"{text}.npz")
+        bundled = resources.files("tomat").joinpath("codecs", f"{ALIASES.get(text, text)}.npz")
         if "/" not in text and bundled.is_file():
             codec = cls._from_npz(bundled.read_bytes(), text)
             codec.name = text
@@ -195,7 +251,20 @@ class LloydMaxCodec(_core.LloydMaxCodec):
         stated = about.get("hash")
         try:
             clip_max = float(members["clip_max"].reshape(()))
-            codec = cls(members["boundaries"], members["recon_points"], clip_max, unit=unit, about=about)
+            codec = cls(
+                members["boundaries"],
+                members["recon_points"],
+                clip_max,
+                unit=unit,
+                clip_min=float(members["clip_min"].reshape(())) if "clip_min" in members else 0.0,
+                about=about,
+                recon_points_mean=members.get("recon_points_mean"),
+                recon_points_median=members.get("recon_points_median"),
+            )
+            if about.get("points") == "mean":
+                codec.recon_points_mean = codec.recon_points
+            if about.get("points") == "median":
+                codec.recon_points_median = codec.recon_points
         except (ValueError, KeyError) as error:
             raise ValueError(f"{source}: not a codec file: {error}") from error
         if stated is not None and stated != codec.hash:
@@ -206,28 +275,39 @@ class LloydMaxCodec(_core.LloydMaxCodec):
         return codec
 
     def save(self, path: str | Path) -> None:
-        """Write ``path`` as ``.npz``: the three members the field's readers use, ``unit`` and ``about``.
+        """Write ``path`` as ``.npz``: the three members the field's readers use, ``unit``, ``about`` and what is known.
 
         The bytes depend on the codec alone.
         """
-        about = {**self.about, "hash": self.hash}
-        members = {
+        write_atomically(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that :meth:`save` writes."""
+        about = {**self.about, "format_version": FORMAT_VERSION, "hash": self.hash}
+        members: dict[str, Any] = {
             "boundaries": self.boundaries,
             "recon_points": self.recon_points,
             "clip_max": np.float64(self.clip_max),
-            "unit": np.frombuffer(self.unit.encode(), dtype=np.uint8),
-            "about": np.frombuffer(json.dumps(about, sort_keys=True).encode(), dtype=np.uint8),
         }
-        write_atomically(path, _npz_bytes(members))
+        if self.clip_min < 0.0:
+            members["clip_min"] = np.float64(self.clip_min)
+        for points in ("mean", "median"):
+            array = getattr(self, f"recon_points_{points}")
+            # What recon_points already say is not written twice.
+            if array is not None and about.get("points") != points:
+                members[f"recon_points_{points}"] = array
+        members["unit"] = np.frombuffer(self.unit.encode(), dtype=np.uint8)
+        members["about"] = np.frombuffer(json.dumps(about, sort_keys=True).encode(), dtype=np.uint8)
+        return _npz_bytes(members)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by arrays."""
-        arrays = (self.boundaries, self.recon_points, self.clip_max, self.unit, self.about, self.name)
-        return _rebuild_lloyd_max, arrays
+        return _rebuild_lloyd_max, (self.to_bytes(), self.name)
 
     def __repr__(self) -> str:
         """Shows size, range and unit."""
-        return f"LloydMaxCodec({self.sizes[0]} bins, clip_max={self.clip_max:g}, unit={self.unit!r})"
+        below = f"clip_min={self.clip_min:g}, " if self.clip_min < 0.0 else ""
+        return f"LloydMaxCodec({self.sizes[0]} bins, {below}clip_max={self.clip_max:g}, unit={self.unit!r})"
 
 
 def load_codec(name: str | Path) -> Codec:
@@ -247,11 +327,18 @@ def load_codec(name: str | Path) -> Codec:
 
 
 def bundled_codecs() -> list[str]:
-    """Names of the Lloyd-Max codecs in the package."""
+    """Names of the Lloyd-Max codecs in the package, aliases included, by size."""
     folder = resources.files("tomat").joinpath("codecs")
-    return sorted(
-        entry.name.removesuffix(".npz") for entry in folder.iterdir() if entry.name.endswith(".npz")
-    )
+    files = [entry.name.removesuffix(".npz") for entry in folder.iterdir() if entry.name.endswith(".npz")]
+    return sorted([*files, *(alias for alias, name in ALIASES.items() if name in files)], key=_by_size)
+
+
+def _by_size(name: str) -> tuple[str, int, str]:
+    """``l1-1k`` before ``l1-16k`` before ``l1-1k-e_per_A3``."""
+    method, _, rest = name.partition("-")
+    size, _, unit = rest.partition("-")
+    number = size.removesuffix("k")
+    return (unit, int(number) if number.isdigit() else 0, method)
 
 
 def _log_codec_file(path: str) -> LogCodec:
@@ -270,17 +357,19 @@ def _rebuild_log(log_min: float, log_max: float, bits: list[int], name: str) -> 
     return codec
 
 
-def _rebuild_lloyd_max(
-    boundaries: NDArray[np.float32],
-    recon_points: NDArray[np.float32],
-    clip_max: float,
-    unit: str,
-    about: dict[str, Any],
-    name: str,
-) -> LloydMaxCodec:
-    codec = LloydMaxCodec(boundaries, recon_points, clip_max, unit=unit, about=about)
+def _rebuild_lloyd_max(data: bytes, name: str) -> LloydMaxCodec:
+    codec = LloydMaxCodec._from_npz(data, name)
     codec.name = name
     return codec
+
+
+def _points(name: str, values: ArrayLike | None, n: int) -> NDArray[np.float32] | None:
+    if values is None:
+        return None
+    array = np.ascontiguousarray(values, dtype=np.float32)
+    if array.shape != (n,) or not np.isfinite(array).all():
+        raise ValueError(f"{name} have shape {array.shape}; give ({n},) finite numbers, one a bin")
+    return array
 
 
 def _float_vector(values: ArrayLike) -> NDArray[np.float32] | NDArray[np.float64]:
@@ -316,9 +405,20 @@ def _read_npz(data: bytes, source: str) -> tuple[dict[str, NDArray[Any]], dict[s
                     f"{source}: no member {', '.join(missing)}; a codec file holds {', '.join(_REQUIRED)}"
                 )
             members = {name: np.asarray(archive[name]) for name in _REQUIRED}
+            for name in _OPTIONAL:
+                # Old files may hold anything under such a name, and are read all the same.
+                with contextlib.suppress(ValueError, KeyError):
+                    members[name] = np.asarray(archive[name])
             about: dict[str, Any] = {}
             if "about" in archive.files:
                 about = json.loads(archive["about"].tobytes())
+            if not isinstance(about, dict):
+                raise ValueError(f"{source}: member about is not a JSON object")
+            if about.get("format_version", FORMAT_VERSION) not in range(FORMAT_VERSION + 1):
+                raise ValueError(
+                    f"{source}: a codec file of version {about['format_version']}; this tomat reads versions up to "
+                    f"{FORMAT_VERSION}, update it"
+                )
             if "unit" in archive.files:
                 about["unit"] = archive["unit"].tobytes().decode()
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, RuntimeError) as error:
@@ -336,11 +436,11 @@ def _read_npz(data: bytes, source: str) -> tuple[dict[str, NDArray[Any]], dict[s
 def _npz_bytes(members: dict[str, Any]) -> bytes:
     """An ``.npz`` without time stamps, so that equal members give equal bytes."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression=zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    # Not compressed: what a compressor makes depends on its version, and wheels and git compress the file again.
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name, value in members.items():
             content = io.BytesIO()
             np.lib.format.write_array(content, np.asanyarray(value), allow_pickle=False)
             entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, content.getvalue())
     return buffer.getvalue()

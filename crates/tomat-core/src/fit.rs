@@ -10,6 +10,7 @@ mod cells;
 mod cost;
 mod partition;
 mod placement;
+mod rounding;
 mod sketch;
 mod sketch_bytes;
 #[cfg(test)]

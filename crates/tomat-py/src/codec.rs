@@ -146,6 +146,7 @@ impl LloydMaxCodec {
         recon_points: PyReadonlyArray1<'_, f32>,
         clip_max: f64,
         unit: &str,
+        clip_min: f64,
     ) -> PyResult<Self> {
         let unit: Unit = unit.parse().map_err(|e: tomat_core::Error| PyValueError::new_err(e.to_string()))?;
         let codec = tomat_core::codec::LloydMaxCodec::new(
@@ -154,6 +155,7 @@ impl LloydMaxCodec {
             clip_max,
             unit,
         )
+        .and_then(|codec| codec.with_clip_min(clip_min))
         .map_err(core_error)?;
         Ok(Self { inner: Arc::new(codec) })
     }
@@ -182,6 +184,11 @@ impl LloydMaxCodec {
     #[getter]
     fn recon_points<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
         PyArray1::from_slice(py, self.inner.recon_points())
+    }
+
+    #[getter]
+    fn clip_min(&self) -> f64 {
+        self.inner.clip_min()
     }
 
     #[getter]

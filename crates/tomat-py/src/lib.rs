@@ -4,6 +4,7 @@
 
 mod codec;
 mod errors;
+mod fit;
 mod read;
 mod run;
 mod sampler;
@@ -17,6 +18,8 @@ use pyo3::prelude::*;
 mod _core {
     #[pymodule_export]
     use super::codec::{LloydMaxCodec, LogCodec, named_log_codec};
+    #[pymodule_export]
+    use super::fit::{Sketch, fit};
     #[pymodule_export]
     use super::read::{RawMaterial, parse_structure, read, read_bytes, task_id};
     #[pymodule_export]

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from tomat.cli import info, show, sweep, tokenize, verify
+from tomat.cli import codec, info, show, sweep, tokenize, verify
+from tomat.cli.codec import compare, fit, floor, merge, sketch
+from tomat.cli.codec import list as codec_list
+from tomat.cli.codec import show as codec_show
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -33,6 +36,9 @@ def _app(*commands: ModuleType, doc: str | None) -> typer.Typer:
 
 
 app = _app(tokenize, show, info, verify, sweep, doc="Electron densities of crystals as token sequences.")
+app.add_typer(
+    _app(sketch, merge, fit, floor, compare, codec_list, codec_show, doc=codec.__doc__), name="codec"
+)
 #: One command in an application is the application itself.
 _tokenize_app = _app(tokenize, doc=None)
 

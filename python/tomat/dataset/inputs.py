@@ -14,7 +14,7 @@ from tomat.material import task_id_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Entry", "resolve_inputs"]
+__all__ = ["Entry", "is_rho_gga", "resolve_inputs"]
 
 #: Names that are densities when a folder is searched, without a compression suffix.
 _PATTERNS = ("*CHGCAR*", "CHG", "CHG.*", "*.CHG", "*AECCAR[02]*", "*.cube", "*.cub", "*.zarr", "*.vasp")
@@ -56,7 +56,7 @@ def resolve_inputs(
     for item in inputs:
         text = str(item)
         place = _Place.of(text)
-        if place.is_dir(place.join("label")):
+        if _is_root(place):
             entries.extend(_rho_gga(place, split_file, split))
             uses_split = True
         else:
@@ -69,6 +69,15 @@ def resolve_inputs(
         raise ValueError("no densities found; give files, folders, globs, a list file or a rho_gga root")
     _check_unique(entries)
     return entries[:limit]
+
+
+def is_rho_gga(item: str | Path) -> bool:
+    """Whether an input is a ``rho_gga`` root, whose materials a split file can divide."""
+    return _is_root(_Place.of(str(item)))
+
+
+def _is_root(place: _Place) -> bool:
+    return place.is_dir(place.join("label"))
 
 
 @dataclass(frozen=True)

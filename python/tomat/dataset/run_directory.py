@@ -214,4 +214,5 @@ def _meta(config: TokenizeConfig, identity: dict[str, Any], totals: Totals) -> d
 def _codec_meta(codec: Codec) -> dict[str, Any]:
     if isinstance(codec, LogCodec):
         return {"kind": "log", **codec.parameters}
-    return {"kind": "lmq", "n_bins": codec.sizes[0], "clip_max": codec.clip_max, "unit": codec.unit}
+    meta = {"kind": "lmq", "n_bins": codec.sizes[0], "clip_max": codec.clip_max, "unit": codec.unit}
+    return meta | ({"clip_min": codec.clip_min} if codec.clip_min < 0.0 else {})

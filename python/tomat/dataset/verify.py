@@ -387,6 +387,6 @@ def _outside_bin(codec: Codec, values: NDArray[np.float64], decoded: NDArray[np.
         return int(np.count_nonzero(~inside | sign_differs))
     boundaries = codec.boundaries.astype(np.float64)
     points = codec.recon_points.astype(np.float64)
-    clipped = np.clip(values, 0.0, codec.clip_max)
+    clipped = np.clip(values, codec.clip_min, codec.clip_max)
     bins = np.searchsorted(boundaries, clipped, side="right")
     return int(np.count_nonzero(points[bins] != decoded))

@@ -6,17 +6,19 @@ use super::sha256_hex;
 use crate::error::{Error, Result};
 use crate::grid::{Real, Unit};
 
-/// Fitted bins: `n - 1` ascending boundaries and `n` reconstruction points, values clipped to `[0, clip_max]`.
+/// Fitted bins: `n - 1` ascending boundaries and `n` reconstruction points, values clipped to `[clip_min, clip_max]`;
+/// `clip_min` is zero unless [`LloydMaxCodec::with_clip_min`] says otherwise.
 ///
 /// Encoding costs two table look-ups a value. Positive float32 numbers sort like their bit patterns, so the pattern
 /// itself is the key: its exponent picks a row of the table, its leading mantissa bits a cell, and a cell knows its
 /// first bin and the one boundary inside it. Each exponent has its own number of cells, about twice to sixteen times
 /// its number of boundaries, so that nearly every cell holds one boundary at most; those that hold more fall back to
-/// a binary search among their own.
+/// a binary search among their own. Values below zero, of which densities have few, are searched for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LloydMaxCodec {
     boundaries: Vec<f32>,
     recon_points: Vec<f32>,
+    clip_min: f64,
     clip_max: f64,
     unit: Unit,
     sizes: [usize; 1],
@@ -93,7 +95,21 @@ impl LloydMaxCodec {
             return Err(Error::invalid(format!("clip_max is {clip_max}; it must be finite and above zero")));
         }
         let table = Table::new(&boundaries, clip_max);
-        Ok(Self { boundaries, recon_points, clip_max, unit, sizes: [n], table })
+        Ok(Self { boundaries, recon_points, clip_min: 0.0, clip_max, unit, sizes: [n], table })
+    }
+
+    /// The same bins for values clipped to `[clip_min, clip_max]`: a signed codec where `clip_min` is below zero.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when `clip_min` is above zero or not finite.
+    pub fn with_clip_min(self, clip_min: f64) -> Result<Self> {
+        if !(clip_min.is_finite() && clip_min <= 0.0) {
+            return Err(Error::invalid(format!(
+                "clip_min is {clip_min}; it must be finite, and zero or below zero"
+            )));
+        }
+        // Not -0.0, which would print and hash as another number.
+        Ok(Self { clip_min: clip_min + 0.0, ..self })
     }
 
     /// The `n - 1` boundaries.
@@ -106,6 +122,12 @@ impl LloydMaxCodec {
     #[must_use]
     pub fn recon_points(&self) -> &[f32] {
         &self.recon_points
+    }
+
+    /// The smallest value told apart, zero or below; smaller ones encode as it does.
+    #[must_use]
+    pub const fn clip_min(&self) -> f64 {
+        self.clip_min
     }
 
     /// The largest value told apart; larger ones encode as it does.
@@ -129,10 +151,28 @@ impl LloydMaxCodec {
     /// The bin of each value plus `base`; values are not NaN.
     pub(crate) fn encode<T: Real>(&self, values: &[T], base: i32, out: &mut [i32]) {
         let table = &self.table;
-        let base = base + table.at_or_below_zero as i32;
-        for (&value, place) in values.iter().zip(out) {
-            *place = base + table.bin(table.clip(value.key())) as i32;
+        let from_zero = base + table.at_or_below_zero as i32;
+        if self.clip_min < 0.0 {
+            for (&value, place) in values.iter().zip(out) {
+                let key = value.key();
+                *place = if key < 0 {
+                    base + self.bin_below_zero(value.into()) as i32
+                } else {
+                    from_zero + table.bin(table.clip(key)) as i32
+                };
+            }
+            return;
         }
+        for (&value, place) in values.iter().zip(out) {
+            *place = from_zero + table.bin(table.clip(value.key())) as i32;
+        }
+    }
+
+    /// The bin of a value at or below zero in a signed codec.
+    #[cold]
+    fn bin_below_zero(&self, value: f64) -> usize {
+        let clipped = value.max(self.clip_min);
+        self.boundaries[..self.table.at_or_below_zero as usize].partition_point(|&b| f64::from(b) <= clipped)
     }
 
     /// The value of a bin in range.
@@ -142,14 +182,14 @@ impl LloydMaxCodec {
 
     /// The closed range of values that share a bin with `value`.
     pub(crate) fn bin_of(&self, value: f64) -> (f64, f64) {
-        let clipped = value.clamp(0.0, self.clip_max);
+        let clipped = value.clamp(self.clip_min, self.clip_max);
         let bin = self.boundaries.partition_point(|&b| f64::from(b) <= clipped);
         let low = bin.checked_sub(1).map_or(f64::NEG_INFINITY, |i| f64::from(self.boundaries[i]));
         let high = self.boundaries.get(bin).map_or(f64::INFINITY, |&b| f64::from(b));
         (low, high)
     }
 
-    /// SHA-256 of unit, `clip_max`, boundaries and reconstruction points.
+    /// SHA-256 of unit, `clip_max`, boundaries, reconstruction points, and `clip_min` of a signed codec.
     #[must_use]
     pub fn hash(&self) -> String {
         sha256_hex(|hasher| {
@@ -160,6 +200,9 @@ impl LloydMaxCodec {
             hasher.update((self.recon_points.len() as u64).to_le_bytes());
             for value in self.boundaries.iter().chain(&self.recon_points) {
                 hasher.update(value.to_le_bytes());
+            }
+            if self.clip_min < 0.0 {
+                hasher.update(self.clip_min.to_le_bytes());
             }
         })
     }
@@ -272,25 +315,30 @@ mod tests {
 
     use super::*;
 
-    fn slow(boundaries: &[f32], clip_max: f64, value: f64) -> i32 {
-        let clipped = value.clamp(0.0, clip_max);
+    fn slow(codec: &LloydMaxCodec, value: f64) -> i32 {
+        let (boundaries, clipped) = (codec.boundaries(), value.clamp(codec.clip_min(), codec.clip_max()));
         boundaries.iter().filter(|&&b| f64::from(b) <= clipped).count() as i32
     }
 
     fn check(boundaries: Vec<f32>, clip_max: f64, values: &[f64]) {
         let n = boundaries.len() + 1;
         let codec = LloydMaxCodec::new(boundaries, vec![0.0; n], clip_max, Unit::Chgcar).unwrap();
+        check_codec(&codec, values);
+    }
+
+    fn check_codec(codec: &LloydMaxCodec, values: &[f64]) {
+        let clip = |value: f64| value.clamp(codec.clip_min(), codec.clip_max());
         let mut out = vec![0; values.len()];
         codec.encode(values, 0, &mut out);
         for (&value, &bin) in values.iter().zip(&out) {
-            assert_eq!(bin, slow(codec.boundaries(), clip_max, value), "f64 {value:e}");
+            assert_eq!(bin, slow(codec, value), "f64 {value:e}");
             let (low, high) = codec.bin_of(value);
-            assert!(low <= value.clamp(0.0, clip_max) && value.clamp(0.0, clip_max) <= high);
+            assert!(low <= clip(value) && clip(value) <= high);
         }
         let narrow: Vec<f32> = values.iter().map(|&v| v as f32).collect();
         codec.encode(&narrow, 7, &mut out);
         for (&value, &bin) in narrow.iter().zip(&out) {
-            assert_eq!(bin, 7 + slow(codec.boundaries(), clip_max, value.into()), "f32 {value:e}");
+            assert_eq!(bin, 7 + slow(codec, value.into()), "f32 {value:e}");
         }
     }
 
@@ -344,6 +392,11 @@ mod tests {
         assert!(new(&[1.0], 2, 0.0).is_err());
         assert!(new(&[1.0], 2, f64::INFINITY).is_err());
         assert!(LloydMaxCodec::new(vec![], vec![f32::NAN], 1.0, Unit::Chgcar).is_err());
+        for clip_min in [1e-300, f64::NAN, f64::NEG_INFINITY, f64::INFINITY] {
+            assert!(new(&[1.0], 2, 1.0).unwrap().with_clip_min(clip_min).is_err());
+        }
+        let codec = new(&[1.0], 2, 1.0).unwrap();
+        assert_eq!(codec.clone().with_clip_min(-0.0).unwrap().hash(), codec.hash());
     }
 
     proptest! {
@@ -360,6 +413,29 @@ mod tests {
             let boundaries: Vec<f32> = patterns.into_iter().map(f32::from_bits).collect();
             let clip_max = f64::from(f32::from_bits(clip));
             check(boundaries.clone(), clip_max, &probes(&boundaries, clip_max));
+        }
+
+        #[test]
+        fn signed_lookup_equals_counting(
+            mut patterns in prop::collection::vec(0u32..0x7f7f_ffff, 0..100),
+            mut below in prop::collection::vec(1u32..0x7f7f_ffff, 0..100),
+            clip in (0u32..0x7f7f_ffff, 1u32..0x7f7f_ffff),
+        ) {
+            patterns.sort_unstable();
+            patterns.dedup();
+            below.sort_unstable_by(|a, b| b.cmp(a));
+            below.dedup();
+            let boundaries: Vec<f32> =
+                below.iter().map(|&b| -f32::from_bits(b)).chain(patterns.into_iter().map(f32::from_bits)).collect();
+            let (clip_min, clip_max) = (-f64::from(f32::from_bits(clip.0)), f64::from(f32::from_bits(clip.1)));
+            let n = boundaries.len() + 1;
+            let codec = LloydMaxCodec::new(boundaries.clone(), vec![0.0; n], clip_max, Unit::Chgcar).unwrap();
+            let unsigned = codec.hash();
+            let codec = codec.with_clip_min(clip_min).unwrap();
+            prop_assert_eq!(codec.hash() == unsigned, clip_min == 0.0);
+            let mut values = probes(&boundaries, clip_max);
+            values.extend([clip_min, clip_min.next_up(), clip_min.next_down()]);
+            check_codec(&codec, &values);
         }
     }
 }

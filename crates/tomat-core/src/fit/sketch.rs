@@ -250,6 +250,22 @@ impl Sketch {
         negative.into_iter().rev().map(value).chain(zero).chain(positive.into_iter().map(value)).collect()
     }
 
+    pub(super) fn each_cell_mut(&mut self, change: impl FnMut(&mut Cell)) {
+        let cells = self.pages.iter_mut().flatten().flat_map(|page| page.iter_mut());
+        cells.filter(|cell| !cell.is_empty()).for_each(change);
+    }
+
+    /// The keys of the smallest and the largest value, exact zero left out.
+    pub(super) fn outer_keys(&self) -> Vec<u32> {
+        let keys: Vec<u32> = self.occupied().map(|(key, _)| key).collect();
+        let (above, below) = keys.split_at(keys.partition_point(|&key| key < SIGN_KEY));
+        [below.first(), below.last(), above.first(), above.last()].into_iter().flatten().copied().collect()
+    }
+
+    pub(super) const fn set_zero(&mut self, zero: Cell) {
+        self.zero = zero;
+    }
+
     pub(super) const fn zero(&self) -> &Cell {
         &self.zero
     }

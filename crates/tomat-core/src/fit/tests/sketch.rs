@@ -1,6 +1,7 @@
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::fit::sketch::LOW_BITS;
 
 /// Any finite float32, with zeros, denormals and near-ties common.
 fn any_value() -> impl Strategy<Value = f32> {
@@ -50,6 +51,24 @@ proptest! {
         prop_assert_eq!(whole.to_bytes(), left.to_bytes());
         prop_assert_eq!(whole.to_bytes(), right.to_bytes());
         prop_assert!(whole == left && left == right);
+    }
+
+    #[test]
+    fn rounding_keeps_counts_range_and_validity(materials in materials(), bits in 0_u32..8) {
+        let sketch = sketch_from(materials.iter().enumerate());
+        let rounded = sketch.rounded(bits);
+        prop_assert_eq!(Sketch::from_bytes(&rounded.to_bytes()).unwrap(), rounded.clone());
+        prop_assert_eq!(rounded.rounded(bits), rounded.clone());
+        prop_assert_eq!(rounded.range(), sketch.range());
+        prop_assert_eq!(rounded.n_voxels(), sketch.n_voxels());
+        prop_assert_eq!(rounded.ascending().len(), sketch.ascending().len());
+        for ((a, before), (b, after)) in sketch.ascending().into_iter().zip(rounded.ascending()) {
+            prop_assert_eq!(before.count, after.count);
+            prop_assert_eq!(a.to_bits() >> LOW_BITS, b.to_bits() >> LOW_BITS);
+            let weights = (before.weight, after.weight);
+            let (before, after) = (weights.0 as f64, weights.1 as f64);
+            prop_assert!((after / before - 1.0).abs() <= 0.5_f64.powi(bits.max(1) as i32 - 1) || weights.0 == weights.1);
+        }
     }
 
     #[test]

@@ -1,0 +1,76 @@
+"""Measure the error a codec makes by itself, on materials it was not fitted to.
+
+Every voxel is encoded and decoded; no model that works with the codec's tokens has a smaller error. A
+fitted codec is measured in its own unit; --unit is for log codecs.
+
+\b
+Examples:
+  tomat codec floor l1-16k tests/data/rho_gga --split test
+  tomat codec floor mine.npz /data/rho_gga --split-file split.json --split validation --json
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from tomat.cli.codec._shared import Inputs, Quiet, Split, SplitFile, Threads, UnitOption, progress
+from tomat.codec import load_codec
+from tomat.dataset.inputs import resolve_inputs
+from tomat.floors import Floor, floor
+
+
+def command(
+    codec: Annotated[str, typer.Argument(metavar="CODEC", help="Name, path or URL.", show_default=False)],
+    inputs: Inputs,
+    unit: UnitOption = "chgcar",
+    split_file: SplitFile = None,
+    split: Split = None,
+    threads: Threads = None,
+    worst: Annotated[int, typer.Option(help="How many materials to name, the worst first.", min=0)] = 5,
+    quiet: Quiet = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, all materials in it.")] = False,
+) -> None:
+    """Measure, print."""
+    loaded = load_codec(codec)
+    entries = resolve_inputs(inputs, split_file=split_file, split=split)
+    with progress("measuring", len(entries), quiet=quiet or as_json) as watch:
+        result = floor(loaded, entries, unit=unit, threads=threads, watch=watch)
+    if as_json:
+        print(json.dumps(result.as_json()))
+    else:
+        _print(result, worst)
+
+
+def _print(result: Floor, worst: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    bins = " x ".join(f"{n:,}" for n in result.bins)
+    console.print(
+        f"{result.codec}: {bins} bins, {result.unit}, {len(result.task_ids)} materials", highlight=False
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("error", style="bold")
+    for name in ("mean", "median", "p99", "max"):
+        table.add_column(name, justify="right")
+    for name, of in result.summary().items():
+        # Fractions in per cent; the electron error is a number of electrons.
+        is_share = name != "electron_error"
+        label = f"{name.replace('_', ' ')} {'%' if is_share else '(electrons)'}"
+        factor = 100.0 if is_share else 1.0
+        table.add_row(label, *(f"{factor * v:.3g}" for v in (of.mean, of.median, of.p99, of.max)))
+    console.print(table)
+    by_error = sorted(range(len(result.task_ids)), key=lambda i: -result.metrics[i].nmae)[:worst]
+    if not by_error:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("worst", style="bold")
+    table.add_column("nmae %", justify="right")
+    table.add_column("of it clipped", justify="right")
+    for i in by_error:
+        table.add_row(result.task_ids[i], f"{100 * result.metrics[i].nmae:.3g}", f"{result.clipped[i]:.0%}")
+    console.print(table)

@@ -1,0 +1,36 @@
+"""List the codecs in the package.
+
+\b
+Examples:
+  tomat codec list
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from tomat.cli.codec.show import facts
+from tomat.codec import ALIASES, LOG_CODECS, bundled_codecs, load_codec
+
+
+def command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Load each, print a line."""
+    rows = {name: facts(load_codec(name)) for name in [*bundled_codecs(), *LOG_CODECS]}
+    if as_json:
+        print(json.dumps(rows))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("name", "bins", "unit", "method", "range"):
+        table.add_column(column, justify="right" if column == "bins" else "left", no_wrap=True)
+    for name, row in rows.items():
+        method = f"= {ALIASES[name]}" if name in ALIASES else row.get("method", "log")
+        table.add_row(name, row["bins"], row["unit"], method, row["range"])
+    Console().print(table)

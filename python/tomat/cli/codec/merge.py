@@ -1,0 +1,28 @@
+"""Add sketches up: the sketch of all their materials, to the bit.
+
+\b
+Examples:
+  tomat codec merge part-*.sketch -o train.sketch
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tomat.cli.codec._shared import Quiet, describe_sketch
+from tomat.fitting import merge_sketches
+
+
+def command(
+    sketches: Annotated[list[str], typer.Argument(metavar="SKETCH...", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write; .xz compresses.")],
+    quiet: Quiet = False,
+) -> None:
+    """Read, add, write."""
+    sketch = merge_sketches(sketches)
+    sketch.save(out)
+    if not quiet:
+        describe_sketch(out, sketch)

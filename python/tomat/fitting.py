@@ -1,0 +1,258 @@
+"""Fitting codecs: sketch densities once, merge sketches of parts, fit bins to a sketch.
+
+>>> sketch = sketch_entries(resolve_inputs(["/data/rho_gga"], split="train"), "chgcar")  # doctest: +SKIP
+>>> codec = fit_codec(sketch, 16384)  # doctest: +SKIP
+>>> codec.save("mine.npz")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, Self, override
+
+import numpy as np
+
+from tomat import _core
+from tomat._files import open_bytes, write_atomically
+from tomat.codec import LloydMaxCodec
+from tomat.material import read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from tomat.dataset.inputs import Entry
+    from tomat.material import Material
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "Points",
+    "Sketch",
+    "Weighting",
+    "fit_codec",
+    "in_order",
+    "merge_sketches",
+    "read_entry",
+    "sketch_entries",
+]
+
+type Method = Literal["l1", "l2", "companding", "lloyd", "equal-mass"]
+type Weighting = Literal["voxel", "material"]
+type Points = Literal["mean", "median"]
+
+#: Ways of placing bins. ``l1`` and ``l2`` are the least absolute and squared error any codec can have on the sketch;
+#: ``companding`` places points as p^(1/2) (medians) or p^(1/3) (means); ``lloyd`` is thirty Lloyd iterations from
+#: ``equal-mass``, the same weight in every bin.
+METHODS: tuple[Method, ...] = ("l1", "l2", "companding", "lloyd", "equal-mass")
+
+#: What a method decodes to unless told otherwise: Lloyd's algorithm is one of means.
+_POINTS: dict[str, Points] = {"l2": "mean", "lloyd": "mean"}
+
+#: The smallest ``clip_max`` a codec can have: a sketch of zeros alone has nothing larger.
+_SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+class Sketch(_core.Sketch):
+    """A fine histogram of densities in one unit, which bins are fitted to.
+
+    Cells are spaced as logarithms, 65,536 an octave, for both signs; exact zero has its own. Everything in it is an
+    integer, so that sketches of parts merge to the sketch of the whole, to the bit and in any order. Methods release
+    the GIL and may be called from several threads.
+
+    Args:
+        unit: ``chgcar`` (rho * V_cell, electrons) or ``e_per_A3`` (electrons per cubic angstrom).
+
+    Raises:
+        KeyError: an unknown unit.
+    """
+
+    def __new__(cls, unit: str) -> Self:
+        """An empty sketch."""
+        return super().__new__(cls, unit)
+
+    def add_material(self, material: Material) -> None:
+        """Add a material, its density taken into the sketch's unit.
+
+        Raises:
+            ValueError: a value that is not finite, or a material that is in the sketch already.
+        """
+        scale = 1.0
+        if material.unit != self.unit:
+            scale = material.volume if self.unit == "chgcar" else 1.0 / material.volume
+        self.add(material.task_id, np.ascontiguousarray(material.density).ravel(), scale)
+
+    @override
+    def rounded(self, bits: int) -> Sketch:
+        """The same counts with material weights rounded to ``bits`` significant bits, which packs into little space."""
+        return self.from_bytes(super().rounded(bits).to_bytes())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """A sketch from what :meth:`to_bytes` gave.
+
+        Raises:
+            ValueError: not a sketch, of another version, or damaged.
+        """
+        raw = cls.read_bytes(data)
+        sketch = cls(raw.unit)
+        sketch.merge(raw)
+        return sketch
+
+    def save(self, path: str | Path) -> None:
+        """Write a local file; where its name ends in ``.xz``, compressed."""
+        data = self.to_bytes()
+        write_atomically(path, lzma.compress(data, preset=9) if str(path).endswith(".xz") else data)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """A sketch from a file or URL, compressed or not.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: not a sketch, of another version, or damaged.
+        """
+        data = open_bytes(path)
+        try:
+            return cls.from_bytes(lzma.decompress(data) if data.startswith(b"\xfd7zXZ") else data)
+        except (ValueError, lzma.LZMAError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def __repr__(self) -> str:
+        """Shows what is in it."""
+        return f"Sketch({self.unit!r}, {len(self.ids)} materials, {self.n_voxels} voxels)"
+
+
+def sketch_entries(
+    entries: Sequence[Entry],
+    unit: str,
+    *,
+    threads: int | None = None,
+    watch: Callable[[str], None] | None = None,
+) -> Sketch:
+    """The sketch of all densities of ``entries``, the same whatever the number of threads.
+
+    Args:
+        entries: materials, as :func:`tomat.dataset.inputs.resolve_inputs` names them.
+        unit: the unit to sketch in.
+        threads: readers at work; one a processor by default.
+        watch: called with the id of each material when it is in.
+
+    Raises:
+        OSError, ValueError: a density that cannot be read or used; the message names its file.
+    """
+    sketch = Sketch(unit)
+
+    def add(entry: Entry) -> None:
+        sketch.add_material(read_entry(entry))
+
+    for entry, _ in in_order(add, entries, threads):
+        if watch is not None:
+            watch(entry.task_id)
+    return sketch
+
+
+def in_order[T](
+    work: Callable[[Entry], T], entries: Iterable[Entry], threads: int | None
+) -> Iterator[tuple[Entry, T]]:
+    """Results of ``work`` for each entry, in order, a few ahead of their use; the first error ends it."""
+    n = threads or os.cpu_count() or 1
+    with ThreadPoolExecutor(n) as pool:
+        waiting: deque[tuple[Entry, Any]] = deque()
+        try:
+            for entry in entries:
+                waiting.append((entry, pool.submit(work, entry)))
+                if len(waiting) > 2 * n:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def merge_sketches(paths: Sequence[str | Path]) -> Sketch:
+    """One sketch of several files.
+
+    Raises:
+        ValueError: sketches in different units, or a material that is in two of them.
+    """
+    if not paths:
+        raise ValueError("no sketches to merge; give at least one file")
+    merged = Sketch.load(paths[0])
+    for path in paths[1:]:
+        try:
+            merged.merge(Sketch.load(path))
+        except ValueError as error:
+            message = str(error)
+            raise ValueError(message if message.startswith(str(path)) else f"{path}: {message}") from error
+    return merged
+
+
+def fit_codec(
+    sketch: _core.Sketch,
+    bins: int,
+    *,
+    method: Method = "l1",
+    weight: Weighting = "material",
+    signed: bool = False,
+    points: Points | None = None,
+    name: str = "lmq",
+) -> LloydMaxCodec:
+    """Fit a codec to a sketch; the same sketch and options give the same codec, to the bit.
+
+    Args:
+        sketch: the densities to fit to; the codec has their unit.
+        bins: tokens of the codec.
+        method: how bins are placed, see :data:`METHODS`.
+        weight: ``material``: a voxel counts 1 / sum|rho| of its material, so that ``l1`` minimises the mean NMAE over
+            materials; ``voxel``: every voxel counts 1.
+        signed: spend bins below zero, where ``clip_min`` is then the smallest value; otherwise negative values are
+            clipped to zero.
+        points: decode to the ``mean`` or ``median`` of a bin; by default means for ``l2`` and ``lloyd`` and medians
+            otherwise. Boundaries of ``companding`` depend on it.
+        name: what the codec calls itself.
+
+    Raises:
+        ValueError: an empty sketch, a number of bins that cannot be.
+        KeyError: an unknown method or weight.
+    """
+    points = points or _POINTS.get(method, "median")
+    fitted = _core.fit(
+        sketch, bins, method=method, weighting=weight, signed=signed, mean_points=points == "mean"
+    )
+    about = {
+        "method": method,
+        "weight": weight,
+        "points": points,
+        "signed": signed,
+        "bins_used": fitted["bins_used"],
+        "sketch": sketch.hash,
+        "n_materials": len(sketch.ids),
+        "n_voxels": sketch.n_voxels,
+        "nmae_on_sketch": fitted["nmae"],
+        "tomat": _core.__version__,
+    }
+    codec = LloydMaxCodec(
+        fitted["boundaries"],
+        fitted[f"recon_points_{points}"],
+        max(fitted["clip_max"], _SMALLEST),
+        unit=sketch.unit,
+        clip_min=fitted["clip_min"],
+        about=about,
+        recon_points_mean=fitted["recon_points_mean"],
+        recon_points_median=fitted["recon_points_median"],
+    )
+    codec.name = name
+    return codec
+
+
+def read_entry(entry: Entry) -> Material:
+    """The material of an entry, under the entry's id."""
+    return replace(read(entry.path), task_id=entry.task_id)

@@ -1,0 +1,242 @@
+"""Floors: the error a codec makes by itself, which no model behind it gets under."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat import metrics as of_density
+from tomat.codec import LloydMaxCodec
+from tomat.fitting import METHODS, fit_codec, in_order, read_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tomat.codec import Codec
+    from tomat.dataset.inputs import Entry
+    from tomat.fitting import Method, Sketch, Weighting
+    from tomat.material import Material
+
+__all__ = ["BINS", "Comparison", "Curve", "Floor", "compare", "floor", "material_floor"]
+
+#: Sizes of codecs that are compared, and shipped.
+BINS = (1024, 2048, 4096, 16384, 65536)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What one codec loses on some materials.
+
+    Attributes:
+        codec: its name.
+        codec_hash: its content hash.
+        unit: the unit the errors are measured in.
+        tokens: tokens a voxel.
+        bins: values a token can take, a component each.
+        task_ids: the materials, in order.
+        metrics: of each material, in the same order.
+        clipped: share of the NMAE that comes from values outside the codec's range, of each material.
+    """
+
+    codec: str
+    codec_hash: str
+    unit: str
+    tokens: int
+    bins: list[int]
+    task_ids: list[str]
+    metrics: list[of_density.Metrics]
+    clipped: list[float]
+
+    def summary(self) -> dict[str, of_density.Summary]:
+        """Mean, median, 99th percentile and maximum of the size of each metric over materials."""
+        return {
+            name: of_density.summary([abs(getattr(of, name)) for of in self.metrics])
+            for name in of_density.Metrics._fields
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, as JSON takes it."""
+        summary = {name: values._asdict() for name, values in self.summary().items()}
+        materials = {
+            task_id: {**of._asdict(), "clipped": clipped}
+            for task_id, of, clipped in zip(self.task_ids, self.metrics, self.clipped, strict=True)
+        }
+        facts = {key: getattr(self, key) for key in ("codec", "codec_hash", "unit", "tokens", "bins")}
+        return {**facts, "n_materials": len(self.task_ids), "summary": summary, "materials": materials}
+
+
+def floor(
+    codec: Codec,
+    entries: Sequence[Entry],
+    *,
+    unit: str = "chgcar",
+    threads: int | None = None,
+    watch: Callable[[str], None] | None = None,
+) -> Floor:
+    """Encode and decode every voxel of every material, and measure what comes back.
+
+    Args:
+        codec: any density codec.
+        entries: materials the codec was not fitted to.
+        unit: the unit log codecs encode; a fitted codec has its own.
+        threads: materials at work at a time.
+        watch: called with the id of each material when it is done.
+
+    Raises:
+        OSError, ValueError: a density that cannot be read.
+    """
+    unit = codec.unit if isinstance(codec, LloydMaxCodec) else unit
+
+    def work(entry: Entry) -> tuple[of_density.Metrics, float]:
+        return material_floor(codec, read_entry(entry), unit)
+
+    result = Floor(codec.name, codec.hash, unit, len(codec.sizes), list(codec.sizes), [], [], [])
+    for entry, (of, clipped) in in_order(work, entries, threads):
+        result.task_ids.append(entry.task_id)
+        result.metrics.append(of)
+        result.clipped.append(clipped)
+        if watch is not None:
+            watch(entry.task_id)
+    return result
+
+
+def material_floor(codec: Codec, material: Material, unit: str) -> tuple[of_density.Metrics, float]:
+    """All metrics of one material, and the share of its absolute error that lies outside the codec's range."""
+    true = material.in_unit(unit).density.astype(np.float64)
+    back = _roundtrip(codec, true)
+    measured = of_density.measure(back, true, unit=unit, volume=material.volume)
+    if not isinstance(codec, LloydMaxCodec):
+        return measured, 0.0
+    error = np.abs(back - true)
+    total = float(error.sum())
+    outside = float(error[(true < codec.clip_min) | (true > codec.clip_max)].sum())
+    return measured, outside / total if total > 0.0 else 0.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Floors of one method, by number of bins: mean, median and largest NMAE over materials, as fractions."""
+
+    method: str
+    bins: list[int] = field(default_factory=list)
+    mean: list[float] = field(default_factory=list)
+    median: list[float] = field(default_factory=list)
+    largest: list[float] = field(default_factory=list)
+    clipped: list[float] = field(default_factory=list)
+    on_sketch: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Floors against bins for several methods, all fitted to one sketch and measured on the same materials."""
+
+    unit: str
+    weight: str
+    signed: bool
+    sketch_hash: str
+    n_fit: int
+    n_test: int
+    held_out: bool
+    curves: list[Curve]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, as JSON takes it."""
+        return asdict(self)
+
+    def to_csv(self) -> str:
+        """One row a method and number of bins."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        columns = ("mean", "median", "largest", "clipped", "on_sketch")
+        names = [f"{name}_nmae" if name != "clipped" else name for name in columns]
+        writer.writerow(["unit", "weight", "signed", "method", "bins", *names])
+        for curve in self.curves:
+            for i, bins in enumerate(curve.bins):
+                values = [getattr(curve, name)[i] for name in columns]
+                writer.writerow([self.unit, self.weight, self.signed, curve.method, bins, *values])
+        return text.getvalue()
+
+
+def compare(
+    sketch: Sketch,
+    entries: Sequence[Entry],
+    *,
+    bins: Sequence[int] = BINS,
+    methods: Sequence[Method] = METHODS,
+    weight: Weighting = "material",
+    signed: bool = False,
+    threads: int | None = None,
+    watch: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Fit every method at every number of bins to ``sketch`` and measure the mean NMAE floor on ``entries``.
+
+    Args:
+        sketch: the densities the codecs are fitted to.
+        entries: the materials to measure on.
+        bins: numbers of bins.
+        methods: ways of placing them.
+        weight: what a voxel counts for in the fits.
+        signed: spend bins below zero.
+        threads: fits, and then materials, at work at a time.
+        watch: called with a word on each codec and material when it is done.
+
+    Raises:
+        OSError, ValueError: a density that cannot be read, or a fit that cannot be.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    wanted = [(method, n) for method in methods for n in bins]
+    with ThreadPoolExecutor(threads) as pool:
+        codecs = list(
+            pool.map(lambda m: fit_codec(sketch, m[1], method=m[0], weight=weight, signed=signed), wanted)
+        )
+    if watch is not None:
+        watch(f"{len(codecs)} codecs fitted")
+
+    def work(entry: Entry) -> list[tuple[float, float]]:
+        true = read_entry(entry).in_unit(sketch.unit).density
+        return [_nmae(codec, true) for codec in codecs]
+
+    rows = []
+    for entry, row in in_order(work, entries, threads):
+        rows.append(row)
+        if watch is not None:
+            watch(entry.task_id)
+    floors = np.array(rows, dtype=np.float64)
+    curves = []
+    for i, method in enumerate(methods):
+        curve = Curve(method)
+        for j, n in enumerate(bins):
+            at = i * len(bins) + j
+            over = of_density.summary(floors[:, at, 0])
+            curve.bins.append(n)
+            curve.mean.append(over.mean)
+            curve.median.append(over.median)
+            curve.largest.append(over.max)
+            curve.clipped.append(float(floors[:, at, 1].sum() / max(floors[:, at, 0].sum(), 1e-300)))
+            curve.on_sketch.append(float(codecs[at].about["nmae_on_sketch"]))
+        curves.append(curve)
+    seen = set(sketch.ids)
+    held_out = not any(entry.task_id in seen for entry in entries)
+    return Comparison(sketch.unit, weight, signed, sketch.hash, len(seen), len(entries), held_out, curves)
+
+
+def _nmae(codec: LloydMaxCodec, true: Any) -> tuple[float, float]:
+    """NMAE, and the part of it that values outside the codec's range make."""
+    values = true.astype(np.float64)
+    back = codec.roundtrip(true)
+    nmae = of_density.nmae(back, values)
+    outside = (values < codec.clip_min) | (values > codec.clip_max)
+    if not outside.any() or nmae == 0.0:
+        return nmae, 0.0
+    error = np.abs(back - values)
+    return nmae, nmae * float(error[outside].sum() / error.sum())
+
+
+def _roundtrip(codec: Codec, values: Any) -> Any:
+    flat = values.ravel()
+    return codec.decode(codec.encode(flat)).reshape(values.shape)
