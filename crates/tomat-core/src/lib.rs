@@ -35,6 +35,7 @@ pub mod elements;
 pub mod error;
 pub mod grid;
 pub mod patch;
+pub mod promolecule;
 pub mod sampler;
 pub mod sequence;
 pub mod vocabulary;

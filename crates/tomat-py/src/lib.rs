@@ -3,6 +3,7 @@
 
 mod codec;
 mod errors;
+mod promolecule;
 mod read;
 mod run;
 mod sampler;
@@ -16,6 +17,8 @@ use pyo3::prelude::*;
 mod _core {
     #[pymodule_export]
     use super::codec::{LloydMaxCodec, LogCodec, named_log_codec};
+    #[pymodule_export]
+    use super::promolecule::{NormalEquations, Promolecule, valence_electrons};
     #[pymodule_export]
     use super::read::{RawMaterial, parse_structure, read, read_bytes, task_id};
     #[pymodule_export]
