@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 import oracle
 import tomat
-from numpy.typing import ArrayLike, NDArray
 from strategies import Case
 
 

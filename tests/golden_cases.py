@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracle
 from numpy.typing import NDArray
+
+import oracle
 
 
 @dataclass(frozen=True)

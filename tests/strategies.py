@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import oracle
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+import oracle
 from oracle import Codec, LloydMax, Log, Shape
 
 LARGEST_FLOAT32_BITS = 0x7F000000  # stay clear of infinity

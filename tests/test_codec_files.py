@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import oracle
 import strategies
 import tomat
 from driver import package_codec
-from hypothesis import given
-from hypothesis import strategies as st
 
 CODEC = oracle.LloydMax((0.25, 1.0, 7.5), (0.125, 0.5, 3.0, 20.0), 1500.0)
 MEMBERS: dict[str, Any] = {

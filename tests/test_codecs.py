@@ -6,14 +6,15 @@ import bisect
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
-import strategies
-import tomat
-from driver import close_in_last_bits, package_codec
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+import oracle
+import strategies
+import tomat
+from driver import close_in_last_bits, package_codec
 
 DTYPES: list[type[np.floating[Any]]] = [np.float32, np.float64]
 

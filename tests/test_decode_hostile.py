@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import oracle
 import strategies
 import tomat
 from driver import package_tokenizer, same_patch
-from hypothesis import given
-from hypothesis import strategies as st
 
 PLACE = re.compile(r"block (\w+), position (\d+)")
 

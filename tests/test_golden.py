@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import golden_cases
 import numpy as np
-import oracle
 import pytest
+
+import golden_cases
+import oracle
 import tomat
 from driver import package_codec, package_tokenizer, same_patch
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ase.data
-import golden_cases
 import numpy as np
-import oracle
 import pytest
-import strategies
 from hypothesis import given
 from hypothesis import strategies as st
+
+import golden_cases
+import oracle
+import strategies
 
 
 @pytest.mark.parametrize("case", golden_cases.CASES, ids=lambda c: c.name)

@@ -13,12 +13,13 @@ from typing import Any
 import ase.io.cube
 import numpy as np
 import pytest
-import tomat
 import zarr
 from numpy.typing import NDArray
 from pymatgen.core.structure import IStructure, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.vasp.outputs import Chgcar
+
+import tomat
 
 DATA = Path(__file__).parent / "data"
 ROOT = DATA / "rho_gga"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 import tomat
 
 DATA = Path(__file__).parent / "data"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
-import strategies
-import tomat
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
+import oracle
+import strategies
+import tomat
 
 U64 = st.integers(0, 2**64 - 1)
 AXES = st.integers(1, 1023)

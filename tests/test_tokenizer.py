@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import oracle
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import oracle
 import strategies
 import tomat
 from driver import package_codec, package_rows, package_tokenizer, same_patch
-from hypothesis import assume, given
-from hypothesis import strategies as st
 from strategies import Case
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import tomat
 
 LOG = tomat.LogCodec(-4.127, 4.967, (15,))

@@ -10,7 +10,27 @@ from numpy.typing import NDArray
 type _Floats = NDArray[np.float32] | NDArray[np.float64]
 type _Triple = tuple[int, int, int]
 
-__all__: list[str]
+__all__ = [
+    "LloydMaxCodec",
+    "LogCodec",
+    "Patch",
+    "RawMaterial",
+    "ShardRun",
+    "Tokenizer",
+    "Vocabulary",
+    "__version__",
+    "cell_volume",
+    "coverage_histogram",
+    "elements",
+    "lattice_parameters",
+    "layouts",
+    "named_log_codec",
+    "parse_structure",
+    "read",
+    "read_bytes",
+    "sample_offsets",
+    "task_id",
+]
 __version__: str
 
 class LogCodec:

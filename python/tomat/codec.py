@@ -287,8 +287,9 @@ def _float_vector(values: ArrayLike) -> NDArray[np.float32] | NDArray[np.float64
     array = np.asarray(values)
     if array.ndim != 1:
         raise ValueError(f"values have shape {array.shape}; give one axis (array.ravel())")
-    dtype = np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64
-    return np.ascontiguousarray(array, dtype=dtype)
+    if array.dtype.kind == "f" and array.dtype.itemsize <= 4:
+        return np.ascontiguousarray(array, dtype=np.float32)
+    return np.ascontiguousarray(array, dtype=np.float64)
 
 
 def _component_matrix(components: ArrayLike, k: int) -> NDArray[np.int32]:

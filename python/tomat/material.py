@@ -13,10 +13,10 @@ from tomat import _core
 from tomat._files import filesystem, is_url
 
 if TYPE_CHECKING:
-    from ase import Atoms
+    from ase.atoms import Atoms
     from numpy.typing import ArrayLike, NDArray
-    from pymatgen.core import Structure
-    from pymatgen.io.vasp.outputs import VolumetricData
+    from pymatgen.core.structure import Structure
+    from pymatgen.io.vasp.outputs import Chgcar
 
 __all__ = ["UNITS", "Material", "Unit", "read", "task_id_of"]
 
@@ -144,7 +144,7 @@ class Material:
     @classmethod
     def from_pymatgen(
         cls,
-        data: VolumetricData | Structure,
+        data: Chgcar | Structure,
         density: ArrayLike | None = None,
         unit: str = "chgcar",
         task_id: str | None = None,
@@ -154,11 +154,13 @@ class Material:
         Raises:
             ValueError: a ``Structure`` without a density, or one with partly occupied sites.
         """
-        structure = getattr(data, "structure", data)
+        # Duck-typed, so that pymatgen need not be imported (or installed) to get here.
+        structure: Any = getattr(data, "structure", data)
         if density is None:
-            if not hasattr(data, "data"):
+            volumetric: Any = data
+            if not hasattr(volumetric, "data"):
                 raise ValueError("a Structure has no density; give from_pymatgen(structure, density, unit)")
-            density = data.data["total"]
+            density = volumetric.data["total"]
         if not structure.is_ordered:
             raise ValueError("the structure has partly occupied sites; order it first")
         return cls.of(
@@ -177,13 +179,16 @@ class Material:
         Raises:
             ValueError: atoms without a cell.
         """
-        name = task_id or atoms.get_chemical_formula(mode="reduce")
-        coordinates = atoms.get_scaled_positions(wrap=False)
-        return cls.of(name, density, unit, atoms.cell.array, atoms.numbers, coordinates)
+        cell: Any = atoms
+        name = task_id or str(cell.get_chemical_formula(mode="reduce"))
+        coordinates = cell.get_scaled_positions(wrap=False)
+        return cls.of(name, density, unit, cell.cell.array, cell.numbers, coordinates)
 
-    def to_pymatgen(self) -> VolumetricData:
+    def to_pymatgen(self) -> Chgcar:
         """A pymatgen ``Chgcar`` (in the ``chgcar`` unit); needs ``tomat[structures]``."""
-        from pymatgen.core import Element, Lattice, Structure
+        from pymatgen.core.lattice import Lattice
+        from pymatgen.core.periodic_table import Element
+        from pymatgen.core.structure import Structure
         from pymatgen.io.vasp.inputs import Poscar
         from pymatgen.io.vasp.outputs import Chgcar
 
@@ -194,7 +199,7 @@ class Material:
 
     def to_ase(self) -> Atoms:
         """ASE ``Atoms``; needs ``tomat[structures]``."""
-        from ase import Atoms
+        from ase.atoms import Atoms
 
         return Atoms(
             numbers=self.atomic_numbers, scaled_positions=self.frac_coords, cell=self.lattice, pbc=True
@@ -261,9 +266,9 @@ def _read_remote_zarr(url: str) -> Material:
         group = zarr.open_group(FsspecStore.from_url(url, read_only=True), mode="r")
         array = group["charge_density_total"]
         if not isinstance(array, zarr.Array) or array.ndim != 3:
-            raise ValueError("charge_density_total is not an array with three axes")  # noqa: TRY301
+            raise ValueError("charge_density_total is not an array with three axes")
         if array.nchunks_initialized != array.nchunks:
-            raise ValueError(  # noqa: TRY301
+            raise ValueError(
                 f"{array.nchunks - array.nchunks_initialized} of {array.nchunks} chunks are missing; fetch it again"
             )
         structure = str(group.attrs["structure"])

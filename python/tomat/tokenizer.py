@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tomat import _core
-from tomat.codec import load_codec
+from tomat.codec import LloydMaxCodec, LogCodec, load_codec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -71,7 +71,7 @@ class PatchTokenizer:
         """Build the vocabulary."""
         codec = (
             density_codec
-            if isinstance(density_codec, _core.LogCodec | _core.LloydMaxCodec)
+            if isinstance(density_codec, LogCodec | LloydMaxCodec)
             else load_codec(density_codec)
         )
         shapes = [_triple(shape, "fallback shape") for shape in fallback_shapes]
@@ -80,7 +80,7 @@ class PatchTokenizer:
                 raise ValueError(f"{name} = {value} must be at least 1")
         self._core = _core.Tokenizer(layout, codec, patch_size, pad_to, shapes)
         self.layout = LAYOUTS[layout]
-        self.density_codec = cast("Codec", codec)
+        self.density_codec: Codec = codec
         self.pad_to = pad_to
         self.fallback_shapes = tuple(shapes)
 
@@ -212,8 +212,9 @@ def _density_grid(density: ArrayLike) -> NDArray[np.float32] | NDArray[np.float6
         raise ValueError(f"density has shape {array.shape}; give three axes (nx, ny, nz)")
     if array.dtype.kind not in "fiu":
         raise ValueError(f"density has dtype {array.dtype}; give real numbers")
-    dtype = np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64
-    return np.ascontiguousarray(array, dtype=dtype)
+    if array.dtype.kind == "f" and array.dtype.itemsize <= 4:
+        return np.ascontiguousarray(array, dtype=np.float32)
+    return np.ascontiguousarray(array, dtype=np.float64)
 
 
 def _atomic_numbers(values: ArrayLike) -> NDArray[np.uint8]:

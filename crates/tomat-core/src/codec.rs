@@ -138,13 +138,9 @@ impl DensityCodec {
 
 /// Refuses NaN: it has no code. Infinities clip like any large number.
 fn check_finite_enough<T: Real>(values: &[T]) -> Result<()> {
-    let is_nan = |v: &T| -> bool {
-        let v: f64 = (*v).into();
-        v.is_nan()
-    };
-    let any = values.chunks(4096).any(|block| block.iter().fold(false, |nan, v| nan | is_nan(v)));
+    let any = values.chunks(4096).any(|block| block.iter().fold(false, |nan, v| nan | v.nan()));
     if any {
-        let index = values.iter().position(is_nan).unwrap_or(0);
+        let index = values.iter().position(|v| v.nan()).unwrap_or(0);
         return Err(Error::invalid(format!(
             "value {index} is NaN and has no code; remove it or fill it before encoding"
         )));

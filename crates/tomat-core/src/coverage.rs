@@ -3,6 +3,9 @@
 use crate::error::{Error, Result};
 use crate::patch::{check_offset, for_each_run};
 
+/// The most voxels that are counted: 2^32, four GiB of counters at one byte each.
+const MAX_VOXELS: usize = 1 << 32;
+
 /// `h[k]` voxels were covered exactly `k` times; the last entry is not zero (unless it is the only one).
 ///
 /// Every voxel of every patch counts, also the repeated ones of a patch longer than a grid axis, so that
@@ -14,21 +17,52 @@ pub fn histogram(grid: [usize; 3], patch: [usize; 3], offsets: &[[usize; 3]]) ->
     let voxels = grid
         .iter()
         .try_fold(1usize, |n, &axis| n.checked_mul(axis))
-        .filter(|&n| n > 0 && n <= 1 << 32)
+        .filter(|&n| n > 0 && n <= MAX_VOXELS)
         .ok_or_else(|| Error::invalid(format!("coverage of a grid of shape {grid:?} cannot be counted")))?;
     for &offset in offsets {
         check_offset(grid, offset)?;
     }
-    let mut times = vec![0u32; voxels];
-    for &offset in offsets {
-        for_each_run(grid, patch, offset, |run| times[run].iter_mut().for_each(|n| *n += 1));
-    }
-    let most = times.iter().copied().max().unwrap_or(0);
-    let mut counts = vec![0u64; most as usize + 1];
-    for &n in &times {
-        counts[n as usize] += 1;
+    // No voxel is covered more often than this. The counters are as narrow as it allows, since what takes time here
+    // is memory.
+    let wraps: usize = patch.iter().zip(grid).map(|(&p, n)| p.div_ceil(n)).product();
+    let most = offsets.len().saturating_mul(wraps);
+    let mut counts = if most <= usize::from(u8::MAX) {
+        let mut times = vec![0u8; voxels];
+        for &offset in offsets {
+            for_each_run(grid, patch, offset, |run| times[run].iter_mut().for_each(|n| *n += 1));
+        }
+        count_bytes(&times)
+    } else {
+        let mut times = vec![0u32; voxels];
+        for &offset in offsets {
+            for_each_run(grid, patch, offset, |run| times[run].iter_mut().for_each(|n| *n += 1));
+        }
+        let mut counts = vec![0u64; times.iter().copied().max().unwrap_or(0) as usize + 1];
+        for &n in &times {
+            counts[n as usize] += 1;
+        }
+        counts
+    };
+    while counts.len() > 1 && counts.last() == Some(&0) {
+        counts.pop();
     }
     Ok(counts)
+}
+
+/// How often each byte occurs. Neighbouring voxels are mostly covered equally often; four counts, taken in turn, keep
+/// the additions from waiting for one another.
+fn count_bytes(bytes: &[u8]) -> Vec<u64> {
+    let mut turns = [[0u64; 256]; 4];
+    let blocks = bytes.chunks_exact(4);
+    for &n in blocks.remainder() {
+        turns[0][usize::from(n)] += 1;
+    }
+    for block in blocks {
+        for (turn, &n) in turns.iter_mut().zip(block) {
+            turn[usize::from(n)] += 1;
+        }
+    }
+    (0..256).map(|n| turns.iter().map(|turn| turn[n]).sum()).collect()
 }
 
 #[cfg(test)]
@@ -43,5 +77,16 @@ mod tests {
         assert_eq!(histogram([1, 1, 2], [1, 1, 5], &[[0, 0, 0]]).unwrap(), [0, 0, 1, 1]);
         assert_eq!(histogram([2, 2, 2], [2, 2, 2], &[]).unwrap(), [8]);
         assert!(histogram([2, 2, 2], [1, 1, 1], &[[0, 0, 2]]).is_err());
+    }
+
+    #[test]
+    fn wide_counts_need_wide_counters() {
+        // 255 and 256 visits: either side of the narrow counter's width.
+        for visits in [255, 256, 65_536] {
+            let counts = histogram([1, 1, 2], [1, 1, 1], &vec![[0, 0, 1]; visits]).unwrap();
+            assert_eq!((counts[0], counts[visits], counts.len()), (1, 1, visits + 1));
+        }
+        // The bound on visits is not reached here: no zeros are left at the end.
+        assert_eq!(histogram([1, 1, 3], [1, 1, 4], &[[0, 0, 0]]).unwrap(), [0, 2, 1]);
     }
 }

@@ -268,17 +268,27 @@ impl Density {
 pub trait Real: Copy + Send + Sync + Into<f64> + 'static {
     /// Neither NaN nor infinite.
     fn finite(self) -> bool;
+    /// NaN.
+    fn nan(self) -> bool;
 }
 
 impl Real for f32 {
     fn finite(self) -> bool {
         self.is_finite()
     }
+
+    fn nan(self) -> bool {
+        self.is_nan()
+    }
 }
 
 impl Real for f64 {
     fn finite(self) -> bool {
         self.is_finite()
+    }
+
+    fn nan(self) -> bool {
+        self.is_nan()
     }
 }
 

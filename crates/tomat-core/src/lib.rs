@@ -33,6 +33,7 @@ pub mod codec;
 pub mod coverage;
 pub mod elements;
 pub mod error;
+pub mod fit;
 pub mod grid;
 pub mod patch;
 pub mod promolecule;

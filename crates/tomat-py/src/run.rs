@@ -63,7 +63,8 @@ fn material(task_id: &str, parts: &PythonMaterial<'_>) -> PyResult<Material> {
     let numbers = atomic_numbers.as_array().iter().map(|&z| u8::try_from(z).unwrap_or(0)).collect();
     let build = || -> tomat_core::Result<Material> {
         let unit: Unit = unit.parse()?;
-        let values = density.as_array().iter().copied().collect();
+        let values =
+            density.as_slice().map_or_else(|_| density.as_array().iter().copied().collect(), <[f32]>::to_vec);
         Ok(Material {
             task_id: task_id.to_owned(),
             density: Density::new([shape[0], shape[1], shape[2]], unit, values)?,

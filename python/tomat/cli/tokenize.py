@@ -25,13 +25,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import click
 import typer
 import yaml
 
 from tomat.dataset.config import ENCODINGS, TokenizeConfig
 from tomat.dataset.inputs import resolve_inputs
-from tomat.engine.local import Run, Stopped
+from tomat.engine.local import Run, StoppedError
 from tomat.tokenizer import FALLBACK_SHAPES, PAD_TO
 
 if TYPE_CHECKING:
@@ -81,7 +80,6 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 
 def command(
-    ctx: typer.Context,
     inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT...", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the dataset.", show_default=False)] = None,
     config: Annotated[
@@ -131,11 +129,11 @@ def command(
 ) -> None:
     """Parse, run, report."""
     if not inputs:
-        raise click.UsageError("give at least one INPUT (or inputs: in the --config file)", ctx)
+        raise typer.BadParameter("give at least one INPUT (or inputs: in the --config file)")
     if out is None:
-        raise click.UsageError("give --out DIR", ctx)
+        raise typer.BadParameter("give --out DIR")
     if resume and overwrite:
-        raise click.UsageError("--resume and --overwrite exclude each other", ctx)
+        raise typer.BadParameter("--resume and --overwrite exclude each other")
     settings = TokenizeConfig(
         layout=layout,
         codec=codec,
@@ -157,7 +155,7 @@ def command(
     run = Run(settings, entries, out, on_error=on_error, threads=threads)
     try:
         summary = _execute(run, show_progress=not (quiet or as_json), resume=resume, overwrite=overwrite)
-    except Stopped as error:
+    except StoppedError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     if as_json:

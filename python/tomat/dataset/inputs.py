@@ -193,7 +193,7 @@ def _split_ids(path: str, split: str | None, ids: list[str]) -> list[str]:
     if not isinstance(splits, dict):
         raise ValueError(
             f'{path}: not a split file; it should read {{"train": [...], "validation": [...], ...}}'
-        )  # noqa: TRY004
+        )
     if split is None or split not in splits:
         raise ValueError(
             f"{path}: no split {split!r}; choose one with --split: {', '.join(map(str, splits))}"

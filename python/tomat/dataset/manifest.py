@@ -83,7 +83,7 @@ class RunDirectory:
         stored = read_json(path)
         identity = stored.get("identity")
         if not isinstance(identity, dict):
-            raise ValueError(f"{path}: no identity in it; it was not written by tomat-tokenize")  # noqa: TRY004
+            raise ValueError(f"{path}: no identity in it; it was not written by tomat-tokenize")
         return identity
 
     def start(self, identity: dict[str, Any]) -> None:
@@ -321,7 +321,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path}: damaged: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: not a JSON object")  # noqa: TRY004
+        raise ValueError(f"{path}: not a JSON object")
     return content
 
 

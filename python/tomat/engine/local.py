@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tomat.dataset.config import TokenizeConfig
     from tomat.dataset.inputs import Entry
 
-__all__ = ["Run", "Stopped", "Summary", "tokenize"]
+__all__ = ["Run", "StoppedError", "Summary", "tokenize"]
 
 #: Seconds between two looks at a running pipeline.
 _POLL_S = 0.1
@@ -34,7 +34,7 @@ _POLL_S = 0.1
 _STAGES = ("read", "encode", "compress", "write")
 
 
-class Stopped(RuntimeError):
+class StoppedError(RuntimeError):
     """The run was stopped before its end; what it finished stays, and ``--resume`` goes on."""
 
 
@@ -144,7 +144,7 @@ class Run:
             FileExistsError: there is a dataset, finished or not, and neither ``resume`` nor ``overwrite`` is asked.
             FileNotFoundError, OSError, ValueError: a material that cannot be read (``on_error="fail"``), or a
                 directory that cannot be written.
-            Stopped: :meth:`cancel` was called.
+            StoppedError: :meth:`cancel` was called.
         """
         start = time.monotonic()
         with self._locked():
@@ -167,7 +167,7 @@ class Run:
         return self._summary(ordered, resumed, start, stages)
 
     def cancel(self) -> None:
-        """Stop at the next material; :meth:`execute` then raises :class:`Stopped`."""
+        """Stop at the next material; :meth:`execute` then raises :class:`StoppedError`."""
         if self._native is not None:
             self._native.cancel()
 
@@ -289,7 +289,7 @@ class Run:
         def work() -> None:
             try:
                 outcome.append(native.run(pending))
-            except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
+            except BaseException as error:
                 outcome.append(error)
 
         total = sum(end - first for _, first, end in pending)
@@ -307,7 +307,7 @@ class Run:
         if isinstance(result, BaseException):
             raise result
         if not result:
-            raise Stopped(f"{self.directory.path}: stopped; go on with --resume")
+            raise StoppedError(f"{self.directory.path}: stopped; go on with --resume")
 
     def _summary(
         self, records: Sequence[dict[str, Any]], resumed: int, start: float, stages: dict[str, float]
