@@ -184,12 +184,14 @@ impl NormalEquations {
         ridge: f64,
         smooth: f64,
         electrons: BTreeMap<u8, f64>,
-    ) -> PyResult<(Vec<u8>, Bound<'py, PyArray2<f64>>)> {
+    ) -> PyResult<(Vec<u32>, Bound<'py, PyArray2<f64>>)> {
         let coefficients =
             py.detach(|| self.sums().solve(Penalty { ridge, smooth }, &electrons)).map_err(core_error)?;
         let shape = [coefficients.len(), self.basis.len()];
         let flat: Vec<f64> = coefficients.values().flatten().copied().collect();
-        Ok((coefficients.into_keys().collect(), PyArray1::from_vec(py, flat).reshape(shape)?))
+        // Not u8: PyO3 makes bytes of those.
+        let numbers = coefficients.into_keys().map(u32::from).collect();
+        Ok((numbers, PyArray1::from_vec(py, flat).reshape(shape)?))
     }
 
     #[getter]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from tomat.cli import info, show, tokenize, verify
+from tomat.cli import info, promolecule, show, tokenize, verify
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -33,6 +33,7 @@ def _app(*commands: ModuleType, doc: str | None) -> typer.Typer:
 
 
 app = _app(tokenize, show, info, verify, doc="Electron densities of crystals as token sequences.")
+app.add_typer(promolecule.app, name="promolecule")
 #: One command in an application is the application itself.
 _tokenize_app = _app(tokenize, doc=None)
 
