@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+import tomat
 from tomat import _core
 from tomat.cli import main
 from tomat.promolecule import FORMS, Promolecule, bundled_promolecules, valence_of
-
-import tomat
 
 SKEWED = np.array([[3.1, 0.0, 0.0], [-1.2, 2.9, 0.3], [0.4, 0.7, 3.4]])
 NUMBERS = [3, 8]

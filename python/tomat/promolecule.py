@@ -129,14 +129,14 @@ class Promolecule:
         cls,
         materials: Iterable[Material | Entry | str | Path],
         *,
-        cutoff: float = 6.0,
+        cutoff: float = 5.0,
         splines: int = 24,
         inner: float = 0.5,
         loss: str = "absolute",
         steps: int = 5,
         floor: float | None = None,
-        ridge: float = 1e-8,
-        smooth: float = 1e-8,
+        ridge: float = 1e-4,
+        smooth: float = 1e-9,
         conserve: bool = False,
         threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -158,8 +158,8 @@ class Promolecule:
             steps: reweighted passes of ``absolute``.
             floor: smallest divisor of ``relative`` (default 0.03) and ``absolute`` (0.001), in units of the mean
                 \\|density\\| of a material.
-            ridge: penalty on coefficients, times the mean diagonal of an element's normal equations.
-            smooth: the same on second differences of coefficients.
+            ridge: penalty on each coefficient, times its diagonal of the normal equations.
+            smooth: penalty on second differences of coefficients, times the mean diagonal of their element.
             conserve: bind each element's function to its valence electrons exactly, where the materials tell them.
             threads: at most so many materials at a time; all cores by default.
             progress: called with (voxel passes done, of how many), in materials.

@@ -66,13 +66,13 @@ def fit(
     split: _Split = None,
     split_file: _SplitFile = None,
     prefix: _Prefix = None,
-    cutoff: Annotated[float, typer.Option(help="Reach of the functions, angstrom.")] = 6.0,
+    cutoff: Annotated[float, typer.Option(help="Reach of the functions, angstrom.")] = 5.0,
     splines: Annotated[int, typer.Option(help="Cubic B-splines an element.")] = 24,
     inner: Annotated[float, typer.Option(help="Knots are densest around this distance, angstrom.")] = 0.5,
     loss: Annotated[str, typer.Option(help="squared, relative or absolute (the NMAE).")] = "absolute",
     steps: Annotated[int, typer.Option(min=0, help="Reweighted passes of --loss absolute.")] = 5,
-    ridge: Annotated[float, typer.Option(help="Penalty on coefficients.")] = 1e-8,
-    smooth: Annotated[float, typer.Option(help="Penalty on their second differences.")] = 1e-8,
+    ridge: Annotated[float, typer.Option(help="Penalty on coefficients.")] = 1e-4,
+    smooth: Annotated[float, typer.Option(help="Penalty on their second differences.")] = 1e-9,
     conserve: Annotated[
         bool, typer.Option("--conserve", help="Bind each element to its valence electrons.")
     ] = False,

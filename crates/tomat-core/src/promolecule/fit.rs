@@ -48,9 +48,10 @@ pub enum Loss<'a> {
 /// What is added to the normal equations so that they have one solution.
 #[derive(Debug, Clone, Copy)]
 pub struct Penalty {
-    /// Times the mean diagonal of an element's block, on its coefficients.
+    /// Times the diagonal of the normal equations, on each coefficient: a ridge on columns of equal length.
     pub ridge: f64,
-    /// The same on second differences of neighbouring coefficients: it draws the functions towards smooth ones.
+    /// Times the mean diagonal of an element's block, on second differences of neighbouring coefficients: it draws
+    /// the functions towards smooth ones where no voxel says anything.
     pub smooth: f64,
 }
 
@@ -230,7 +231,7 @@ impl NormalEquations {
         for first in (0..size).step_by(n) {
             let diagonal = (first..first + n).map(|i| matrix[i * size + i]).sum::<f64>() / n as f64;
             for i in first..first + n {
-                matrix[i * size + i] += penalty.ridge * diagonal;
+                matrix[i * size + i] *= 1.0 + penalty.ridge;
             }
             for start in first..first + n - 2 {
                 for (i, a) in [1.0, -2.0, 1.0].into_iter().enumerate() {

@@ -156,9 +156,7 @@ impl Images {
             let (mut n, mut z) = (0, line.first);
             while n < line.count {
                 let stretch = (line.count - n).min(nz - z);
-                for (value, n) in row[z..z + stretch].iter_mut().zip(n..) {
-                    *value += table.value(line.square(n).sqrt());
-                }
+                table.add(&mut row[z..z + stretch], |i| line.square(n + i));
                 n += stretch;
                 z = 0;
             }

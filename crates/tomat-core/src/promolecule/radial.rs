@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 /// Intervals of a table: 32 bytes each, so that one element's table stays in the cache of a core.
 const INTERVALS: usize = 1024;
 
+/// Distances worked on at a time.
+const BLOCK: usize = 16;
+
 /// A function of the distance `r` from a nucleus, in electrons per cubic angstrom: a cubic on each of 1,024 equal
 /// intervals of `[0, cutoff)`, zero beyond.
 ///
@@ -61,6 +64,26 @@ impl RadialTable {
                 c0 + t * (c1 + t * (c2 + t * c3))
             }
             None => 0.0,
+        }
+    }
+
+    /// Adds the values at the distances whose squares `square(0)`, `square(1)`, ... are to `out`.
+    #[inline]
+    pub(super) fn add(&self, out: &mut [f64], square: impl Fn(usize) -> f64) {
+        // Square roots of a block at a time use vector registers; the look-ups that follow cannot.
+        let mut places = [0.0; BLOCK];
+        for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+            for (i, place) in places.iter_mut().take(out.len()).enumerate() {
+                *place = square(block * BLOCK + i).sqrt() * self.inverse_step;
+            }
+            for (value, &x) in out.iter_mut().zip(&places) {
+                // Through u32: one instruction and a compare, where usize takes several.
+                let interval = x as u32;
+                if let Some([c0, c1, c2, c3]) = self.cubics.get(interval as usize) {
+                    let t = x - f64::from(interval);
+                    *value += c0 + t * (c1 + t * (c2 + t * c3));
+                }
+            }
         }
     }
 
