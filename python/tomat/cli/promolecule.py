@@ -37,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-#: Materials shown as the worst ones.
+#: Materials shown as the worst ones, and as left out.
 _WORST = 8
 
 _Inputs = Annotated[
@@ -224,7 +224,8 @@ def _print_table(facts: dict[str, Any]) -> None:
     console.print(table)
     worst = ", ".join(f"{item['task_id']} {item['nmae']:.2%}" for item in facts["worst"])
     console.print(f"worst: {worst}", highlight=False)
-    if facts["left_out"]:
-        console.print(
-            f"left out, elements without a function: {', '.join(facts['left_out'])}", highlight=False
-        )
+    left_out = facts["left_out"]
+    if left_out:
+        more = ", ..." if len(left_out) > _WORST else ""
+        shown = ", ".join(left_out[:_WORST]) + more
+        console.print(f"left out, elements without a function: {len(left_out)} ({shown})", highlight=False)
