@@ -192,6 +192,55 @@ def coverage_histogram(
 def cell_volume(matrix: NDArray[np.float64]) -> float: ...
 
 @final
+class Promolecule:
+    @staticmethod
+    def splines(
+        cutoff: float, inner: float, atomic_numbers: list[int], coefficients: NDArray[np.float64]
+    ) -> Promolecule: ...
+    @staticmethod
+    def analytic(form: str, electrons: dict[int, float]) -> Promolecule: ...
+    def or_else(self, other: Promolecule) -> Promolecule: ...
+    def evaluate(
+        self,
+        lattice: NDArray[np.float64],
+        atomic_numbers: list[int],
+        frac_coords: NDArray[np.float64],
+        grid_shape: _Triple,
+        *,
+        electrons: float | None,
+        clip: bool,
+    ) -> NDArray[np.float64]: ...
+    def radial(self, atomic_number: int, distances: NDArray[np.float64]) -> NDArray[np.float64]: ...
+    @property
+    def electrons(self) -> dict[int, float]: ...
+
+def valence_electrons(atomic_number: int) -> int: ...
+
+@final
+class NormalEquations:
+    def __new__(cls, cutoff: float, inner: float, splines: int) -> Self: ...
+    def add(
+        self,
+        density: NDArray[np.float32],
+        unit: str,
+        lattice: NDArray[np.float64],
+        atomic_numbers: list[int],
+        frac_coords: NDArray[np.float64],
+        *,
+        loss: str,
+        floor: float,
+        previous: tuple[list[int], NDArray[np.float64]] | None = None,
+    ) -> None: ...
+    def merge(self, other: NormalEquations) -> None: ...
+    def solve(
+        self, *, ridge: float, smooth: float, electrons: dict[int, float]
+    ) -> tuple[list[int], NDArray[np.float64]]: ...
+    @property
+    def materials(self) -> int: ...
+    @property
+    def voxels(self) -> int: ...
+
+@final
 class RawMaterial:
     @property
     def task_id(self) -> str: ...

@@ -36,6 +36,7 @@ pub mod error;
 pub mod fit;
 pub mod grid;
 pub mod patch;
+pub mod promolecule;
 pub mod sampler;
 pub mod sequence;
 pub mod vocabulary;

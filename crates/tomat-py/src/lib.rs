@@ -5,6 +5,7 @@
 mod codec;
 mod errors;
 mod fit;
+mod promolecule;
 mod read;
 mod run;
 mod sampler;
@@ -20,6 +21,8 @@ mod _core {
     use super::codec::{LloydMaxCodec, LogCodec, named_log_codec};
     #[pymodule_export]
     use super::fit::{Sketch, fit};
+    #[pymodule_export]
+    use super::promolecule::{NormalEquations, Promolecule, valence_electrons};
     #[pymodule_export]
     use super::read::{RawMaterial, parse_structure, read, read_bytes, task_id};
     #[pymodule_export]

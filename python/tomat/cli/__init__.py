@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from tomat.cli import codec, info, show, sweep, tokenize, verify
+from tomat.cli import codec, info, promolecule, show, sweep, tokenize, verify
 from tomat.cli.codec import compare, fit, floor, merge, sketch
 from tomat.cli.codec import list as codec_list
 from tomat.cli.codec import show as codec_show
@@ -39,6 +39,7 @@ app = _app(tokenize, show, info, verify, sweep, doc="Electron densities of cryst
 app.add_typer(
     _app(sketch, merge, fit, floor, compare, codec_list, codec_show, doc=codec.__doc__), name="codec"
 )
+app.add_typer(promolecule.app, name="promolecule")
 #: One command in an application is the application itself.
 _tokenize_app = _app(tokenize, doc=None)
 

@@ -1,0 +1,231 @@
+"""Densities as sums of spherical atoms: fit them, and measure what they miss.
+
+\b
+Examples:
+  tomat promolecule fit rho_gga --split train --prefix qe -o qe.npz
+  tomat promolecule eval qe.npz rho_gga --split validation --prefix qe
+  tomat promolecule eval slater rho_gga --split validation --prefix qe --valence qe.npz
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from tomat.dataset.inputs import Entry, resolve_inputs
+from tomat.material import read
+from tomat.promolecule import FORMS, Promolecule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from tomat.material import Material
+
+app = typer.Typer(
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+#: Materials shown as the worst ones, and as left out.
+_WORST = 8
+
+_Inputs = Annotated[
+    list[str],
+    typer.Argument(metavar="INPUT...", help="Densities: files, folders, globs, lists or rho_gga roots."),
+]
+_Split = Annotated[
+    list[str] | None, typer.Option("--split", help="A list of the root's split file; may be given again.")
+]
+_SplitFile = Annotated[
+    Path | None, typer.Option("--split-file", help="The split file, where not the only one.")
+]
+_Prefix = Annotated[
+    list[str] | None,
+    typer.Option("--prefix", help="Only materials whose id begins so; may be given again."),
+]
+_Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Materials at a time; default all cores.")
+]
+
+
+@app.command("fit")
+def fit(
+    inputs: _Inputs,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The promolecule file (.npz) to write.")],
+    split: _Split = None,
+    split_file: _SplitFile = None,
+    prefix: _Prefix = None,
+    cutoff: Annotated[float, typer.Option(help="Reach of the functions, angstrom.")] = 5.0,
+    splines: Annotated[int, typer.Option(help="Cubic B-splines an element.")] = 24,
+    inner: Annotated[float, typer.Option(help="Knots are densest around this distance, angstrom.")] = 0.5,
+    loss: Annotated[str, typer.Option(help="squared, relative or absolute (the NMAE).")] = "absolute",
+    steps: Annotated[int, typer.Option(min=0, help="Reweighted passes of --loss absolute.")] = 5,
+    ridge: Annotated[float, typer.Option(help="Penalty on coefficients.")] = 1e-4,
+    smooth: Annotated[float, typer.Option(help="Penalty on their second differences.")] = 1e-9,
+    conserve: Annotated[
+        bool, typer.Option("--conserve", help="Bind each element to its valence electrons.")
+    ] = False,
+    threads: _Threads = None,
+) -> None:
+    """Fit the radial functions of all elements in INPUT."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    entries = _entries(inputs, split, split_file, prefix)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("materials", total=None)
+        promolecule = Promolecule.fit(
+            [entry.path for entry in entries],
+            cutoff=cutoff,
+            splines=splines,
+            inner=inner,
+            loss=loss,
+            steps=steps,
+            ridge=ridge,
+            smooth=smooth,
+            conserve=conserve,
+            threads=threads,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    promolecule.save(output)
+    print(f"{output}: {promolecule!r} from {len(entries)} materials, hash {promolecule.hash[:16]}")
+
+
+@app.command("eval")
+def evaluate(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help=f"A file, a bundled name, {', '.join(FORMS)}, or constant.")
+    ],
+    inputs: _Inputs,
+    split: _Split = None,
+    split_file: _SplitFile = None,
+    prefix: _Prefix = None,
+    fallback: Annotated[
+        str | None, typer.Option(help="Analytic form for elements that FILE lacks; they are left out else.")
+    ] = None,
+    valence: Annotated[
+        str | None, typer.Option(help="An analytic FILE takes its electron counts from this fitted one.")
+    ] = None,
+    scale: Annotated[
+        str,
+        typer.Option(
+            help="valence: to the electrons of the elements; true: of the material; none: as it is."
+        ),
+    ] = "valence",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    threads: _Threads = None,
+) -> None:
+    """The NMAE of a promolecule as a predictor: sum |error| / sum |density|, over materials."""
+    entries = _entries(inputs, split, split_file, prefix)
+    predict = _predictor(file, fallback, valence, scale)
+    with ThreadPoolExecutor(threads) as pool:
+        errors = dict(pool.map(lambda entry: _measure(entry, predict), entries))
+    facts = _summary(file, errors)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    _print_table(facts)
+
+
+def _entries(
+    inputs: list[str], splits: list[str] | None, split_file: Path | None, prefixes: list[str] | None
+) -> list[Entry]:
+    entries: list[Entry] = []
+    wanted: list[str | None] = [*splits] if splits else [None]
+    for split in wanted:
+        entries.extend(resolve_inputs(inputs, split_file=split_file, split=split))
+    chosen = [e for e in entries if not prefixes or e.task_id.startswith(tuple(prefixes))]
+    if not chosen:
+        raise ValueError(f"none of {len(entries)} materials begins with {' or '.join(prefixes or [])}")
+    return chosen
+
+
+def _predictor(
+    file: str, fallback: str | None, valence: str | None, scale: str
+) -> Callable[[Material], NDArray[np.float64] | None]:
+    """A function from a material to its predicted density, or None for an element without a function."""
+    if scale not in ("valence", "true", "none"):
+        raise ValueError(f"--scale {scale!r}; give valence, true or none")
+    if file == "constant":
+        return lambda material: np.full(material.grid_shape, material.density.mean(dtype=np.float64))
+    if valence is not None and file not in FORMS:
+        raise ValueError(f"--valence belongs to an analytic form ({', '.join(FORMS)}), not to {file}")
+    counts: dict[int, float] = {}
+    if valence is not None:
+        known = Promolecule.load(valence)
+        pairs = zip(known.atomic_numbers.tolist(), known.electrons.tolist(), strict=True)
+        counts = {z: count for z, count in pairs if math.isfinite(count)}
+    promolecule = Promolecule.analytic(file, counts) if file in FORMS else Promolecule.load(file)
+    elements = set(promolecule.atomic_numbers.tolist())
+
+    def predict(material: Material) -> NDArray[np.float64] | None:
+        if fallback is None and not elements.issuperset(material.atomic_numbers.tolist()):
+            return None
+        count: Any = {"valence": "valence", "true": material.n_electrons, "none": None}[scale]
+        return promolecule.predict(material, n_electrons=count, fallback=fallback)
+
+    return predict
+
+
+def _measure(
+    entry: Entry, predict: Callable[[Material], NDArray[np.float64] | None]
+) -> tuple[str, float | None]:
+    material = read(entry.path)
+    predicted = predict(material)
+    if predicted is None:
+        return entry.task_id, None
+    true = material.density.astype(np.float64)
+    total = float(np.abs(true).sum())
+    if total == 0.0:
+        raise ValueError(f"{entry.path}: the density is zero everywhere; it has no NMAE")
+    return entry.task_id, float(np.abs(predicted - true).sum()) / total
+
+
+def _summary(file: str, errors: dict[str, float | None]) -> dict[str, Any]:
+    known = {name: value for name, value in errors.items() if value is not None}
+    if not known:
+        raise ValueError(f"{file}: every material has an element without a radial function; see --fallback")
+    values = np.array(list(known.values()))
+    worst = sorted(known.items(), key=lambda item: -item[1])[:_WORST]
+    return {
+        "promolecule": file,
+        "materials": len(known),
+        "left_out": sorted(set(errors) - set(known)),
+        "nmae_mean": float(values.mean()),
+        "nmae_median": float(np.median(values)),
+        "nmae_p99": float(np.percentile(values, 99)),
+        "nmae_max": float(values.max()),
+        "worst": [{"task_id": name, "nmae": value} for name, value in worst],
+        "nmae": known,
+    }
+
+
+def _print_table(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("promolecule", "materials", "mean", "median", "p99", "max"):
+        table.add_column(name, justify="left" if name == "promolecule" else "right")
+    numbers = [f"{facts[f'nmae_{name}']:.2%}" for name in ("mean", "median", "p99", "max")]
+    table.add_row(str(facts["promolecule"]), str(facts["materials"]), *numbers)
+    console = Console()
+    console.print(table)
+    worst = ", ".join(f"{item['task_id']} {item['nmae']:.2%}" for item in facts["worst"])
+    console.print(f"worst: {worst}", highlight=False)
+    left_out = facts["left_out"]
+    if left_out:
+        more = ", ..." if len(left_out) > _WORST else ""
+        shown = ", ".join(left_out[:_WORST]) + more
+        console.print(f"left out, elements without a function: {len(left_out)} ({shown})", highlight=False)

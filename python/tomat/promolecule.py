@@ -1,0 +1,486 @@
+"""Promolecules: a density as the sum of spherical atoms over all periodic images.
+
+``rho(r) = sum_a sum_T f_Z(a)(|r - r_a - T|)``, one radial function an element. Fitted functions are cubic B-splines
+in ``ln(1 + r^2 / inner^2)``; the analytic ones follow Slater's rules (J. C. Slater, Phys. Rev. 36, 57 (1930)).
+
+>>> import tomat.promolecule
+>>> slater = tomat.promolecule.Promolecule.analytic("slater")
+>>> density = slater.evaluate([[0, 2.7, 2.7], [2.7, 0, 2.7], [2.7, 2.7, 0]], [14, 14],
+...                           [[0, 0, 0], [0.25, 0.25, 0.25]], (24, 24, 24))
+>>> round(float(density.mean()) * 2 * 2.7**3, 6)
+8.0
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+import numpy as np
+
+from tomat import _core
+from tomat._files import open_bytes, write_atomically
+from tomat.codec import _npz_bytes
+from tomat.dataset.inputs import Entry
+from tomat.material import UNITS, Material, read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["FORMS", "LOSSES", "Form", "Loss", "Promolecule", "bundled_promolecules", "valence_of"]
+
+type Form = Literal["gaussian", "two-shell", "slater"]
+type Loss = Literal["squared", "relative", "absolute"]
+
+#: Analytic forms by name.
+FORMS: tuple[Form, ...] = get_args(Form.__value__)
+#: What a fit can make small, see :meth:`Promolecule.fit`.
+LOSSES: tuple[Loss, ...] = get_args(Loss.__value__)
+
+#: Floor of the divisors of ``relative`` and ``absolute``, in units of a material's mean \|density\|.
+_FLOORS: dict[str, float] = {"squared": 1.0, "relative": 0.03, "absolute": 1e-3}
+#: The largest sum of members a file may hold, in bytes; 118 elements with 1,000 splines take 1 MB.
+_LARGEST = 1 << 24
+_MEMBERS = ("kind", "atomic_numbers", "electrons", "cutoff", "inner", "coefficients", "about")
+
+
+@dataclass(frozen=True, eq=False)
+class Promolecule:
+    """Radial functions of elements, fitted or analytic.
+
+    Attributes:
+        kind: ``splines``, or an analytic form (``gaussian``, ``two-shell``, ``slater``).
+        atomic_numbers: (n_elements,) int32, ascending.
+        electrons: (n_elements,) float64, valence electrons of each element in the densities it stands for; NaN where
+            the training materials do not tell.
+        cutoff: distance in angstrom from which fitted functions are zero; 0 for analytic forms.
+        inner: distance in angstrom around which knots are densest; 0 for analytic forms.
+        coefficients: (n_elements, n_splines) float64 in electrons per cubic angstrom; empty for analytic forms.
+        about: how it was made; kept in the file.
+    """
+
+    kind: str
+    atomic_numbers: NDArray[np.int32]
+    electrons: NDArray[np.float64]
+    cutoff: float
+    inner: float
+    coefficients: NDArray[np.float64]
+    about: dict[str, Any] = field(default_factory=dict)
+    _native: _core.Promolecule = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the arrays and tabulate the functions.
+
+        Raises:
+            ValueError: arrays that do not fit or hold numbers they must not.
+            KeyError: an unknown kind.
+        """
+        numbers = [int(z) for z in self.atomic_numbers]
+        if numbers != sorted(set(numbers)) or not numbers or not 1 <= numbers[0] <= numbers[-1] <= 118:
+            raise ValueError(f"atomic numbers {numbers} must ascend and lie between 1 and 118")
+        if self.electrons.shape != (len(numbers),):
+            raise ValueError(
+                f"electrons have shape {self.electrons.shape}; one number an element, ({len(numbers)},)"
+            )
+        if self.kind == "splines":
+            if np.any(self.electrons <= 0) or np.any(np.isinf(self.electrons)):
+                raise ValueError("electrons of an element must be above zero, or NaN where not known")
+            native = _core.Promolecule.splines(self.cutoff, self.inner, numbers, self.coefficients)
+        else:
+            counts = dict(zip(numbers, self.electrons.tolist(), strict=True))
+            native = _core.Promolecule.analytic(self.kind, counts)
+        object.__setattr__(self, "_native", native)
+
+    @classmethod
+    def analytic(cls, form: str, valence: dict[int, float] | None = None) -> Self:
+        """A form of all 118 elements by name: ``gaussian``, ``two-shell`` or ``slater``.
+
+        Args:
+            form: ``slater`` has one exponential shell for each group of electrons of Slater's rules; ``gaussian`` one
+                Gaussian with the same mean square radius; ``two-shell`` one for the outermost principal quantum
+                number and one for the electrons below it.
+            valence: electrons by atomic number, where not those outside the noble-gas core (without a closed 4f or
+                5f shell); semicore electrons are taken from the outside in.
+
+        Raises:
+            KeyError: no such form; the message lists them.
+            ValueError: a count that is not above 0 and at most Z.
+        """
+        counts = {z: float(_core.valence_electrons(z)) for z in range(1, 119)} | dict(valence or {})
+        numbers = sorted(counts)
+        electrons = np.array([counts[z] for z in numbers], dtype=np.float64)
+        about = {"source": "Slater, Phys. Rev. 36, 57 (1930)"}
+        empty = np.zeros((0, 0))
+        return cls(form, np.array(numbers, dtype=np.int32), electrons, 0.0, 0.0, empty, about)
+
+    @classmethod
+    def fit(
+        cls,
+        materials: Iterable[Material | Entry | str | Path],
+        *,
+        cutoff: float = 5.0,
+        splines: int = 24,
+        inner: float = 0.5,
+        loss: str = "absolute",
+        steps: int = 5,
+        floor: float | None = None,
+        ridge: float = 1e-4,
+        smooth: float = 1e-9,
+        conserve: bool = False,
+        threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Self:
+        """Radial functions of all elements in ``materials``, by linear least squares.
+
+        Each material counts the same: its errors are divided by its mean \\|density\\|, so that ``absolute`` is the
+        mean NMAE over materials. Normal equations are summed in fixed point; the result does not depend on the
+        number of threads or the order of materials. Files are read once a pass, and few are held at a time.
+
+        Args:
+            materials: materials, entries or paths; any units.
+            cutoff: the functions are zero from here on, with two derivatives, in angstrom.
+            splines: cubic B-splines an element.
+            inner: knots are densest around this distance in angstrom.
+            loss: ``squared``: mean square error, one pass. ``relative``: square errors divided by the density, one
+                pass. ``absolute``: mean \\|error\\|, by ``steps`` passes of reweighted least squares after one of
+                ``squared``.
+            steps: reweighted passes of ``absolute``.
+            floor: smallest divisor of ``relative`` (default 0.03) and ``absolute`` (0.001), in units of the mean
+                \\|density\\| of a material.
+            ridge: penalty on each coefficient, times its diagonal of the normal equations.
+            smooth: penalty on second differences of coefficients, times the mean diagonal of their element.
+            conserve: bind each element's function to its valence electrons exactly, where the materials tell them.
+            threads: at most so many materials at a time; all cores by default.
+            progress: called with (voxel passes done, of how many), in materials.
+
+        Raises:
+            ValueError: no materials, bad parameters, equations without one solution.
+            OSError: a file cannot be read.
+        """
+        if loss not in LOSSES:
+            raise ValueError(f"unknown loss {loss!r}; known: {', '.join(LOSSES)}")
+        if steps < 0:
+            raise ValueError(f"steps is {steps}; give 0 or more")
+        sources = list(materials)
+        if not sources:
+            raise ValueError("no materials to fit to")
+        passes = 1 + (steps if loss == "absolute" else 0)
+        first = "squared" if loss == "absolute" else loss
+        workers = threads or os.cpu_count() or 1
+        solution: tuple[list[int], NDArray[np.float64]] | None = None
+        valence: dict[int, float] = {}
+        with ThreadPoolExecutor(workers) as pool:
+            for step in range(passes):
+                name = first if solution is None else loss
+                limit = _FLOORS[name] if floor is None or name == "squared" else floor
+                part = _Pass(_core.NormalEquations(cutoff, inner, splines), name, limit, solution)
+                counts = []
+                for done, count in enumerate(pool.map(part.add, sources), 1):
+                    counts.append(count)
+                    if progress:
+                        progress(step * len(sources) + done, passes * len(sources))
+                valence = valence or valence_of(counts)
+                solution = part.equations.solve(
+                    ridge=ridge, smooth=smooth, electrons=valence if conserve else {}
+                )
+        if solution is None:  # pragma: no cover - there is at least one pass
+            raise ValueError("no pass was made")
+        numbers, coefficients = solution
+        about = {
+            "method": "linear least squares, cubic B-splines in ln(1 + r^2 / inner^2)",
+            "loss": loss,
+            "steps": passes - 1,
+            "floor": limit,
+            "ridge": ridge,
+            "smooth": smooth,
+            "conserve": conserve,
+            "materials": len(sources),
+            "voxels": part.equations.voxels,
+            "version": _core.__version__,
+        }
+        electrons = np.array([valence.get(z, np.nan) for z in numbers], dtype=np.float64)
+        return cls(
+            "splines", np.array(numbers, dtype=np.int32), electrons, cutoff, inner, coefficients, about
+        )
+
+    def evaluate(
+        self,
+        lattice: ArrayLike,
+        atomic_numbers: ArrayLike,
+        frac_coords: ArrayLike,
+        grid_shape: Sequence[int],
+        unit: str = "e_per_A3",
+        *,
+        n_electrons: float | Literal["valence"] | None = "valence",
+        fallback: str | None = None,
+    ) -> NDArray[np.float64]:
+        """The density on a grid: not negative, and with the right number of electrons where that is known.
+
+        Args:
+            lattice: (3, 3) rows a, b, c in angstrom.
+            atomic_numbers: (n,).
+            frac_coords: (n, 3).
+            grid_shape: points along x, y, z; point (i, j, k) lies at (i/nx, j/ny, k/nz).
+            unit: ``e_per_A3`` or ``chgcar``.
+            n_electrons: after values below zero were set to zero, scale to this count; ``valence`` takes the sum of
+                :attr:`electrons` over the atoms and does not scale where one of them is unknown; None never scales.
+            fallback: analytic form for elements that the fit did not see; without it they are an error.
+
+        Returns:
+            float64 (nx, ny, nz).
+
+        Raises:
+            ValueError: an element without a function, arrays of wrong shapes, a cell too small to be in angstrom.
+            KeyError: an unknown fallback.
+        """
+        if unit not in UNITS:
+            raise ValueError(f"unit {unit!r} is not one of {', '.join(UNITS)}")
+        cell = np.ascontiguousarray(lattice, dtype=np.float64)
+        numbers = _atomic_numbers(atomic_numbers)
+        coordinates = np.ascontiguousarray(frac_coords, dtype=np.float64)
+        if cell.shape != (3, 3) or coordinates.shape != (len(numbers), 3):
+            raise ValueError(
+                f"lattice of shape {cell.shape}, {len(numbers)} atoms, frac_coords of shape {coordinates.shape}; give "
+                "(3, 3), (n,) and (n, 3)"
+            )
+        nx, ny, nz = _grid_shape(grid_shape)
+        spare = None if fallback is None else Promolecule.analytic(fallback)
+        native = self._native if spare is None else self._native.or_else(spare._native)
+        count = self.count_electrons(numbers, spare) if n_electrons == "valence" else n_electrons
+        density = native.evaluate(cell, numbers, coordinates, (nx, ny, nz), electrons=count, clip=True)
+        return density * _core.cell_volume(cell) if unit == "chgcar" else density
+
+    def predict(self, material: Material, **options: Any) -> NDArray[np.float64]:
+        """:meth:`evaluate` on the grid and in the unit of a material, whose density it does not look at."""
+        return self.evaluate(
+            material.lattice,
+            material.atomic_numbers,
+            material.frac_coords,
+            material.grid_shape,
+            material.unit,
+            **options,
+        )
+
+    def count_electrons(self, atomic_numbers: ArrayLike, fallback: Promolecule | None = None) -> float | None:
+        """Valence electrons of these atoms together, or None where one is not known.
+
+        The electrons of elements without a function are those of ``fallback``.
+        """
+        known: dict[int, float] = {}
+        for source in (fallback, self):
+            if source is not None:
+                known.update(zip(source.atomic_numbers.tolist(), source.electrons.tolist(), strict=True))
+        total = float(sum(known.get(z, np.nan) for z in _atomic_numbers(atomic_numbers)))
+        return total if np.isfinite(total) else None
+
+    def radial(self, atomic_number: int, distances: ArrayLike) -> NDArray[np.float64]:
+        """The function of an element at ``distances`` (n,) in angstrom, electrons per cubic angstrom.
+
+        Raises:
+            ValueError: an element without a function.
+        """
+        r = np.ascontiguousarray(distances, dtype=np.float64).reshape(-1)
+        return self._native.radial(_atomic_numbers([atomic_number])[0], r)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of what the densities depend on: kind, parameters and arrays; ``about`` is not part of it."""
+        digest = hashlib.sha256(f"tomat promolecule 1 {self.kind}\n".encode())
+        digest.update(np.array([self.cutoff, self.inner], dtype="<f8").tobytes())
+        for array, dtype in (
+            (self.atomic_numbers, "<i4"),
+            (self.electrons, "<f8"),
+            (self.coefficients, "<f8"),
+        ):
+            digest.update(np.array(array.shape, dtype="<i8").tobytes())
+            digest.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write ``path`` as ``.npz``, nothing pickled. The bytes depend on the promolecule alone."""
+        about = {**self.about, "hash": self.hash}
+        members = {
+            "kind": np.frombuffer(self.kind.encode(), dtype=np.uint8),
+            "atomic_numbers": self.atomic_numbers.astype(np.int32),
+            "electrons": self.electrons,
+            "cutoff": np.float64(self.cutoff),
+            "inner": np.float64(self.inner),
+            "coefficients": self.coefficients,
+            "about": np.frombuffer(json.dumps(about, sort_keys=True).encode(), dtype=np.uint8),
+        }
+        write_atomically(path, _npz_bytes(members))
+
+    @classmethod
+    def load(cls, name: str | Path) -> Self:
+        """A promolecule by bundled name (``qe-sg15``), analytic form (``slater``), path or URL.
+
+        Raises:
+            KeyError: neither a name nor a path.
+            FileNotFoundError: no such file.
+            ValueError: not a promolecule, or one whose content hash is not the one it states.
+        """
+        text = str(name)
+        if text in FORMS:
+            return cls.analytic(text)
+        if text in bundled_promolecules():
+            return cls._from_npz(
+                resources.files("tomat").joinpath(f"promolecules/{text}.npz").read_bytes(), text
+            )
+        if "/" not in text and "." not in text and not Path(text).exists():
+            known = ", ".join([*bundled_promolecules(), *FORMS])
+            raise KeyError(f"unknown promolecule {text!r}; known: {known}, or give the path of an .npz file")
+        return cls._from_npz(open_bytes(text), text)
+
+    @classmethod
+    def _from_npz(cls, data: bytes, source: str) -> Self:
+        try:
+            members = _read_members(data)
+            about = json.loads(members["about"].tobytes())
+            if not isinstance(about, dict):
+                raise ValueError("the about record is not a JSON object")
+            stated = about.pop("hash", None)
+            promolecule = cls(
+                members["kind"].tobytes().decode(),
+                members["atomic_numbers"].astype(np.int32, casting="safe"),
+                members["electrons"].astype(np.float64, casting="safe"),
+                float(members["cutoff"].reshape(())),
+                float(members["inner"].reshape(())),
+                np.ascontiguousarray(members["coefficients"], dtype=np.float64),
+                about,
+            )
+        except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            reason = error.args[0] if error.args else error
+            raise ValueError(f"{source}: not a promolecule file: {reason}") from error
+        if stated != promolecule.hash:
+            raise ValueError(
+                f"{source}: the arrays do not match the content hash in the file (it says {stated}, they give "
+                f"{promolecule.hash}); the file is damaged or was edited, fetch it again"
+            )
+        return promolecule
+
+    def __repr__(self) -> str:
+        """Shows the kind and its size."""
+        if self.kind != "splines":
+            return f"Promolecule({self.kind!r})"
+        n_elements, n_splines = self.coefficients.shape
+        return f"Promolecule({n_elements} elements, {n_splines} splines to {self.cutoff:g} angstrom)"
+
+
+def bundled_promolecules() -> list[str]:
+    """Names of the fitted promolecules in the package."""
+    folder = resources.files("tomat").joinpath("promolecules")
+    if not folder.is_dir():
+        return []
+    names = [entry.name for entry in folder.iterdir()]
+    return sorted(name.removesuffix(".npz") for name in names if name.endswith(".npz"))
+
+
+def valence_of(counts: Iterable[tuple[Sequence[int], float]]) -> dict[int, float]:
+    """Valence electrons by atomic number, from the atoms and electron counts of materials.
+
+    The least-squares solution over all materials; an element is left out where compositions do not tell its number
+    (met in one ratio only) or where the number fits no integer to 0.01 (two pseudopotentials of one element).
+    """
+    known = list(counts)
+    numbers = sorted({int(z) for atoms, _ in known for z in atoms})
+    column = {z: i for i, z in enumerate(numbers)}
+    matrix = np.zeros((len(known), len(numbers)))
+    for row, (atoms, _) in zip(matrix, known, strict=True):
+        for z in atoms:
+            row[column[int(z)]] += 1
+    _, singular, vectors = np.linalg.svd(matrix)
+    rank = int(np.sum(singular > 1e-9 * singular[0]))
+    targets = np.array([electrons for _, electrons in known], dtype=np.float64)
+    solution: NDArray[np.float64] = np.linalg.lstsq(matrix, targets, rcond=None)[0]
+    told = np.abs(vectors[rank:]).max(axis=0, initial=0.0) < 1e-9
+    whole = np.round(solution)
+    fits = told & (np.abs(solution - whole) < 0.01) & (whole >= 1)
+    return {z: float(whole[i]) for z, i in column.items() if fits[i]}
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One pass of a fit over its materials."""
+
+    equations: _core.NormalEquations
+    loss: str
+    floor: float
+    previous: tuple[list[int], NDArray[np.float64]] | None
+
+    def add(self, source: Material | Entry | str | Path) -> tuple[list[int], float]:
+        """Add a material; its atoms and its electrons."""
+        material = _load(source)
+        numbers = _atomic_numbers(material.atomic_numbers)
+        try:
+            self.equations.add(
+                material.density,
+                material.unit,
+                material.lattice,
+                numbers,
+                material.frac_coords,
+                loss=self.loss,
+                floor=self.floor,
+                previous=self.previous,
+            )
+        except ValueError as error:
+            raise ValueError(f"{material.task_id}: {error}") from error
+        return numbers, material.n_electrons
+
+
+def _load(source: Material | Entry | str | Path) -> Material:
+    if isinstance(source, Material):
+        return source
+    return read(source.path if isinstance(source, Entry) else source)
+
+
+def _atomic_numbers(values: ArrayLike) -> list[int]:
+    numbers = [int(z) for z in np.asarray(values).reshape(-1)]
+    bad = [z for z in numbers if not 1 <= z <= 118]
+    if bad:
+        raise ValueError(f"atomic number {bad[0]} is not an element; give 1 (H) to 118 (Og)")
+    return numbers
+
+
+def _grid_shape(values: Sequence[int]) -> tuple[int, int, int]:
+    shape = tuple(int(n) for n in values)
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"grid shape {shape}; give three numbers of points, each at least 1")
+    return shape[0], shape[1], shape[2]
+
+
+def _read_members(data: bytes) -> dict[str, NDArray[Any]]:
+    """The members of a file, refused before they are unpacked where they are too large."""
+    if not data.startswith(b"PK"):
+        raise ValueError("it does not begin as a zip archive (.npz) does")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+        missing = [name for name in _MEMBERS if f"{name}.npy" not in sizes]
+        if missing:
+            raise ValueError(f"no member {', '.join(missing)}; it holds {', '.join(_MEMBERS)}")
+        if sum(sizes[f"{name}.npy"] for name in _MEMBERS) > _LARGEST:
+            raise ValueError(f"its members unpack to more than {_LARGEST} bytes")
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: np.asarray(archive[name]) for name in _MEMBERS}
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        KeyError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
+        # RuntimeError: zipfile's word for flags it does not know. MemoryError: a header that lies about its size.
+        raise ValueError(f"{error}; fetch it again") from error
