@@ -13,7 +13,9 @@ type _Triple = tuple[int, int, int]
 __all__ = [
     "LloydMaxCodec",
     "LogCodec",
+    "NormalEquations",
     "Patch",
+    "Promolecule",
     "RawMaterial",
     "ShardRun",
     "Sketch",
@@ -32,6 +34,7 @@ __all__ = [
     "read_bytes",
     "sample_offsets",
     "task_id",
+    "valence_electrons",
 ]
 __version__: str
 

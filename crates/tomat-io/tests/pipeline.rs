@@ -362,11 +362,14 @@ fn readers_stay_within_a_window() {
     let (counter, held) = (Arc::clone(&begun), Arc::clone(&ahead));
     let mut source = Made::new(&[]).before(move |index| {
         counter.fetch_add(1, Ordering::SeqCst);
-        while index == 0 {
+        if index > 0 {
+            return;
+        }
+        loop {
             thread::sleep(Duration::from_millis(60));
             let now = counter.load(Ordering::SeqCst);
             if now == held.swap(now, Ordering::SeqCst) {
-                break;
+                return;
             }
         }
     });

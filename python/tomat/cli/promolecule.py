@@ -20,6 +20,7 @@ import typer
 
 from tomat.dataset.inputs import Entry, resolve_inputs
 from tomat.material import read
+from tomat.metrics import nmae, summary
 from tomat.promolecule import FORMS, Promolecule
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+#: Columns of the table: the fields of :class:`tomat.metrics.Summary`.
+_STATISTICS = ("mean", "median", "p99", "max")
 
 #: Materials shown as the worst ones, and as left out.
 _WORST = 8
@@ -185,27 +189,20 @@ def _measure(
     predicted = predict(material)
     if predicted is None:
         return entry.task_id, None
-    true = material.density.astype(np.float64)
-    total = float(np.abs(true).sum())
-    if total == 0.0:
-        raise ValueError(f"{entry.path}: the density is zero everywhere; it has no NMAE")
-    return entry.task_id, float(np.abs(predicted - true).sum()) / total
+    return entry.task_id, nmae(predicted, material.density)
 
 
 def _summary(file: str, errors: dict[str, float | None]) -> dict[str, Any]:
     known = {name: value for name, value in errors.items() if value is not None}
     if not known:
         raise ValueError(f"{file}: every material has an element without a radial function; see --fallback")
-    values = np.array(list(known.values()))
+    overall = summary(list(known.values()))
     worst = sorted(known.items(), key=lambda item: -item[1])[:_WORST]
     return {
         "promolecule": file,
         "materials": len(known),
         "left_out": sorted(set(errors) - set(known)),
-        "nmae_mean": float(values.mean()),
-        "nmae_median": float(np.median(values)),
-        "nmae_p99": float(np.percentile(values, 99)),
-        "nmae_max": float(values.max()),
+        **{f"nmae_{name}": getattr(overall, name) for name in _STATISTICS},
         "worst": [{"task_id": name, "nmae": value} for name, value in worst],
         "nmae": known,
     }
@@ -216,9 +213,9 @@ def _print_table(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("promolecule", "materials", "mean", "median", "p99", "max"):
+    for name in ("promolecule", "materials", *_STATISTICS):
         table.add_column(name, justify="left" if name == "promolecule" else "right")
-    numbers = [f"{facts[f'nmae_{name}']:.2%}" for name in ("mean", "median", "p99", "max")]
+    numbers = [f"{facts[f'nmae_{name}']:.2%}" for name in _STATISTICS]
     table.add_row(str(facts["promolecule"]), str(facts["materials"]), *numbers)
     console = Console()
     console.print(table)
