@@ -10,6 +10,7 @@ a 96 x 108 x 112 grid with 20 atoms. Times are medians, in turns, in one run; th
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -37,8 +38,12 @@ N_ATOMS = 20
 M = 64
 P = 19
 PAD_TO = 8192
-#: Materials a timed pipeline run writes: starting threads and syncing the file are spread over them, as in a real run.
-MATERIALS = 32
+#: The default way to write shards (small files), and the fastest one.
+WAYS = {"tomat": ("byte_stream_split", 1), "tomat, fast files": ("delta_binary_packed", -1)}
+#: Materials a timed pipeline run writes, and those a shard holds by default: starting threads is spread over them, and
+#: all shards but the last are flushed to disk while others are made, as in a real run.
+MATERIALS = 128
+A_SHARD = 32
 
 CODEC = tomat.LloydMaxCodec.load("lmq-16k")
 BOUNDARIES: NDArray[np.float32] = CODEC.boundaries
@@ -132,8 +137,8 @@ def write_table(path: Path, offsets: NDArray[np.int32], rows: Any) -> None:
     pq.write_table(pa.table(columns), path, compression="zstd")
 
 
-def run_tomat(m: tomat.Material, directory: Path, n: int) -> dict[str, int]:
-    """The pipeline of tomat-tokenize over ``n`` materials in memory."""
+def run_tomat(m: tomat.Material, directory: Path, n: int, way: tuple[str, int]) -> dict[str, int]:
+    """The pipeline of tomat-tokenize over ``n`` materials in memory, with an encoding and a level of zstd."""
     arrays = (m.density, m.unit, m.lattice, m.atomic_numbers, m.frac_coords)
     run = _core.ShardRun(
         TOKENIZER._core,
@@ -145,13 +150,13 @@ def run_tomat(m: tomat.Material, directory: Path, n: int) -> dict[str, int]:
         unit="chgcar",
         directory=directory,
         metadata=[],
-        encoding="byte_stream_split",
-        compression_level=1,
+        encoding=way[0],
+        compression_level=way[1],
         skip_errors=False,
         threads=1,
         identity="bench",
     )
-    run.run([("shard-00000.parquet", 0, n)])
+    run.run([(f"shard-{k:05d}.parquet", k, k + A_SHARD) for k in range(0, n, A_SHARD)])
     return dict(run.progress())
 
 
@@ -177,7 +182,7 @@ def main() -> None:
     expected = TOKENIZER.encode(m.density, m.lattice, m.atomic_numbers, m.frac_coords, offsets)
     assert (rows_by_numpy(m, offsets) == expected).all(), "the NumPy baseline writes other tokens"
 
-    times: dict[str, list[float]] = {"tomat": [], "numpy": [], "loop": []}
+    times: dict[str, list[float]] = {**{name: [] for name in WAYS}, "numpy": [], "loop": []}
     values = np.resize(m.density.ravel(), 4_000_000)
     quantise: dict[str, list[float]] = {"tomat": [], "numpy": []}
     with tempfile.TemporaryDirectory() as folder:
@@ -188,43 +193,53 @@ def main() -> None:
         times["loop"].append(time.perf_counter() - start)
         assert (np.array(by_loop) == expected).all(), "the loop writes other tokens"
         for _ in range(arguments.rounds):
-            times["tomat"].append(seconds(lambda: run_tomat(m, place, MATERIALS)) / MATERIALS)
+            for name, way in WAYS.items():
+                taken = seconds(functools.partial(run_tomat, m, place, MATERIALS, way))
+                times[name].append(taken / MATERIALS)
             times["numpy"].append(
                 seconds(lambda: write_table(place / "numpy.parquet", offsets, rows_by_numpy(m, offsets)))
             )
             quantise["tomat"].append(seconds(lambda: CODEC.encode(values)))
             quantise["numpy"].append(seconds(lambda: np.searchsorted(BOUNDARIES, values, side="right")))
-        stages = run_tomat(m, place, MATERIALS)
-    report(times, quantise, stages, len(values), arguments.json)
+        runs = {name: run_tomat(m, place, MATERIALS, way) for name, way in WAYS.items()}
+    report(times, quantise, runs, len(values), arguments.json)
 
 
 def report(
     times: dict[str, list[float]],
     quantise: dict[str, list[float]],
-    stages: dict[str, int],
+    runs: dict[str, dict[str, int]],
     n_values: int,
     path: Path | None,
 ) -> None:
     middle = {name: statistics.median(taken) for name, taken in times.items()}
     speed = {name: n_values / statistics.median(taken) / 1e6 for name, taken in quantise.items()}
-    figures: dict[str, Any] = {
-        "ms_a_material": {name: 1e3 * taken for name, taken in middle.items()},
-        "ratio_over_numpy": middle["numpy"] / middle["tomat"],
-        "ratio_over_loop": middle["loop"] / middle["tomat"],
-        "million_tokens_a_second": M * PAD_TO / middle["tomat"] / 1e6,
-        "stages_ms_a_material": {
-            k.removesuffix("_ns"): v / 1e6 / MATERIALS for k, v in stages.items() if "_ns" in k
-        },
-        "quantise_million_voxels_a_second": speed,
-        "quantise_ratio": speed["tomat"] / speed["numpy"],
-    }
+    tokens = MATERIALS * M * PAD_TO
+    figures: dict[str, Any] = {"ms_a_material": {name: 1e3 * taken for name, taken in middle.items()}}
+    for name, counters in runs.items():
+        figures[name] = {
+            "ratio_over_numpy": middle["numpy"] / middle[name],
+            "ratio_over_loop": middle["loop"] / middle[name],
+            "bytes_a_token": counters["bytes"] / tokens,
+            "stages_ms_a_material": {
+                key.removesuffix("_ns"): value / 1e6 / MATERIALS
+                for key, value in counters.items()
+                if "_ns" in key
+            },
+        }
+    figures["quantise_million_voxels_a_second"] = speed
+    figures["quantise_ratio"] = speed["tomat"] / speed["numpy"]
     print(f"grid {GRID}, {N_ATOMS} atoms, v3, P = {P}, M = {M}, 16,384 bins, one core")
     for name, taken in figures["ms_a_material"].items():
-        print(f"  {name:6} {taken:9.2f} ms a material")
-    over = {name: figures[f"ratio_over_{name}"] for name in ("numpy", "loop")}
-    print(f"  tomat is {over['numpy']:.1f}x the vectorised baseline, {over['loop']:.0f}x the loop")
-    parts = ", ".join(f"{stage} {taken:.2f}" for stage, taken in figures["stages_ms_a_material"].items())
-    print(f"  tomat's stages, ms a material: {parts}")
+        print(f"  {name:18} {taken:8.2f} ms a material")
+    for name in runs:
+        it = figures[name]
+        print(
+            f"  {name}: {it['ratio_over_numpy']:.1f}x the vectorised baseline, {it['ratio_over_loop']:.0f}x the loop, "
+            f"{it['bytes_a_token']:.2f} bytes a token"
+        )
+        parts = ", ".join(f"{stage} {taken:.2f}" for stage, taken in it["stages_ms_a_material"].items())
+        print(f"    stages, ms a material: {parts}")
     print(
         f"  quantising alone: {speed['tomat']:.0f} million voxels a second, np.searchsorted {speed['numpy']:.1f}: "
         f"{figures['quantise_ratio']:.1f}x"

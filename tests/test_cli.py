@@ -269,3 +269,11 @@ def test_info_of_what_is_no_dataset(tmp_path: Path) -> None:
     half = tomat_main("info", tmp_path / "half")
     assert half.code == 1
     assert "--resume" in half.err
+
+
+def test_a_unit_that_is_not_the_codecs_is_refused(tmp_path: Path) -> None:
+    result = run_process(ONE, "--out", tmp_path / "out", "--codec", "lmq-16k", "--unit", "e_per_A3")
+    assert result.code == 1
+    assert "lmq-16k" in result.err
+    assert "e_per_A3" in result.err
+    assert not (tmp_path / "out").exists()

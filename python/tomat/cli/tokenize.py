@@ -125,8 +125,9 @@ def command(
         typer.Option(help="Patch shape where the cube does not fit; repeatable.  [default: 18,19,19]"),
     ] = None,
     unit: Annotated[
-        Literal["chgcar", "e_per_A3"], typer.Option(help="Convention that log codecs encode.")
-    ] = "chgcar",
+        Literal["chgcar", "e_per_A3"] | None,
+        typer.Option(help="Convention that log codecs encode.  [default: chgcar]"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     epoch: Annotated[int, typer.Option(help="Another epoch draws other patches.")] = 0,
     rows_per_shard: Annotated[int, typer.Option(help="Rows a parquet file, at most.")] = 2048,

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tomat._core import __version__
+from tomat.codec import LloydMaxCodec
 from tomat.tokenizer import FALLBACK_SHAPES, LAYOUTS, PAD_TO, PatchTokenizer
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class TokenizeConfig:
         rows_per_shard: rows in a parquet file, at most (one material's rows are never split).
         worker_index: which part of the materials this worker does.
         n_workers: into how many parts they are split.
-        unit: convention that log codecs encode, ``chgcar`` or ``e_per_A3`` (Lloyd-Max codecs know their own).
+        unit: convention that log codecs encode, ``chgcar`` (where None) or ``e_per_A3``. Lloyd-Max codecs know
+            their own; another one is refused.
         split: name of the split, for ``meta.json``.
         encoding: of the ``input_ids`` column.
         compression_level: of zstd.
@@ -58,7 +60,7 @@ class TokenizeConfig:
     rows_per_shard: int = 2048
     worker_index: int = 0
     n_workers: int = 1
-    unit: str = "chgcar"
+    unit: str | None = None
     split: str = "all"
     encoding: str = "byte_stream_split"
     compression_level: int = 1
@@ -116,8 +118,19 @@ class TokenizeConfig:
 
     @property
     def data_unit(self) -> str:
-        """The unit densities are brought to before they are encoded."""
-        return str(getattr(self.tokenizer.density_codec, "unit", self.unit))
+        """The unit densities are brought to before they are encoded.
+
+        Raises:
+            ValueError: ``unit`` is not that of the codec.
+        """
+        codec = self.tokenizer.density_codec
+        own = codec.unit if isinstance(codec, LloydMaxCodec) else None
+        if own is not None and self.unit not in (None, own):
+            raise ValueError(
+                f"codec {codec.name} encodes densities in {own}, not in {self.unit}; choose a codec of that unit "
+                "(tomat codec list), or leave --unit out"
+            )
+        return own or self.unit or "chgcar"
 
     def own(self, entries: Sequence[Entry]) -> list[Entry]:
         """This worker's part of all materials: every ``n_workers``-th, from ``worker_index``."""

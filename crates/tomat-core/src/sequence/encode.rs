@@ -2,7 +2,7 @@
 
 use super::{Block, Frame, MaterialView, Tokenizer};
 use crate::error::{Error, Result};
-use crate::grid::{LatticeParameters, Real, check_atoms, check_grid, check_values};
+use crate::grid::{Crystal, Density, LatticeParameters, Real, check_atoms, check_grid, check_values};
 use crate::patch::{check_offset, for_each_run, into_frame, wrap_unit};
 use crate::vocabulary::{N_INTS, Special};
 
@@ -36,8 +36,39 @@ impl Tokenizer {
         offsets: &[[usize; 3]],
         out: &mut [i32],
     ) -> Result<()> {
-        check_grid(material.grid_shape)?;
         check_values(material.grid_shape, material.density)?;
+        self.encode_finite(material, offsets, out)
+    }
+
+    /// As [`Self::encode`], for a density that was checked when it was made.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_density(
+        &self,
+        density: &Density,
+        crystal: &Crystal,
+        offsets: &[[usize; 3]],
+        out: &mut [i32],
+    ) -> Result<()> {
+        let material = MaterialView {
+            grid_shape: density.shape(),
+            density: density.values(),
+            lattice: crystal.lattice.parameters(),
+            atomic_numbers: &crystal.atomic_numbers,
+            frac_coords: &crystal.frac_coords,
+        };
+        self.encode_finite(&material, offsets, out)
+    }
+
+    /// Encodes a density known to fit its grid, every value finite.
+    fn encode_finite<T: Real>(
+        &self,
+        material: &MaterialView<'_, T>,
+        offsets: &[[usize; 3]],
+        out: &mut [i32],
+    ) -> Result<()> {
+        check_grid(material.grid_shape)?;
         check_atoms(material.atomic_numbers, material.frac_coords)?;
         for &offset in offsets {
             check_offset(material.grid_shape, offset)?;

@@ -4,7 +4,6 @@ use std::fmt;
 
 use tomat_core::coverage;
 use tomat_core::sampler::{SampleKey, uniform_offsets};
-use tomat_core::sequence::MaterialView;
 
 use super::{Job, OnError, Progress};
 use crate::parquet::{EncodedRows, RowEncoder};
@@ -161,14 +160,7 @@ impl<'a> MaterialEncoder<'a> {
             let key = SampleKey { seed: sampling.seed, task_id, epoch: sampling.epoch };
             let offsets = uniform_offsets(grid_shape, sampling.patches_per_material, key)?;
             self.rows.resize(offsets.len() * tokenizer.pad_to(), 0);
-            let view = MaterialView {
-                grid_shape,
-                density: density.values(),
-                lattice,
-                atomic_numbers: &crystal.atomic_numbers,
-                frac_coords: &crystal.frac_coords,
-            };
-            tokenizer.encode(&view, &offsets, &mut self.rows)?;
+            tokenizer.encode_density(&density, &crystal, &offsets, &mut self.rows)?;
             Ok(offsets)
         })?;
         let (patch_shape, _) = tokenizer.shape_for(crystal.atomic_numbers.len())?;
