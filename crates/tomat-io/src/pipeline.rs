@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -26,8 +25,8 @@ use tomat_core::sequence::Tokenizer;
 use crate::parquet::ShardOptions;
 use crate::{Error, Material, Result};
 
-pub use material::{EncodedMaterial, LeftOut, Outcome, Reason};
-pub use record::{LeftOutRecord, MaterialRecord, ShardRecord};
+pub use material::{EncodedMaterial, Outcome, Reason};
+pub use record::{LeftOut, MaterialRecord, ShardRecord};
 
 /// Where materials come from. Reading happens on several threads at once.
 pub trait Source: Send + Sync {
@@ -252,7 +251,7 @@ impl Job<'_> {
                 }
                 let outcome = queue.next()?;
                 match &outcome {
-                    Outcome::Rows(rows) => Progress::add(&progress.rows, rows.n_rows()),
+                    Outcome::Rows(rows) => Progress::add(&progress.rows, rows.record.rows),
                     Outcome::LeftOut(_) => Progress::add(&progress.left_out, 1),
                 }
                 Progress::timed(&progress.write_ns, || writer.append(outcome))?;
@@ -274,20 +273,12 @@ struct InOrder {
     sender: Sender<usize>,
     receiver: Receiver<Encoded>,
     /// Results that came before their turn.
-    early: Mutex<BTreeMap<usize, Result<Outcome>>>,
+    early: BTreeMap<usize, Result<Outcome>>,
 }
 
 impl InOrder {
     fn new(tasks: Vec<usize>, window: usize, sender: Sender<usize>, receiver: Receiver<Encoded>) -> Self {
-        Self {
-            tasks,
-            handed_out: 0,
-            handed_back: 0,
-            window,
-            sender,
-            receiver,
-            early: Mutex::new(BTreeMap::new()),
-        }
+        Self { tasks, handed_out: 0, handed_back: 0, window, sender, receiver, early: BTreeMap::new() }
     }
 
     fn next(&mut self) -> Result<Outcome> {
@@ -300,13 +291,12 @@ impl InOrder {
         }
         let wanted = self.tasks[self.handed_back];
         self.handed_back += 1;
-        let early = self.early.get_mut().map_err(|_| stopped())?;
         loop {
-            if let Some(outcome) = early.remove(&wanted) {
+            if let Some(outcome) = self.early.remove(&wanted) {
                 return outcome;
             }
             let (index, outcome) = self.receiver.recv().map_err(|_| stopped())?;
-            early.insert(index, outcome);
+            self.early.insert(index, outcome);
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
 use tomat_core::coverage;
 use tomat_core::sampler::{SampleKey, uniform_offsets};
 
+use super::record::{LeftOut, MaterialRecord};
 use super::{Job, OnError, Progress};
 use crate::parquet::{EncodedRows, RowEncoder};
 use crate::{Error, Material, Result};
@@ -59,47 +61,24 @@ impl Reason {
     }
 }
 
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-/// A material that gave no rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftOut {
-    /// Its place in the list.
-    pub index: usize,
-    /// Its id.
-    pub task_id: String,
-    /// Why, as the format names it.
-    pub reason: Reason,
-    /// Why, in words.
-    pub detail: String,
-}
-
-/// A material's rows.
+/// A material's rows, and what its shard's record says of it.
 pub struct EncodedMaterial {
-    /// Its place in the list.
-    pub index: usize,
-    /// Its id.
-    pub task_id: String,
-    /// Points of its grid.
-    pub grid_shape: [usize; 3],
-    /// The patch that was cut.
-    pub patch_shape: [usize; 3],
-    /// How many voxels were covered 0, 1, 2, ... times.
-    pub coverage: Vec<u64>,
+    /// For the record.
+    pub record: MaterialRecord,
     /// The rows, compressed.
     pub rows: EncodedRows,
-}
-
-impl EncodedMaterial {
-    /// Number of rows.
-    #[must_use]
-    pub fn n_rows(&self) -> usize {
-        self.rows.n_rows()
-    }
 }
 
 /// What became of a material.
@@ -131,25 +110,19 @@ impl<'a> MaterialEncoder<'a> {
         progress: &Progress,
     ) -> Result<Outcome> {
         let task_id = self.job.source.task_id(index).to_owned();
-        match material.and_then(|material| self.rows_of(index, &task_id, material, progress)) {
+        match material.and_then(|material| self.rows_of(&task_id, material, progress)) {
             Ok(rows) => Ok(Outcome::Rows(Box::new(rows))),
             Err(error) => {
                 let reason = Reason::of(&error);
                 if reason.is_fault() && self.job.on_error == OnError::Fail {
                     return Err(error);
                 }
-                Ok(Outcome::LeftOut(LeftOut { index, task_id, reason, detail: error.to_string() }))
+                Ok(Outcome::LeftOut(LeftOut { task_id, reason, detail: error.to_string() }))
             }
         }
     }
 
-    fn rows_of(
-        &mut self,
-        index: usize,
-        task_id: &str,
-        material: Material,
-        progress: &Progress,
-    ) -> Result<EncodedMaterial> {
+    fn rows_of(&mut self, task_id: &str, material: Material, progress: &Progress) -> Result<EncodedMaterial> {
         let Job { tokenizer, sampling, unit, .. } = self.job;
         let Material { density, crystal, .. } = material;
         let grid_shape = density.shape();
@@ -169,6 +142,13 @@ impl<'a> MaterialEncoder<'a> {
         let corners: Vec<[i32; 3]> = offsets.iter().map(|o| o.map(|n| n as i32)).collect();
         let rows =
             Progress::timed(&progress.compress_ns, || self.encoder.encode(task_id, &corners, &self.rows))?;
-        Ok(EncodedMaterial { index, task_id: task_id.to_owned(), grid_shape, patch_shape, coverage, rows })
+        let record = MaterialRecord {
+            task_id: task_id.to_owned(),
+            rows: rows.n_rows(),
+            grid_shape,
+            patch_shape,
+            coverage,
+        };
+        Ok(EncodedMaterial { record, rows })
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::Reason;
+
 /// A finished shard. Written after the shard has its final name; a shard without a record is not finished.
 #[derive(Debug, Clone, Serialize)]
 pub struct ShardRecord {
@@ -18,7 +20,7 @@ pub struct ShardRecord {
     /// Materials with rows, in order.
     pub materials: Vec<MaterialRecord>,
     /// Materials without.
-    pub left_out: Vec<LeftOutRecord>,
+    pub left_out: Vec<LeftOut>,
 }
 
 /// A material with rows in the shard.
@@ -37,12 +39,12 @@ pub struct MaterialRecord {
 }
 
 /// A material left out of the shard.
-#[derive(Debug, Clone, Serialize)]
-pub struct LeftOutRecord {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
     /// Its id.
     pub task_id: String,
     /// Why, as the format names it.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// Why, in words.
     pub detail: String,
 }

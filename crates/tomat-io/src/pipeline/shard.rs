@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::record::{LeftOutRecord, MaterialRecord, ShardRecord};
+use super::record::ShardRecord;
 use super::{Job, Outcome, ShardPlan};
 use crate::parquet::ShardWriter;
 use crate::{Error, Result};
@@ -43,20 +43,10 @@ impl<'a> OpenShard<'a> {
 
     pub(super) fn append(&mut self, outcome: Outcome) -> Result<()> {
         match outcome {
-            Outcome::LeftOut(material) => self.record.left_out.push(LeftOutRecord {
-                task_id: material.task_id,
-                reason: material.reason.name(),
-                detail: material.detail,
-            }),
+            Outcome::LeftOut(material) => self.record.left_out.push(material),
             Outcome::Rows(material) => {
-                self.record.materials.push(MaterialRecord {
-                    rows: material.n_rows(),
-                    task_id: material.task_id,
-                    grid_shape: material.grid_shape,
-                    patch_shape: material.patch_shape,
-                    coverage: material.coverage,
-                });
                 self.writer.append(&material.rows)?;
+                self.record.materials.push(material.record);
             }
         }
         Ok(())
