@@ -416,10 +416,16 @@ def test_fit_and_eval_from_the_command_line(
         facts = json.loads(run(capsys, monkeypatch, "eval", name, root, "--prefix", "qe", "--json"))
         assert facts["materials"] == len(facts["nmae"]) > 10
         means[name] = facts["nmae_mean"]
+        parts = facts["categories"].values()
+        assert sum(part["materials"] for part in parts) == facts["materials"]
+        whole = sum(part["materials"] * part["nmae_mean"] for part in parts) / facts["materials"]
+        assert whole == pytest.approx(facts["nmae_mean"])
+        assert facts["categories"]["halide"]["nmae_max"] == facts["nmae"]["qe-0913"]
     # On what it was fitted to: a spherical function an element misses bonds and charge transfer, no more.
     assert means[file] < 0.06 < means["slater"] < means["constant"]
     table = run(capsys, monkeypatch, "eval", file, root)
     assert "left out" in table
+    assert "  intermetallic" in table
     assert "worst" in table
 
 

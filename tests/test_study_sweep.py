@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from tomat import metrics
 from tomat.cli import app
 from tomat.dataset.inputs import Entry, resolve_inputs
 from tomat.material import Material
+from tomat.promolecule import Promolecule
 from tomat.study import report, sweep
 from tomat.study.page import page
+from tomat.study.promolecules import NamedPromolecule
 from tomat.study.report import Line, pareto_front, summarise, write_results
 from tomat.study.sweep import COLUMNS, SweepConfig, measure_material, run_sweep
 
@@ -438,6 +441,39 @@ def test_command_with_a_promolecule(data: Path, tmp_path: Path, monkeypatch: pyt
     assert "promolecule + fourier fp16_1token" in lines
     record = json.loads((tmp_path / "sweep.json").read_text())
     assert record["promolecule"] == "hash of test-only.npz, fallback slater"
+
+
+def test_command_with_the_fitted_promolecule(data: Path, tmp_path: Path) -> None:
+    """By name, in other processes too; its rows are those of the promolecule itself."""
+    labels = data / "rho_gga" / "label"
+    ids = ("qe-0848", "qe-0913")
+    inputs = [str(labels / f"{task_id}.zarr") for task_id in ids]
+    more = ["--promolecule", "qe-sg15", "--jobs", "2", "--no-plots", "-q", *OPTIONS]
+    result = CliRunner().invoke(app, ["sweep", *inputs, "-o", str(tmp_path), *more])
+    assert result.exit_code == 0, result.output
+    table = pl.read_parquet(tmp_path / "sweep.parquet")
+    fitted = Promolecule.load("qe-sg15")
+    for path, task_id in zip(inputs, ids, strict=True):
+        material = tomat.read(path)
+        rows = table.filter(pl.col("task_id") == task_id)
+        errors = dict(rows.select("representation", "nmae").iter_rows())
+        alone = metrics.nmae(fitted.predict(material), material.density.astype(np.float64))
+        assert errors["promolecule"] == alone
+        assert 0 < alone < 0.15
+        assert errors["promolecule + direct"] < 1e-6
+    assert fitted.hash in json.loads((tmp_path / "sweep.json").read_text())["promolecule"]
+
+
+def test_a_promolecule_that_lacks_an_element(data: Path) -> None:
+    """The message names the material: a study has many."""
+    material = replace(tomat.read(data / "rho_gga" / "label" / "qe-0039.zarr"), task_id="argon")
+    argon = replace(material, atomic_numbers=np.full_like(material.atomic_numbers, 18))
+    with pytest.raises(ValueError, match=r"argon: the promolecule has no radial function for Ar; .*fallback"):
+        list(measure_material(argon, [], NamedPromolecule("qe-sg15")))
+    (row,) = measure_material(argon, [], NamedPromolecule("qe-sg15", "slater"))
+    assert row["representation"] == "promolecule"
+    slater = Promolecule.analytic("slater").predict(argon)
+    assert row["nmae"] == metrics.nmae(slater, argon.density.astype(np.float64))
 
 
 def test_command_stops_on_another_configuration(data: Path, tmp_path: Path) -> None:

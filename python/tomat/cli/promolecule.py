@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from tomat.categories import CATEGORIES, Category, category
 from tomat.dataset.inputs import Entry, resolve_inputs
 from tomat.material import read
 from tomat.metrics import nmae, summary
@@ -134,8 +135,8 @@ def evaluate(
     entries = _entries(inputs, split, split_file, prefix)
     predict = _predictor(file, fallback, valence, scale)
     with ThreadPoolExecutor(threads) as pool:
-        errors = dict(pool.map(lambda entry: _measure(entry, predict), entries))
-    facts = _summary(file, errors)
+        measured = list(pool.map(lambda entry: _measure(entry, predict), entries))
+    facts = _summary(file, measured)
     if as_json:
         print(json.dumps(facts))
         return
@@ -184,28 +185,36 @@ def _predictor(
 
 def _measure(
     entry: Entry, predict: Callable[[Material], NDArray[np.float64] | None]
-) -> tuple[str, float | None]:
+) -> tuple[str, Category, float | None]:
+    """Id, chemical category and NMAE of a material; no NMAE for an element without a function."""
     material = read(entry.path)
     predicted = predict(material)
-    if predicted is None:
-        return entry.task_id, None
-    return entry.task_id, nmae(predicted, material.density)
+    error = None if predicted is None else nmae(predicted, material.density)
+    return entry.task_id, category(material.atomic_numbers), error
 
 
-def _summary(file: str, errors: dict[str, float | None]) -> dict[str, Any]:
-    known = {name: value for name, value in errors.items() if value is not None}
+def _summary(file: str, measured: list[tuple[str, Category, float | None]]) -> dict[str, Any]:
+    known = {name: value for name, _, value in measured if value is not None}
     if not known:
         raise ValueError(f"{file}: every material has an element without a radial function; see --fallback")
-    overall = summary(list(known.values()))
+    groups = {
+        c: [value for _, kind, value in measured if kind == c and value is not None] for c in CATEGORIES
+    }
     worst = sorted(known.items(), key=lambda item: -item[1])[:_WORST]
     return {
         "promolecule": file,
         "materials": len(known),
-        "left_out": sorted(set(errors) - set(known)),
-        **{f"nmae_{name}": getattr(overall, name) for name in _STATISTICS},
+        "left_out": sorted(name for name, _, value in measured if value is None),
+        **_statistics(list(known.values())),
+        "categories": {c: {"materials": len(v), **_statistics(v)} for c, v in groups.items() if v},
         "worst": [{"task_id": name, "nmae": value} for name, value in worst],
         "nmae": known,
     }
+
+
+def _statistics(errors: list[float]) -> dict[str, float]:
+    overall = summary(errors)
+    return {f"nmae_{name}": getattr(overall, name) for name in _STATISTICS}
 
 
 def _print_table(facts: dict[str, Any]) -> None:
@@ -215,8 +224,9 @@ def _print_table(facts: dict[str, Any]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("promolecule", "materials", *_STATISTICS):
         table.add_column(name, justify="left" if name == "promolecule" else "right")
-    numbers = [f"{facts[f'nmae_{name}']:.2%}" for name in _STATISTICS]
-    table.add_row(str(facts["promolecule"]), str(facts["materials"]), *numbers)
+    for label, part in ((facts["promolecule"], facts), *facts["categories"].items()):
+        numbers = [f"{part[f'nmae_{name}']:.2%}" for name in _STATISTICS]
+        table.add_row(label if part is facts else f"  {label}", str(part["materials"]), *numbers)
     console = Console()
     console.print(table)
     worst = ", ".join(f"{item['task_id']} {item['nmae']:.2%}" for item in facts["worst"])

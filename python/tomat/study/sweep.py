@@ -182,7 +182,7 @@ def measure_material(
     """Rows (see :data:`COLUMNS`) of one material.
 
     Raises:
-        ValueError: a promolecule that gives the wrong shape.
+        ValueError: a promolecule that gives the wrong shape, or does not know an element of the material.
     """
     facts = {
         "task_id": material.task_id,
@@ -251,12 +251,15 @@ def _timed(way: Representation, field: Field) -> Iterator[tuple[float, Written, 
 
 def _evaluate(promolecule: Reference, material: Material) -> NDArray[np.float64]:
     shape = material.grid_shape
-    if hasattr(promolecule, "evaluate"):
-        values = promolecule.evaluate(
-            material.lattice, material.atomic_numbers, material.frac_coords, shape, material.unit
-        )
-    else:
-        values = promolecule(material)
+    try:
+        if hasattr(promolecule, "evaluate"):
+            values = promolecule.evaluate(
+                material.lattice, material.atomic_numbers, material.frac_coords, shape, material.unit
+            )
+        else:
+            values = promolecule(material)
+    except ValueError as error:
+        raise ValueError(f"{material.task_id}: {error}") from error
     reference = np.asarray(values, dtype=np.float64)
     if reference.shape != shape:
         raise ValueError(f"{material.task_id}: the promolecule has shape {reference.shape}, not {shape}")
