@@ -64,6 +64,16 @@ def test_globs(tmp_path: Path) -> None:
         ids(f"{tmp_path}/walk-*/CHGCAR")
 
 
+def test_a_glob_of_zarr_folders(tmp_path: Path) -> None:
+    for name in ("qe-2.zarr", "qe-1.zarr", "other.zarr"):
+        (tmp_path / name).mkdir()
+    assert ids(f"{tmp_path}/qe-*.zarr") == ["qe-1", "qe-2"]
+    with pytest.raises(FileNotFoundError, match="nothing matches"):
+        ids(f"{tmp_path}/mp-*.zarr")
+    # Without a wildcard a folder that is not there stays in the list, to be counted as missing.
+    assert ids(tmp_path / "qe-3.zarr") == ["qe-3"]
+
+
 def test_a_relative_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "CHGCAR").write_bytes(b"")

@@ -44,7 +44,39 @@ FORMAT_VERSION = 1
 ALIASES = {"lmq-16k": "l1-16k"}
 
 
-class LogCodec(_core.LogCodec):
+class DensityCodec(_core.DensityCodec):
+    """What both codecs can do: values to token components, and back."""
+
+    @override
+    def encode(self, values: ArrayLike) -> NDArray[np.int32]:
+        """Components of ``values`` (n,), float32 or float64, as int32 (n, k); k is 1 for Lloyd-Max codecs.
+
+        Raises:
+            ValueError: a value is NaN.
+        """
+        return super().encode(_float_vector(values))
+
+    @override
+    def decode(self, components: ArrayLike) -> NDArray[np.float64]:
+        """Values, float64 (n,), of components (n, k).
+
+        Raises:
+            IndexError: a component outside its range; the message names the row.
+            ValueError: not k columns.
+        """
+        return super().decode(_component_matrix(components, len(self.sizes)))
+
+    def roundtrip(self, values: ArrayLike) -> NDArray[np.float64]:
+        """What ``values`` (any shape) come back as after encoding, float64.
+
+        Raises:
+            ValueError: a value is NaN.
+        """
+        array = np.asarray(values)
+        return self.decode(self.encode(array.ravel())).reshape(array.shape)
+
+
+class LogCodec(DensityCodec, _core.LogCodec):
     """Equal steps of log10|v| between ``log_min`` and ``log_max``, the sign on the first component.
 
     Args:
@@ -62,25 +94,6 @@ class LogCodec(_core.LogCodec):
     def __new__(cls, log_min: float, log_max: float, bits: tuple[int, ...] | list[int]) -> Self:
         """Check the parameters and build the codec."""
         return super().__new__(cls, log_min, log_max, list(bits))
-
-    @override
-    def encode(self, values: ArrayLike) -> NDArray[np.int32]:
-        """Components of ``values`` (n,), float32 or float64, as int32 (n, k).
-
-        Raises:
-            ValueError: a value is NaN.
-        """
-        return super().encode(_float_vector(values))
-
-    @override
-    def decode(self, components: ArrayLike) -> NDArray[np.float64]:
-        """Values, float64 (n,), of components (n, k).
-
-        Raises:
-            IndexError: a component outside its range.
-            ValueError: not k columns.
-        """
-        return super().decode(_component_matrix(components, len(self.sizes)))
 
     @classmethod
     def load(cls, name: str) -> Self:
@@ -115,7 +128,7 @@ class LogCodec(_core.LogCodec):
         return f"LogCodec({self.log_min}, {self.log_max}, {self.bits})"
 
 
-class LloydMaxCodec(_core.LloydMaxCodec):
+class LloydMaxCodec(DensityCodec, _core.LloydMaxCodec):
     """Fitted bins, one token a voxel.
 
     A value is clipped to ``[clip_min, clip_max]``; its bin is the number of boundaries at or below it; a bin decodes to
@@ -168,34 +181,6 @@ class LloydMaxCodec(_core.LloydMaxCodec):
         codec.recon_points_mean = _points("recon_points_mean", recon_points_mean, n)
         codec.recon_points_median = _points("recon_points_median", recon_points_median, n)
         return codec
-
-    @override
-    def encode(self, values: ArrayLike) -> NDArray[np.int32]:
-        """Bins of ``values`` (n,), float32 or float64, as int32 (n, 1).
-
-        Raises:
-            ValueError: a value is NaN.
-        """
-        return super().encode(_float_vector(values))
-
-    @override
-    def decode(self, components: ArrayLike) -> NDArray[np.float64]:
-        """Values, float64 (n,), of bins (n, 1).
-
-        Raises:
-            IndexError: no such bin.
-            ValueError: not one column.
-        """
-        return super().decode(_component_matrix(components, 1))
-
-    def roundtrip(self, values: ArrayLike) -> NDArray[np.float64]:
-        """What ``values`` (any shape) come back as after encoding, float64.
-
-        Raises:
-            ValueError: a value is NaN.
-        """
-        array = np.asarray(values)
-        return self.decode(self.encode(array.ravel())).reshape(array.shape)
 
     def with_points(self, points: str) -> Self:
         """The same bins decoding to their ``mean`` (least squared error) or ``median`` (least absolute error).

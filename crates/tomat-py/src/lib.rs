@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::codec::{LloydMaxCodec, LogCodec, named_log_codec};
+    use super::codec::{DensityCodec, LloydMaxCodec, LogCodec, named_log_codec};
     #[pymodule_export]
     use super::fit::{Sketch, fit};
     #[pymodule_export]

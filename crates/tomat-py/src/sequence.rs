@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use tomat_core::grid::{Lattice, LatticeParameters, Real};
 use tomat_core::sequence::{LAYOUTS, Layout, MaterialView};
 
-use crate::codec::density_codec;
+use crate::codec::DensityCodec;
 use crate::errors::core_error;
 use crate::sampler::offsets_of;
 use crate::vocabulary::Vocabulary;
@@ -67,7 +67,7 @@ impl Tokenizer {
     #[new]
     fn new(
         layout: &str,
-        codec: &Bound<'_, PyAny>,
+        codec: &Bound<'_, DensityCodec>,
         patch_size: Option<usize>,
         pad_to: usize,
         fallback_shapes: Vec<[usize; 3]>,
@@ -75,7 +75,7 @@ impl Tokenizer {
         let layout = Layout::named(layout).map_err(core_error)?;
         let inner = tomat_core::sequence::Tokenizer::new(
             layout,
-            density_codec(codec)?,
+            codec.get().inner.clone(),
             patch_size,
             pad_to,
             fallback_shapes,

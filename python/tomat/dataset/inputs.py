@@ -123,6 +123,11 @@ class _Place:
 
 def _files(text: str, place: _Place) -> Iterable[str]:
     """The densities of an input that is not a ``rho_gga`` root."""
+    if any(character in text for character in "*?[") and not place.exists(place.root):
+        found = place.glob(text)
+        if not found:
+            raise FileNotFoundError(f"{text}: nothing matches")
+        return found
     if text.rstrip("/").endswith(".zarr"):
         return [text.rstrip("/")]
     if place.is_dir(place.root):
@@ -130,14 +135,9 @@ def _files(text: str, place: _Place) -> Iterable[str]:
         if not found:
             raise FileNotFoundError(f"{text}: no densities in this folder (CHGCAR, cube or .zarr by name)")
         return found
-    if place.exists(place.root):
-        return _listed(text) if text.endswith(_LIST_SUFFIXES) else [text]
-    if any(character in text for character in "*?["):
-        found = place.glob(text)
-        if not found:
-            raise FileNotFoundError(f"{text}: nothing matches")
-        return found
-    raise FileNotFoundError(f"{text}: no such file or folder")
+    if not place.exists(place.root):
+        raise FileNotFoundError(f"{text}: no such file or folder")
+    return _listed(text) if text.endswith(_LIST_SUFFIXES) else [text]
 
 
 def _search(place: _Place, folder: str) -> Iterable[str]:
