@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -275,10 +274,8 @@ def _read_remote_zarr(url: str) -> Material:
         values = np.asarray(array[...], dtype=np.float32)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{url}: {error}") from error
-    return _structure_material(task_id_of(url.rstrip("/")), values, structure, url)
-
-
-def _structure_material(task_id: str, values: NDArray[np.float32], structure: str, source: str) -> Material:
-    json.loads(structure)
-    lattice, atomic_numbers, frac_coords = _core.parse_structure(structure, source)
-    return Material.of(task_id, values, "chgcar", lattice, atomic_numbers, frac_coords, {"format": "zarr"})
+    lattice, atomic_numbers, frac_coords = _core.parse_structure(structure, url)
+    facts = {"format": "zarr"}
+    return Material.of(
+        task_id_of(url.rstrip("/")), values, "chgcar", lattice, atomic_numbers, frac_coords, facts
+    )
