@@ -26,7 +26,8 @@ from tomat.promolecule import Promolecule
 from tomat.study import report, sweep
 from tomat.study.page import page
 from tomat.study.promolecules import NamedPromolecule
-from tomat.study.report import Line, pareto_front, summarise, write_results
+from tomat.study.report import Line, pareto_front, summarise
+from tomat.study.results import write_results
 from tomat.study.sweep import COLUMNS, SweepConfig, measure_material, run_sweep
 
 SMALL = SweepConfig(

@@ -85,7 +85,8 @@ def command(
     """Parse, run, report."""
     from tomat.study.promolecules import NamedPromolecule
     from tomat.study.report import as_json as summary
-    from tomat.study.report import tables, write_results
+    from tomat.study.report import tables
+    from tomat.study.results import write_results
     from tomat.study.sweep import SweepConfig, run_sweep
 
     chosen = {

@@ -1,4 +1,4 @@
-"""What a study says: summaries over materials, the Pareto front, tables, a picture and a page."""
+"""What a study says: summaries over materials, the Pareto front, tables and a picture."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tomat import metrics
-from tomat._files import write_atomically
 from tomat.categories import CATEGORIES
-from tomat.study.sweep import PROMOLECULE, as_table
+from tomat.study.sweep import PROMOLECULE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from rich.table import Table
 
-__all__ = ["ALL", "Line", "by_category", "pareto_front", "pareto_png", "summarise", "tables", "write_results"]
+__all__ = ["ALL", "Line", "by_category", "pareto_front", "pareto_png", "summarise", "tables"]
 
 #: The name of all materials together, where categories are listed.
 ALL = "all"
@@ -180,35 +178,6 @@ def percent(value: float) -> str:
     if value == 0.0:
         return "0"
     return f"{100 * value:#.3g}".rstrip(".") if value >= 1e-6 else f"{100 * value:.0e}"
-
-
-def write_results(rows: Sequence[dict[str, Any]], directory: Path, *, plots: bool = True) -> list[Path]:
-    """Write ``sweep.parquet``, ``sweep.csv``, and with ``plots`` ``pareto.png`` and ``sweep.html``; their paths.
-
-    Raises:
-        ValueError: ``plots`` without matplotlib or plotly installed.
-    """
-    import pyarrow.csv as pc
-    import pyarrow.parquet as pq
-
-    from tomat.study.page import page
-
-    table = as_table(rows)
-    contents: dict[str, bytes] = {}
-    for name, write in (("sweep.parquet", pq.write_table), ("sweep.csv", pc.write_csv)):
-        buffer = io.BytesIO()
-        write(table, buffer)
-        contents[name] = buffer.getvalue()
-    if plots:
-        lines = summarise(rows)
-        try:
-            contents["pareto.png"] = pareto_png(lines)
-            contents["sweep.html"] = page(lines).encode()
-        except ImportError as error:
-            raise ValueError(f"plots need {error.name}: pip install 'tomat[plot]', or --no-plots") from error
-    for name, content in contents.items():
-        write_atomically(directory / name, content)
-    return [directory / name for name in contents]
 
 
 def curves(lines: Sequence[Line]) -> list[list[Line]]:
