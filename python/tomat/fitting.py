@@ -8,21 +8,19 @@
 from __future__ import annotations
 
 import lzma
-import os
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self, override
+from typing import TYPE_CHECKING, Literal, Self, override
 
 import numpy as np
 
 from tomat import _core
 from tomat._files import open_bytes, write_atomically
+from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec
 from tomat.material import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tomat.dataset.inputs import Entry
@@ -35,7 +33,6 @@ __all__ = [
     "Sketch",
     "Weighting",
     "fit_codec",
-    "in_order",
     "merge_sketches",
     "read_entry",
     "sketch_entries",
@@ -154,27 +151,6 @@ def sketch_entries(
         if watch is not None:
             watch(entry.task_id)
     return sketch
-
-
-def in_order[T](
-    work: Callable[[Entry], T], entries: Iterable[Entry], threads: int | None
-) -> Iterator[tuple[Entry, T]]:
-    """Results of ``work`` for each entry, in order, a few ahead of their use; the first error ends it."""
-    n = threads or os.cpu_count() or 1
-    with ThreadPoolExecutor(n) as pool:
-        waiting: deque[tuple[Entry, Any]] = deque()
-        try:
-            for entry in entries:
-                waiting.append((entry, pool.submit(work, entry)))
-                if len(waiting) > 2 * n:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
 
 
 def merge_sketches(paths: Sequence[str | Path]) -> Sketch:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import metrics as of_density
+from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec
-from tomat.fitting import METHODS, fit_codec, in_order, read_entry
+from tomat.fitting import METHODS, fit_codec, read_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -187,13 +188,12 @@ def compare(
     Raises:
         OSError, ValueError: a density that cannot be read, or a fit that cannot be.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     wanted = [(method, n) for method in methods for n in bins]
-    with ThreadPoolExecutor(threads) as pool:
-        codecs = list(
-            pool.map(lambda m: fit_codec(sketch, m[1], method=m[0], weight=weight, signed=signed), wanted)
-        )
+
+    def fitted(way: tuple[Method, int]) -> LloydMaxCodec:
+        return fit_codec(sketch, way[1], method=way[0], weight=weight, signed=signed)
+
+    codecs = [codec for _, codec in in_order(fitted, wanted, threads)]
     if watch is not None:
         watch(f"{len(codecs)} codecs fitted")
 

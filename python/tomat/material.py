@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from tomat import _core
-from tomat._files import filesystem, is_url
+from tomat._files import filesystem, is_url, open_bytes
 
 if TYPE_CHECKING:
     from ase.atoms import Atoms
@@ -226,10 +226,9 @@ def read(path: str | Path) -> Material:
     """
     if not is_url(path):
         return _material(_core.read(str(path)))
-    fs, inner = filesystem(path)
     if str(path).rstrip("/").endswith(".zarr"):
         return _read_remote_zarr(str(path))
-    return _material(_core.read_bytes(fs.cat_file(inner), str(path)))
+    return _material(_core.read_bytes(open_bytes(path), str(path)))
 
 
 def task_id_of(path: str | Path) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ import numpy as np
 
 from tomat import _core
 from tomat._files import open_bytes, write_atomically
+from tomat._threads import processors
 from tomat.codec import _npz_bytes
 from tomat.dataset.inputs import Entry
 from tomat.material import UNITS, Material, read
@@ -177,7 +177,7 @@ class Promolecule:
             raise ValueError("no materials to fit to")
         passes = 1 + (steps if loss == "absolute" else 0)
         first = "squared" if loss == "absolute" else loss
-        workers = threads or os.cpu_count() or 1
+        workers = threads or processors()
         solution: tuple[list[int], NDArray[np.float64]] | None = None
         valence: dict[int, float] = {}
         with ThreadPoolExecutor(workers) as pool:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 import math
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
+from tomat._threads import in_order
 from tomat.categories import CATEGORIES, Category, category
 from tomat.dataset.inputs import Entry, resolve_inputs
 from tomat.material import read
@@ -134,8 +134,7 @@ def evaluate(
     """The NMAE of a promolecule as a predictor: sum |error| / sum |density|, over materials."""
     entries = _entries(inputs, split, split_file, prefix)
     predict = _predictor(file, fallback, valence, scale)
-    with ThreadPoolExecutor(threads) as pool:
-        measured = list(pool.map(lambda entry: _measure(entry, predict), entries))
+    measured = [found for _, found in in_order(lambda entry: _measure(entry, predict), entries, threads)]
     facts = _summary(file, measured)
     if as_json:
         print(json.dumps(facts))

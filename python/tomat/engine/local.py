@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from tomat import _core
 from tomat._files import is_url, open_bytes, read_json
+from tomat._threads import processors
 from tomat.dataset.config import identity_hash
 from tomat.dataset.run_directory import META, REASONS, RunDirectory
 from tomat.material import read
@@ -120,7 +120,7 @@ class Run:
         )
         self.root = root
         self.on_error = on_error
-        self.threads = threads or _processors()
+        self.threads = threads or processors()
         self._native: _core.ShardRun | None = None
         self._is_cancelled = False
 
@@ -365,13 +365,6 @@ class Run:
             seconds=time.monotonic() - start,
             stage_seconds=stages,
         )
-
-
-def _processors() -> int:
-    """Processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _progress(native: _core.ShardRun, total: int, start: float) -> Progress:

@@ -1,0 +1,44 @@
+"""Work on several threads, its results in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+__all__ = ["in_order", "processors"]
+
+
+def processors() -> int:
+    """Processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def in_order[S, T](
+    work: Callable[[S], T], items: Iterable[S], threads: int | None = None
+) -> Iterator[tuple[S, T]]:
+    """Results of ``work`` for each item, in order, a few ahead of their use; the first error ends it.
+
+    ``threads`` is one a processor where None.
+    """
+    n = threads or processors()
+    with ThreadPoolExecutor(n) as pool:
+        waiting: deque[tuple[S, Future[T]]] = deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(work, item)))
+                if len(waiting) > 2 * n:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
