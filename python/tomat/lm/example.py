@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import haliax as hax  # noqa: TC002 (fields of a pytree)
+import equinox as eqx
+import haliax as hax
 from levanter.models.lm_model import LmExample
 
 __all__ = ["DensityExample"]
@@ -24,6 +25,6 @@ class DensityExample(LmExample):
         pos_ids: int32, positions that start from 0 in each sequence of a packed row.
     """
 
-    targets: hax.NamedArray
-    values: hax.NamedArray
-    pos_ids: hax.NamedArray
+    targets: hax.NamedArray = eqx.field(kw_only=True)
+    values: hax.NamedArray = eqx.field(kw_only=True)
+    pos_ids: hax.NamedArray = eqx.field(kw_only=True)
