@@ -6,19 +6,18 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from typing import IO, TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
 
 import jax
 import numpy as np
-from levanter.tracker.tracker import Tracker
+from levanter.tracker.tracker import NoopTracker, Tracker, TrackerConfig
 
 from tomat._files import is_url
 from tomat.lm.run_files import write
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["JsonLines"]
+__all__ = ["JsonLines", "JsonLinesConfig"]
 
 
 class JsonLines(Tracker):
@@ -116,3 +115,21 @@ def _number(value: Any) -> float | int | str | bool | None:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     return value if isinstance(value, int) else None
+
+
+@TrackerConfig.register_subclass("jsonl")
+@dataclass
+class JsonLinesConfig(TrackerConfig):
+    """The tracker's place in Levanter's configuration; every run adds it by itself.
+
+    Attributes:
+        path: local file.
+        mirror: URL it is copied to; none where it is no URL.
+    """
+
+    path: str = "metrics.jsonl"
+    mirror: str | None = None
+
+    def init(self, run_id: str | None) -> Tracker:
+        """The tracker; on all but the first host one that does nothing."""
+        return JsonLines(Path(self.path), self.mirror) if jax.process_index() == 0 else NoopTracker()
