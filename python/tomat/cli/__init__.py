@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from tomat.cli import codec, info, promolecule, show, sweep, tokenize, verify
+from tomat.cli import codec, info, promolecule, show, sweep, tokenize, train, verify
 from tomat.cli.codec import compare, fit, floor, merge, sketch
 from tomat.cli.codec import list as codec_list
 from tomat.cli.codec import show as codec_show
@@ -31,11 +31,14 @@ def _app(*commands: ModuleType, doc: str | None) -> typer.Typer:
     )
     for module in commands:
         name = module.__name__.rsplit(".", 1)[-1]
-        made.command(name, help=module.__doc__, context_settings=_HELP)(module.command)
+        settings = {**_HELP, **getattr(module, "CONTEXT", {})}
+        made.command(name, help=module.__doc__, context_settings=settings)(module.command)
     return made
 
 
-app = _app(tokenize, show, info, verify, sweep, doc="Electron densities of crystals as token sequences.")
+app = _app(
+    tokenize, show, info, verify, sweep, train, doc="Electron densities of crystals as token sequences."
+)
 app.add_typer(
     _app(sketch, merge, fit, floor, compare, codec_list, codec_show, doc=codec.__doc__), name="codec"
 )
