@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ExampleDataset"]
 
 #: Rows worked on at a time: their arrays stay in the cache of a core.
-_BLOCK = 8
+_BLOCK = 16
 
 
 class ExampleDataset(AsyncDataset[DensityExample]):
