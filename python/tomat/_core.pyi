@@ -229,6 +229,15 @@ class Promolecule:
         electrons: float | None,
         clip: bool,
     ) -> NDArray[np.float64]: ...
+    def evaluate_patch(
+        self,
+        lattice: NDArray[np.float64],
+        atomic_numbers: list[int],
+        frac_coords: NDArray[np.float64],
+        grid_shape: _Triple,
+        offset: _Triple,
+        patch_shape: _Triple,
+    ) -> NDArray[np.float64]: ...
     def radial(self, atomic_number: int, distances: NDArray[np.float64]) -> NDArray[np.float64]: ...
     @property
     def electrons(self) -> dict[int, float]: ...

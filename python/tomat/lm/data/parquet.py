@@ -363,8 +363,6 @@ def _guess_patch(guess: Guess, patch: Patch, unit: str) -> NDArray[np.float64]:
         )
     matrix = _matrix(patch.lattice)
     offset = patch.offset or (0, 0, 0)  # v3 writes positions in the frame of the patch
-    values = guess(matrix, patch.atomic_numbers, patch.frac_coords, patch.grid_shape)
-    for axis in range(3):
-        places = np.arange(offset[axis], offset[axis] + patch.patch_shape[axis])
-        values = np.take(values, places, axis=axis, mode="wrap")
+    atoms = (patch.atomic_numbers, patch.frac_coords)
+    values = guess.patch(matrix, *atoms, patch.grid_shape, offset, patch.patch_shape)
     return values * _core.cell_volume(matrix) if unit == "chgcar" else values
