@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, override
 
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
     from tomat.lm.presets import ModelConfig
     from tomat.lm.vocabulary import ModelVocabulary
 
-__all__ = ["DensityLM", "DensityLMConfig", "attention_for", "build", "count_parameters", "levanter_config"]
+__all__ = [
+    "DensityLM",
+    "DensityLMConfig",
+    "attention_for",
+    "build",
+    "count_parameters",
+    "from_qwen3",
+    "levanter_config",
+]
 
 #: Rows up to this many tokens take plain attention on a CPU: the matrix is small, and flash only adds loops.
 _VANILLA_TOKENS = 1024
@@ -92,6 +101,13 @@ class DensityLM(Qwen3LMHeadModel):
 def _attention(transformer: LlamaTransformer) -> Attention:
     """The attention of all layers: its weights have the axis ``layer``."""
     return transformer.layers.stacked.self_attn
+
+
+def from_qwen3(plain: Qwen3Config, *, attention: str, bidirectional: bool) -> DensityLMConfig:
+    """Levanter's Qwen3 configuration, such as one read from ``config.json``, as ours."""
+    fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(Qwen3Config)}
+    fields |= {"attn_backend": _LEVANTER_BACKENDS[attention], "gradient_checkpointing": False}
+    return DensityLMConfig(**fields, attention=attention, bidirectional=bidirectional)
 
 
 def attention_for(choice: str, platform: str, seq_len: int) -> str:
