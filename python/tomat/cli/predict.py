@@ -68,6 +68,10 @@ def command(
     truth: Annotated[
         str | None, typer.Option(help="The true density of the one STRUCTURE, to compare with.")
     ] = None,
+    augmentation: Annotated[
+        str | None,
+        typer.Option(help="A CHGCAR of VASP for the one STRUCTURE, whose PAW occupancies are taken over."),
+    ] = None,
     mode: Annotated[str | None, typer.Option(help="one_pass, k_pass or free_running.")] = None,
     passes: Annotated[int | None, typer.Option(min=1, help="Passes of k_pass.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Temperature of samples.")] = None,
@@ -100,6 +104,7 @@ def command(
         electrons=electrons,
         valence=None if valence is None else Promolecule.load(valence),
         truth=None if truth is None else read(truth),
+        augmentation=augmentation,
         overwrite=overwrite,
     )
     paths = expand(structures)
@@ -118,7 +123,7 @@ def command(
     if as_json:
         print(json.dumps({"output": str(out), **asdict(summary)}))
     else:
-        _print(summary, out, suffixes, quiet=quiet)
+        _print(summary, out, suffixes, quiet=quiet, note=augmentation is None)
     if summary.failed:
         raise SystemExit(1)
 
@@ -147,7 +152,7 @@ def _bar(total: int, *, shown: bool) -> Iterator[Report | None]:
         yield report
 
 
-def _print(summary: Summary, out: Path, suffixes: tuple[str, ...], *, quiet: bool) -> None:
+def _print(summary: Summary, out: Path, suffixes: tuple[str, ...], *, quiet: bool, note: bool) -> None:
     import sys
 
     for failure in summary.failed[:_SHOWN]:
@@ -162,7 +167,7 @@ def _print(summary: Summary, out: Path, suffixes: tuple[str, ...], *, quiet: boo
     counts += [f"{len(summary.skipped)} there already"] if summary.skipped else []
     counts += [f"{len(summary.failed)} failed"] if summary.failed else []
     print(f"{out}: {', '.join(counts)}, {summary.seconds:.2f} s")
-    if summary.predicted and any(suffix.startswith(".CHGCAR") for suffix in suffixes):
+    if note and summary.predicted and any(suffix.startswith(".CHGCAR") for suffix in suffixes):
         print(f"note: {AUGMENTATION_NOTE}.")
 
 

@@ -108,6 +108,7 @@ class OutputFolder:
         prediction: Prediction,
         *,
         truth: Material | None = None,
+        augmentation: bytes = b"",
         extra: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Write the files of a prediction, then its record, which is returned; ``extra`` goes into the record.
@@ -125,7 +126,7 @@ class OutputFolder:
             if suffix == ".png":
                 preview(prediction.material, target, truth=truth)
             else:
-                write(prediction.material, target)
+                write(prediction.material, target, augmentation=augmentation)
         files = [f"{name}{suffix}" for suffix in self.suffixes]
         if prediction.spread is not None:
             files.append(self._write_spread(job, prediction))

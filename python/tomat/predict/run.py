@@ -15,6 +15,7 @@ from tomat.predict.assemble import Failure, Job, Prediction, predict_densities
 from tomat.predict.grid import RADICES
 from tomat.predict.outputs import OutputFolder
 from tomat.predict.structures import name_of, read_crystal
+from tomat.write import read_augmentation
 
 if TYPE_CHECKING:
     from tomat.material import Material
@@ -42,6 +43,7 @@ class RunOptions:
         valence: counts by element that are used in place of the predictor's.
         truth: the true density of the only structure: gives the grid where nothing else does, the error, and the
             difference in the preview. Predictors see it in the mode ``teacher_forced`` alone.
+        augmentation: a CHGCAR of the only structure whose PAW augmentation occupancies go into the one written.
         overwrite: predict again what was predicted with other options.
     """
 
@@ -54,7 +56,25 @@ class RunOptions:
     electrons: float | None = None
     valence: Promolecule | None = None
     truth: Material | None = None
+    augmentation: str | None = None
     overwrite: bool = False
+
+    def check(self, n_structures: int) -> None:
+        """What belongs to one structure must not meet several.
+
+        Raises:
+            ValueError: it does.
+        """
+        singular = {
+            "true density": self.truth,
+            "number of electrons": self.electrons,
+            "file of augmentation occupancies": self.augmentation,
+        }
+        for what, value in singular.items():
+            if value is not None and n_structures != 1:
+                raise ValueError(
+                    f"one {what} and {n_structures} structures; give the structure it belongs to"
+                )
 
 
 @dataclass(frozen=True)
@@ -130,14 +150,7 @@ def predict_files(
         ValueError: options that contradict each other; what is wrong with one structure is in the summary.
         OSError: the folder cannot be written.
     """
-    if options.truth is not None and len(structures) != 1:
-        raise ValueError(
-            f"one true density and {len(structures)} structures; give the structure it belongs to"
-        )
-    if options.electrons is not None and len(structures) != 1:
-        raise ValueError(
-            f"one number of electrons and {len(structures)} structures; give counts by element, as a promolecule"
-        )
+    options.check(len(structures))
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     run = _Run(predictor, OutputFolder(out, suffixes, _identity(predictor, options)), options, report)
@@ -159,6 +172,7 @@ def _identity(predictor: PatchPredictor, options: RunOptions) -> dict[str, Any]:
         "predictor": predictor.identity(),
         "overlap": options.overlap,
         "normalize": options.normalize,
+        "augmentation": options.augmentation,
     }
 
 
@@ -203,7 +217,10 @@ class _Run:
         truth = self.options.truth
         extra = None if truth is None else {"metrics": _metrics(outcome, truth)}
         try:
-            record = self.folder.write(job, outcome, truth=truth, extra=extra)
+            augmentation = b""
+            if self.options.augmentation is not None:
+                augmentation = read_augmentation(self.options.augmentation, job.crystal.n_atoms)
+            record = self.folder.write(job, outcome, truth=truth, augmentation=augmentation, extra=extra)
         except ValueError as error:
             self._fail(job.crystal.name, str(error))
             return
