@@ -44,7 +44,7 @@ class Job:
     Attributes:
         crystal: the crystal.
         grid_shape: points of its grid.
-        truth: the true density on that grid, for diagnostics; its unit is brought to the codec's.
+        truth: the true density on that grid; shown to predictors of the mode ``teacher_forced`` alone.
         electrons: valence electrons of the cell, where not the sum of ``facts.valence``.
     """
 
@@ -285,6 +285,8 @@ def _open(predictor: PatchPredictor, job: Job, overlap: int, normalize: bool) ->
             _check_valence(predictor, job)
         guess = _guess(predictor, job) if predictor.needs_guess else None
         truth = None if job.truth is None else _truth(predictor, job, job.truth)
+        # A predictor that could see the truth in another mode would be worth nothing as evidence.
+        truth = truth if predictor.mode == "teacher_forced" else None
     except ValueError as error:
         message = str(error)
         named = message if message.startswith(crystal.name) else f"{crystal.name}: {message}"

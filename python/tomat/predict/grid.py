@@ -60,6 +60,7 @@ def grid_for(
     if not (math.isfinite(spacing) and spacing > 0):
         raise ValueError(f"spacing {spacing} must be above 0 angstrom")
     sizes = np.array(friendly_sizes(radices, 2 * MAX_AXIS), dtype=np.float64)
+    largest = max((size for size in sizes if size <= MAX_AXIS), default=1)
     shape = []
     for name, length in zip(
         "abc", np.linalg.norm(np.asarray(lattice, dtype=np.float64), axis=1), strict=True
@@ -71,7 +72,7 @@ def grid_for(
             raise ValueError(
                 f"lattice vector {name} is {length:.4g} A long and needs {math.ceil(wanted)} points at a spacing of "
                 f"{spacing:g} A; tokens can state at most {MAX_AXIS} an axis: take a spacing of at least "
-                f"{math.ceil(1e4 * length / MAX_AXIS) / 1e4:g} A, or give the grid"
+                f"{math.ceil(1e4 * length / largest) / 1e4:g} A, or give the grid"
             )
         shape.append(nearest)
     return shape[0], shape[1], shape[2]
