@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from tomat.cli import codec, info, promolecule, show, sweep, tokenize, verify
+from tomat.cli import compare as comparison
+from tomat.cli import eval as evaluation
 from tomat.cli.codec import compare, fit, floor, merge, sketch
 from tomat.cli.codec import list as codec_list
 from tomat.cli.codec import show as codec_show
@@ -35,7 +37,8 @@ def _app(*commands: ModuleType, doc: str | None) -> typer.Typer:
     return made
 
 
-app = _app(tokenize, show, info, verify, sweep, doc="Electron densities of crystals as token sequences.")
+_COMMANDS = (tokenize, show, info, verify, sweep, evaluation, comparison)
+app = _app(*_COMMANDS, doc="Electron densities of crystals as token sequences.")
 app.add_typer(
     _app(sketch, merge, fit, floor, compare, codec_list, codec_show, doc=codec.__doc__), name="codec"
 )
