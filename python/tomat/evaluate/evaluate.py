@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tomat.evaluate.methods import Method
     from tomat.material import Material
 
-__all__ = ["EXPECTED", "Evaluation", "evaluate", "versions"]
+__all__ = ["EXPECTED", "Evaluation", "called", "evaluate", "message", "primary_mode", "versions"]
 
 #: What may go wrong with one material without ending the evaluation: it is counted and named.
 EXPECTED = (OSError, ValueError, KeyError, RuntimeError, MemoryError)
@@ -152,7 +152,7 @@ def _one(plan: Evaluation, entry: Entry, material: Material | Exception, gallery
     part: dict[str, Any] = {"task_id": entry.task_id, "path": entry.path, "rows": [], "errors": []}
 
     def failed(mode: str | None, error: Exception) -> None:
-        part["errors"].append({"task_id": entry.task_id, "mode": mode, "error": _message(error)})
+        part["errors"].append({"task_id": entry.task_id, "mode": mode, "error": message(error)})
 
     if isinstance(material, Exception):
         failed(None, material)
@@ -184,7 +184,7 @@ def _renamed(material: Material, task_id: str) -> Material:
     return material if material.task_id == task_id else replace(material, task_id=task_id)
 
 
-def _message(error: Exception) -> str:
+def message(error: Exception) -> str:
     """What a person reads: the message, with the kind of error where the message alone does not say."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return text if isinstance(error, ValueError | KeyError) and text else f"{type(error).__name__}: {text}"

@@ -99,6 +99,20 @@ class PatchMethod:
                 whole.add(index, prediction)
         return whole.predicted(self.unit, time.perf_counter() - started)
 
+    def requests_of(self, material: Material) -> list[PatchRequest]:
+        """The requests of all patches of a material, without densities in them.
+
+        Raises:
+            ValueError: no patch shape fits the row.
+        """
+        patch_shape = self.predictor.tokenizer.shape_for(len(material.atomic_numbers))
+        patches = cover(material.grid_shape, patch_shape, self.overlap)
+        crystal = Crystal.from_material(material)
+        return [
+            PatchRequest(crystal, material.grid_shape, _triple(offset), patch_shape)
+            for offset in patches.offsets
+        ]
+
     def _requests(
         self,
         material: Material,

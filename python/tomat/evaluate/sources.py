@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 from tomat.codec import load_codec
 from tomat.evaluate.methods import DIAGNOSTICS, HEADLINES, CodecFloor, Method, PromoleculeMethod
 from tomat.evaluate.patches import PatchMethod
+from tomat.predict.predictor import PromoleculePredictor
 from tomat.promolecule import Promolecule
+from tomat.tokenizer import PatchTokenizer
 
 if TYPE_CHECKING:
     from tomat.codec import Codec
@@ -71,11 +73,14 @@ def _baselines(codec: Codec, promolecule: Promolecule) -> tuple[list[Method], st
 
 
 def open_predictors(checkpoint: str, modes: Sequence[str], options: Mapping[str, Any]) -> list[Any]:
-    """A predictor a mode; needs ``tomat[train]``.
+    """A predictor a mode; a checkpoint needs ``tomat[train]``, ``promolecule[:NAME]`` does not.
 
     Raises:
         ValueError: JAX is not installed, or a mode the checkpoint does not support.
     """
+    head, _, named = checkpoint.partition(":")
+    if head == PROMOLECULE:
+        return [PromoleculePredictor(PatchTokenizer("v3", "lmq-16k"), Promolecule.load(named or _DEFAULT))]
     try:
         from tomat.lm import predictor as lm
     except ImportError as error:
