@@ -23,6 +23,9 @@ _COMMANDS = (
     "verify",
     "train",
     "predict",
+    "eval",
+    "compare",
+    "probe",
     "sweep",
 )
 #: The same for ``tomat codec``.
