@@ -100,7 +100,9 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 def command(
     inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT...", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory of the dataset.", show_default=False)] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Directory or URL of the dataset.", show_default=False)
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(help="YAML file with these options.", is_eager=True, callback=_read_config, exists=True),
