@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import tempfile
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import product
@@ -17,9 +18,9 @@ from tomat._retry import is_transient, retried
 from tomat._threads import in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Place", "UrlPath", "fetch_files", "fetch_group", "place", "size_of"]
+__all__ = ["Place", "UrlPath", "at_hand", "fetch_files", "fetch_group", "place", "size_of"]
 
 #: The array of a density, as the ``rho_gga`` layout calls it.
 _ARRAY = "charge_density_total"
@@ -119,6 +120,18 @@ class UrlPath:
         for _ in in_order(delete, names, _REQUESTS):
             pass
 
+    def download(self, target: Path) -> None:
+        """Copy the file to a local one.
+
+        Raises:
+            OSError: it cannot be read; ``FileNotFoundError`` where it is not there.
+        """
+        self._ask(lambda fs, path: fs.get_file(path, str(target)))
+
+    def __lt__(self, other: UrlPath) -> bool:
+        """In the order of their URLs."""
+        return self.url < other.url
+
     def glob(self, pattern: str) -> list[UrlPath]:
         """What lies directly below and matches, by name."""
         return [path for path in self.iterdir() if fnmatchcase(path.name, pattern)]
@@ -146,6 +159,18 @@ def place(path: str | Path | UrlPath) -> Place:
 def size_of(path: Place) -> int:
     """Bytes of a file."""
     return path.size() if isinstance(path, UrlPath) else path.stat().st_size
+
+
+@contextlib.contextmanager
+def at_hand(path: Place) -> Iterator[Path]:
+    """A local file with the content of ``path``: itself, or a copy for the time of the block."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="tomat-") as folder:
+        local = Path(folder) / path.name
+        path.download(local)
+        yield local
 
 
 def fetch_group(url: str) -> dict[str, bytes]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tomat.dataset.inputs import Entry
     from tomat.dataset.run_directory import RunDirectory, Totals
 
-__all__ = ["Run", "StoppedError", "Summary", "tokenize"]
+__all__ = ["Progress", "Run", "StoppedError", "Summary", "tokenize"]
 
 #: Seconds between two looks at a running pipeline.
 _POLL_S = 0.1
@@ -136,6 +136,11 @@ class Run:
             (f"shard-{k:05d}.parquet", start, min(start + step, len(self.entries)))
             for k, start in enumerate(starts)
         ]
+
+    @property
+    def described(self) -> str:
+        """Who does the work, in words."""
+        return f"{self.threads} threads"
 
     def execute(
         self,
