@@ -11,6 +11,7 @@ type _Floats = NDArray[np.float32] | NDArray[np.float64]
 type _Triple = tuple[int, int, int]
 
 __all__ = [
+    "Crystals",
     "DensityCodec",
     "LloydMaxCodec",
     "LogCodec",
@@ -26,6 +27,7 @@ __all__ = [
     "cell_volume",
     "coverage_histogram",
     "elements",
+    "encode_patches",
     "fit",
     "lattice_parameters",
     "layouts",
@@ -166,6 +168,24 @@ class Tokenizer:
     def decode(self, ids: NDArray[np.int32]) -> Patch: ...
     def show(self, ids: NDArray[np.int32]) -> list[str]: ...
     def check_rows(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> list[tuple[int, str]]: ...
+
+@final
+class Crystals:
+    def __new__(
+        cls, items: list[tuple[_Triple, NDArray[np.float64], list[int], NDArray[np.float64]]]
+    ) -> Self: ...
+    def __len__(self) -> int: ...
+
+def encode_patches(
+    tokenizer: Tokenizer,
+    crystals: Crystals,
+    density: NDArray[np.float32],
+    places: NDArray[np.int64],
+    tokens: NDArray[np.int32],
+    values: NDArray[np.float32],
+    *,
+    guess: tuple[NDArray[np.float32], NDArray[np.int32]] | None = None,
+) -> NDArray[np.int64]: ...
 
 @final
 class Patch:

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // PyO3's macros expand to it
 #![allow(clippy::needless_pass_by_value)] // PyO3 hands arguments over by value
 
+mod batch;
 mod codec;
 mod errors;
 mod fit;
@@ -17,6 +18,8 @@ use pyo3::prelude::*;
 /// Native part of `tomat`.
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use super::batch::{Crystals, encode_patches};
     #[pymodule_export]
     use super::codec::{DensityCodec, LloydMaxCodec, LogCodec, named_log_codec};
     #[pymodule_export]
