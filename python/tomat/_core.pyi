@@ -35,10 +35,12 @@ __all__ = [
     "parse_structure",
     "read",
     "read_bytes",
+    "read_group",
     "sample_offsets",
     "task_id",
     "valence_electrons",
 ]
+MAX_GRID_AXIS: int
 __version__: str
 
 class DensityCodec:
@@ -287,6 +289,7 @@ class RawMaterial:
 
 def read(path: str) -> RawMaterial: ...
 def read_bytes(data: bytes, source: str) -> RawMaterial: ...
+def read_group(files: dict[str, bytes], source: str) -> RawMaterial: ...
 def task_id(path: str) -> str: ...
 def parse_structure(
     text: str, source: str
@@ -298,7 +301,7 @@ class ShardRun:
         cls,
         tokenizer: Tokenizer,
         entries: list[tuple[str, str]],
-        reader: Callable[[int], tuple[Any, ...] | bytes | None] | None,
+        reader: Callable[[int], tuple[Any, ...] | dict[str, bytes] | bytes | None] | None,
         *,
         seed: int,
         epoch: int,
@@ -311,6 +314,7 @@ class ShardRun:
         skip_errors: bool,
         threads: int,
         identity: str,
+        run_id: str = "0",
     ) -> Self: ...
     def run(self, plan: list[tuple[str, int, int]]) -> bool: ...
     def progress(self) -> list[tuple[str, int]]: ...

@@ -27,7 +27,7 @@ mod _core {
     #[pymodule_export]
     use super::promolecule::{NormalEquations, Promolecule, valence_electrons};
     #[pymodule_export]
-    use super::read::{RawMaterial, parse_structure, read, read_bytes, task_id};
+    use super::read::{RawMaterial, parse_structure, read, read_bytes, read_group, task_id};
     #[pymodule_export]
     use super::run::ShardRun;
     #[pymodule_export]
@@ -41,6 +41,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("MAX_GRID_AXIS", tomat_core::grid::MAX_GRID_AXIS)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

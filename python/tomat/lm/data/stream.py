@@ -161,6 +161,11 @@ class ExampleDataset(AsyncDataset[DensityExample]):
             rows[chosen] = permute(index[chosen] % n, n, key_of(self._seed, "order", int(epoch)))
         return epochs, rows
 
+    @property
+    def count(self) -> int:
+        """Examples an epoch; of a finite one, all there are."""
+        return self._length
+
     def row_id(self, index: int) -> str:
         """Materials and offsets in example ``index``: ``mp-12@0,5,7+mp-3@1,2,3``."""
         epochs, rows = self.places([index])
