@@ -241,6 +241,31 @@ def test_datasets_of_other_writers_are_checked_row_by_row(tmp_path: Path, datase
         open_rows(DataConfig(path=str(out)), 512)
 
 
+def test_datasets_behind_a_url_are_the_same(tmp_path: Path, datasets: dict[str, Path]) -> None:
+    import fsspec
+
+    bucket = fsspec.filesystem("memory")
+    for file in datasets["v3"].iterdir():
+        if file.is_file():
+            bucket.pipe_file(f"/lm-data/{file.name}", file.read_bytes())
+    there = open_rows(DataConfig(path="memory://lm-data", cache=str(tmp_path)), 512)
+    here = open_rows(DataConfig(path=str(datasets["v3"])), 512)
+    np.testing.assert_array_equal(whole(there).tokens, whole(here).tokens)
+    bucket.rm_file("/lm-data/shard-00000.parquet")
+    with pytest.raises(ValueError, match=r"shard-00000\.parquet: missing"):
+        open_rows(DataConfig(path="memory://lm-data", cache=str(tmp_path)), 512)
+
+
+def test_what_was_left_out_of_a_dataset_is_named(tmp_path: Path) -> None:
+    root = farm(tmp_path / "root", IDS[:3])
+    (root / "mp_filelist.txt").write_text("\n".join([*IDS[:3], "mp-none"]))
+    options = ("--patch-size", 6, "--pad-to", 512, "--patches-per-material", 2, "--on-error", "skip")
+    sound(root, "--out", tmp_path / "set", *options)
+    rows = open_rows(DataConfig(path=str(tmp_path / "set")), 512)
+    assert rows.source.left_out == {"missing": ["mp-none"]}
+    assert rows.counts["left_out"] == {"missing": 1}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
