@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,13 +16,14 @@ type Floats = NDArray[np.float64]
 
 
 def probabilities(logits: Floats) -> Floats:
-    weights = [math.exp(z - max(logits)) for z in logits]
+    top = float(logits.max())
+    weights = [math.exp(z - top) for z in logits.tolist()]
     return np.array(weights) / math.fsum(weights)
 
 
 def log_normaliser(logits: Floats) -> float:
-    top = float(max(logits))
-    return top + math.log(math.fsum(math.exp(z - top) for z in logits))
+    top = float(logits.max())
+    return top + math.log(math.fsum(math.exp(z - top) for z in logits.tolist()))
 
 
 def cross_entropy(logits: Floats, target: int) -> float:
@@ -77,7 +79,7 @@ def crps(logits: Floats, value: float, points: Sequence[float]) -> float:
     p = probabilities(logits).tolist()
     knots = sorted({*points, value})
     total = []
-    for left, right in zip(knots[:-1], knots[1:], strict=True):
+    for left, right in itertools.pairwise(knots):
         middle = left + (right - left) / 2
         cumulative = math.fsum(pi for pi, c in zip(p, points, strict=True) if c <= left)
         step = 1.0 if middle >= value else 0.0

@@ -164,7 +164,7 @@ class DensityLoss:
     def divisor(self, weight: jax.Array) -> jax.Array:
         """What sums of weight * loss over arrays [rows ..., positions] are divided by."""
         if self.config.normalise == "fixed":
-            return jnp.float32(self.positions_per_row * math.prod(weight.shape[:-1]))
+            return jnp.asarray(self.positions_per_row * math.prod(weight.shape[:-1]), jnp.float32)
         of = weight if self.config.normalise == "weights" else (weight > 0).astype(jnp.float32)
         total = jnp.sum(of)
         return jnp.asarray(jnp.where(total > 0, total, 1.0))
