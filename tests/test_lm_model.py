@@ -33,7 +33,7 @@ def vocabulary() -> ModelVocabulary:
     return ModelVocabulary(PatchTokenizer("v3", "l1-1k", pad_to=LENGTH, patch_size=3))
 
 
-def _model(vocabulary: ModelVocabulary, attention: str, sequences_per_row: int = 2) -> DensityLM:
+def _model(vocabulary: ModelVocabulary, attention: str, sequences_per_row: int | None = None) -> DensityLM:
     config = ModelConfig(attention=attention, seq_len=LENGTH, attention_block=32, **SMALL)  # type: ignore[arg-type]
     levanter = config.levanter(vocabulary, platform="cpu", sequences_per_row=sequences_per_row)
     model = build(levanter, vocabulary, jax.random.PRNGKey(0))
@@ -117,6 +117,19 @@ def test_no_token_sees_what_its_mask_hides(vocabulary: ModelVocabulary, attentio
         for row, at in enumerate(changed, 1):
             moved = np.abs(got[row] - got[0]).max(axis=-1) > 1e-6
             assert (moved == _seen(kind)[:, at])[real].all(), (attention, kind, at)
+
+
+def test_a_causal_model_of_single_sequences_does_without_segments(vocabulary: ModelVocabulary) -> None:
+    tokens = hax.named(jnp.arange(LENGTH) % vocabulary.size, "position")
+
+    def activations(sequences_per_row: int | None, kind: str) -> Any:
+        model = _model(vocabulary, "vanilla", sequences_per_row)
+        return np.asarray(eqx.filter_jit(lambda mask: model.activations(tokens, mask).array)(_mask(kind)))
+
+    want, honoured = activations(None, "causal"), activations(None, "causal single")
+    np.testing.assert_allclose(honoured[SINGLE >= 0], want[SINGLE >= 0], atol=1e-5)
+    assert np.abs(honoured - want)[SINGLE < 0].max() > 1e-3
+    np.testing.assert_array_equal(activations(1, "causal single"), want)
 
 
 def test_positions_count_where_they_are_given(vocabulary: ModelVocabulary) -> None:
