@@ -69,8 +69,8 @@ def open_predictor(
         if given:
             raise ValueError(f"a promolecule knows no {', '.join(given)}; leave it out")
         source = name.partition(":")[2] or _BUNDLED
-        # The patches and the unit of a promolecule are any; these are the defaults of the package.
-        tokenizer = PatchTokenizer("v3", "lmq-16k")
+        # Nothing is encoded: a layout without a lattice and rows of any length refuse no crystal.
+        tokenizer = PatchTokenizer("v2", "lmq-16k", patch_size=19, pad_to=1 << 24)
         return PromoleculePredictor(tokenizer, Promolecule.load(source), batch_size=batch_size or 256)
     try:
         models: Any = importlib.import_module("tomat.lm.predictor")
