@@ -150,7 +150,7 @@ def test_what_a_predictor_does_wrong_is_not_hidden() -> None:
 
     with pytest.raises(RuntimeError, match="6 patches for 7 requests"):
         predict_density(Short(), crystal(), (9, 9, 9))
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match="x: the prediction of patch 0 holds NaN"):
         predict_density(Recorder(offset=float("nan")), crystal(), (9, 9, 9))
 
 
@@ -295,6 +295,27 @@ def test_identities_say_what_predictions_depend_on() -> None:
     json.dumps([slater.identity(), floors])
 
 
+def test_facts_are_read_off_the_training_data() -> None:
+    materials = [tomat.read(path) for path in sorted(LABEL.glob("qe-*.zarr"))]
+    facts = TrainingFacts.of(materials, PROMOLECULE)
+    sides = [np.linalg.norm(m.lattice, axis=1) / m.grid_shape for m in materials]
+    assert facts.spacing == pytest.approx(np.exp(np.log(sides).mean()))
+    grids_made = [choose_grid(Crystal.from_material(m), default=facts.spacing) for m in materials]
+    points = [np.prod(grid) / np.prod(m.grid_shape) for grid, m in zip(grids_made, materials, strict=True)]
+    assert np.exp(np.log(points).mean()) == pytest.approx(1.0, abs=0.05)
+    assert facts.valence[14] == 4.0
+    for m in materials:
+        count = valence_count(Recorder(facts=facts), Job(Crystal.from_material(m), (4, 4, 4)))
+        assert count is None or count == pytest.approx(m.n_electrons, rel=1e-4)
+    stored = json.loads(json.dumps(facts.to_json()))
+    assert TrainingFacts.from_json(stored, PROMOLECULE) == facts
+    assert TrainingFacts.from_json({}) == TrainingFacts()
+    with pytest.raises(ValueError, match="damaged"):
+        TrainingFacts.from_json({"valence": {"Si": 4}})
+    with pytest.raises(ValueError, match="no cells"):
+        TrainingFacts.of([])
+
+
 def test_elements_the_guess_does_not_know_are_named() -> None:
     predictor = open_predictor("promolecule")
     with pytest.raises(ValueError, match=r"argon: .*no radial function for Ar"):
@@ -426,7 +447,7 @@ def test_failures_are_counted_and_named_and_the_rest_is_made(tmp_path: Path) -> 
     (tmp_path / "in" / "si.zarr").symlink_to(SILICON)
     result = predict(tmp_path / "in", "-o", tmp_path / "out", *ZARR)
     assert result.code == 1
-    for words in ("failed: broken: ", "failed: argon: argon: ", "no radial function for Ar", "failed: huge"):
+    for words in ("broken.vasp: no crystal could be read", "failed: argon: ", "no radial function for Ar", "failed: huge"):
         assert words in result.err, result.err
     assert "1 predicted, 3 failed" in result.out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["si.json", "si.zarr"]

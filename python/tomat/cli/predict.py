@@ -143,7 +143,8 @@ def _bar(total: int, *, shown: bool) -> Iterator[Report | None]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("structures", total=total)
 
         def report(through: int, name: str, share: float) -> None:
@@ -156,7 +157,8 @@ def _print(summary: Summary, out: Path, suffixes: tuple[str, ...], *, quiet: boo
     import sys
 
     for failure in summary.failed[:_SHOWN]:
-        print(f"failed: {failure.name}: {failure.error}", file=sys.stderr)
+        named = failure.error.startswith((failure.name, failure.path))
+        print(f"failed: {'' if named else failure.name + ': '}{failure.error}", file=sys.stderr)
     if len(summary.failed) > _SHOWN:
         print(f"failed: {len(summary.failed) - _SHOWN} more; --json lists all", file=sys.stderr)
     if quiet:

@@ -149,11 +149,14 @@ class _Open:
 
     def take(self, index: int, patch: PatchPrediction) -> None:
         started = time.perf_counter()
-        self.density.add(index, patch.density)
-        if patch.spread is not None:
-            if self.spread is None:
-                self.spread = Assembly(self.cover)
-            self.spread.add(index, patch.spread)
+        try:
+            self.density.add(index, patch.density)
+            if patch.spread is not None:
+                if self.spread is None:
+                    self.spread = Assembly(self.cover)
+                self.spread.add(index, patch.spread)
+        except ValueError as error:
+            self.error = _named(self.job.crystal, error)
         self.done += 1
         self.seconds += time.perf_counter() - started
 
@@ -168,20 +171,17 @@ class _Batch:
         """Predict, and hand each job its patches; one that cannot be predicted fails alone."""
         items = [(job, index) for job, index in self.items if job.error is None]
         self.items = []
+        jobs = list(dict.fromkeys(job for job, _ in items))
         try:
             self._run(predictor, items)
         except ValueError as error:
-            jobs = list(dict.fromkeys(job for job, _ in items))
             if len(jobs) == 1:
-                jobs[0].error = error
+                jobs[0].error = _named(jobs[0].job.crystal, error)
             else:
                 for one in jobs:
-                    part = _Batch(
-                        [(job, index) for job, index in items if job is one and not job.density.has(index)]
-                    )
-                    part.run(predictor, None)
+                    _Batch([(job, index) for job, index in items if job is one]).run(predictor, None)
         if progress:
-            for job in dict.fromkeys(job for job, _ in items):
+            for job in jobs:
                 progress(job.job, job.done, len(job.cover))
 
     @staticmethod
@@ -194,7 +194,8 @@ class _Batch:
         share = (time.perf_counter() - started) / max(len(items), 1)
         for (job, index), answer in zip(items, answers, strict=True):
             job.seconds += share
-            job.take(index, answer)
+            if job.error is None:
+                job.take(index, answer)
 
 
 def predict_density(
@@ -288,12 +289,16 @@ def _open(predictor: PatchPredictor, job: Job, overlap: int, normalize: bool) ->
         # A predictor that could see the truth in another mode would be worth nothing as evidence.
         truth = truth if predictor.mode == "teacher_forced" else None
     except ValueError as error:
-        message = str(error)
-        named = message if message.startswith(crystal.name) else f"{crystal.name}: {message}"
-        raise ValueError(named) from error
+        raise _named(crystal, error) from error
     opened = _Open(job, plan, guess, truth, Assembly(plan))
     opened.seconds = time.perf_counter() - started
     return opened
+
+
+def _named(crystal: Crystal, error: ValueError) -> ValueError:
+    """The error with the crystal's name in front."""
+    message = str(error)
+    return error if message.startswith(crystal.name) else ValueError(f"{crystal.name}: {message}")
 
 
 def _check_valence(predictor: PatchPredictor, job: Job) -> None:
