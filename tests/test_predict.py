@@ -447,7 +447,12 @@ def test_failures_are_counted_and_named_and_the_rest_is_made(tmp_path: Path) -> 
     (tmp_path / "in" / "si.zarr").symlink_to(SILICON)
     result = predict(tmp_path / "in", "-o", tmp_path / "out", *ZARR)
     assert result.code == 1
-    for words in ("broken.vasp: no crystal could be read", "failed: argon: ", "no radial function for Ar", "failed: huge"):
+    for words in (
+        "broken.vasp: no crystal could be read",
+        "failed: argon: ",
+        "no radial function for Ar",
+        "failed: huge",
+    ):
         assert words in result.err, result.err
     assert "1 predicted, 3 failed" in result.out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["si.json", "si.zarr"]
