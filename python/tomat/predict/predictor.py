@@ -67,11 +67,15 @@ class PatchPrediction:
 
     Attributes:
         density: of the patch's shape.
-        spread: standard deviation over samples, of the same shape and unit; None where nothing was sampled.
+        spread: standard deviation of the prediction, of the same shape and unit: of the predicted distribution, or
+            over samples; None where it is not known.
+        expected_error: mean of |density - truth| over the predicted distribution, likewise; None where it, or the
+            truth, is not known.
     """
 
     density: NDArray[np.float32]
     spread: NDArray[np.float32] | None = None
+    expected_error: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
