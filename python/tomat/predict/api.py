@@ -82,8 +82,10 @@ def open_predictor(
             f"{checkpoint}: predicting from a checkpoint needs JAX and Levanter ({error}): pip install 'tomat[train]'; "
             "or give promolecule, which needs neither"
         ) from error
-    opened: Any = models
-    predictor: PatchPredictor = opened.open_predictor(checkpoint, **options, batch_size=batch_size, seed=seed)
+    options |= {"batch_size": batch_size, "seed": seed}
+    # What is not given is left to the model's own defaults.
+    chosen = {key: value for key, value in options.items() if value is not None}
+    predictor: PatchPredictor = models.open_predictor(name, **chosen)
     return predictor
 
 
