@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from tomat.cli import codec, info, probe, promolecule, show, sweep, tokenize, verify
+from tomat.cli import codec, info, probe, promolecule, report, show, study, sweep, tokenize, verify
 from tomat.cli import compare as comparison
 from tomat.cli import eval as evaluation
 from tomat.cli.codec import compare, fit, floor, merge, sketch
@@ -37,12 +37,13 @@ def _app(*commands: ModuleType, doc: str | None) -> typer.Typer:
     return made
 
 
-_COMMANDS = (tokenize, show, info, verify, sweep, evaluation, comparison, probe)
+_COMMANDS = (tokenize, show, info, verify, sweep, evaluation, comparison, probe, report)
 app = _app(*_COMMANDS, doc="Electron densities of crystals as token sequences.")
 app.add_typer(
     _app(sketch, merge, fit, floor, compare, codec_list, codec_show, doc=codec.__doc__), name="codec"
 )
 app.add_typer(promolecule.app, name="promolecule")
+app.add_typer(study.app, name="study")
 #: One command in an application is the application itself.
 _tokenize_app = _app(tokenize, doc=None)
 
