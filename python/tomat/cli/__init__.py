@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from tomat.cli import codec, info, probe, promolecule, report, show, study, sweep, tokenize, verify
+from tomat.cli import codec, info, predict, probe, promolecule, report, show, study, sweep, tokenize, verify
 from tomat.cli import compare as comparison
 from tomat.cli import eval as evaluation
 from tomat.cli.codec import compare, fit, floor, merge, sketch
@@ -37,7 +37,7 @@ def _app(*commands: ModuleType, doc: str | None) -> typer.Typer:
     return made
 
 
-_COMMANDS = (tokenize, show, info, verify, sweep, evaluation, comparison, probe, report)
+_COMMANDS = (tokenize, predict, evaluation, comparison, probe, report, show, info, verify, sweep)
 app = _app(*_COMMANDS, doc="Electron densities of crystals as token sequences.")
 app.add_typer(
     _app(sketch, merge, fit, floor, compare, codec_list, codec_show, doc=codec.__doc__), name="codec"
