@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from tomat.cli import codec, promolecule
+from tomat.cli import codec, promolecule, study
 
 __all__ = ["app", "main", "tokenize_main"]
 
@@ -26,6 +26,7 @@ _COMMANDS = (
     "eval",
     "compare",
     "probe",
+    "report",
     "sweep",
 )
 #: The same for ``tomat codec``.
@@ -51,6 +52,7 @@ def _app(package: str, names: tuple[str, ...], doc: str | None) -> typer.Typer:
 app = _app("tomat.cli", _COMMANDS, "Electron densities of crystals as token sequences.")
 app.add_typer(_app("tomat.cli.codec", _CODEC_COMMANDS, codec.__doc__), name="codec")
 app.add_typer(promolecule.app, name="promolecule")
+app.add_typer(study.app, name="study")
 #: One command in an application is the application itself.
 _tokenize_app = _app("tomat.cli", ("tokenize",), None)
 
