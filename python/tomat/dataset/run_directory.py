@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections import Counter
@@ -14,16 +15,18 @@ from tomat.codec import LloydMaxCodec, LogCodec
 from tomat.dataset.config import identity_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tomat.codec import Codec
     from tomat.dataset.config import TokenizeConfig
 
-__all__ = ["CODEC", "COVERAGE", "META", "REASONS", "RunDirectory", "Totals"]
+__all__ = ["BUDGET", "CODEC", "COVERAGE", "META", "REASONS", "RunDirectory", "Totals", "sha256_of"]
 
 META = "meta.json"
 COVERAGE = "coverage_histogram.json"
 CODEC = "codec.npz"
+#: Patches of each material, where they are not the same for all.
+BUDGET = "budget.json"
 
 #: Reasons for leaving a material out, in the order of ``meta.json``.
 REASONS = ("missing", "oversized", "bad_lattice", "overflow", "unreadable")
@@ -59,7 +62,7 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove a dataset, ``meta.json`` first, so that what is left never looks finished; other files stay."""
-        for name in (META, COVERAGE, CODEC):
+        for name in (META, COVERAGE, CODEC, BUDGET):
             (self.path / name).unlink(missing_ok=True)
         self._clear_debris()
         for shard in self.path.glob("shard-*.parquet"):
@@ -77,7 +80,7 @@ class RunDirectory:
 
     def _clear_debris(self) -> None:
         """Remove what a run that was killed left of the files beside the shards."""
-        for name in (META, COVERAGE, CODEC):
+        for name in (META, COVERAGE, CODEC, BUDGET):
             for unfinished in self.path.glob(f".{name}.*.tmp"):
                 unfinished.unlink()
 
@@ -110,12 +113,23 @@ class RunDirectory:
                 names.add(shard.name)
         return names
 
-    def finish(self, config: TokenizeConfig, identity: dict[str, Any], shards: Sequence[str]) -> Totals:
-        """Write everything beside ``shards``, ``meta.json`` last, one record in memory at a time."""
+    def finish(
+        self,
+        config: TokenizeConfig,
+        identity: dict[str, Any],
+        shards: Sequence[str],
+        patches: Mapping[str, int] | None = None,
+    ) -> Totals:
+        """Write everything beside ``shards``, ``meta.json`` last, one record in memory at a time.
+
+        ``patches`` of each material that was listed are kept where the budget is not ``equal``.
+        """
         self._clear_debris()
         codec = config.tokenizer.density_codec
         if isinstance(codec, LloydMaxCodec):
             codec.save(self.path / CODEC)
+        if config.budget != "equal" and patches is not None:
+            write_json(self.path / BUDGET, {"budget": config.budget, "patches": dict(patches)})
         totals = Totals([config.tokenizer.patch_size] * 3)
         with atomic_file(self.path / COVERAGE) as file:
             file.write(b'{\n "per_material": {')
@@ -129,7 +143,7 @@ class RunDirectory:
                     separator = b",\n  "
             counts = {"n_materials": totals.n_materials, "histogram": totals.coverage}
             file.write(b"},\n " + json.dumps(counts)[1:].encode() + b"\n")
-        write_json(self.path / META, _meta(config, identity, totals))
+        write_json(self.path / META, _meta(self.path, config, identity, totals))
         self.clear_progress()
         return totals
 
@@ -169,7 +183,7 @@ class Totals:
                 first[material["task_id"]] = material["detail"]
 
 
-def _meta(config: TokenizeConfig, identity: dict[str, Any], totals: Totals) -> dict[str, Any]:
+def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: Totals) -> dict[str, Any]:
     tokenizer = config.tokenizer
     codec, vocabulary = tokenizer.density_codec, tokenizer.vocabulary
     meta: dict[str, Any] = {
@@ -189,6 +203,8 @@ def _meta(config: TokenizeConfig, identity: dict[str, Any], totals: Totals) -> d
         "seed": config.seed,
         "epoch": config.epoch,
         "sampler": identity["sampler"],
+        "budget": config.budget,
+        "budget_sha256": None if config.budget == "equal" else sha256_of(path / BUDGET),
         "pad_to": config.pad_to,
         "total_rows": totals.rows,
         "n_shards": len(totals.shards),
@@ -209,6 +225,12 @@ def _meta(config: TokenizeConfig, identity: dict[str, Any], totals: Totals) -> d
     meta["shards"] = totals.shards
     meta["identity"] = identity
     return meta
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _codec_meta(codec: Codec) -> dict[str, Any]:

@@ -18,9 +18,12 @@ from tomat._threads import processors
 from tomat.dataset.config import identity_hash
 from tomat.dataset.run_directory import META, REASONS, RunDirectory
 from tomat.material import read
+from tomat.sampling import draw, native_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from tomat.dataset.config import TokenizeConfig
     from tomat.dataset.inputs import Entry
@@ -113,7 +116,9 @@ class Run:
         """Work out the shards; nothing is written."""
         self.config = config
         self.entries = config.own(entries)
-        self.identity = config.identity(self.entries)
+        patches = config.patches(entries)
+        self.patches = config.own(patches)
+        self.identity = config.identity(self.entries, patches)
         root = Path(out)
         self.directory = RunDirectory(
             root / f"worker-{config.worker_index:02d}" if config.n_workers > 1 else root
@@ -127,12 +132,7 @@ class Run:
     @property
     def plan(self) -> list[tuple[str, int, int]]:
         """Name, first material and end of each shard: fixed by the list and the configuration."""
-        step = self.config.materials_per_shard
-        starts = range(0, len(self.entries), step)
-        return [
-            (f"shard-{k:05d}.parquet", start, min(start + step, len(self.entries)))
-            for k, start in enumerate(starts)
-        ]
+        return self.config.shards(self.patches)
 
     def execute(
         self,
@@ -161,7 +161,8 @@ class Run:
             vanished = sorted(set(names) - self.directory.finished(self.identity))
             if vanished:
                 raise OSError(f"{self.directory.path}: shards vanished while the run went on: {vanished[:5]}")
-            totals = self.directory.finish(self.config, self.identity, names)
+            rows = dict(zip((entry.task_id for entry in self.entries), self.patches, strict=True))
+            totals = self.directory.finish(self.config, self.identity, names, rows)
             counters = dict(native.progress())
             stages = {stage: counters[f"{stage}_ns"] / 1e9 for stage in _STAGES}
         return self._summary(totals, len(there), start, stages)
@@ -269,13 +270,17 @@ class Run:
             "vocabulary_hash": self.identity["vocabulary_hash"],
             "unit": config.data_unit,
         }
+        sampler = config.origins.sampler
+        native = native_arguments(sampler)
         self._native = _core.ShardRun(
             config.tokenizer._core,
             [(entry.task_id, entry.path) for entry in self.entries],
             self._fetch if is_remote else None,
             seed=config.seed,
             epoch=config.epoch,
-            patches_per_material=config.rows,
+            patches=self.patches,
+            sampler=native,
+            draw=None if native[0] else (self._draw, sampler.needs_density),
             unit=config.data_unit,
             directory=self.directory.path,
             metadata=[(f"tomat.{key}", value) for key, value in described.items()],
@@ -288,6 +293,28 @@ class Run:
         if self._is_cancelled:  # before there was anything to cancel
             self._native.cancel()
         return self._native
+
+    def _draw(
+        self,
+        task_id: str,
+        grid_shape: tuple[int, int, int],
+        patch_shape: tuple[int, int, int],
+        density: NDArray[np.float32] | None,
+        n: int,
+    ) -> NDArray[np.int64]:
+        """Origins by a sampler that is not the core's; called from the pipeline's threads."""
+        sampler, config = self.config.origins.sampler, self.config
+        drawn = draw(
+            sampler,
+            grid_shape,
+            patch_shape,
+            density,
+            n,
+            seed=config.seed,
+            task_id=task_id,
+            epoch=config.epoch,
+        )
+        return drawn.astype(np.int64)
 
     def _fetch(self, index: int) -> tuple[Any, ...] | bytes | None:
         """A material as the pipeline takes it from Python; called from its reading threads.

@@ -1,0 +1,1 @@
+"""The catalogue: one row a material, as a parquet file."""
