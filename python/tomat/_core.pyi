@@ -34,8 +34,8 @@ __all__ = [
     "read",
     "read_bytes",
     "sample_offsets",
-    "tiling",
     "task_id",
+    "tiling",
     "valence_electrons",
 ]
 __version__: str

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from tomat.cli import codec, info, promolecule, show, sweep, tokenize, verify
+from tomat.cli import catalogue, codec, info, promolecule, show, sweep, tokenize, verify
+from tomat.cli.catalogue import build, query, split, summary
 from tomat.cli.codec import compare, fit, floor, merge, sketch
 from tomat.cli.codec import list as codec_list
 from tomat.cli.codec import show as codec_show
@@ -40,6 +41,7 @@ app.add_typer(
     _app(sketch, merge, fit, floor, compare, codec_list, codec_show, doc=codec.__doc__), name="codec"
 )
 app.add_typer(promolecule.app, name="promolecule")
+app.add_typer(_app(build, query, summary, split, doc=catalogue.__doc__), name="catalogue")
 #: One command in an application is the application itself.
 _tokenize_app = _app(tokenize, doc=None)
 
