@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import numpy as np
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["BUDGETS", "Budget", "check_budget", "patches_of"]
+__all__ = ["BUDGETS", "Budget", "Shares", "check_budget", "patches_of"]
 
 type Budget = Literal["equal", "electrons"]
 
@@ -21,6 +24,27 @@ BUDGETS: tuple[Budget, ...] = get_args(Budget.__value__)
 
 #: Ids an error names.
 _SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Patches of some materials, and of which sharing out they are part.
+
+    Attributes:
+        patches: of each material.
+        digest: SHA-256 of the ids and patches of all materials; None where all have the same.
+    """
+
+    patches: tuple[int, ...]
+    digest: str | None = None
+
+    @classmethod
+    def of(cls, budget: str, task_ids: Sequence[str], patches: Sequence[int]) -> Self:
+        """Of all materials."""
+        if budget == "equal":
+            return cls(tuple(patches))
+        pairs = json.dumps(sorted(zip(task_ids, patches, strict=True))).encode()
+        return cls(tuple(patches), hashlib.sha256(pairs).hexdigest())
 
 
 def check_budget(budget: str) -> Budget:

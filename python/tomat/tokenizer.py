@@ -166,6 +166,14 @@ class PatchTokenizer:
             raise ValueError(f"rows have shape {rows.shape}; give (n, length)")
         return self._core.check_rows(rows, _matrix(offsets, np.int64, "offsets"))
 
+    def check(self, grid_shape: Sequence[int], lattice: ArrayLike, n_atoms: int) -> None:
+        """Whether a material can be written: as :meth:`encode` takes its lattice, without a density.
+
+        Raises:
+            ValueError: a grid axis above 1023, a lattice out of range, too many atoms for a row.
+        """
+        self._core.check(_triple(grid_shape, "grid shape"), lattice_parameters(lattice), n_atoms)
+
     def length(self, n_atoms: int, patch_shape: Sequence[int] | None = None) -> int:
         """Tokens of a sequence, from BOS to EOS; ``patch_shape`` defaults to the cube.
 

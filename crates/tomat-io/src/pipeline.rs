@@ -13,7 +13,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -121,6 +121,9 @@ pub struct Job<'a> {
     pub threads: usize,
     /// What identifies the configuration, kept in every shard's record.
     pub identity: String,
+    /// What unfinished files are told apart by, where another run of the same worker writes at the same time: a lock
+    /// does not hold on every network file system. The renames put equal bytes in one place, whoever comes last.
+    pub run_id: String,
 }
 
 /// How far a run is, and where its time goes. Times are nanoseconds summed over threads.
@@ -173,6 +176,11 @@ type Read = (usize, Result<Material>);
 type Encoded = (usize, Result<Outcome>);
 
 impl Job<'_> {
+    /// The name of a file in `folder` while it is written.
+    fn unfinished(&self, folder: &Path, name: &str) -> PathBuf {
+        folder.join(format!("{name}.{}.unfinished", self.run_id))
+    }
+
     /// Writes the shards of a plan, each complete and under its final name or not there at all, with its record
     /// beside it.
     ///

@@ -147,6 +147,7 @@ impl<'a> Run<'a> {
             on_error: self.on_error,
             threads: self.threads,
             identity: "test".to_owned(),
+            run_id: "test".to_owned(),
         };
         job.run(plan, &self.progress)
     }
@@ -342,6 +343,7 @@ fn cancelling_keeps_finished_shards_and_nothing_else() {
         on_error: OnError::Fail,
         threads: 1,
         identity: "test".to_owned(),
+        run_id: "test".to_owned(),
     };
     assert_eq!(job.run(&plan(2), &progress).unwrap(), Ended::Cancelled);
     let names = run.names();
@@ -410,6 +412,7 @@ fn a_directory_that_vanishes_is_an_error_that_names_it() {
         on_error: OnError::Skip,
         threads: 1,
         identity: "test".to_owned(),
+        run_id: "test".to_owned(),
     };
     let message = job.run(&plan(6), &Progress::default()).unwrap_err().to_string();
     assert!(message.starts_with(&gone.display().to_string()), "{message}");

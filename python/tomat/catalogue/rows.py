@@ -78,7 +78,7 @@ def is_csv(path: str) -> bool:
 
 
 def read_csv(path: str) -> Iterator[dict[str, Any]]:
-    """Rows of a CSV file with a header: columns of a catalogue; the id may be ``task_id``, ``mp_id`` or ``material_id``.
+    """Rows of a CSV file with a header: columns of a catalogue, ``id`` also as ``task_id``, ``mp_id``, ``material_id``.
 
     Columns that are not there are null; those a catalogue does not have are left out. A formula gives the other
     chemical columns. The file may be compressed (.gz, .bz2, .xz).

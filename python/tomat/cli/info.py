@@ -9,18 +9,19 @@ Examples:
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tomat._files import read_json
+from tomat._remote import size_of
+from tomat._threads import in_order
 from tomat.dataset.manifest import Dataset, open_dataset
 from tomat.dataset.run_directory import REASONS
 
 
 def command(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A dataset: a directory or a URL.")],
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Open what is there when workers are missing.")
     ] = False,
@@ -49,7 +50,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     """The facts about a dataset that a user asks for first, added up over workers."""
     meta = dataset.meta
     paths = list(dataset.shard_paths())
-    size = sum(path.stat().st_size for path in paths)
+    size = sum(size for _, size in in_order(size_of, paths))
     histogram = _coverage(dataset)
     voxels = sum(histogram)
     return {

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tomat._core import __version__
-from tomat.budget import check_budget, patches_of
+from tomat.budget import Shares, check_budget, patches_of
 from tomat.catalogue.table import electrons_of
 from tomat.codec import LloydMaxCodec
 from tomat.sampling import NamedSampler, load_sampler
@@ -118,7 +118,7 @@ class TokenizeConfig:
         default = LAYOUTS[self.layout].patches_per_material
         return default if self.patches_per_material is None else self.patches_per_material
 
-    def patches(self, entries: Sequence[Entry]) -> list[int]:
+    def shares(self, entries: Sequence[Entry]) -> Shares:
         """Patches of each of all materials, those of every worker.
 
         Raises:
@@ -129,15 +129,15 @@ class TokenizeConfig:
         electrons = None
         if self.budget == "electrons" and self.catalogue is not None:
             electrons = electrons_of(self.catalogue, ids)
-        shares: list[int] = patches_of(self.budget, self.rows, ids, electrons).tolist()
-        most = max(shares, default=0)
+        patches: list[int] = patches_of(self.budget, self.rows, ids, electrons).tolist()
+        most = max(patches, default=0)
         if most > self.rows_per_shard:
-            name = ids[shares.index(most)]
+            name = ids[patches.index(most)]
             raise ValueError(
                 f"{name} is given {most} rows, more than rows_per_shard = {self.rows_per_shard}: a material's rows are "
                 "never split; raise rows_per_shard"
             )
-        return shares
+        return Shares.of(self.budget, ids, patches)
 
     def shards(self, patches: Sequence[int]) -> list[tuple[str, int, int]]:
         """Name, first material and end of each shard: as many materials as fit whole, in order."""
@@ -193,21 +193,21 @@ class TokenizeConfig:
         """This worker's part of a list over all materials: every ``n_workers``-th, from ``worker_index``."""
         return list(of_all[self.worker_index :: self.n_workers])
 
-    def identity(self, entries: Sequence[Entry], patches: Sequence[int] = ()) -> dict[str, Any]:
+    def identity(self, entries: Sequence[Entry], budget_hash: str | None = None) -> dict[str, Any]:
         """Everything that decides the bytes of this worker's files, with hashes in place of long lists.
 
         Two runs with equal identities over unchanged sources write equal files; a run resumes only its own.
 
         Args:
             entries: this worker's materials.
-            patches: of each material of every worker, where the budget is not ``equal``: workers that share them out by
-                different catalogues do not make one dataset.
+            budget_hash: of the patches of all materials, where they differ: workers that share them out by different
+                catalogues do not make one dataset.
         """
         fields = asdict(self)
         for name in ("codec", "unit", "catalogue"):
             del fields[name]
-        if self.budget != "equal":
-            fields["budget_hash"] = hashlib.sha256(json.dumps(list(patches)).encode()).hexdigest()
+        if budget_hash is not None:
+            fields["budget_hash"] = budget_hash
         if self.origins.source is not None:
             fields["sampler_source"] = self.origins.source
         ids = hashlib.sha256("\0".join(entry.task_id for entry in entries).encode()).hexdigest()

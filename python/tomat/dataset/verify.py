@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tomat._files import read_json
+from tomat._remote import at_hand
 from tomat.codec import LogCodec
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
 from tomat.dataset.run_directory import BUDGET, REASONS, sha256_of
@@ -20,9 +20,11 @@ from tomat.sampling import coverage_histogram, draw, load_sampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from tomat._remote import Place, UrlPath
     from tomat.codec import Codec
     from tomat.dataset.inputs import Entry
     from tomat.sampling import Sampler
@@ -89,7 +91,7 @@ class _Found:
 
 
 def verify_dataset(
-    path: str | Path,
+    path: str | Path | UrlPath,
     *,
     source: Sequence[Entry] | None = None,
     allow_partial: bool = False,
@@ -98,7 +100,7 @@ def verify_dataset(
     """Check a dataset against its own ``meta.json`` and, with ``source``, against the densities it came from.
 
     Args:
-        path: the dataset directory.
+        path: the dataset directory or URL.
         source: where the materials' densities are; each is read again, and its rows, offsets and decoded voxels must
             follow from it.
         allow_partial: check what is there when workers are missing.
@@ -144,16 +146,12 @@ def _verify_worker(
         path = worker.path / shard["name"]
         if watch is not None:
             watch(str(path))
-        problem = _file_problem(path, shard)
-        if problem:
-            report.problems.append(problem)
+        if not path.exists():
+            report.problems.append(f"{path}: missing")
             continue
-        if tokenizer is None:
-            continue
-        try:
-            found = _verify_shard(tokenizer, worker, path, shard, sources, report, origins)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            report.problems.append(f"{path}: cannot be read: {error}")
+        with at_hand(path) as local:
+            found = _verify_file(tokenizer, worker, path, local, shard, sources, report, origins)
+        if found is None:
             continue
         for name in found.keys() & materials.keys():
             report.problems.append(f"{path}: rows of {name} are split across shards")
@@ -173,15 +171,37 @@ def _tokenizer(dataset: Dataset, worker: Worker, report: Report) -> PatchTokeniz
         return None
 
 
-def _file_problem(path: Path, shard: dict[str, Any]) -> str | None:
-    """What is wrong with a shard as a file: it is missing, or its size or bytes are not those written."""
-    if not path.exists():
-        return f"{path}: missing"
-    size = path.stat().st_size
+def _verify_file(
+    tokenizer: PatchTokenizer | None,
+    worker: Worker,
+    path: Place,
+    local: Path,
+    shard: dict[str, Any],
+    sources: dict[str, Entry] | None,
+    report: Report,
+    origins: _Origins,
+) -> dict[str, _Found] | None:
+    """The materials of a shard, at hand as ``local``; None where it is not what was written or cannot be read."""
+    problem = _file_problem(path, local, shard)
+    if problem:
+        report.problems.append(problem)
+        return None
+    if tokenizer is None:
+        return None
+    try:
+        return _verify_shard(tokenizer, worker, path, local, shard, sources, report, origins)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        report.problems.append(f"{path}: cannot be read: {error}")
+        return None
+
+
+def _file_problem(path: Place, local: Path, shard: dict[str, Any]) -> str | None:
+    """What is wrong with a shard as a file: its size or bytes are not those written."""
+    size = local.stat().st_size
     if size != shard.get("bytes", size):
         return f"{path}: {size} bytes, but {shard['bytes']} were written"
     if "sha256" in shard:
-        digest = sha256_of(path)
+        digest = sha256_of(local)
         if digest != shard["sha256"]:
             return (
                 f"{path}: the content is not what was written (SHA-256 {digest}, expected {shard['sha256']})"
@@ -192,14 +212,15 @@ def _file_problem(path: Path, shard: dict[str, Any]) -> str | None:
 def _verify_shard(
     tokenizer: PatchTokenizer,
     worker: Worker,
-    path: Path,
+    path: Place,
+    local: Path,
     shard: dict[str, Any],
     sources: dict[str, Entry] | None,
     report: Report,
     origins: _Origins,
 ) -> dict[str, _Found]:
     materials: dict[str, _Found] = {}
-    with pq.ParquetFile(path) as parquet:
+    with pq.ParquetFile(local) as parquet:
         columns = {name: parquet.schema_arrow.field(name).type for name in parquet.schema_arrow.names}
         if columns != COLUMNS:
             raise ValueError(f"columns are {columns}, expected {COLUMNS}")
@@ -257,7 +278,7 @@ class _Origins:
         return self.sampler is not None and self.sampler.needs_density
 
     def check(
-        self, name: str, found: _Found, density: NDArray[np.float32] | None, path: Path, report: Report
+        self, name: str, found: _Found, density: NDArray[np.float32] | None, path: Place, report: Report
     ) -> None:
         """The offsets follow from seed, epoch, id, the grid that the rows name and, for some samplers, the density."""
         if self.sampler is None or found.grid_shape is None or found.patch_shape is None:
@@ -387,7 +408,7 @@ def _budget(worker: Worker, report: Report) -> Callable[[str], int | None]:
 
 
 def _check_coverage(
-    stored: dict[str, Any], place: Path, materials: dict[str, _Found], report: Report
+    stored: dict[str, Any], place: Place, materials: dict[str, _Found], report: Report
 ) -> None:
     """The histograms follow from the offsets, the patches and the grids in the rows."""
     per_material = stored.get("per_material")

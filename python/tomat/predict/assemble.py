@@ -1,0 +1,384 @@
+"""Whole densities from a predictor: batches over patches and materials, seams, electrons."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat import _core
+from tomat.predict.cover import Assembly, Cover, cover
+from tomat.predict.crystal import Crystal
+from tomat.predict.grid import check_grid
+from tomat.predict.predictor import PatchPrediction, PatchPredictor, PatchRequest, unit_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tomat.material import Material
+
+__all__ = [
+    "Electrons",
+    "Failure",
+    "Job",
+    "Prediction",
+    "SeamStatistics",
+    "predict_densities",
+    "predict_density",
+    "valence_count",
+]
+
+type Triple = tuple[int, int, int]
+#: Called with (job, patches of it that are done, of how many).
+type Progress = Callable[["Job", int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A density to predict.
+
+    Attributes:
+        crystal: the crystal.
+        grid_shape: points of its grid.
+        truth: the true density on that grid; shown to predictors of the mode ``teacher_forced`` alone.
+        electrons: valence electrons of the cell, where not the sum of ``facts.valence``.
+    """
+
+    crystal: Crystal
+    grid_shape: Triple
+    truth: Material | None = None
+    electrons: float | None = None
+
+
+@dataclass(frozen=True)
+class Electrons:
+    """Integrals of a predicted density over the cell, in electrons.
+
+    Attributes:
+        raw: as predicted.
+        expected: the valence count of the atoms; None where not known.
+        final: of the density that is handed back: ``expected`` where it was normalised, ``raw`` where not.
+    """
+
+    raw: float
+    expected: float | None
+    final: float
+
+
+@dataclass(frozen=True)
+class SeamStatistics:
+    """How well patches fit together.
+
+    Attributes:
+        roughness: mean \\|second difference\\| across the seams of patches over that elsewhere: 1 where seams cannot be
+            told from the rest; None where one patch covers the cell or seams are everywhere.
+        disagreement: standard deviation among the patches that share a voxel, summed, over the sum of \\|density\\|;
+            None without overlap.
+    """
+
+    roughness: float | None
+    disagreement: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A predicted density.
+
+    Attributes:
+        material: the crystal with its density, in the unit of the codec.
+        spread: (nx, ny, nz) float32 standard deviation over samples, in the same unit; None where nothing was sampled.
+        electrons: its integrals.
+        seams: how well its patches fit together.
+        n_patches: patches that were predicted.
+        seconds: spent on it; those of a batch are shared among its patches.
+        mode: how it was predicted.
+    """
+
+    material: Material
+    spread: NDArray[np.float32] | None
+    electrons: Electrons
+    seams: SeamStatistics
+    n_patches: int
+    seconds: float
+    mode: str
+
+
+@dataclass(frozen=True, eq=False)
+class Failure:
+    """A job that could not be done.
+
+    Attributes:
+        job: the job.
+        error: why.
+    """
+
+    job: Job
+    error: ValueError
+
+
+@dataclass(eq=False)
+class _Open:
+    """A job whose patches are under way."""
+
+    job: Job
+    cover: Cover
+    guess: NDArray[np.float32] | None
+    truth: NDArray[np.float32] | None
+    density: Assembly
+    spread: Assembly | None = None
+    done: int = 0
+    seconds: float = 0.0
+    error: ValueError | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.error is not None or self.done == len(self.cover)
+
+    def request(self, index: int) -> PatchRequest:
+        x, y, z = (int(o) for o in self.cover.offsets[index])
+        parts = [
+            None if whole is None else self.cover.cut(whole, index) for whole in (self.guess, self.truth)
+        ]
+        return PatchRequest(
+            self.job.crystal, self.cover.grid_shape, (x, y, z), self.cover.patch_shape, *parts
+        )
+
+    def take(self, index: int, patch: PatchPrediction) -> None:
+        started = time.perf_counter()
+        self.density.add(index, patch.density)
+        if patch.spread is not None:
+            if self.spread is None:
+                self.spread = Assembly(self.cover)
+            self.spread.add(index, patch.spread)
+        self.done += 1
+        self.seconds += time.perf_counter() - started
+
+
+@dataclass(eq=False)
+class _Batch:
+    """Patches that go to the predictor together."""
+
+    items: list[tuple[_Open, int]] = field(default_factory=list)
+
+    def run(self, predictor: PatchPredictor, progress: Progress | None) -> None:
+        """Predict, and hand each job its patches; one that cannot be predicted fails alone."""
+        items = [(job, index) for job, index in self.items if job.error is None]
+        self.items = []
+        try:
+            self._run(predictor, items)
+        except ValueError as error:
+            jobs = list(dict.fromkeys(job for job, _ in items))
+            if len(jobs) == 1:
+                jobs[0].error = error
+            else:
+                for one in jobs:
+                    part = _Batch(
+                        [(job, index) for job, index in items if job is one and not job.density.has(index)]
+                    )
+                    part.run(predictor, None)
+        if progress:
+            for job in dict.fromkeys(job for job, _ in items):
+                progress(job.job, job.done, len(job.cover))
+
+    @staticmethod
+    def _run(predictor: PatchPredictor, items: list[tuple[_Open, int]]) -> None:
+        started = time.perf_counter()
+        requests = [job.request(index) for job, index in items]
+        answers = predictor.predict(requests) if requests else []
+        if len(answers) != len(items):
+            raise RuntimeError(f"the predictor gave {len(answers)} patches for {len(items)} requests")
+        share = (time.perf_counter() - started) / max(len(items), 1)
+        for (job, index), answer in zip(items, answers, strict=True):
+            job.seconds += share
+            job.take(index, answer)
+
+
+def predict_density(
+    predictor: PatchPredictor,
+    crystal: Crystal,
+    grid_shape: Sequence[int],
+    *,
+    overlap: int = 0,
+    normalize: bool = False,
+    electrons: float | None = None,
+    truth: Material | None = None,
+    progress: Progress | None = None,
+) -> Prediction:
+    """The density of one crystal; see :func:`predict_densities`.
+
+    Raises:
+        ValueError: it cannot be predicted; the message says why.
+    """
+    job = Job(crystal, check_grid(grid_shape), truth, electrons)
+    (outcome,) = predict_densities(predictor, [job], overlap=overlap, normalize=normalize, progress=progress)
+    if isinstance(outcome, Failure):
+        raise outcome.error
+    return outcome
+
+
+def predict_densities(
+    predictor: PatchPredictor,
+    jobs: Iterable[Job],
+    *,
+    overlap: int = 0,
+    normalize: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[Prediction | Failure]:
+    """Densities of many crystals, in order; batches are filled over patches and materials.
+
+    Jobs are taken from the iterable as they are needed; a few are held at a time.
+
+    Args:
+        predictor: predicts patches.
+        jobs: crystals with grids.
+        overlap: grid points by which neighbouring patches overlap at least, see :mod:`tomat.predict.cover`.
+        normalize: scale each density to the valence count of its atoms.
+        progress: called after each batch.
+
+    Yields:
+        a :class:`Prediction`, or a :class:`Failure` for a job that cannot be done: a crystal that tokens cannot state,
+        an element without a radial function or valence count, values that are not finite.
+    """
+    waiting: deque[_Open | Failure] = deque()
+    batch = _Batch()
+    for job in jobs:
+        try:
+            opened = _open(predictor, job, overlap, normalize)
+        except ValueError as error:
+            waiting.append(Failure(job, error))
+        else:
+            waiting.append(opened)
+            for index in range(len(opened.cover)):
+                batch.items.append((opened, index))
+                if len(batch.items) >= predictor.batch_size:
+                    batch.run(predictor, progress)
+                if opened.error is not None:
+                    break
+        while waiting and (isinstance(waiting[0], Failure) or waiting[0].finished):
+            yield _outcome(predictor, waiting.popleft(), normalize)
+    batch.run(predictor, progress)
+    while waiting:
+        yield _outcome(predictor, waiting.popleft(), normalize)
+
+
+def valence_count(predictor: PatchPredictor, job: Job) -> float | None:
+    """Valence electrons of a job's cell, as given or from the predictor's facts; None where an element is missing."""
+    if job.electrons is not None:
+        return job.electrons
+    counts = [predictor.facts.valence.get(int(z)) for z in job.crystal.atomic_numbers]
+    known = [count for count in counts if count is not None]
+    return float(sum(known)) if len(known) == len(counts) else None
+
+
+def _open(predictor: PatchPredictor, job: Job, overlap: int, normalize: bool) -> _Open:
+    started = time.perf_counter()
+    crystal, tokenizer = job.crystal, predictor.tokenizer
+    grid = check_grid(job.grid_shape)
+    try:
+        tokenizer.check(grid, crystal.lattice, crystal.n_atoms)
+        plan = cover(grid, tokenizer.shape_for(crystal.n_atoms), overlap)
+        if normalize:
+            _check_valence(predictor, job)
+        guess = _guess(predictor, job) if predictor.needs_guess else None
+        truth = None if job.truth is None else _truth(predictor, job, job.truth)
+        # A predictor that could see the truth in another mode would be worth nothing as evidence.
+        truth = truth if predictor.mode == "teacher_forced" else None
+    except ValueError as error:
+        message = str(error)
+        named = message if message.startswith(crystal.name) else f"{crystal.name}: {message}"
+        raise ValueError(named) from error
+    opened = _Open(job, plan, guess, truth, Assembly(plan))
+    opened.seconds = time.perf_counter() - started
+    return opened
+
+
+def _check_valence(predictor: PatchPredictor, job: Job) -> None:
+    count = valence_count(predictor, job)
+    if count is None:
+        symbols = _core.elements()
+        missing = sorted({int(z) for z in job.crystal.atomic_numbers} - set(predictor.facts.valence))
+        raise ValueError(
+            f"the valence electrons of {', '.join(symbols[z - 1] for z in missing)} are not known from the training "
+            "data; give the number of electrons, or leave the density as it is predicted"
+        )
+    if not count > 0:
+        raise ValueError(f"{count:g} electrons to normalise to; give a number above 0")
+
+
+def _guess(predictor: PatchPredictor, job: Job) -> NDArray[np.float32]:
+    promolecule = predictor.facts.promolecule
+    if promolecule is None:
+        raise ValueError("the predictor needs a guess and has no promolecule to make it")
+    crystal = job.crystal
+    return promolecule.evaluate(
+        crystal.lattice,
+        crystal.atomic_numbers,
+        crystal.frac_coords,
+        job.grid_shape,
+        unit_of(predictor.tokenizer),
+    ).astype(np.float32)
+
+
+def _truth(predictor: PatchPredictor, job: Job, truth: Material) -> NDArray[np.float32]:
+    if truth.grid_shape != tuple(job.grid_shape):
+        raise ValueError(f"the true density has the grid {truth.grid_shape}, not {tuple(job.grid_shape)}")
+    return truth.in_unit(unit_of(predictor.tokenizer)).density
+
+
+def _outcome(predictor: PatchPredictor, opened: _Open | Failure, normalize: bool) -> Prediction | Failure:
+    if isinstance(opened, Failure):
+        return opened
+    if opened.error is not None:
+        return Failure(opened.job, opened.error)
+    started = time.perf_counter()
+    try:
+        prediction = _close(predictor, opened, normalize)
+    except ValueError as error:
+        return Failure(opened.job, error)
+    return replace(prediction, seconds=opened.seconds + time.perf_counter() - started)
+
+
+def _close(predictor: PatchPredictor, opened: _Open, normalize: bool) -> Prediction:
+    job = opened.job
+    density = opened.density.density()
+    spread = None if opened.spread is None else opened.spread.density()
+    source: dict[str, Any] = {"format": "prediction", "mode": predictor.mode}
+    material = job.crystal.material(density, unit_of(predictor.tokenizer), source)
+    raw, expected = material.n_electrons, valence_count(predictor, job)
+    final = raw
+    if normalize and expected is not None:
+        if not raw > 0:
+            raise ValueError(
+                f"{job.crystal.name}: the predicted density integrates to {raw:g} electrons and cannot be scaled to "
+                f"{expected:g}"
+            )
+        scale = np.float64(expected / raw)
+        material = replace(material, density=(density * scale).astype(np.float32))
+        spread = None if spread is None else (spread * scale).astype(np.float32)
+        final = material.n_electrons
+    seams = SeamStatistics(_roughness(opened.cover, density), opened.density.disagreement())
+    return Prediction(
+        material, spread, Electrons(raw, expected, final), seams, len(opened.cover), 0.0, predictor.mode
+    )
+
+
+def _roughness(plan: Cover, density: NDArray[np.float32]) -> float | None:
+    """Mean \\|second difference\\| beside seams over that elsewhere, pooled over the axes that have both."""
+    at = elsewhere = 0.0
+    for axis, starts in enumerate(plan.seams()):
+        n = density.shape[axis]
+        beside = np.zeros(n, dtype=bool)
+        beside[starts] = True
+        beside[(starts - 1) % n] = True
+        if not beside.any() or beside.all():
+            continue
+        others = tuple(other for other in range(3) if other != axis)
+        curvature = np.roll(density, 1, axis) - 2 * density + np.roll(density, -1, axis)
+        profile = np.abs(curvature).mean(axis=others, dtype=np.float64)
+        at += float(profile[beside].mean())
+        elsewhere += float(profile[~beside].mean())
+    return at / elsewhere if elsewhere else None

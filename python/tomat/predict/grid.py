@@ -1,0 +1,104 @@
+"""The grid a density is predicted on."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+__all__ = ["DEFAULT_SPACING", "MAX_AXIS", "check_grid", "friendly_sizes", "grid_for", "parse_grid"]
+
+#: Distance of grid points along a lattice vector, in angstrom, where a predictor does not know that of its data: the
+#: geometric mean over the axes of 431 plane-wave densities at cutoffs of 60 and 75 Ry.
+DEFAULT_SPACING = 0.098
+#: The longest axis that tokens can state.
+MAX_AXIS = 1023
+#: Prime factors of FFT-friendly numbers: VASP's and Quantum ESPRESSO's own choice.
+RADICES = (2, 3, 5, 7)
+
+
+def friendly_sizes(radices: Sequence[int] = RADICES, limit: int = MAX_AXIS) -> list[int]:
+    """All products of ``radices`` from 2 to ``limit``, ascending.
+
+    Raises:
+        ValueError: radices below 2, or none.
+    """
+    if not radices or min(radices) < 2:
+        raise ValueError(f"radices {tuple(radices)} must be whole numbers of at least 2")
+    sizes = {1}
+    for radix in radices:
+        for size in sorted(sizes):
+            power = size * radix
+            while power <= limit:
+                sizes.add(power)
+                power *= radix
+    return sorted(sizes - {1})
+
+
+def grid_for(
+    lattice: ArrayLike, spacing: float = DEFAULT_SPACING, radices: Sequence[int] = RADICES
+) -> tuple[int, int, int]:
+    """The grid whose points lie ``spacing`` angstrom apart along each lattice vector, as nearly as friendly axes allow.
+
+    The nearest friendly number in ratio is taken, so that the density of points over many crystals is neither above nor
+    below what was asked for; the larger of two at the same distance.
+
+    Args:
+        lattice: (3, 3) rows a, b, c in angstrom.
+        spacing: distance in angstrom.
+        radices: prime factors axes may have.
+
+    Raises:
+        ValueError: a spacing that is not above zero, or one that needs more than 1023 points along an axis.
+    """
+    if not (math.isfinite(spacing) and spacing > 0):
+        raise ValueError(f"spacing {spacing} must be above 0 angstrom")
+    sizes = np.array(friendly_sizes(radices, 2 * MAX_AXIS), dtype=np.float64)
+    largest = max((size for size in sizes if size <= MAX_AXIS), default=1)
+    shape = []
+    for name, length in zip(
+        "abc", np.linalg.norm(np.asarray(lattice, dtype=np.float64), axis=1), strict=True
+    ):
+        wanted = float(length) / spacing
+        distance = np.abs(np.log(sizes / wanted))
+        nearest = int(sizes[np.flatnonzero(distance <= distance.min() + 1e-12)[-1]])
+        if nearest > MAX_AXIS or wanted > MAX_AXIS:
+            raise ValueError(
+                f"lattice vector {name} is {length:.4g} A long and needs {math.ceil(wanted)} points at a spacing of "
+                f"{spacing:g} A; tokens can state at most {MAX_AXIS} an axis: take a spacing of at least "
+                f"{math.ceil(1e4 * length / largest) / 1e4:g} A, or give the grid"
+            )
+        shape.append(nearest)
+    return shape[0], shape[1], shape[2]
+
+
+def check_grid(grid_shape: Sequence[int]) -> tuple[int, int, int]:
+    """Three whole numbers from 1 to 1023.
+
+    Raises:
+        ValueError: other numbers.
+    """
+    shape = tuple(int(n) for n in grid_shape)
+    if len(shape) != 3 or min(shape) < 1 or max(shape) > MAX_AXIS:
+        raise ValueError(f"grid {shape} must be three numbers of points, each from 1 to {MAX_AXIS}")
+    return shape[0], shape[1], shape[2]
+
+
+def parse_grid(text: str) -> tuple[int, int, int]:
+    """``48,48,60`` (or ``48x48x60``, or ``48`` for all three).
+
+    Raises:
+        ValueError: anything else.
+    """
+    parts = text.lower().replace("x", ",").split(",")
+    try:
+        numbers = [int(part) for part in parts]
+    except ValueError as error:
+        raise ValueError(f"grid {text!r}: give three whole numbers, 48,48,60 for example") from error
+    return check_grid(numbers * 3 if len(numbers) == 1 else numbers)

@@ -1,0 +1,203 @@
+"""What predicts a patch: the protocol that models implement, and two predictors that are no models.
+
+Densities here are float32 arrays of the patch's shape in the unit of the tokenizer's codec, see :func:`unit_of`.
+Point (i, j, k) of a patch is grid point ``(offset + (i, j, k)) mod grid_shape``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from tomat.predict.crystal import Crystal
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tomat.material import Unit
+    from tomat.promolecule import Promolecule
+    from tomat.tokenizer import PatchTokenizer
+
+__all__ = [
+    "CodecFloorPredictor",
+    "Crystal",
+    "Mode",
+    "PatchPrediction",
+    "PatchPredictor",
+    "PatchRequest",
+    "PromoleculePredictor",
+    "TrainingFacts",
+    "unit_of",
+]
+
+#: How a prediction comes about. ``teacher_forced`` has seen true values of neighbouring voxels: it is a diagnostic.
+type Mode = Literal["one_pass", "k_pass", "free_running", "teacher_forced"]
+
+type Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class PatchRequest:
+    """A patch to predict.
+
+    Attributes:
+        crystal: the whole crystal.
+        grid_shape: points of the whole grid.
+        offset: grid point of the patch's low corner, inside the grid.
+        patch_shape: points of the patch; an axis may be longer than that of the grid, and wraps then.
+        guess: the starting density on the patch, for predictors that need one.
+        truth: the true density on the patch, for diagnostics alone (``teacher_forced``, the codec's floor).
+    """
+
+    crystal: Crystal
+    grid_shape: Triple
+    offset: Triple
+    patch_shape: Triple
+    guess: NDArray[np.float32] | None = None
+    truth: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PatchPrediction:
+    """A predicted patch.
+
+    Attributes:
+        density: of the patch's shape.
+        spread: standard deviation of the prediction, of the same shape and unit: of the predicted distribution, or
+            over samples; None where it is not known.
+        expected_error: mean of |density - truth| over the predicted distribution, likewise; None where it, or the
+            truth, is not known.
+    """
+
+    density: NDArray[np.float32]
+    spread: NDArray[np.float32] | None = None
+    expected_error: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What a predictor knows about the data it was made from; defaults of predictions.
+
+    Attributes:
+        spacing: distance of grid points in angstrom, see :mod:`tomat.predict.grid`; None where not known.
+        valence: valence electrons by atomic number, for the elements where the data tell them.
+        promolecule: makes the guess of predictors that need one.
+    """
+
+    spacing: float | None = None
+    valence: Mapping[int, float] = field(default_factory=dict)
+    promolecule: Promolecule | None = None
+
+
+class PatchPredictor(Protocol):
+    """Predicts patches.
+
+    Attributes:
+        tokenizer: fixes the codec, its unit, and the patch shape of a crystal (``shape_for``).
+        mode: how predictions come about.
+        needs_guess: requests must hold a guess, made with ``facts.promolecule``.
+        batch_size: requests that are best handed over at a time.
+        facts: about the data it was made from.
+    """
+
+    @property
+    def tokenizer(self) -> PatchTokenizer: ...  # noqa: D102
+    @property
+    def mode(self) -> Mode: ...  # noqa: D102
+    @property
+    def needs_guess(self) -> bool: ...  # noqa: D102
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def facts(self) -> TrainingFacts: ...  # noqa: D102
+
+    def identity(self) -> dict[str, Any]:
+        """Everything its predictions depend on, as JSON: equal identities predict equal densities."""
+        ...
+
+    def predict(self, requests: Sequence[PatchRequest]) -> list[PatchPrediction]:
+        """Predict patches, in order; requests may be of different crystals, grids and patch shapes.
+
+        A prediction must not depend on what else is in the batch.
+
+        Raises:
+            ValueError: a request that cannot be predicted.
+        """
+        ...
+
+
+def unit_of(tokenizer: PatchTokenizer) -> Unit:
+    """The unit of the tokenizer's codec; ``chgcar`` for codecs that do not state one."""
+    return "e_per_A3" if getattr(tokenizer.density_codec, "unit", "chgcar") == "e_per_A3" else "chgcar"
+
+
+@dataclass(frozen=True, eq=False)
+class PromoleculePredictor:
+    """Predicts the promolecule itself: the baseline to beat.
+
+    Attributes:
+        tokenizer: gives the patches and the unit; nothing is encoded.
+        promolecule: the sum of spherical atoms.
+        spacing: default distance of grid points.
+    """
+
+    tokenizer: PatchTokenizer
+    promolecule: Promolecule
+    spacing: float | None = None
+    batch_size: int = 256
+    mode: Mode = "one_pass"
+    needs_guess: bool = True
+
+    @property
+    def facts(self) -> TrainingFacts:
+        """Valence and radial functions of the promolecule."""
+        source = self.promolecule
+        counts = zip(source.atomic_numbers.tolist(), source.electrons.tolist(), strict=True)
+        valence = {int(z): float(n) for z, n in counts if np.isfinite(n)}
+        return TrainingFacts(self.spacing, valence, source)
+
+    def identity(self) -> dict[str, Any]:
+        """The promolecule's content hash."""
+        return {"predictor": "promolecule", "promolecule": self.promolecule.hash}
+
+    def predict(self, requests: Sequence[PatchRequest]) -> list[PatchPrediction]:
+        """The guesses.
+
+        Raises:
+            ValueError: a request without one.
+        """
+        return [PatchPrediction(_needed(request.guess, request, "guess")) for request in requests]
+
+
+@dataclass(frozen=True, eq=False)
+class CodecFloorPredictor:
+    """The truth through the codec and back: what no model with these tokens can beat by much."""
+
+    tokenizer: PatchTokenizer
+    batch_size: int = 256
+    mode: Mode = "teacher_forced"
+    needs_guess: bool = False
+    facts: TrainingFacts = field(default_factory=TrainingFacts)
+
+    def identity(self) -> dict[str, Any]:
+        """The codec's content hash."""
+        return {"predictor": "codec floor", "codec": self.tokenizer.density_codec.hash}
+
+    def predict(self, requests: Sequence[PatchRequest]) -> list[PatchPrediction]:
+        """The true patches as they come back from tokens.
+
+        Raises:
+            ValueError: a request without a truth.
+        """
+        codec = self.tokenizer.density_codec
+        truths = [_needed(request.truth, request, "truth") for request in requests]
+        return [PatchPrediction(codec.roundtrip(truth).astype(np.float32)) for truth in truths]
+
+
+def _needed(values: NDArray[np.float32] | None, request: PatchRequest, what: str) -> NDArray[np.float32]:
+    if values is None:
+        raise ValueError(f"{request.crystal.name}: the request at {request.offset} holds no {what}")
+    return values

@@ -1,0 +1,185 @@
+"""Reading crystals: POSCAR, CIF, anything pymatgen or ASE read, and the cells of densities."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tomat._files import is_url, open_bytes
+from tomat.material import Material, read, task_id_of
+from tomat.predict.crystal import Crystal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ase.atoms import Atoms
+    from pymatgen.core.structure import IStructure
+
+    type CrystalLike = Crystal | Material | IStructure | Atoms | str | Path
+
+__all__ = ["as_crystal", "name_of", "read_crystal"]
+
+#: Files that VASP names; the folder is the material's name.
+_NAMELESS = re.compile(r"(POSCAR|CONTCAR)(\.relax\d*)?", re.IGNORECASE)
+_POSCAR = re.compile(r"POSCAR|CONTCAR", re.IGNORECASE)
+_DENSITY = re.compile(
+    r"(^(CHGCAR|CHG|AECCAR\d?)([._].*)?$)|(\.(zarr|chgcar|chg|aeccar\d?|cube|cub)$)", re.IGNORECASE
+)
+#: Suffixes that say a format, not a name.
+_SUFFIX = re.compile(
+    r"\.(vasp|cif|mcif|poscar|contcar|json|ya?ml|xsf|xyz|extxyz|res|in|traj|cssr)$", re.IGNORECASE
+)
+_COMPRESSED = re.compile(r"\.(gz|bz2|xz|zst)$", re.IGNORECASE)
+
+
+def as_crystal(source: CrystalLike) -> Crystal:
+    """A crystal from whatever holds one: a path, a material, a pymatgen ``Structure``, ASE ``Atoms``.
+
+    Raises:
+        TypeError: none of these.
+        ValueError, OSError: as :func:`read_crystal`.
+    """
+    if isinstance(source, Crystal):
+        return source
+    if isinstance(source, Material):
+        return Crystal.from_material(source)
+    if isinstance(source, str | Path):
+        return read_crystal(source)
+    given: Any = source
+    if hasattr(given, "is_ordered"):
+        return Crystal.from_pymatgen(given)
+    if hasattr(given, "get_scaled_positions"):
+        return Crystal.from_ase(given)
+    raise TypeError(
+        f"a {type(source).__name__} is no crystal; give a path, Crystal, Material, pymatgen Structure or ASE Atoms"
+    )
+
+
+def name_of(path: str | Path) -> str:
+    """What the crystal of a file goes by: the stem, or the folder's name where the file is just called POSCAR."""
+    file = _COMPRESSED.sub("", Path(path).name)
+    if _DENSITY.search(file):
+        return task_id_of(path)
+    if _NAMELESS.fullmatch(file):
+        parent = Path(path).parent.name if is_url(path) else Path(path).absolute().parent.name
+        return parent or file
+    return _SUFFIX.sub("", file) or file
+
+
+def read_crystal(path: str | Path) -> Crystal:
+    """Read the crystal of a file or URL; needs ``tomat[structures]`` where the file is no density.
+
+    Densities (CHGCAR, Zarr, cube) give theirs. POSCAR and CIF go to pymatgen, the rest to pymatgen and then ASE,
+    whichever knows it. Text may be compressed where the reader can (.gz, .bz2, .xz).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: damaged, of no known format, without atoms or a cell, with partly occupied sites, or with several
+            crystals; the message names the file, what is wrong and what to do.
+    """
+    name = name_of(path)
+    if is_url(path) and not str(path).rstrip("/").endswith(".zarr"):
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / Path(str(path).split("?")[0]).name
+            local.write_bytes(open_bytes(path))
+            return _named(_read(local, str(path)), name)
+    if not is_url(path) and not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    return _named(_read(path, str(path)), name)
+
+
+def _named(crystal: Crystal, name: str) -> Crystal:
+    return Crystal(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords, name)
+
+
+def _read(path: str | Path, shown: str) -> Crystal:
+    file = _COMPRESSED.sub("", Path(path).name)
+    if _DENSITY.search(file):
+        return Crystal.from_material(read(path))
+    problems: list[str] = []
+    readers: list[tuple[str, Callable[[Path, str], Crystal]]] = [
+        ("pymatgen", _with_pymatgen),
+        ("ASE", _with_ase),
+    ]
+    if _POSCAR.search(file) or file.lower().endswith(".vasp"):
+        # What ASE makes of a POSCAR without symbols is a guess.
+        readers = [("pymatgen", _with_pymatgen)]
+    if file.lower().endswith(".vasp"):
+        readers.insert(0, ("density", lambda p, _: Crystal.from_material(read(p))))
+    for reader, function in readers:
+        try:
+            return function(Path(path), shown)
+        except _RefusedError as error:
+            raise ValueError(str(error)) from error
+        except ImportError:
+            problems.append(f"{reader} is not installed (pip install 'tomat[structures]')")
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            problems.append(f"{reader}: {error}")
+        except Exception as error:  # parsers raise of every kind at a file that is not theirs
+            if reader != "density":
+                problems.append(f"{reader}: {_first_line(error)}")
+    raise ValueError(
+        f"{shown}: no crystal could be read: {'; '.join(problems)}. Give a POSCAR, a CIF, or another file that "
+        "pymatgen or ASE read, with the suffix they know it by"
+    )
+
+
+class _RefusedError(ValueError):
+    """The file was understood, and holds what cannot be predicted: no other reader is to be tried."""
+
+
+def _with_pymatgen(path: Path, shown: str) -> Crystal:
+    from pymatgen.core.structure import Structure
+    from pymatgen.io.cif import CifParser
+    from pymatgen.io.vasp.inputs import Poscar
+
+    file = _COMPRESSED.sub("", path.name).lower()
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        if file.endswith((".cif", ".mcif")):
+            structures: list[Any] = CifParser(path).parse_structures(primitive=False)
+        elif _POSCAR.search(file) or file.endswith(".vasp"):
+            structures = [Poscar.from_file(path, check_for_potcar=False).structure]
+        else:
+            structures = [Structure.from_file(path)]
+    if any("cannot be determined" in str(warning.message) for warning in raised):
+        raise _RefusedError(
+            f"{shown}: the file is of VASP 4 and does not name its elements; insert a line with their symbols before "
+            "the numbers of atoms (line 6)"
+        )
+    return _checked(lambda: Crystal.from_pymatgen(_only(structures, shown)), shown)
+
+
+def _with_ase(path: Path, shown: str) -> Crystal:
+    import ase.io
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        images = ase.io.read(path, index=":")
+    atoms = _only(images if isinstance(images, list) else [images], shown)
+    return _checked(lambda: Crystal.from_ase(atoms), shown)
+
+
+def _only(found: list[Any], shown: str) -> Any:
+    if len(found) != 1:
+        raise _RefusedError(f"{shown}: it holds {len(found)} crystals; give a file with the one to predict")
+    return found[0]
+
+
+def _checked(make: Callable[[], Crystal], shown: str) -> Crystal:
+    try:
+        return make()
+    except ValueError as error:
+        # The crystal's own name is its formula here; the file says more.
+        problem = str(error).split(": ", 1)[-1]
+        raise _RefusedError(f"{shown}: {problem}") from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:200] if text else type(error).__name__
