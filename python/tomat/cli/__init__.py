@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from tomat.cli import codec, promolecule, study
+from tomat.cli import catalogue, codec, promolecule, study
 
 __all__ = ["app", "main", "tokenize_main"]
 
@@ -31,6 +31,8 @@ _COMMANDS = (
 )
 #: The same for ``tomat codec``.
 _CODEC_COMMANDS = ("sketch", "merge", "fit", "floor", "compare", "list", "show")
+#: The same for ``tomat catalogue``.
+_CATALOGUE_COMMANDS = ("build", "query", "summary", "split")
 
 
 def _app(package: str, names: tuple[str, ...], doc: str | None) -> typer.Typer:
@@ -53,6 +55,7 @@ app = _app("tomat.cli", _COMMANDS, "Electron densities of crystals as token sequ
 app.add_typer(_app("tomat.cli.codec", _CODEC_COMMANDS, codec.__doc__), name="codec")
 app.add_typer(promolecule.app, name="promolecule")
 app.add_typer(study.app, name="study")
+app.add_typer(_app("tomat.cli.catalogue", _CATALOGUE_COMMANDS, catalogue.__doc__), name="catalogue")
 #: One command in an application is the application itself.
 _tokenize_app = _app("tomat.cli", ("tokenize",), None)
 
