@@ -98,8 +98,7 @@ def main() -> None:
         cases.append(
             (f"cross_entropy, all ids, {name} {block or ''}".strip(), ours(config, vocabulary, again))
         )
-    for term in TERMS:
-        cases.append((f"{term}, density", ours(LossConfig({term: 1.0}), vocabulary, again=False)))
+    cases += [(f"{term}, density", ours(LossConfig({term: 1.0}), vocabulary, again=False)) for term in TERMS]
     results = {}
     print(
         f"{jax.devices()[0].device_kind}, {arguments.dtype}, {shape[0]} x {shape[1]} positions, "

@@ -232,7 +232,7 @@ class ModelPredictor:
         return [prediction for prediction in out if prediction is not None]
 
     def _padded(self, length: int) -> int:
-        limit = self.trained.config.max_seq_len
+        limit = int(self.trained.config.max_seq_len)
         if length > limit:
             raise ValueError(f"a row of {length} tokens does not fit the model's {limit}")
         return min(-(-length // _STEP) * _STEP, limit)
