@@ -21,6 +21,8 @@ _COMMANDS = (
     "show",
     "info",
     "verify",
+    "plan",
+    "coverage",
     "train",
     "predict",
     "eval",
