@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from tomat.cli import codec, info, promolecule, show, sweep, tokenize, verify
+from tomat.cli import codec, info, promolecule, show, sweep, sync, tokenize, verify
 from tomat.cli.codec import compare, fit, floor, merge, sketch
 from tomat.cli.codec import list as codec_list
 from tomat.cli.codec import show as codec_show
@@ -35,7 +35,9 @@ def _app(*commands: ModuleType, doc: str | None) -> typer.Typer:
     return made
 
 
-app = _app(tokenize, show, info, verify, sweep, doc="Electron densities of crystals as token sequences.")
+app = _app(
+    tokenize, show, info, verify, sync, sweep, doc="Electron densities of crystals as token sequences."
+)
 app.add_typer(
     _app(sketch, merge, fit, floor, compare, codec_list, codec_show, doc=codec.__doc__), name="codec"
 )
