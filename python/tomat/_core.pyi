@@ -38,6 +38,7 @@ __all__ = [
     "read_group",
     "sample_offsets",
     "task_id",
+    "tiling",
     "valence_electrons",
 ]
 MAX_GRID_AXIS: int
@@ -205,8 +206,18 @@ class Patch:
     def density(self) -> NDArray[np.float64]: ...
 
 def sample_offsets(
-    grid_shape: _Triple, n: int, *, seed: int, task_id: str, epoch: int
+    name: str,
+    replacement: bool,
+    grid_shape: _Triple,
+    patch_shape: _Triple,
+    density: NDArray[np.float32] | None,
+    n: int,
+    *,
+    seed: int,
+    task_id: str,
+    epoch: int,
 ) -> NDArray[np.int32]: ...
+def tiling(grid_shape: _Triple, patch_shape: _Triple) -> tuple[int, int]: ...
 def coverage_histogram(
     grid_shape: _Triple, patch_shape: _Triple, offsets: NDArray[np.int64]
 ) -> NDArray[np.int64]: ...
@@ -230,6 +241,15 @@ class Promolecule:
         *,
         electrons: float | None,
         clip: bool,
+    ) -> NDArray[np.float64]: ...
+    def evaluate_patch(
+        self,
+        lattice: NDArray[np.float64],
+        atomic_numbers: list[int],
+        frac_coords: NDArray[np.float64],
+        grid_shape: _Triple,
+        offset: _Triple,
+        patch_shape: _Triple,
     ) -> NDArray[np.float64]: ...
     def radial(self, atomic_number: int, distances: NDArray[np.float64]) -> NDArray[np.float64]: ...
     @property
@@ -296,7 +316,12 @@ class ShardRun:
         *,
         seed: int,
         epoch: int,
-        patches_per_material: int,
+        patches: list[int],
+        sampler: tuple[str, bool],
+        draw: tuple[
+            Callable[[str, _Triple, _Triple, NDArray[np.float32] | None, int], NDArray[np.int64]], bool
+        ]
+        | None,
         unit: str,
         directory: str | PathLike[str],
         metadata: list[tuple[str, str]],

@@ -184,6 +184,17 @@ class Material:
         coordinates = cell.get_scaled_positions(wrap=False)
         return cls.of(name, density, unit, cell.cell.array, cell.numbers, coordinates)
 
+    def write(self, path: str | Path) -> None:
+        """Write as ``NAME.zarr``, ``CHGCAR``, ``NAME.CHGCAR`` or ``NAME.cube``; see :func:`tomat.write.write`.
+
+        Raises:
+            ValueError: a name that says no format.
+            OSError: it cannot be written.
+        """
+        from tomat.write import write
+
+        write(self, path)
+
     def to_pymatgen(self) -> Chgcar:
         """A pymatgen ``Chgcar`` (in the ``chgcar`` unit); needs ``tomat[structures]``."""
         from pymatgen.core.lattice import Lattice

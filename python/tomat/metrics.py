@@ -40,9 +40,12 @@ __all__ = [
     "hellinger",
     "jensen_shannon",
     "measure",
+    "nemd",
     "nmae",
+    "nmae_of_sums",
     "relative_mae",
     "summary",
+    "weighted_mean",
 ]
 
 #: Smallest divisor of a voxel's error, in units of the mean of \|true\|.
@@ -88,7 +91,33 @@ def nmae(predicted: ArrayLike, true: ArrayLike) -> float:
     T. Koker, K. Quigley, E. Taw, K. Tibbetts, L. Li, npj Comput. Mater. 10, 161 (2024).
     """
     p, t = _pair(predicted, true)
-    return _ratio(float(np.abs(p - t).sum()), float(np.abs(t).sum()))
+    return nmae_of_sums(float(np.abs(p - t).sum()), float(np.abs(t).sum()))
+
+
+def nmae_of_sums(error: float, true: float) -> float:
+    r"""``nmae`` from sum \|d\| and sum \|true\|, where these were added up elsewhere."""
+    return _ratio(error, true)
+
+
+def nemd(expected_error: ArrayLike, true: ArrayLike) -> float:
+    r"""Normalised earth mover's distance, sum E\|v - true\| / sum \|true\|, of a prediction that is a distribution.
+
+    In each voxel v is distributed as the model says; the earth mover's (Wasserstein-1) distance of that distribution
+    from the true value, a point, is the expected absolute error E\|v - true\|. A prediction of one number has that
+    number's error, so that its ``nemd`` is its ``nmae``. Where the mean of the distribution is the estimate, ``nemd``
+    is at least the ``nmae`` (Jensen's inequality), and the surplus is what the model is unsure of.
+
+    Args:
+        expected_error: E\|v - true\| in each voxel, in the unit of ``true``; never negative.
+        true: true density, of the same shape.
+
+    Raises:
+        ValueError: arrays that do not fit together, a negative or not finite expected error.
+    """
+    e, t = _pair(expected_error, true)
+    if (e < 0.0).any():
+        raise ValueError(f"an expected error of {float(e.min()):g}; it is never negative")
+    return _ratio(float(e.sum()), float(np.abs(t).sum()))
 
 
 def chi_square(predicted: ArrayLike, true: ArrayLike, *, eps: float = EPS) -> float:
@@ -226,6 +255,27 @@ def summary(values: Iterable[float] | NDArray[np.floating]) -> Summary:
     return Summary(
         array.size, float(array.mean()), _percentile(array, 0.5), _percentile(array, 0.99), float(array[-1])
     )
+
+
+def weighted_mean(
+    values: Iterable[float] | NDArray[np.floating], weights: Iterable[float] | NDArray[np.floating]
+) -> float:
+    r"""sum(w v) / sum(w) over materials.
+
+    With the NMAE as v and \|electrons\| as w it is the per-electron mean: the absolute error of all materials together
+    over all their electrons.
+
+    Raises:
+        ValueError: nothing to average, weights that are negative or sum to nothing, a NaN.
+    """
+    v, w = (
+        np.asarray(x if isinstance(x, np.ndarray) else list(x), dtype=np.float64) for x in (values, weights)
+    )
+    if v.shape != w.shape or v.size == 0:
+        raise ValueError(f"{v.size} values and {w.size} weights; give as many, at least one")
+    if np.isnan(v).any() or not np.isfinite(w).all() or (w < 0.0).any() or not float(w.sum()) > 0.0:
+        raise ValueError("values must be numbers; weights finite, not negative, and one above zero")
+    return float((w[w > 0] * v[w > 0]).sum() / w.sum())
 
 
 def _percentile(ascending: NDArray[np.float64], fraction: float) -> float:

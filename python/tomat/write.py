@@ -13,6 +13,7 @@ import lzma
 import re
 import shutil
 import tempfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -20,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from tomat import _core
-from tomat._files import write_atomically, write_json
+from tomat._files import open_bytes, write_atomically, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,15 @@ if TYPE_CHECKING:
 
     from tomat.material import Material
 
-__all__ = ["AUGMENTATION_NOTE", "FORMATS", "Format", "format_of", "write"]
+__all__ = [
+    "AUGMENTATION_NOTE",
+    "FORMATS",
+    "Format",
+    "format_of",
+    "read_augmentation",
+    "structure_dict",
+    "write",
+]
 
 type Format = Literal["zarr", "chgcar", "cube"]
 
@@ -38,8 +47,9 @@ FORMATS: tuple[Format, ...] = get_args(Format.__value__)
 
 #: What a reader of a written CHGCAR must know.
 AUGMENTATION_NOTE = (
-    "CHGCAR holds no PAW augmentation occupancies (a grid density does not determine them) and no magnetisation: use "
-    "it to start a self-consistent run (ICHARG = 1), not for a fixed-density one (ICHARG = 11)"
+    "CHGCAR holds no PAW augmentation occupancies, since a density on a grid does not determine them, and no "
+    "magnetisation. VASP warns of that and starts from the density all the same with ICHARG = 1, with less gained; "
+    "--augmentation takes them from a CHGCAR of the same crystal. Do not use it with ICHARG = 11"
 )
 
 _ARRAY = "charge_density_total"
@@ -52,10 +62,22 @@ _COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     ".xz": lzma.compress,
     ".zst": lambda data: bytes(pa.compress(data, codec="zstd", asbytes=True)),
 }
+_EXPANDERS: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
+    (b"\x1f\x8b", gzip.decompress),
+    (b"BZh", bz2.decompress),
+    (b"\xfd7zXZ", lzma.decompress),
+)
+_AUGMENTATION = b"augmentation occupancies"
 _VASP_NAME = re.compile(r"^(CHGCAR|CHG)([._].*)?$", re.IGNORECASE)
 
 
-def write(material: Material, path: str | Path, format: Format | None = None) -> None:  # noqa: A002
+def write(
+    material: Material,
+    path: str | Path,
+    format: Format | None = None,  # noqa: A002
+    *,
+    augmentation: bytes = b"",
+) -> None:
     """Write a density.
 
     ``NAME.zarr``: Zarr v3 group in the ``rho_gga`` layout, one chunk, zstd. ``CHGCAR``, ``NAME.CHGCAR``, ``NAME.vasp``:
@@ -66,6 +88,7 @@ def write(material: Material, path: str | Path, format: Format | None = None) ->
         material: what to write; its unit is brought to the format's.
         path: where; what is there is replaced.
         format: where the name does not say.
+        augmentation: lines that follow the density in a CHGCAR, see :func:`read_augmentation`.
 
     Raises:
         ValueError: a name that says no format, or values the format cannot hold.
@@ -78,7 +101,7 @@ def write(material: Material, path: str | Path, format: Format | None = None) ->
         return
     if kind not in FORMATS:
         raise ValueError(f"format {kind!r} is not one of {', '.join(FORMATS)}")
-    text = _chgcar(material) if kind == "chgcar" else _cube(material)
+    text = _chgcar(material) + augmentation if kind == "chgcar" else _cube(material)
     compress = _COMPRESSORS.get(target.suffix.lower())
     write_atomically(target, compress(text) if compress else text)
 
@@ -102,6 +125,50 @@ def format_of(path: str | Path) -> Format:
         f"{path}: the name says no format; end it in .zarr, .CHGCAR, .vasp or .cube (with .gz, .bz2, .xz or .zst "
         "where text is to be compressed), or give the format"
     )
+
+
+def read_augmentation(path: str | Path, n_atoms: int) -> bytes:
+    """The PAW augmentation occupancies of the total density in a CHGCAR, as they stand there.
+
+    They come from a run of VASP itself on the same atoms in the same order with the same POTCAR.
+
+    Raises:
+        ValueError: none there, cut off, or of another number of atoms.
+        OSError: it cannot be read.
+    """
+    text = _expanded(path)
+    start = text.find(_AUGMENTATION)
+    lines = text[start:].splitlines() if start >= 0 else []
+    at = blocks = 0
+    while at < len(lines) and lines[at].startswith(_AUGMENTATION) and blocks < n_atoms:
+        blocks += 1
+        words = lines[at][len(_AUGMENTATION) :].split()
+        left = int(words[1]) if len(words) == 2 and words[1].isdigit() else 0
+        end = at + 1
+        while left > 0 and end < len(lines):
+            left -= len(lines[end].split())
+            end += 1
+        if left != 0 or end == at + 1:
+            raise ValueError(f"{path}: the augmentation occupancies of atom {blocks} are damaged or cut off")
+        at = end
+    more = at < len(lines) and lines[at].startswith(_AUGMENTATION)
+    if blocks != n_atoms or more:
+        raise ValueError(
+            f"{path}: augmentation occupancies of {'more' if more else blocks} atoms, where the crystal has {n_atoms}; "
+            "give the CHGCAR of a VASP run on the same atoms in the same order"
+        )
+    return b"\n".join(lines[:at]) + b"\n"
+
+
+def _expanded(path: str | Path) -> bytes:
+    data = open_bytes(path)
+    try:
+        for magic, expand in _EXPANDERS:
+            if data.startswith(magic):
+                return expand(data)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise ValueError(f"{path}: damaged or cut off: {error}") from error
+    return data
 
 
 def structure_dict(material: Material) -> dict[str, Any]:

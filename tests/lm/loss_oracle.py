@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,19 +17,21 @@ type Floats = NDArray[np.float64]
 
 
 def probabilities(logits: Floats) -> Floats:
-    weights = [math.exp(z - max(logits)) for z in logits]
+    top = float(logits.max())
+    weights = [math.exp(z - top) for z in logits.tolist()]
     return np.array(weights) / math.fsum(weights)
 
 
 def log_normaliser(logits: Floats) -> float:
-    top = float(max(logits))
-    return top + math.log(math.fsum(math.exp(z - top) for z in logits))
+    top = float(logits.max())
+    return top + math.log(math.fsum(math.exp(z - top) for z in logits.tolist()))
 
 
 def cross_entropy(logits: Floats, target: int) -> float:
     return log_normaliser(logits) - float(logits[target])
 
 
+@functools.cache
 def ranges(codec: LloydMaxCodec | LogCodec) -> list[tuple[float, float, float]]:
     """Decoded value, lower and upper edge of the bins, ascending; edges as the format page defines them."""
     if isinstance(codec, LloydMaxCodec):
@@ -76,11 +80,12 @@ def crps(logits: Floats, value: float, points: Sequence[float]) -> float:
     """The integral, over all pieces between the c_i and the value."""
     p = probabilities(logits).tolist()
     knots = sorted({*points, value})
-    total = []
-    for left, right in zip(knots[:-1], knots[1:], strict=True):
-        middle = left + (right - left) / 2
-        cumulative = math.fsum(pi for pi, c in zip(p, points, strict=True) if c <= left)
-        step = 1.0 if middle >= value else 0.0
+    total, cumulative, passed = [], 0.0, 0
+    for left, right in itertools.pairwise(knots):
+        while passed < len(points) and points[passed] <= left:
+            cumulative += p[passed]
+            passed += 1
+        step = 1.0 if left + (right - left) / 2 >= value else 0.0
         total.append((cumulative - step) ** 2 * (right - left))
     return math.fsum(total)
 

@@ -40,7 +40,7 @@ class Rows:
     @property
     def density(self) -> NDArray[np.bool_]:
         part = self.vocabulary.density
-        return (self.tokens >= part.start) & (self.tokens < part.stop)
+        return np.asarray((self.tokens >= part.start) & (self.tokens < part.stop))
 
 
 def vocabulary(codec: str, layout: str = "v3") -> ModelVocabulary:

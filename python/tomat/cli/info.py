@@ -61,6 +61,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "tokens_a_row": meta["pad_to"],
         "patch_size": meta["patch_size"],
         "patches_per_material": meta.get("patches_per_material"),
+        "sampler": meta.get("sampler"),
+        "budget": meta.get("budget", "equal"),
         "codec": meta["density_codec_name"],
         "unit": meta.get("unit", "chgcar"),
         "vocabulary_size": meta["vocab"]["total_size"],

@@ -11,7 +11,7 @@ from tomat._remote import UrlPath, at_hand, place
 from tomat._retry import retried
 from tomat._threads import in_order
 from tomat.dataset.manifest import Worker, open_dataset
-from tomat.dataset.run_directory import CODEC, COVERAGE, META, sha256_of
+from tomat.dataset.run_directory import BUDGET, CODEC, COVERAGE, META, sha256_of
 from tomat.dataset.transfer import DamagedError, Sums, is_same, put, sums_of
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _files(worker: Worker, folder: Place) -> Iterator[_File]:
     """All files of a worker but ``meta.json``."""
     for shard in worker.shards:
         yield _File(worker.path / shard["name"], folder / shard["name"], shard.get("sha256"))
-    names = {COVERAGE, CODEC}
+    names = {BUDGET, COVERAGE, CODEC}
     codec = worker.meta.get("lmq_path")
     if codec and "/" not in codec:  # of another writer, under another name
         names.add(codec)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from tomat.lm.data.rows import Row, RowBatch
-from tomat.lm.data.shuffle import uniform
+from tomat.lm.data.shuffle import random_bits
 
 if TYPE_CHECKING:
     from typing import Any
@@ -154,9 +154,10 @@ def _masked(
     """Which density tokens are masked: all tokens of a voxel or none, and at least one voxel a row."""
     keys = np.atleast_1d(keys)
     segments = max(int(batch.segments.max()) + 1, 1)
-    drawn = uniform(keys ^ np.uint64(0x5EED), segments)
-    share = np.cos(drawn * np.float32(np.pi / 2)) if schedule == "cosine" else drawn
-    number = uniform(keys, batch.tokens.shape[1])
+    drawn = random_bits(keys ^ np.uint64(0x5EED), segments) / 2.0**24
+    share = np.cos(drawn * (np.pi / 2)) if schedule == "cosine" else drawn
+    limit = np.rint(share * 2.0**24).astype(np.uint32)
+    number = random_bits(keys, batch.tokens.shape[1])
     sizes = vocabulary.codec.sizes
     bounds = vocabulary.density.start + np.cumsum([0, *sizes])
     for component in range(1, len(sizes)):
@@ -164,8 +165,8 @@ def _masked(
         later = later[:, component:]
         number[:, component:][later] = number[:, :-component][later]
     if segments > 1:
-        share = np.take_along_axis(share, np.maximum(batch.segments, 0), axis=1)
-    masked = density & (number < share)
+        limit = np.take_along_axis(limit, np.maximum(batch.segments, 0), axis=1)
+    masked = density & (number < limit)
     for row in np.flatnonzero(~masked.any(axis=1) & density.any(axis=1)):
         lowest = number[row][density[row]].min()
         masked[row] = density[row] & (number[row] == lowest)

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tomat.promolecule import Promolecule
+    from tomat import _core
 
 __all__ = ["Guess", "GuessFunction", "load_guess"]
 
@@ -29,12 +29,33 @@ class Guess:
     Attributes:
         function: computes it.
         identity: equal for equal functions; caches and resumed runs go by it.
-        promolecule: where it is one: patches of it can be had without the rest of the grid.
+        promolecule: where it is one, its sums: patches can be had without the rest of the grid.
     """
 
     function: GuessFunction
     identity: str
-    promolecule: Promolecule | None = None
+    promolecule: _core.Promolecule | None = None
+
+    def patch(
+        self,
+        lattice: NDArray[np.float64],
+        atomic_numbers: NDArray[Any],
+        frac_coords: NDArray[np.float64],
+        grid_shape: tuple[int, int, int],
+        offset: tuple[int, int, int],
+        patch_shape: tuple[int, int, int],
+    ) -> NDArray[np.float64]:
+        """The voxels of a patch alone, ``(offset + i) mod grid``, in electrons per cubic angstrom."""
+        if self.promolecule is not None:
+            numbers = [int(z) for z in atomic_numbers]
+            return self.promolecule.evaluate_patch(
+                lattice, numbers, frac_coords, grid_shape, offset, patch_shape
+            )
+        values = self(lattice, atomic_numbers, frac_coords, grid_shape)
+        for axis in range(3):
+            places = np.arange(offset[axis], offset[axis] + patch_shape[axis])
+            values = np.take(values, places, axis=axis, mode="wrap")
+        return values
 
     def __call__(
         self,
@@ -69,6 +90,7 @@ def load_guess(name: str | Guess) -> Guess:
     from tomat.promolecule import Promolecule
 
     promolecule = Promolecule.load(name)
+    native = promolecule._native.or_else(Promolecule.analytic("slater")._native)
 
     def evaluate(
         lattice: NDArray[np.float64],
@@ -76,8 +98,9 @@ def load_guess(name: str | Guess) -> Guess:
         frac_coords: NDArray[np.float64],
         grid_shape: tuple[int, int, int],
     ) -> NDArray[np.float64]:
-        return promolecule.evaluate(
-            lattice, atomic_numbers, frac_coords, grid_shape, n_electrons=None, fallback="slater"
+        numbers = [int(z) for z in atomic_numbers]
+        return native.evaluate(
+            np.ascontiguousarray(lattice), numbers, frac_coords, grid_shape, electrons=None, clip=True
         )
 
-    return Guess(evaluate, f"promolecule {promolecule.hash} or slater", promolecule)
+    return Guess(evaluate, f"promolecule {promolecule.hash} or slater", native)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tomat import _core
 from tomat.codec import load_codec
 from tomat.dataset.config import TokenizeConfig
-from tomat.dataset.inputs import is_rho_gga, resolve_inputs
+from tomat.dataset.inputs import resolve_inputs
 from tomat.lm.data.guess import Guess, load_guess
 from tomat.lm.data.on_the_fly import DensitySource, uniform_sampler
 from tomat.lm.data.parquet import ParquetSource
@@ -86,11 +86,10 @@ def _densities(
         unit=config.unit,
         rows_per_shard=max(2048, config.patches_per_material or 0),
     )
-    divided = any(is_rho_gga(item) for item in config.densities)
     entries = resolve_inputs(
         config.densities,
         split_file=config.split_file,
-        split=config.split if divided or config.split_file else None,
+        split=config.split,
         limit=config.limit,
     )
     store = DensityStore.of(

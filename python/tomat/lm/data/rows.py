@@ -67,6 +67,14 @@ class RowBatch(Row):
             electrons=np.zeros(n, dtype=np.float32),
         )
 
+    def clear(self, pad: int) -> None:
+        """Padding everywhere again."""
+        for array in (self.values, self.guess, self.positions, self.weight, self.n_voxels, self.electrons):
+            if array is not None:
+                array.fill(0)
+        self.tokens.fill(pad)
+        self.segments.fill(-1)
+
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.tokens)
@@ -188,8 +196,10 @@ class Rows:
         """
         return self.rows(epoch, [index])[0]
 
-    def rows(self, epoch: int, indices: ArrayLike) -> RowBatch:
+    def rows(self, epoch: int, indices: ArrayLike, into: RowBatch | None = None) -> RowBatch:
         """Many rows at once; each depends on (epoch, index) alone.
+
+        ``into`` is a batch of the same size to write over: fresh memory costs more than what is written to it.
 
         Raises:
             IndexError: no such row.
@@ -205,7 +215,11 @@ class Rows:
         lengths = self.source.lengths[sequences].astype(np.int64)
         before = np.cumsum(lengths) - lengths
         columns = before - np.repeat(before[np.cumsum(counts) - counts], counts)
-        batch = RowBatch.empty(len(index), self.size, self._pad, guess=self.has_guess)
+        if into is None or len(into) != len(index):
+            batch = RowBatch.empty(len(index), self.size, self._pad, guess=self.has_guess)
+        else:
+            batch = into
+            batch.clear(self._pad)
         spans = self.source.fill(epoch, sequences, rows, columns, batch)
         self._annotate(batch, sequences, rows, columns, number, spans)
         return batch

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["key_of", "permute", "uniform"]
+__all__ = ["key_of", "keys_of", "permute", "random_bits"]
 
 _MASK = (1 << 64) - 1
 _ROUNDS = 8
@@ -22,8 +22,13 @@ def key_of(*parts: int | str) -> int:
     for part in parts:
         words = [part] if isinstance(part, int) else list(part.encode())
         for word in (len(words), *words):
-            key = int(_mix(np.array([(key ^ (word & _MASK)) & _MASK], dtype=np.uint64))[0])
+            key = _mix_one(key ^ (word & _MASK))
     return key
+
+
+def keys_of(key: int, numbers: ArrayLike) -> NDArray[np.uint64]:
+    """A key for each of ``numbers`` (n,)."""
+    return _mix(_mix(np.asarray(numbers, dtype=np.int64).astype(np.uint64)) ^ np.uint64(key))
 
 
 def permute(positions: ArrayLike, n: int, key: int) -> NDArray[np.int64]:
@@ -46,18 +51,17 @@ def permute(positions: ArrayLike, n: int, key: int) -> NDArray[np.int64]:
     return out.astype(np.int64)
 
 
-def uniform(keys: ArrayLike, n: int) -> NDArray[np.float32]:
-    """Uniform numbers in [0, 1), float32 (len(keys), n): one row a key, multiples of 2**-24."""
+def random_bits(keys: ArrayLike, n: int) -> NDArray[np.uint32]:
+    """Numbers of 24 random bits, uint32 (len(keys), n): one row a key."""
     key = _mix(np.asarray(keys, dtype=np.uint64).reshape(-1))
     low = (key & np.uint64(0xFFFFFFFF)).astype(np.uint32)[:, None]
     high = (key >> np.uint64(32)).astype(np.uint32)[:, None]
     # 32-bit arithmetic: twice as many lanes a register, and this runs over every token of every batch.
     x = np.arange(n, dtype=np.uint32)[None, :] * np.uint32(0x9E3779B9) + low
-    _mix32(x)
     x ^= high
     _mix32(x)
     x >>= np.uint32(8)
-    return x.astype(np.float32) * np.float32(2.0**-24)
+    return x
 
 
 def _feistel(x: NDArray[np.uint64], half: int, keys: list[np.uint64]) -> NDArray[np.uint64]:
@@ -74,6 +78,14 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def _mix_one(x: int) -> int:
+    """:func:`_mix` of one number, without NumPy's overhead."""
+    x = (x + _GOLDEN) & _MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    return x ^ (x >> 31)
 
 
 def _mix32(x: NDArray[np.uint32]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,7 @@ import numpy as np
 from levanter.data.dataset import AsyncDataset
 from levanter.layers.attention import AttentionMask
 
-from tomat.lm.data.rows import RowBatch
-from tomat.lm.data.shuffle import key_of, permute
+from tomat.lm.data.shuffle import key_of, keys_of, permute
 from tomat.lm.example import DensityExample
 from tomat.lm.objective import ObjectiveConfig, example_arrays
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ExampleDataset"]
 
 #: Rows worked on at a time: their arrays stay in the cache of a core.
-_BLOCK = 8
+_BLOCK = 16
 
 
 class ExampleDataset(AsyncDataset[DensityExample]):
@@ -73,6 +73,7 @@ class ExampleDataset(AsyncDataset[DensityExample]):
         self._rows, self._objective, self._vocabulary, self._seed = rows, objective, vocabulary, seed
         self._finite, self._threads = finite, threads
         self._length = min(len(rows), limit or len(rows))
+        self._scratch = threading.local()
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         segments = hax.NamedArray(np.zeros(Pos.size, dtype=np.int32), (Pos,))
         mask = AttentionMask.causal() if objective.causal else AttentionMask()
@@ -81,8 +82,7 @@ class ExampleDataset(AsyncDataset[DensityExample]):
         }
         template = DensityExample(attn_mask=mask.with_segment_ids(segments), **zeros)
         # Building an example field by field costs more than filling it; the structure is always the same.
-        marked = jax.tree.map(lambda leaf: leaf, template)
-        self._structure = jax.tree.structure(marked)
+        self._structure = jax.tree.structure(template)
         self._names = _leaf_names(template)
 
     async def async_len(self) -> int:
@@ -118,20 +118,27 @@ class ExampleDataset(AsyncDataset[DensityExample]):
         blocks = [slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
 
         def work(block: slice) -> None:
-            for epoch in np.unique(epochs[block]):
-                chosen = np.flatnonzero(epochs[block] == epoch) + block.start
-                batch = self._rows.rows(int(epoch), rows[chosen])
-                made = self._examples(batch, int(epoch), rows[chosen])
-                for name, array in out.items():
-                    array[chosen] = made[name]
+            for epoch in np.unique(epochs[block]).tolist():
+                same = epochs[block] == epoch
+                self._examples(
+                    epoch, rows[block][same], {name: array[block] for name, array in out.items()}, same
+                )
 
         for _ in map(work, blocks) if self._pool is None else self._pool.map(work, blocks):
             pass
         return out
 
-    def _examples(self, batch: RowBatch, epoch: int, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        keys = np.array([key_of(self._seed, "mask", epoch, int(row)) for row in rows], dtype=np.uint64)
-        return example_arrays(batch, self._objective, self._vocabulary, keys)
+    def _examples(
+        self, epoch: int, rows: NDArray[np.int64], out: dict[str, NDArray[Any]], places: NDArray[np.bool_]
+    ) -> None:
+        """Write the examples of rows of one epoch to ``places`` of ``out``."""
+        batch = self._rows.rows(epoch, rows, getattr(self._scratch, "batch", None))
+        self._scratch.batch = batch
+        keys = keys_of(key_of(self._seed, "mask", epoch), rows)
+        made = example_arrays(batch, self._objective, self._vocabulary, keys)
+        whole = bool(places.all())
+        for name, array in out.items():
+            array[slice(None) if whole else places] = made[name]
 
     def places(self, indices: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Epoch and row of each example.
@@ -153,6 +160,11 @@ class ExampleDataset(AsyncDataset[DensityExample]):
             chosen = epochs == epoch
             rows[chosen] = permute(index[chosen] % n, n, key_of(self._seed, "order", int(epoch)))
         return epochs, rows
+
+    @property
+    def count(self) -> int:
+        """Examples an epoch; of a finite one, all there are."""
+        return self._length
 
     def row_id(self, index: int) -> str:
         """Materials and offsets in example ``index``: ``mp-12@0,5,7+mp-3@1,2,3``."""

@@ -150,10 +150,8 @@ class DensityLoss:
         losses, terms = per_position(
             self.position_losses, self.config.block_size, flat.spec, flat.x, head, flat.given
         )
-        metrics = self._metrics(terms, weight, self.divisor(weight))
-        return self._reduced(
-            losses * weight, weight, flat.axes, reduction, reduction_axis
-        ) + auxiliary, metrics
+        reduced = self._reduced(losses * weight, weight, flat.axes, reduction, reduction_axis)
+        return reduced + auxiliary, self._metrics(terms, weight, flat.given["target"])
 
     def effective_weight(self, weight: jax.Array, target: jax.Array) -> jax.Array:
         """loss_weight, and 0 for targets that the scope leaves out."""
@@ -164,7 +162,7 @@ class DensityLoss:
     def divisor(self, weight: jax.Array) -> jax.Array:
         """What sums of weight * loss over arrays [rows ..., positions] are divided by."""
         if self.config.normalise == "fixed":
-            return jnp.float32(self.positions_per_row * math.prod(weight.shape[:-1]))
+            return jnp.asarray(self.positions_per_row * math.prod(weight.shape[:-1]), jnp.float32)
         of = weight if self.config.normalise == "weights" else (weight > 0).astype(jnp.float32)
         total = jnp.sum(of)
         return jnp.asarray(jnp.where(total > 0, total, 1.0))

@@ -1,0 +1,63 @@
+"""Options and output that the evaluation commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tomat.evaluate.aggregate import Settings
+    from tomat.evaluate.tables import Table
+
+#: Tables with more columns than this are turned in the terminal.
+_MANY = 10
+
+Resamples = Annotated[int, typer.Option(help="Resamples of an interval.", min=10)]
+Level = Annotated[float, typer.Option(help="Share of the resamples inside an interval.", min=0.5, max=0.999)]
+By = Annotated[
+    Literal["chemsys", "material"],
+    typer.Option("--intervals-by", help="What a resample draws: chemical systems, or materials one by one."),
+]
+Seed = Annotated[int, typer.Option("--bootstrap-seed", help="Seed of the resamples.")]
+
+
+def settings(by: Any, resamples: int, level: float, seed: int) -> Settings:
+    """The settings that the options say."""
+    from tomat.evaluate.aggregate import Settings
+
+    return Settings(by, resamples, level, seed)
+
+
+def print_table(table: Table) -> None:
+    """A table and its note; what stands below the line is under one, or in the last columns where bins are rows."""
+    from rich.console import Console
+    from rich.table import Table as Drawn
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    lines, below = [table.head, *table.rows, *table.below], len(table.below)
+    if len(table.head) > _MANY:
+        # Bins as rows: a terminal is longer than wide.
+        marks = ["", *("" for _ in table.rows), *("(diagnostic)" for _ in table.below)]
+        lines = list(
+            zip(*(_marked(line, mark) for line, mark in zip(lines, marks, strict=True)), strict=True)
+        )
+        below = 0
+    drawn = Drawn(title=table.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for i, name in enumerate(lines[0]):
+        drawn.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    for i, line in enumerate(lines[1:]):
+        drawn.add_row(*line)
+        if below and i == len(lines) - below - 2:
+            drawn.add_row("—" * 12)
+    console.print(drawn)
+    if table.note:
+        console.print(f"  {table.note}\n", highlight=False, soft_wrap=True)
+
+
+def _marked(line: Sequence[str], mark: str) -> tuple[str, ...]:
+    return (f"{line[0]} {mark}".strip(), *line[1:])

@@ -1,0 +1,55 @@
+"""Compare results of tomat eval, material by material.
+
+Each contender is [NAME=]RESULT, several seeds of one training are [NAME=]RESULT,RESULT,... and are averaged in each
+material; @MODE at the end says which mode. Differences are against the first. Results over other materials, or
+measured in other units, are refused unless --common.
+
+\b
+Examples:
+  tomat compare result-a result-b
+  tomat compare equal=eq-0,eq-1,eq-2 electrons=el-0,el-1,el-2 -o comparison.json
+  tomat compare result@promolecule result@one_pass result@k_pass
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tomat._files import write_atomically
+from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
+
+
+def command(
+    results: Annotated[list[str], typer.Argument(metavar="RESULT...", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write JSON there.")] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="Mode where a contender names none.  [default: its first headline mode]"),
+    ] = None,
+    metric: Annotated[str, typer.Option(help="Column of the results.")] = "nmae",
+    common: Annotated[
+        bool, typer.Option("--common", help="Over the materials that all hold; units may differ.")
+    ] = False,
+    intervals_by: By = "chemsys",
+    resamples: Resamples = 2000,
+    level: Level = 0.95,
+    bootstrap_seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, no table.")] = False,
+) -> None:
+    """Parse, compare, print."""
+    from tomat.evaluate.compare import compare, comparison_table, contender
+
+    contenders = [contender(text, mode) for text in results]
+    chosen = settings(intervals_by, resamples, level, bootstrap_seed)
+    content = compare(contenders, metric=metric, common=common, settings=chosen)
+    text = json.dumps(content, indent=1)
+    if out is not None:
+        write_atomically(out, (text + "\n").encode())
+    if as_json:
+        print(text)
+        return
+    print_table(comparison_table(content))

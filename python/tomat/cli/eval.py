@@ -1,0 +1,124 @@
+"""Measure a checkpoint on whole held-out materials, beside the codec's floor and the promolecule.
+
+CHECKPOINT is what tomat predict takes; ``promolecule`` (or ``promolecule:NAME``) measures the baseline alone, without
+JAX. DATA is what tomat-tokenize takes: densities, folders, globs, list files, a rho_gga root. RESULT gets
+materials.parquet (a row a material and mode), result.json (means with intervals, and everything needed to do it
+again) and small volumes of the best and worst materials for tomat report. An evaluation that was stopped goes on with
+the same command. Materials that fail are counted and named, and make the exit code 1.
+
+\b
+Examples:
+  tomat eval checkpoint tests/data/rho_gga --split test -o result
+  tomat eval checkpoint /data/rho_gga --split validation --mode one_pass --mode k_pass -o result
+  tomat eval promolecule /data/rho_gga --split test -o baseline
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
+from tomat.cli.codec._shared import progress
+from tomat.dataset.inputs import resolve_inputs
+
+if TYPE_CHECKING:
+    from tomat.evaluate.result import Result
+
+#: Exit code of an interrupted evaluation.
+INTERRUPTED = 130
+
+
+def command(
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", show_default=False)],
+    data: Annotated[list[str], typer.Argument(metavar="DATA...", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="RESULT", help="Folder of the result.")],
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="one_pass, k_pass, free_running or teacher_forced; repeatable.  [default: all it supports]"
+        ),
+    ] = None,
+    passes: Annotated[int, typer.Option(help="Passes of k_pass.", min=1)] = 8,
+    estimate: Annotated[
+        Literal["median", "mean", "mode"] | None,
+        typer.Option(help="What of a distribution is the prediction.  [default: the checkpoint's]"),
+    ] = None,
+    overlap: Annotated[int, typer.Option(help="Grid points by which patches overlap.", min=0)] = 0,
+    promolecule: Annotated[
+        str | None,
+        typer.Option(help="The baseline: a form, name or file.  [default: the checkpoint's, or qe-sg15]"),
+    ] = None,
+    codec: Annotated[
+        str, typer.Option(help="Codec whose floor is measured where CHECKPOINT is promolecule.")
+    ] = "lmq-16k",
+    split_file: Annotated[
+        str | None, typer.Option(help="JSON of ids or indices by split, for a rho_gga root.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Which split of it.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first materials.", min=1)] = None,
+    name: Annotated[str | None, typer.Option(help="What tables call it.  [default: RESULT's name]")] = None,
+    pictures: Annotated[int, typer.Option(help="So many best and worst materials for reports.", min=0)] = 2,
+    intervals_by: By = "chemsys",
+    resamples: Resamples = 2000,
+    level: Level = 0.95,
+    bootstrap_seed: Seed = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew where RESULT is of another evaluation.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print result.json, no tables.")] = False,
+) -> None:
+    """Parse, measure, print."""
+    from tomat.evaluate.evaluate import Evaluation, called, evaluate
+    from tomat.evaluate.sources import open_methods
+
+    chosen = settings(intervals_by, resamples, level, bootstrap_seed)
+    entries = resolve_inputs(data, split_file=split_file, split=split, limit=limit)
+    methods, unit = open_methods(
+        checkpoint,
+        modes=tuple(mode or ()),
+        options={"passes": passes, "estimate": estimate},
+        overlap=overlap,
+        promolecule=promolecule,
+        codec=codec,
+    )
+    about = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}
+    plan = Evaluation(
+        methods, entries, unit, about, name or out.name, called(), settings=chosen, pictures=pictures
+    )
+    try:
+        with progress("evaluating", len(entries), quiet=quiet or as_json) as step:
+            result = evaluate(plan, out, overwrite=overwrite, watch=lambda task_id, _error: step(task_id))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it was", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        print(json.dumps(json.loads((out / "result.json").read_text())))
+    elif not quiet:
+        show(result)
+    report_errors(result)
+
+
+def show(result: Result) -> None:
+    """Tables of a result."""
+    from tomat.evaluate.tables import group_tables, headline
+
+    for table in (headline([result]), *group_tables(result)):
+        print_table(table)
+    print(f"written: {result.path / 'result.json'}, {result.path / 'materials.parquet'}")
+
+
+def report_errors(result: Result) -> None:
+    """Name what failed on standard error; exit code 1 where anything did."""
+    for error in result.errors:
+        where = "" if error["mode"] is None else f" ({error['mode']})"
+        print(f"failed: {error['task_id']}{where}: {error['error']}", file=sys.stderr)
+    if result.errors:
+        n = len({error["task_id"] for error in result.errors})
+        print(f"error: {n} materials failed; the numbers are of the others", file=sys.stderr)
+        raise typer.Exit(1)

@@ -1,0 +1,194 @@
+"""Predict the densities of crystals.
+
+\b
+Examples:
+  tomat predict runs/first/checkpoint POSCAR -o predicted
+  tomat predict runs/first/checkpoint structures/*.cif -o predicted --normalize --overlap 4
+  tomat predict promolecule Si.cif -o guess --spacing 0.1 --format chgcar --format png
+
+CHECKPOINT is a folder or URL that `tomat train` wrote, or the word promolecule: the sum of spherical atoms, the
+baseline. STRUCTURE is a POSCAR, a CIF, anything pymatgen or ASE read, a density (whose cell is taken), a folder of such
+files, or a .txt list of them. OUT gets NAME.zarr, NAME.CHGCAR, NAME.png and, when these are whole, NAME.json. Run the
+same command again to go on where it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tomat.write import AUGMENTATION_NOTE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tomat.predict.run import Report, Summary
+
+#: Failures that are printed; the rest is counted.
+_SHOWN = 20
+
+
+def command(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint, promolecule, or promolecule:FILE.")
+    ],
+    structures: Annotated[
+        list[str], typer.Argument(metavar="STRUCTURE...", help="Crystals: files, folders, or .txt lists.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")],
+    grid: Annotated[str | None, typer.Option(help="Grid points nx,ny,nz.")] = None,
+    like: Annotated[str | None, typer.Option(help="A density whose grid is taken.")] = None,
+    spacing: Annotated[
+        float | None,
+        typer.Option(help="Distance of grid points, angstrom; that of the training data by default."),
+    ] = None,
+    radices: Annotated[
+        str, typer.Option(help="Prime factors an axis may have where the spacing decides.")
+    ] = "2,3,5,7",
+    overlap: Annotated[int, typer.Option(min=0, help="Grid points neighbouring patches overlap by.")] = 0,
+    normalize: Annotated[
+        bool, typer.Option("--normalize", help="Scale to the valence electrons of the atoms.")
+    ] = False,
+    electrons: Annotated[
+        float | None, typer.Option(help="Valence electrons of the cell; implies --normalize.")
+    ] = None,
+    valence: Annotated[
+        str | None,
+        typer.Option(help="A promolecule whose valence counts are used; implies --normalize."),
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="zarr, chgcar, cube, png, chgcar.gz, ...; may be given again."),
+    ] = None,
+    truth: Annotated[
+        str | None, typer.Option(help="The true density of the one STRUCTURE, to compare with.")
+    ] = None,
+    augmentation: Annotated[
+        str | None,
+        typer.Option(help="A CHGCAR of VASP for the one STRUCTURE, whose PAW occupancies are taken over."),
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help="one_pass, k_pass or free_running.")] = None,
+    passes: Annotated[int | None, typer.Option(min=1, help="Passes of k_pass.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Temperature of samples.")] = None,
+    nucleus: Annotated[
+        float | None, typer.Option(help="Samples come from the likeliest tokens of this share.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Samples; their spread is written too.")] = None,
+    estimate: Annotated[str | None, typer.Option(help="median, mean or mode.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Patches at a time.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of samples.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Predict again what was predicted with other options.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+) -> None:
+    """Predict, write, report."""
+    from tomat.material import read
+    from tomat.predict.api import open_predictor
+    from tomat.predict.grid import parse_grid
+    from tomat.predict.outputs import parse_formats
+    from tomat.predict.run import RunOptions, expand, predict_files
+    from tomat.promolecule import Promolecule
+
+    suffixes = parse_formats(formats or ["zarr", "chgcar", "png"])
+    options = RunOptions(
+        grid=None if grid is None else parse_grid(grid),
+        like=None if like is None else read(like),
+        spacing=spacing,
+        radices=_radices(radices),
+        overlap=overlap,
+        normalize=normalize or electrons is not None or valence is not None,
+        electrons=electrons,
+        valence=None if valence is None else Promolecule.load(valence),
+        truth=None if truth is None else read(truth),
+        augmentation=augmentation,
+        overwrite=overwrite,
+    )
+    paths = expand(structures)
+    predictor = open_predictor(
+        checkpoint,
+        mode=mode,
+        passes=passes,
+        temperature=temperature,
+        nucleus=nucleus,
+        samples=samples,
+        estimate=estimate,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    with _bar(len(paths), shown=not (quiet or as_json)) as report:
+        summary = predict_files(predictor, paths, out, suffixes, options, report)
+    if as_json:
+        print(json.dumps({"output": str(out), **asdict(summary)}))
+    else:
+        _print(summary, out, suffixes, quiet=quiet, note=augmentation is None)
+    if summary.failed:
+        raise SystemExit(1)
+
+
+def _radices(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"radices {text!r}: give whole numbers, 2,3,5,7,11,13 for example") from error
+
+
+@contextlib.contextmanager
+def _bar(total: int, *, shown: bool) -> Iterator[Report | None]:
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("structures", total=total)
+
+        def report(through: int, name: str, share: float) -> None:
+            bar.update(task, completed=through + share, description=name[:40])
+
+        yield report
+
+
+def _print(summary: Summary, out: Path, suffixes: tuple[str, ...], *, quiet: bool, note: bool) -> None:
+    import sys
+
+    for failure in summary.failed[:_SHOWN]:
+        named = failure.error.startswith((failure.name, failure.path))
+        print(f"failed: {'' if named else failure.name + ': '}{failure.error}", file=sys.stderr)
+    if len(summary.failed) > _SHOWN:
+        print(f"failed: {len(summary.failed) - _SHOWN} more; --json lists all", file=sys.stderr)
+    if quiet:
+        return
+    for record in summary.predicted:
+        print(_line(record))
+    counts = [f"{len(summary.predicted)} predicted"]
+    counts += [f"{len(summary.skipped)} there already"] if summary.skipped else []
+    counts += [f"{len(summary.failed)} failed"] if summary.failed else []
+    print(f"{out}: {', '.join(counts)}, {summary.seconds:.2f} s")
+    if note and summary.predicted and any(suffix.startswith(".CHGCAR") for suffix in suffixes):
+        print(f"note: {AUGMENTATION_NOTE}.")
+
+
+def _line(record: dict[str, Any]) -> str:
+    """One structure: grid, electrons as predicted and as written, seams, time."""
+    grid = " x ".join(map(str, record["made_from"]["grid"]))
+    electrons = record["electrons"]
+    count = f"{electrons['raw']:.4f} electrons"
+    if electrons["final"] != electrons["raw"]:
+        count += f", normalised to {electrons['final']:.4f}"
+    elif electrons["expected"] is not None:
+        count += f" of {electrons['expected']:g}"
+    parts = [f"grid {grid}", f"{record['n_patches']} patches {record['mode']}", count]
+    if record["seams"]["roughness"] is not None:
+        parts.append(f"seams {record['seams']['roughness']:.2f}")
+    if "metrics" in record:
+        parts.append(f"NMAE {100 * record['metrics']['nmae']:.3f} %")
+    return f"{record['name']}: {', '.join(parts)}, {record['seconds']:.2f} s"

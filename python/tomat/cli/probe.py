@@ -1,0 +1,78 @@
+"""Ask a checkpoint whether it uses what it is given: changed crystals, shifts, turns, other orders of atoms.
+
+Every material is predicted plainly and once a probe: with another material's preamble, a random one, right atoms at
+wrong places, a false true density (which must change nothing), the crystal moved by whole and by fractional grid
+steps, turned and inverted, its atoms in another order. RESULT gets probes.parquet and probes.json.
+
+\b
+Examples:
+  tomat probe checkpoint tests/data/rho_gga --split test -o probes
+  tomat probe checkpoint /data/rho_gga --split validation --limit 20 --probe translated --probe permuted_atoms -o p
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
+from tomat.cli.codec._shared import progress
+from tomat.dataset.inputs import resolve_inputs
+
+
+def command(
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", show_default=False)],
+    data: Annotated[list[str], typer.Argument(metavar="DATA...", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="RESULT", help="Folder of the result.")],
+    mode: Annotated[
+        str | None, typer.Option(help="How to predict.  [default: the first the checkpoint supports]")
+    ] = None,
+    probe: Annotated[list[str] | None, typer.Option(help="Which; repeatable.  [default: all]")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the changes.")] = 0,
+    overlap: Annotated[int, typer.Option(help="Grid points by which patches overlap.", min=0)] = 0,
+    split_file: Annotated[
+        str | None, typer.Option(help="JSON of ids or indices by split, for a rho_gga root.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Which split of it.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first materials.", min=1)] = None,
+    name: Annotated[str | None, typer.Option(help="What tables call it.  [default: RESULT's name]")] = None,
+    intervals_by: By = "chemsys",
+    resamples: Resamples = 2000,
+    level: Level = 0.95,
+    bootstrap_seed: Seed = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew where RESULT is of another run.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print probes.json, no table.")] = False,
+) -> None:
+    """Parse, probe, print."""
+    from tomat.evaluate.evaluate import called
+    from tomat.evaluate.patches import PatchMethod
+    from tomat.evaluate.probes import ProbePlan, probe_table
+    from tomat.evaluate.probes import probe as run
+    from tomat.evaluate.sources import open_predictors
+
+    chosen = settings(intervals_by, resamples, level, bootstrap_seed)
+    entries = resolve_inputs(data, split_file=split_file, split=split, limit=limit)
+    predictor = open_predictors(checkpoint, [mode] if mode else [], {})[0]
+    about = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}
+    method = PatchMethod(predictor, overlap)
+    plan = ProbePlan(method, entries, tuple(probe or ()), seed, about, name or out.name, called(), chosen)
+    with progress("probing", len(entries), quiet=quiet or as_json) as step:
+        content = run(plan, out, overwrite=overwrite, watch=lambda task_id, _error: step(task_id))
+    if as_json:
+        print(json.dumps(content))
+    elif not quiet:
+        print_table(probe_table(content))
+    for error in content["errors"]:
+        print(f"failed: {error['task_id']}: {error['error']}", file=sys.stderr)
+    if content["errors"]:
+        print(
+            f"error: {content['n_errors']} materials failed; the numbers are of the others", file=sys.stderr
+        )
+        raise typer.Exit(1)

@@ -1,0 +1,245 @@
+"""Numbers over materials, from the rows of a result: means with intervals, and where the error sits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from tomat import metrics
+from tomat.categories import CATEGORIES
+from tomat.evaluate.bootstrap import LEVEL, RESAMPLES, Interval, Resampler
+from tomat.evaluate.measure import DEPTHS, DISTANCES, ORDERS
+from tomat.evaluate.methods import MODES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["METRICS", "N_GROUPS", "Settings", "aggregate", "deciles", "modes_of", "spread"]
+
+#: Metrics a summary holds, as fractions (``electron_error`` in electrons); sizes are averaged, not signed numbers.
+METRICS = (
+    "nmae",
+    "nemd",
+    "nmae_scaled",
+    "chi_square",
+    "hellinger",
+    "jensen_shannon",
+    "relative_mae",
+    "electron_error",
+    "electron_error_relative",
+    "seconds",
+)
+#: Groups of equally many materials by electron count.
+N_GROUPS = 10
+
+type Row = Mapping[str, Any]
+type Units = Literal["material", "chemsys"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How intervals are drawn.
+
+    Attributes:
+        by: what is drawn: each ``material`` by itself, or all materials of a chemical system (``chemsys``) together.
+        resamples: how many.
+        level: share of the resamples inside an interval.
+        seed: of the draws.
+
+    Raises:
+        ValueError: another unit to draw by.
+    """
+
+    by: Units = "chemsys"
+    resamples: int = RESAMPLES
+    level: float = LEVEL
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check them."""
+        if self.by not in ("material", "chemsys"):
+            raise ValueError(f"intervals by {self.by!r}; choose material or chemsys")
+
+    def resampler(self, rows: Sequence[Row]) -> Resampler:
+        """Resamples of the materials of ``rows``, one row each."""
+        clusters = [row["chemsys"] for row in rows] if self.by == "chemsys" else None
+        return Resampler(len(rows), clusters, resamples=self.resamples, level=self.level, seed=self.seed)
+
+
+def modes_of(rows: Sequence[Row]) -> list[str]:
+    """The modes there are, in the order tables show them; unknown ones last."""
+    there = dict.fromkeys(str(row["mode"]) for row in rows)
+    return [mode for mode in MODES if mode in there] + [mode for mode in there if mode not in MODES]
+
+
+def aggregate(rows: Sequence[Row], settings: Settings | None = None) -> dict[str, Any]:
+    """A summary of each mode in ``rows``, as JSON takes it; ``docs/evaluation.md`` says what each number is.
+
+    The order of the rows does not matter.
+    """
+    chosen = settings or Settings()
+    found: dict[str, Any] = {}
+    for mode in modes_of(rows):
+        members = sorted((row for row in rows if row["mode"] == mode), key=lambda row: str(row["task_id"]))
+        found[mode] = _one_mode(members, chosen)
+    return found
+
+
+def _one_mode(rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
+    resampler = settings.resampler(rows)
+    electrons = np.array([row["n_electrons"] for row in rows], dtype=np.float64)
+    nmae = _column(rows, "nmae")
+    summaries = {}
+    for name in METRICS:
+        values = [row[name] for row in rows]
+        if all(value is not None and math.isfinite(value) for value in values):
+            summaries[name] = _summary(np.abs(np.array(values, dtype=np.float64)), electrons, resampler)
+    return {
+        "n": len(rows),
+        "n_chemsys": len({row["chemsys"] for row in rows}),
+        "n_voxels": int(sum(row["n_voxels"] for row in rows)),
+        "n_electrons": float(electrons.sum()),
+        "metrics": summaries,
+        "by_decile": _by_decile(rows, nmae, electrons, resampler),
+        "by_category": _by_category(rows, nmae, electrons, resampler),
+        "by_distance": _by_bin(rows, "distance", DISTANCES, resampler),
+        "by_depth": _by_bin(rows, "depth", DEPTHS, resampler),
+        "by_order": _by_bin(rows, "order", range(ORDERS), resampler),
+    }
+
+
+def _summary(
+    values: NDArray[np.float64], electrons: NDArray[np.float64], resampler: Resampler
+) -> dict[str, Any]:
+    over = metrics.summary(values)
+    return {
+        "mean": resampler.mean(values)._asdict(),
+        "median": resampler.quantile(values, 0.5)._asdict(),
+        "p99": resampler.quantile(values, 0.99)._asdict(),
+        "max": over.max,
+        "per_electron": resampler.mean(values, electrons)._asdict(),
+    }
+
+
+def deciles(electrons: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The group of each material by electron count, 0 the fewest: as equal in number as they can be, ties by order."""
+    order = np.argsort(electrons, kind="stable")
+    groups = np.empty(len(electrons), dtype=np.int64)
+    groups[order] = np.arange(len(electrons)) * N_GROUPS // len(electrons)
+    return groups
+
+
+def _by_decile(
+    rows: Sequence[Row], nmae: NDArray[np.float64], electrons: NDArray[np.float64], resampler: Resampler
+) -> list[dict[str, Any]]:
+    groups = deciles(electrons)
+    found = []
+    for number in sorted(set(groups.tolist())):
+        inside = groups == number
+        found.append(
+            {
+                "decile": number + 1,
+                "electrons_from": float(electrons[inside].min()),
+                "electrons_to": float(electrons[inside].max()),
+                **_group(inside, nmae, electrons, resampler),
+            }
+        )
+    return found
+
+
+def _by_category(
+    rows: Sequence[Row], nmae: NDArray[np.float64], electrons: NDArray[np.float64], resampler: Resampler
+) -> list[dict[str, Any]]:
+    names = np.array([row["category"] for row in rows])
+    there = [name for name in CATEGORIES if name in names]
+    return [
+        {"category": name, **_group(names == name, nmae, electrons, resampler)}
+        for name in (*there, *sorted(set(names.tolist()) - set(there)))
+    ]
+
+
+def _group(
+    inside: NDArray[np.bool_],
+    nmae: NDArray[np.float64],
+    electrons: NDArray[np.float64],
+    resampler: Resampler,
+) -> dict[str, Any]:
+    return {
+        "n": int(inside.sum()),
+        "nmae": resampler.mean(nmae, inside.astype(np.float64))._asdict(),
+        "median": float(np.median(nmae[inside])),
+        "per_electron": metrics.weighted_mean(nmae[inside], electrons[inside]),
+    }
+
+
+def _by_bin(
+    rows: Sequence[Row], name: str, starts: Sequence[float], resampler: Resampler
+) -> list[dict[str, Any]]:
+    """Bins of voxels; each material counts once, as in the headline.
+
+    With E and D the sums of |error| and |true| of a material in the bin and T the sum of |true| in the material:
+    ``nmae`` is sum(E / T) / sum(D / T) over materials; ``contribution`` the mean of E / T, which adds up to the mean
+    NMAE over the bins; ``density`` the mean of D / T; ``voxels`` the mean share of voxels.
+    """
+    if any(not row[f"{name}_error"] for row in rows):
+        return []
+    error, density, voxels = (
+        np.array([row[f"{name}_{part}"] for row in rows], dtype=np.float64)
+        for part in ("error", "density", "voxels")
+    )
+    total = density.sum(axis=1)
+    found = []
+    for i, start in enumerate(starts):
+        if not voxels[:, i].any():
+            continue
+        parts, of = error[:, i] / total, density[:, i] / total
+        ratio = resampler.mean(np.divide(parts, of, out=np.zeros_like(parts), where=of > 0), of)
+        found.append(
+            {
+                "from": start,
+                "to": starts[i + 1] if i + 1 < len(starts) else None,
+                "nmae": ratio._asdict(),
+                "contribution": float(parts.mean()),
+                "density": float(of.mean()),
+                "voxels": float((voxels[:, i] / voxels.sum(axis=1)).mean()),
+            }
+        )
+    return found
+
+
+def _column(rows: Sequence[Row], name: str) -> NDArray[np.float64]:
+    return np.array([row[name] for row in rows], dtype=np.float64)
+
+
+def spread(
+    runs: Sequence[Sequence[Row]], number: Callable[[Sequence[Row]], float] | None = None
+) -> dict[str, Any]:
+    """One number of several runs that differ in the seed or the checkpoint: mean and spread.
+
+    Args:
+        runs: rows of one mode, a sequence a run.
+        number: of the rows of a run; the mean NMAE where None.
+
+    Returns:
+        ``n``, ``mean``, ``values``, and ``sd``: the sample standard deviation (n - 1); None for one run.
+
+    Raises:
+        ValueError: no runs.
+    """
+    if not runs:
+        raise ValueError("no runs")
+    of = number or (lambda rows: float(_column(rows, "nmae").mean()))
+    values = [of(rows) for rows in runs]
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"n": len(values), "mean": float(np.mean(values)), "sd": sd, "values": values}
+
+
+def interval_of(content: Mapping[str, Any]) -> Interval:
+    """An interval as JSON holds it."""
+    return Interval(content["value"], content["low"], content["high"])

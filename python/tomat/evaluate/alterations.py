@@ -1,0 +1,310 @@
+"""Crystals and requests changed on purpose: what a model is shown that it should mind, or should not.
+
+An alteration either changes the requests of a material's patches, one by one, while the true density stays
+(``alter``), or the whole material, density and all (``material``), and then brings the prediction back (``back``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tomat.predict.predictor import Crystal
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tomat.evaluate.patches import Alteration
+    from tomat.material import Material
+    from tomat.predict.predictor import PatchRequest
+
+__all__ = ["PROBES", "Probe", "Variant", "generator"]
+
+type Density = NDArray[np.float64]
+
+
+def _same(density: Density) -> Density:
+    return density
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A material as a probe shows it.
+
+    Attributes:
+        material: what is predicted, and what its prediction is measured against.
+        what: what was changed, in words.
+        alter: changes each request; None: none of them.
+        back: brings a density on the grid of ``material`` back onto the grid of the original.
+    """
+
+    material: Material
+    what: str
+    alter: Alteration | None = None
+    back: Callable[[Density], Density] = _same
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A kind of change.
+
+    Attributes:
+        name: of the probe.
+        says: what its number tells.
+        make: the variant of a material with draws of a generator and other materials to take from; None where it does
+            not apply.
+        needs: ``guess`` or ``truth`` where it changes those parts of a request.
+    """
+
+    name: str
+    says: str
+    make: Callable[[Material, np.random.Generator, Sequence[Material]], Variant | None]
+    needs: str | None = None
+
+
+def generator(seed: int, task_id: str, probe: str) -> np.random.Generator:
+    """Draws that depend on these alone: not on the order of materials or probes."""
+    digest = hashlib.sha256(f"{seed} {probe} {task_id}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+def _other_preamble(
+    material: Material, rng: np.random.Generator, others: Sequence[Material]
+) -> Variant | None:
+    own = set(material.atomic_numbers.tolist())
+    foreign = [x for x in others if x.task_id != material.task_id and set(x.atomic_numbers.tolist()) != own]
+    if not foreign:
+        return None
+    other = foreign[int(rng.integers(len(foreign)))]
+    crystal = Crystal.from_material(other)
+    grid = other.grid_shape
+
+    def alter(request: PatchRequest) -> PatchRequest:
+        scaled = [o * n // m for o, n, m in zip(request.offset, grid, request.grid_shape, strict=True)]
+        return replace(request, crystal=crystal, grid_shape=grid, offset=_triple(scaled))
+
+    return Variant(material, f"the preamble of {other.task_id}", alter)
+
+
+def _random_preamble(
+    material: Material, rng: np.random.Generator, others: Sequence[Material]
+) -> Variant | None:
+    n = len(material.atomic_numbers)
+    elements = sorted({int(z) for x in (material, *others) for z in x.atomic_numbers})
+    edges = material.volume ** (1.0 / 3.0) * rng.uniform(0.8, 1.25, size=3)
+    skew = np.eye(3) + rng.uniform(-0.15, 0.15, size=(3, 3))
+    crystal = Crystal.of(
+        edges[:, None] * skew,
+        rng.choice(elements, size=n).astype(np.int32),
+        rng.uniform(size=(n, 3)),
+        material.task_id,
+    )
+    return Variant(material, "a random cell, random elements, random positions", _crystal(crystal))
+
+
+def _permuted_positions(
+    material: Material, rng: np.random.Generator, _others: Sequence[Material]
+) -> Variant | None:
+    numbers = material.atomic_numbers
+    if len(set(numbers.tolist())) < 2:
+        return None
+    # A draw that moves at least one atom onto another element's place: there is one, there are two elements.
+    order = rng.permutation(len(numbers))
+    while (numbers[order] == numbers).all():
+        order = rng.permutation(len(numbers))
+    crystal = replace(Crystal.from_material(material), frac_coords=material.frac_coords[order])
+    return Variant(material, "elements on each other's places", _crystal(crystal))
+
+
+def _random_positions(
+    material: Material, rng: np.random.Generator, _others: Sequence[Material]
+) -> Variant | None:
+    crystal = replace(
+        Crystal.from_material(material), frac_coords=rng.uniform(size=material.frac_coords.shape)
+    )
+    return Variant(material, "the right atoms at random places", _crystal(crystal))
+
+
+def _shifted_atoms(
+    material: Material, rng: np.random.Generator, _others: Sequence[Material]
+) -> Variant | None:
+    shift = rng.uniform(0.2, 0.8, size=3)
+    crystal = replace(Crystal.from_material(material), frac_coords=material.frac_coords + shift)
+    return Variant(
+        material, f"all atoms moved by {_text(shift)} of the cell, the density not", _crystal(crystal)
+    )
+
+
+def _false_truth(material: Material, rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
+    factor = np.float32(rng.uniform(1.5, 2.5))
+
+    def alter(request: PatchRequest) -> PatchRequest:
+        if request.truth is None:
+            return request
+        return replace(request, truth=np.ascontiguousarray(request.truth[::-1, ::-1, ::-1] * factor))
+
+    return Variant(material, f"a false true density: mirrored and {factor:.2f} times as much", alter)
+
+
+def _flat_guess(material: Material, _rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
+    def alter(request: PatchRequest) -> PatchRequest:
+        if request.guess is None:
+            return request
+        return replace(request, guess=np.full_like(request.guess, request.guess.mean()))
+
+    return Variant(material, "a starting density that is its mean everywhere in a patch", alter)
+
+
+def _permuted_atoms(
+    material: Material, rng: np.random.Generator, _others: Sequence[Material]
+) -> Variant | None:
+    if len(material.atomic_numbers) < 2:
+        return None
+    order = rng.permutation(len(material.atomic_numbers))
+    while (order == np.arange(len(order))).all():
+        order = rng.permutation(len(order))
+    crystal = replace(
+        Crystal.from_material(material),
+        atomic_numbers=material.atomic_numbers[order],
+        frac_coords=material.frac_coords[order],
+    )
+    return Variant(material, "the same atoms in another order", _crystal(crystal))
+
+
+def _translated(material: Material, rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
+    """The crystal and its patches moved together: every patch holds what it held, at another offset."""
+    grid = np.array(material.grid_shape)
+    steps = _steps(rng, grid)
+    crystal = replace(Crystal.from_material(material), frac_coords=material.frac_coords + steps / grid)
+
+    def alter(request: PatchRequest) -> PatchRequest:
+        return replace(request, crystal=crystal, offset=_triple((np.array(request.offset) + steps) % grid))
+
+    return Variant(material, f"crystal and patches moved by {_text(steps)} grid points", alter)
+
+
+def _translated_crystal(
+    material: Material, rng: np.random.Generator, _others: Sequence[Material]
+) -> Variant | None:
+    """The crystal moved under the patches, which stay: other cuts through the same density."""
+    grid = np.array(material.grid_shape)
+    steps = _steps(rng, grid)
+    moved = replace(
+        material,
+        density=np.ascontiguousarray(np.roll(material.density, steps, axis=(0, 1, 2))),
+        frac_coords=material.frac_coords + steps / grid,
+    )
+    return Variant(
+        moved,
+        f"crystal moved by {_text(steps)} grid points under its patches",
+        back=lambda density: np.roll(density, -steps, axis=(0, 1, 2)),
+    )
+
+
+def _fractional(material: Material, rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
+    grid = np.array(material.grid_shape)
+    steps = rng.uniform(0.2, 0.5, size=3) * rng.choice([-1.0, 1.0], size=3)
+    moved = replace(
+        material,
+        density=fourier_shift(material.density.astype(np.float64), steps).astype(np.float32),
+        frac_coords=material.frac_coords + steps / grid,
+    )
+    return Variant(
+        moved,
+        f"crystal moved by {_text(steps)} of a grid step",
+        back=lambda density: fourier_shift(density, -steps),
+    )
+
+
+def fourier_shift(density: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A periodic grid moved by any number of grid points along each axis: its trigonometric interpolant, sampled."""
+    out = density
+    for axis, step in enumerate(steps):
+        n = out.shape[axis]
+        phases = np.exp(-2j * np.pi * np.fft.rfftfreq(n) * step)
+        if n % 2 == 0:
+            # The highest frequency of an even grid has no sine.
+            phases[-1] = np.cos(np.pi * step)
+        shape = tuple(-1 if i == axis else 1 for i in range(3))
+        out = np.fft.irfft(np.fft.rfft(out, axis=axis) * phases.reshape(shape), n=n, axis=axis)
+    return np.asarray(out, dtype=np.float64)
+
+
+def _axes(
+    order: tuple[int, int, int],
+) -> Callable[[Material, np.random.Generator, Sequence[Material]], Variant | None]:
+    """The same crystal with its cell vectors in another order."""
+
+    def make(material: Material, _rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
+        turned = replace(
+            material,
+            density=np.ascontiguousarray(material.density.transpose(order)),
+            lattice=np.ascontiguousarray(material.lattice[list(order)]),
+            frac_coords=np.ascontiguousarray(material.frac_coords[:, list(order)]),
+        )
+        names = ", ".join("abc"[i] for i in order)
+        return Variant(
+            turned, f"cell vectors {names}", back=lambda density: density.transpose(np.argsort(order))
+        )
+
+    return make
+
+
+def _inverted(material: Material, _rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
+    turned = replace(
+        material,
+        density=np.ascontiguousarray(_flip(material.density)),
+        frac_coords=-material.frac_coords,
+    )
+    return Variant(turned, "inverted through the origin of the cell", back=_flip)
+
+
+def _flip[T: np.generic](density: NDArray[T]) -> NDArray[T]:
+    """rho(-r): point i goes to -i mod n."""
+    return np.roll(density[::-1, ::-1, ::-1], 1, axis=(0, 1, 2))
+
+
+def _crystal(crystal: Crystal) -> Alteration:
+    return lambda request: replace(request, crystal=crystal)
+
+
+def _steps(rng: np.random.Generator, grid: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A shift in grid points along each axis, none of them 0 where there is another."""
+    return np.array([int(rng.integers(1, n)) if n > 1 else 0 for n in grid])
+
+
+def _triple(values: Sequence[int] | NDArray[np.int64]) -> tuple[int, int, int]:
+    x, y, z = (int(value) for value in values)
+    return x, y, z
+
+
+def _text(values: NDArray[np.generic]) -> str:
+    return "(" + ", ".join(f"{value:.3g}" for value in values.tolist()) + ")"
+
+
+#: All probes by name, in the order tables show them.
+PROBES: Mapping[str, Probe] = {
+    probe.name: probe
+    for probe in (
+        Probe("other_preamble", "uses the crystal it is given: large is good", _other_preamble),
+        Probe("random_preamble", "uses the crystal it is given: large is good", _random_preamble),
+        Probe("permuted_positions", "knows which atom is where: large is good", _permuted_positions),
+        Probe("random_positions", "knows where atoms are: large is good", _random_positions),
+        Probe("shifted_atoms", "knows where atoms are: large is good", _shifted_atoms),
+        Probe("flat_guess", "uses its starting density: large says it leans on it", _flat_guess, "guess"),
+        Probe(
+            "false_truth", "does not see the answer: must be 0 but for teacher forcing", _false_truth, "truth"
+        ),
+        Probe("translated", "0 to the codec's precision for layout v3 by construction", _translated),
+        Probe("translated_crystal", "minds where patches cut: small is good", _translated_crystal),
+        Probe("fractional_shift", "minds where the grid lies: small is good", _fractional),
+        Probe("cyclic_axes", "minds the order of the cell vectors: small is good", _axes((1, 2, 0))),
+        Probe("swapped_axes", "minds the order of the cell vectors: small is good", _axes((1, 0, 2))),
+        Probe("inverted", "minds the sign of the cell vectors: small is good", _inverted),
+        Probe("permuted_atoms", "minds the order of the atoms: small is good", _permuted_atoms),
+    )
+}

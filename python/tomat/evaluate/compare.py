@@ -1,0 +1,270 @@
+"""Differences between results, material by material."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat.evaluate.aggregate import Settings, modes_of, spread
+from tomat.evaluate.methods import BASELINES, DIAGNOSTICS
+from tomat.evaluate.result import load_result
+from tomat.evaluate.tables import NONE, Table, interval, label, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from tomat.evaluate.result import Result
+
+__all__ = ["FACTS", "Contender", "compare", "comparison_table", "contender", "materials"]
+
+#: Facts of a material that a comparison takes from its rows.
+FACTS = ("task_id", "data_hash", "formula", "chemsys", "category", "n_electrons")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Results of one mode that are one: a checkpoint, or several seeds of one training.
+
+    Attributes:
+        name: what tables call it.
+        mode: which of their numbers.
+        results: one, or one a seed.
+    """
+
+    name: str
+    mode: str
+    results: tuple[Result, ...]
+
+    def runs(self) -> list[dict[str, dict[str, Any]]]:
+        """Rows by material, of each result.
+
+        Raises:
+            ValueError: a result without that mode, or results over other materials than the first.
+        """
+        found = []
+        for result in self.results:
+            rows = result.of_mode(self.mode)
+            if not rows:
+                there = ", ".join(modes_of(result.rows))
+                raise ValueError(f"{result.path}: no numbers of mode {self.mode}; it holds {there}")
+            found.append(rows)
+        for result, rows in zip(self.results[1:], found[1:], strict=True):
+            _same_materials(f"{result.path}", rows, f"{self.results[0].path}", found[0])
+        return found
+
+
+def contender(text: str, mode: str | None = None) -> Contender:
+    """A contender as the command line names it: ``[NAME=]RESULT[,RESULT...][@MODE]``.
+
+    Args:
+        text: paths of results, of several seeds parted by commas.
+        mode: where the text names none; the results' own first headline mode, or their first, where None.
+
+    Raises:
+        FileNotFoundError, ValueError: no such result.
+    """
+    name, equals, rest = text.partition("=")
+    if not equals or "/" in name:
+        name, rest = "", text
+    paths, at, own = rest.rpartition("@")
+    if not at or "/" in own:
+        paths, own = rest, ""
+    results = tuple(load_result(Path(path)) for path in paths.split(",") if path)
+    if not results:
+        raise ValueError(f"{text!r} names no result; write [NAME=]RESULT[,RESULT...][@MODE]")
+    chosen = own or mode or _primary(results[0])
+    suffix = f" {label(chosen)}" if own else ""
+    return Contender(name or "+".join(result.name for result in results) + suffix, chosen, results)
+
+
+def _primary(result: Result) -> str:
+    modes = modes_of(result.rows)
+    return next((mode for mode in modes if mode not in (*BASELINES, *DIAGNOSTICS)), modes[0])
+
+
+def compare(
+    contenders: Sequence[Contender],
+    *,
+    metric: str = "nmae",
+    common: bool = False,
+    settings: Settings | None = None,
+) -> dict[str, Any]:
+    """Each contender against the first, paired by material; several seeds are averaged in each material first.
+
+    Args:
+        contenders: at least two.
+        metric: a column of the results.
+        common: compare over the materials that all have, and results measured in different units too.
+        settings: of the intervals.
+
+    Returns:
+        JSON: the materials, and for each contender its mean with interval, spread over seeds, and against the first
+        ``difference`` (mean of own minus first, below zero is better), ``difference_per_electron``, ``median``
+        difference, ``wins`` (share of materials with a smaller number, ties a half) and ``by_category``.
+
+    Raises:
+        ValueError: fewer than two, other materials or units without ``common``, true densities that differ.
+    """
+    if len(contenders) < 2:
+        raise ValueError(f"{len(contenders)} results; a comparison needs at least two")
+    chosen = settings or Settings()
+    _check_units(contenders, common=common)
+    runs = [of.runs() for of in contenders]
+    names = materials(contenders, runs, common=common)
+    facts = [{key: runs[0][0][name][key] for key in FACTS} for name in names]
+    values = [_averaged(of, run, names, metric) for of, run in zip(contenders, runs, strict=True)]
+    resampler = chosen.resampler(facts)
+    electrons = np.array([row["n_electrons"] for row in facts])
+    left_out = sorted({name for run in runs for rows in run for name in rows} - set(names))
+    lines: list[dict[str, Any]] = []
+    for of, run, own in zip(contenders, runs, values, strict=True):
+        line: dict[str, Any] = {
+            "name": of.name,
+            "mode": of.mode,
+            "results": [str(result.path) for result in of.results],
+            "mean": resampler.mean(own)._asdict(),
+            "per_electron": resampler.mean(own, electrons)._asdict(),
+            "seeds": spread(
+                [[rows[name] for name in names] for rows in run], lambda rows: _mean(rows, metric)
+            ),
+        }
+        if lines:
+            line |= _against(own, values[0], electrons, facts, resampler)
+        lines.append(line)
+    return {
+        "format": "tomat comparison",
+        "version": 1,
+        "metric": metric,
+        "n": len(names),
+        "materials": names,
+        "left_out": left_out,
+        "intervals": {
+            "by": chosen.by,
+            "resamples": chosen.resamples,
+            "level": chosen.level,
+            "seed": chosen.seed,
+        },
+        "contenders": lines,
+    }
+
+
+def _against(
+    own: NDArray[np.float64],
+    first: NDArray[np.float64],
+    electrons: NDArray[np.float64],
+    facts: Sequence[Mapping[str, Any]],
+    resampler: Any,
+) -> dict[str, Any]:
+    difference = own - first
+    wins = (difference < 0.0) + 0.5 * (difference == 0.0)
+    categories = np.array([row["category"] for row in facts])
+    return {
+        "difference": resampler.mean(difference)._asdict(),
+        "difference_per_electron": resampler.mean(difference, electrons)._asdict(),
+        "median": resampler.quantile(difference, 0.5)._asdict(),
+        "wins": resampler.mean(wins)._asdict(),
+        "by_category": {
+            str(name): resampler.mean(difference, (categories == name).astype(np.float64))._asdict()
+            for name in np.unique(categories)
+        },
+    }
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], metric: str) -> float:
+    return float(np.mean([abs(row[metric]) for row in rows]))
+
+
+def _averaged(
+    of: Contender, runs: Sequence[Mapping[str, Mapping[str, Any]]], names: Sequence[str], metric: str
+) -> NDArray[np.float64]:
+    try:
+        table = [[rows[name][metric] for name in names] for rows in runs]
+        values = np.abs(np.array(table, dtype=np.float64)).mean(axis=0)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{of.name}: no column {metric!r} in every row; choose nmae, for example") from error
+    if not np.isfinite(values).all():
+        raise ValueError(f"{of.name}: {metric} is not there for every material; choose another metric")
+    return np.asarray(values)
+
+
+def _check_units(contenders: Sequence[Contender], *, common: bool) -> None:
+    units = {result.identity.get("unit"): result for contender in contenders for result in contender.results}
+    if len(units) > 1 and not common:
+        said = ", ".join(f"{unit} ({result.path})" for unit, result in units.items())
+        raise ValueError(
+            f"results measured in different units, through different codecs: {said}; NMAE does not depend on the "
+            "unit, but the floors do: compare all the same with --common"
+        )
+
+
+def materials(
+    contenders: Sequence[Contender],
+    runs: Sequence[Sequence[Mapping[str, Mapping[str, Any]]]],
+    *,
+    common: bool,
+) -> list[str]:
+    """The materials to compare over, sorted."""
+    first = runs[0][0]
+    shared = set(first)
+    for of, run in zip(contenders, runs, strict=True):
+        for rows in run:
+            shared &= set(rows)
+            if not common:
+                _same_materials(of.name, rows, contenders[0].name, first)
+    if not shared:
+        raise ValueError("the results share no material")
+    for of, run in zip(contenders, runs, strict=True):
+        for rows in run:
+            differing = sorted(x for x in shared if rows[x]["data_hash"] != first[x]["data_hash"])
+            if differing:
+                raise ValueError(
+                    f"{of.name} and {contenders[0].name} were measured against different true densities of "
+                    f"{len(differing)} materials ({', '.join(differing[:3])}); evaluate again on the same data"
+                )
+    return sorted(shared)
+
+
+def _same_materials(name: str, rows: Mapping[str, Any], other_name: str, other: Mapping[str, Any]) -> None:
+    missing, more = sorted(other.keys() - rows.keys()), sorted(rows.keys() - other.keys())
+    if missing or more:
+        said = [
+            f"{len(x)} {what} ({', '.join(x[:3])})" for x, what in ((missing, "missing"), (more, "more")) if x
+        ]
+        raise ValueError(
+            f"{name} holds other materials than {other_name}: {', '.join(said)}; compare over those they share with "
+            "--common"
+        )
+
+
+def comparison_table(content: Mapping[str, Any]) -> Table:
+    """A comparison as a table; contenders of a diagnostic mode under the line."""
+    unit = "%" if content["metric"] != "electron_error" and content["metric"] != "seconds" else "x 100"
+    head = (
+        "",
+        f"mean, {unit}",
+        "seeds: sd",
+        "minus the first, points",
+        "per electron, points",
+        "median, points",
+        "better in, %",
+    )
+    rows: list[tuple[str, ...]] = []
+    below: list[tuple[str, ...]] = []
+    for line in content["contenders"]:
+        seeds = line["seeds"]
+        cells = [line["name"], interval(line["mean"]), NONE if seeds["sd"] is None else percent(seeds["sd"])]
+        names = ("difference", "difference_per_electron", "median", "wins")
+        cells += [interval(line[name]) if name in line else "" for name in names]
+        (below if line["mode"] in DIAGNOSTICS else rows).append(tuple(cells))
+    note = (
+        f"{content['metric']} over {content['n']} materials, paired; {100 * content['intervals']['level']:g} % "
+        f"bootstrap intervals. Below zero: better than {content['contenders'][0]['name']}."
+    )
+    if content["left_out"]:
+        note += f" {len(content['left_out'])} materials that not all hold are left out."
+    return Table("Comparison", head, tuple(rows), tuple(below), note)

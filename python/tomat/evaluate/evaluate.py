@@ -1,0 +1,195 @@
+"""Whole held-out materials through methods: measured one by one, kept as they come, summed up at the end."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from tomat import _core
+from tomat._threads import in_order
+from tomat.evaluate.aggregate import Settings, aggregate
+from tomat.evaluate.measure import Truth, row
+from tomat.evaluate.methods import is_headline
+from tomat.evaluate.result import Result, Workplace
+from tomat.evaluate.volumes import Gallery
+from tomat.material import read
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tomat.dataset.inputs import Entry
+    from tomat.evaluate.methods import Method
+    from tomat.material import Material
+
+__all__ = ["EXPECTED", "Evaluation", "called", "evaluate", "message", "primary_mode", "versions"]
+
+#: What may go wrong with one material without ending the evaluation: it is counted and named.
+EXPECTED = (OSError, ValueError, KeyError, RuntimeError, MemoryError)
+
+#: Packages whose versions are written down, where they are installed.
+_PACKAGES = ("numpy", "pyarrow", "jax", "jaxlib", "marin-levanter", "haliax", "equinox")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to measure.
+
+    Attributes:
+        methods: one a mode.
+        entries: the materials.
+        unit: what everything is measured in: the codec's unit.
+        data: where the materials come from, as JSON takes it: inputs, split.
+        name: what tables call the result.
+        command: how it was called.
+        settings: of the intervals.
+        pictures: so many best and worst materials keep their volumes.
+    """
+
+    methods: Sequence[Method]
+    entries: Sequence[Entry]
+    unit: str
+    data: dict[str, Any]
+    name: str = ""
+    command: tuple[str, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+    pictures: int = 2
+
+    def identity(self) -> dict[str, Any]:
+        """Everything the numbers depend on, and how to make them again."""
+        return {
+            "tomat": _core.__version__,
+            "name": self.name,
+            "unit": self.unit,
+            "methods": {method.mode: method.identity() for method in self.methods},
+            "data": {**self.data, "materials": [[e.task_id, e.path] for e in self.entries]},
+            "command": list(self.command),
+            "versions": versions(),
+        }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def evaluate(
+    plan: Evaluation,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    watch: Callable[[str, str | None], None] | None = None,
+) -> Result:
+    """Measure every material in every mode, or take what ``folder`` holds of it, and write the result there.
+
+    A material that cannot be read, predicted or measured is listed in ``errors`` and tried again by the next call.
+
+    Args:
+        plan: what to measure.
+        folder: of the result; made if need be.
+        overwrite: begin anew where the folder holds another evaluation.
+        watch: called with each material's id when it is done, and what went wrong with it or None.
+
+    Raises:
+        ValueError: two methods of one mode, the folder of another evaluation, or not one material that was measured.
+    """
+    modes = [method.mode for method in plan.methods]
+    if len(set(modes)) != len(modes) or not modes:
+        raise ValueError(f"modes {', '.join(modes) or 'none'}; give each once, at least one")
+    place = Workplace(folder, plan.identity(), overwrite=overwrite)
+    done = {entry.task_id: place.read(entry.task_id, entry.path) for entry in plan.entries}
+    waiting = [entry for entry in plan.entries if not _whole(done[entry.task_id])]
+    for entry in plan.entries:
+        if watch and _whole(done[entry.task_id]):
+            watch(entry.task_id, None)
+    gallery = Gallery(folder / "volumes", primary_mode(modes), plan.pictures)
+    gallery.know(line for part in done.values() if part for line in part["rows"])
+    for entry, material in in_order(_read, waiting, 1):
+        part = _one(plan, entry, material, gallery)
+        place.write(entry.task_id, part)
+        done[entry.task_id] = part
+        if watch:
+            watch(entry.task_id, part["errors"][0]["error"] if part["errors"] else None)
+    parts = [found for entry in plan.entries if (found := done[entry.task_id])]
+    rows = [line for part in parts for line in part["rows"]]
+    errors = [error for part in parts for error in part["errors"]]
+    if not rows:
+        raise ValueError(
+            f"none of {len(plan.entries)} materials could be measured; the first: {errors[0]['task_id']}: "
+            f"{errors[0]['error']}"
+        )
+    result = Result(
+        folder, rows, place.identity, aggregate(rows, plan.settings), errors, asdict(plan.settings)
+    )
+    result.save()
+    return result
+
+
+def _whole(part: dict[str, Any] | None) -> bool:
+    return part is not None and not part["errors"]
+
+
+def _read(entry: Entry) -> Material | Exception:
+    """A material, or why there is none: read ahead of its use."""
+    try:
+        return read(entry.path)
+    except EXPECTED as error:
+        return error
+
+
+def _one(plan: Evaluation, entry: Entry, material: Material | Exception, gallery: Gallery) -> dict[str, Any]:
+    """The part of one material."""
+    part: dict[str, Any] = {"task_id": entry.task_id, "path": entry.path, "rows": [], "errors": []}
+
+    def failed(mode: str | None, error: Exception) -> None:
+        part["errors"].append({"task_id": entry.task_id, "mode": mode, "error": message(error)})
+
+    if isinstance(material, Exception):
+        failed(None, material)
+        return part
+    try:
+        # The id of the list, whatever the file calls itself.
+        truth = Truth.of(_renamed(material, entry.task_id), entry.path, plan.unit)
+    except EXPECTED as error:
+        failed(None, error)
+        return part
+    for method in plan.methods:
+        try:
+            predicted = method.predict(truth.material)
+            line = row(truth, predicted, method.mode)
+        except EXPECTED as error:
+            failed(method.mode, error)
+            continue
+        part["rows"].append(line)
+        gallery.show(truth.material, predicted.density, line)
+    return part
+
+
+def primary_mode(modes: Sequence[str]) -> str:
+    """The mode that pictures and comparisons are of where none is named: the first headline there is."""
+    return next((mode for mode in modes if is_headline(mode)), modes[0])
+
+
+def _renamed(material: Material, task_id: str) -> Material:
+    return material if material.task_id == task_id else replace(material, task_id=task_id)
+
+
+def message(error: Exception) -> str:
+    """What a person reads: the message, with the kind of error where the message alone does not say."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return text if isinstance(error, ValueError | KeyError) and text else f"{type(error).__name__}: {text}"
+
+
+def called() -> tuple[str, ...]:
+    """The command line of this process."""
+    return ("tomat", *sys.argv[1:])

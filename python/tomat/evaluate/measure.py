@@ -1,0 +1,201 @@
+"""One material, one method: the row of numbers that goes into a result."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat import _core, metrics
+from tomat.categories import category, reduced_formula
+from tomat.evaluate.distances import nearest_atom
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tomat.evaluate.methods import Predicted
+    from tomat.material import Material
+
+__all__ = ["COLUMNS", "DEPTHS", "DISTANCES", "ORDERS", "Truth", "data_hash", "row"]
+
+#: Lower ends of the bins of distance to the nearest atom, in angstrom; the last is open.
+DISTANCES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
+#: Bins of depth: grid points between a voxel and the nearest face of its patch, 0 at the face; the last is open.
+DEPTHS = tuple(range(16))
+#: Tenths of a patch in row-major order, the order in which voxels are written.
+ORDERS = 10
+
+#: Columns of a result, with their Arrow types. A list column holds one number a bin; sums are in electrons.
+COLUMNS = {
+    "task_id": "string",
+    "mode": "string",
+    "path": "string",
+    "data_hash": "string",
+    "formula": "string",
+    "chemsys": "string",
+    "category": "string",
+    "n_atoms": "int32",
+    "n_electrons": "float64",
+    "n_voxels": "int64",
+    "nx": "int32",
+    "ny": "int32",
+    "nz": "int32",
+    "volume": "float64",
+    "nmae": "float64",
+    "nemd": "float64",
+    "nmae_scaled": "float64",
+    "chi_square": "float64",
+    "hellinger": "float64",
+    "jensen_shannon": "float64",
+    "relative_mae": "float64",
+    "electron_error": "float64",
+    "electron_error_relative": "float64",
+    "seconds": "float64",
+    "n_patches": "int64",
+    "distance_error": "list<float64>",
+    "distance_density": "list<float64>",
+    "distance_voxels": "list<int64>",
+    "depth_error": "list<float64>",
+    "depth_density": "list<float64>",
+    "depth_voxels": "list<int64>",
+    "order_error": "list<float64>",
+    "order_density": "list<float64>",
+    "order_voxels": "list<int64>",
+}
+
+
+def data_hash(material: Material) -> str:
+    """SHA-256 of a density and its crystal: what a prediction is measured against."""
+    digest = hashlib.sha256(f"tomat material 1 {material.unit} {material.grid_shape}\n".encode())
+    for array, kind in (
+        (material.density, "<f4"),
+        (material.lattice, "<f8"),
+        (material.atomic_numbers, "<i4"),
+        (material.frac_coords, "<f8"),
+    ):
+        digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
+    return digest.hexdigest()
+
+
+def chemical_system(atomic_numbers: NDArray[np.int32]) -> str:
+    """Symbols of the elements, sorted, joined by hyphens, as the Materials Project writes it."""
+    symbols = _core.elements()
+    return "-".join(sorted({symbols[int(z) - 1] for z in atomic_numbers}))
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """A material with what all methods share: facts, the bin of each voxel by distance.
+
+    Attributes:
+        material: its density in the unit everything is measured in.
+        facts: the columns that do not depend on the method.
+        distance_bin: (nx, ny, nz) index into :data:`DISTANCES`.
+    """
+
+    material: Material
+    facts: dict[str, Any]
+    distance_bin: NDArray[np.int8]
+
+    @classmethod
+    def of(cls, material: Material, path: str, unit: str) -> Truth:
+        """Measure what depends on the material alone.
+
+        Raises:
+            ValueError: a density without any electrons, against which nothing can be measured.
+        """
+        inside = material.in_unit(unit)
+        total = float(np.abs(inside.density).sum(dtype=np.float64))
+        if not total > 0.0 or not inside.n_electrons > 0.0:
+            raise ValueError(f"{material.task_id}: the true density holds no electrons; nothing to measure")
+        nx, ny, nz = material.grid_shape
+        facts = {
+            "task_id": material.task_id,
+            "path": path,
+            "data_hash": data_hash(material),
+            "formula": reduced_formula(int(z) for z in material.atomic_numbers),
+            "chemsys": chemical_system(material.atomic_numbers),
+            "category": category(int(z) for z in material.atomic_numbers),
+            "n_atoms": len(material.atomic_numbers),
+            "n_electrons": inside.n_electrons,
+            "n_voxels": inside.density.size,
+            "nx": nx,
+            "ny": ny,
+            "nz": nz,
+            "volume": material.volume,
+        }
+        distance = nearest_atom(material.lattice, material.frac_coords, (nx, ny, nz), DISTANCES[-1])
+        bins = np.searchsorted(np.asarray(DISTANCES[1:], dtype=np.float32), distance, side="right")
+        return cls(inside, facts, bins.astype(np.int8))
+
+
+def row(truth: Truth, predicted: Predicted, mode: str) -> dict[str, Any]:
+    """The columns of :data:`COLUMNS` for one method.
+
+    Raises:
+        ValueError: a prediction of another shape or unit, or one that is not finite.
+    """
+    material = truth.material
+    if predicted.unit != material.unit:
+        raise ValueError(f"a prediction in {predicted.unit}, measured in {material.unit}")
+    values = np.asarray(predicted.density, dtype=np.float64)
+    true = material.density.astype(np.float64)
+    measured = metrics.measure(values, true, unit=material.unit, volume=material.volume)
+    mean = float(values.mean())
+    scaled = metrics.nmae(values * (float(true.mean()) / mean), true) if mean > 0.0 else math.nan
+    expected = predicted.expected_error
+    error = np.abs(values - true)
+    per_voxel = (1.0 if material.unit == "chgcar" else material.volume) / true.size
+    sums = _Sums(error.ravel() * per_voxel, np.abs(true).ravel() * per_voxel)
+    return {
+        **truth.facts,
+        "mode": mode,
+        **measured._asdict(),
+        "nemd": measured.nmae if expected is None else metrics.nemd(expected, true),
+        "nmae_scaled": None if math.isnan(scaled) else scaled,
+        "seconds": predicted.seconds,
+        "n_patches": predicted.counts.get("patches", 0),
+        **sums.columns("distance", truth.distance_bin.ravel(), len(DISTANCES)),
+        **_by_place(predicted, sums),
+    }
+
+
+def _by_place(predicted: Predicted, sums: _Sums) -> dict[str, Any]:
+    """Sums by depth in the patch and by tenth of its row-major order; empty lists where places are not known."""
+    if predicted.place is None or predicted.patch_shape is None:
+        names = [f"{what}_{part}" for what in ("depth", "order") for part in ("error", "density", "voxels")]
+        return {name: [] for name in names}
+    place = np.asarray(predicted.place).ravel()
+    size = math.prod(predicted.patch_shape)
+    if place.min() < 0 or place.max() >= size:
+        raise ValueError(f"places from {place.min()} to {place.max()} in a patch of {size} voxels")
+    depths = np.minimum(_depths(predicted.patch_shape)[place], DEPTHS[-1])
+    orders = place * ORDERS // size
+    return {**sums.columns("depth", depths, len(DEPTHS)), **sums.columns("order", orders, ORDERS)}
+
+
+def _depths(shape: tuple[int, int, int]) -> NDArray[np.int64]:
+    """Grid points between each place of a patch and the nearest face, flat."""
+    axes = [np.minimum(np.arange(n), n - 1 - np.arange(n)) for n in shape]
+    x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
+    return np.asarray(np.minimum(np.minimum(x, y), z).ravel(), dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """|error| and |true| of each voxel, flat, in electrons."""
+
+    error: NDArray[np.float64]
+    density: NDArray[np.float64]
+
+    def columns(self, name: str, bins: NDArray[np.integer], n: int) -> dict[str, Any]:
+        """The three list columns of one way of binning."""
+        index = bins.astype(np.int64)
+        return {
+            f"{name}_error": np.bincount(index, self.error, n).tolist(),
+            f"{name}_density": np.bincount(index, self.density, n).tolist(),
+            f"{name}_voxels": np.bincount(index, minlength=n).tolist(),
+        }

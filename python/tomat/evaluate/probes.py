@@ -1,0 +1,310 @@
+"""Does a model use what it is given, and nothing else? Predictions of changed crystals beside those of the real ones.
+
+Each probe predicts every material once more, from a :class:`tomat.evaluate.alterations.Variant`. ``change`` is the
+NMAE of that prediction minus the NMAE of the plain one; ``moved`` is sum |prediction - plain prediction| / sum |true|,
+which sees a change that leaves the error as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat import _core, metrics
+from tomat._files import read_json, write_atomically
+from tomat.evaluate.aggregate import Settings
+from tomat.evaluate.alterations import PROBES, Probe, Variant, generator
+from tomat.evaluate.evaluate import EXPECTED, message, versions
+from tomat.evaluate.measure import Truth
+from tomat.evaluate.result import Workplace
+from tomat.evaluate.tables import Table, interval, percent
+from tomat.material import Material, read
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tomat.dataset.inputs import Entry
+    from tomat.evaluate.methods import Predicted
+    from tomat.evaluate.patches import PatchMethod
+
+__all__ = ["COLUMNS", "ProbePlan", "load_probes", "probe", "probe_material", "probe_table"]
+
+#: Columns of ``probes.parquet``, with their Arrow types.
+COLUMNS = {
+    "task_id": "string",
+    "mode": "string",
+    "probe": "string",
+    "what": "string",
+    "data_hash": "string",
+    "formula": "string",
+    "chemsys": "string",
+    "category": "string",
+    "n_electrons": "float64",
+    "nmae": "float64",
+    "plain_nmae": "float64",
+    "change": "float64",
+    "moved": "float64",
+    "same_tokens": "float64",
+}
+
+#: Materials that other preambles are taken from.
+_POOL = 16
+
+
+@dataclass(frozen=True)
+class ProbePlan:
+    """What to probe.
+
+    Attributes:
+        method: a patch predictor of one mode.
+        entries: the materials.
+        probes: names of :data:`tomat.evaluate.alterations.PROBES`; all where empty.
+        seed: of the draws.
+        data: where the materials come from, as JSON takes it.
+        name: what tables call it.
+        command: how it was called.
+        settings: of the intervals.
+    """
+
+    method: PatchMethod
+    entries: Sequence[Entry]
+    probes: Sequence[str] = ()
+    seed: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    command: tuple[str, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+
+    def chosen(self) -> list[Probe]:
+        """The probes.
+
+        Raises:
+            KeyError: an unknown one.
+        """
+        unknown = [name for name in self.probes if name not in PROBES]
+        if unknown:
+            raise KeyError(f"unknown probe {unknown[0]!r}; known: {', '.join(PROBES)}")
+        found = [PROBES[name] for name in self.probes or PROBES]
+        if self.method.predictor.needs_guess:
+            return found
+        return [probe for probe in found if probe.needs != "guess"]
+
+    def identity(self) -> dict[str, Any]:
+        """Everything the numbers depend on, and how to make them again."""
+        return {
+            "tomat": _core.__version__,
+            "name": self.name,
+            "mode": self.method.mode,
+            "method": self.method.identity(),
+            "probes": [probe.name for probe in self.chosen()],
+            "seed": self.seed,
+            "data": {**self.data, "materials": [[e.task_id, e.path] for e in self.entries]},
+            "command": list(self.command),
+            "versions": versions(),
+        }
+
+
+def probe(
+    plan: ProbePlan,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    watch: Callable[[str, str | None], None] | None = None,
+) -> dict[str, Any]:
+    """Probe every material, or take what ``folder`` holds of it; write ``probes.parquet`` and ``probes.json`` there.
+
+    Returns:
+        The content of ``probes.json``.
+
+    Raises:
+        KeyError: an unknown probe.
+        ValueError: the folder of another run, or not one material that was probed.
+    """
+    place = Workplace(folder, plan.identity(), overwrite=overwrite)
+    probes = plan.chosen()
+    pool = list(_pool(plan.entries))
+    parts = []
+    for entry in plan.entries:
+        part = place.read(entry.task_id, entry.path)
+        if part is None or part["errors"]:
+            part = _one(plan, probes, entry, pool)
+            place.write(entry.task_id, part)
+        parts.append(part)
+        if watch:
+            watch(entry.task_id, part["errors"][0]["error"] if part["errors"] else None)
+    rows = [row for part in parts for row in part["rows"]]
+    errors = [error for part in parts for error in part["errors"]]
+    if not rows:
+        raise ValueError(f"not one of {len(parts)} materials was probed; the first: {errors[0]['error']}")
+    content = {
+        "format": "tomat probes",
+        "version": 1,
+        "n_materials": len({row["task_id"] for row in rows}),
+        "n_errors": len(errors),
+        "identity": place.identity,
+        "intervals": asdict(plan.settings),
+        "probes": summarise(rows, plan.settings),
+        "errors": errors,
+    }
+    _save(folder, rows, content)
+    return content
+
+
+def _pool(entries: Sequence[Entry]) -> Iterator[Material]:
+    """Materials that other preambles come from; one that cannot be read is reported when its own turn comes."""
+    for entry in entries[:_POOL]:
+        try:
+            yield read(entry.path)
+        except EXPECTED:
+            continue
+
+
+def _one(plan: ProbePlan, probes: Sequence[Probe], entry: Entry, pool: Sequence[Material]) -> dict[str, Any]:
+    part: dict[str, Any] = {"task_id": entry.task_id, "path": entry.path, "rows": [], "errors": []}
+    try:
+        truth = Truth.of(read(entry.path), entry.path, plan.method.unit)
+        part["rows"] = list(probe_material(plan.method, truth, probes, pool, plan.seed))
+    except EXPECTED as error:
+        part["errors"].append({"task_id": entry.task_id, "mode": plan.method.mode, "error": message(error)})
+    return part
+
+
+def probe_material(
+    method: PatchMethod, truth: Truth, probes: Sequence[Probe], pool: Sequence[Material], seed: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Rows of :data:`COLUMNS` of one material, those apart whose probe does not apply to it.
+
+    Raises:
+        ValueError: the predictor refuses.
+    """
+    material = truth.material
+    tokenizer = method.predictor.tokenizer
+    shape = tokenizer.shape_for(len(material.atomic_numbers))
+    # A preamble of another length may need another patch: the positions would not be the same.
+    fitting = [x for x in pool if tokenizer.shape_for(len(x.atomic_numbers)) == shape]
+    plain = method.predict(material)
+    true = material.density.astype(np.float64)
+    plain_nmae = metrics.nmae(plain.density, true)
+    for one in probes:
+        variant = one.make(material, generator(seed, material.task_id, one.name), fitting)
+        if variant is None:
+            continue
+        predicted = method.predict(variant.material, variant.alter)
+        error = metrics.nmae(predicted.density, variant.material.density)
+        yield {
+            **{key: truth.facts[key] for key in COLUMNS if key in truth.facts},
+            "task_id": material.task_id,
+            "mode": method.mode,
+            "probe": one.name,
+            "what": variant.what,
+            "nmae": error,
+            "plain_nmae": plain_nmae,
+            "change": error - plain_nmae,
+            "moved": _moved(variant, predicted, plain, true),
+            "same_tokens": same_tokens(method, material, variant),
+        }
+
+
+def _moved(variant: Variant, predicted: Predicted, plain: Predicted, true: NDArray[np.float64]) -> float:
+    difference = variant.back(predicted.density) - plain.density
+    return float(np.abs(difference).sum() / np.abs(true).sum())
+
+
+def same_tokens(method: PatchMethod, material: Material, variant: Variant) -> float | None:
+    """Share of patches whose preamble is the same to the token; None where the material itself is another."""
+    if variant.alter is None:
+        return None
+    asked = method.requests_of(material)
+    changed = [variant.alter(request) for request in asked]
+    tokenizer = method.predictor.tokenizer
+    same = 0
+    for one, other in zip(asked, changed, strict=True):
+        rows = [
+            tokenizer.encode(
+                np.zeros(request.grid_shape, dtype=np.float32),
+                request.crystal.lattice,
+                request.crystal.atomic_numbers,
+                request.crystal.frac_coords,
+                np.array([request.offset]),
+            )
+            for request in (one, other)
+        ]
+        same += bool((rows[0] == rows[1]).all())
+    return same / len(asked)
+
+
+def summarise(rows: Sequence[dict[str, Any]], settings: Settings) -> dict[str, Any]:
+    """For each probe the number of materials, mean NMAE without and with it, change with interval, moved."""
+    found = {}
+    for name in [name for name in PROBES if any(row["probe"] == name for row in rows)]:
+        members = sorted((row for row in rows if row["probe"] == name), key=lambda row: row["task_id"])
+        resampler = settings.resampler(members)
+        tokens = [row["same_tokens"] for row in members if row["same_tokens"] is not None]
+        moved = np.array([row["moved"] for row in members])
+        found[name] = {
+            "says": PROBES[name].says,
+            "n": len(members),
+            "plain": resampler.mean([row["plain_nmae"] for row in members])._asdict(),
+            "nmae": resampler.mean([row["nmae"] for row in members])._asdict(),
+            "change": resampler.mean([row["change"] for row in members])._asdict(),
+            "moved": resampler.mean(moved)._asdict(),
+            "moved_max": float(moved.max()),
+            "same_tokens": float(np.mean(tokens)) if tokens else None,
+        }
+    return found
+
+
+def _save(folder: Path, rows: Sequence[dict[str, Any]], content: dict[str, Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), buffer, compression="zstd")
+    write_atomically(folder / "probes.parquet", buffer.getvalue())
+    content["parquet_sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
+    write_atomically(folder / "probes.json", (json.dumps(content, indent=1) + "\n").encode())
+
+
+def load_probes(path: str | Path) -> dict[str, Any]:
+    """The content of ``probes.json`` in a folder.
+
+    Raises:
+        FileNotFoundError, ValueError: none there, or not one.
+    """
+    place = Path(path) / "probes.json" if Path(path).is_dir() else Path(path)
+    if not place.exists():
+        raise FileNotFoundError(f"{place}: not there; tomat probe makes it")
+    content = read_json(place)
+    if content.get("format") != "tomat probes":
+        raise ValueError(f"{place}: not a result of tomat probe")
+    return content
+
+
+def probe_table(content: dict[str, Any]) -> Table:
+    """A row a probe."""
+    head = ("probe", "materials", "NMAE, %", "change, points", "moved, %", "same tokens, %", "says")
+    rows = [
+        (
+            name.replace("_", " "),
+            str(of["n"]),
+            f"{percent(of['plain']['value'])} to {percent(of['nmae']['value'])}",
+            interval(of["change"]),
+            percent(of["moved"]["value"]),
+            percent(of["same_tokens"]),
+            of["says"],
+        )
+        for name, of in content["probes"].items()
+    ]
+    note = (
+        "Mean over materials. Change: NMAE with minus without the probe. Moved: sum |prediction - plain prediction| / "
+        "sum |true|. Same tokens: patches whose preamble did not change by a token."
+    )
+    return Table(f"Probes, {content['identity']['mode'].replace('_', ' ')}", head, tuple(rows), (), note)

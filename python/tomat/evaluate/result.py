@@ -1,0 +1,225 @@
+"""A result on disk: ``materials.parquet`` (a row a material and mode) and ``result.json`` (all else).
+
+While it is being made, ``parts/`` holds a file a material, each there completely or not at all; an evaluation that was
+stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from tomat._files import read_json, write_atomically
+from tomat.evaluate.measure import COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["FORMAT_VERSION", "Result", "Workplace", "file_name", "load_result"]
+
+#: Version of what is written here; readers take all up to it.
+FORMAT_VERSION = 1
+
+#: Parts of an identity that may change between the runs of one evaluation.
+_FREE = ("command", "versions", "created")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished evaluation.
+
+    Attributes:
+        path: its folder.
+        rows: a row a material and mode, see :data:`tomat.evaluate.measure.COLUMNS`.
+        identity: what it depends on: everything needed to do it again.
+        aggregates: a summary a mode, see :func:`tomat.evaluate.aggregate.aggregate`.
+        errors: materials that could not be measured: ``task_id``, ``mode`` (None: all), ``error``.
+        settings: of the intervals.
+    """
+
+    path: Path
+    rows: list[dict[str, Any]]
+    identity: dict[str, Any]
+    aggregates: dict[str, Any]
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return str(self.identity.get("name") or self.path.name)
+
+    def of_mode(self, mode: str) -> dict[str, dict[str, Any]]:
+        """Rows of a mode by material."""
+        return {row["task_id"]: row for row in self.rows if row["mode"] == mode}
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the rows."""
+        return {
+            "format": "tomat result",
+            "version": FORMAT_VERSION,
+            "n_materials": len({row["task_id"] for row in self.rows}),
+            "n_errors": len(self.errors),
+            "identity": self.identity,
+            "intervals": self.settings,
+            "aggregates": self.aggregates,
+            "errors": self.errors,
+        }
+
+    def save(self) -> None:
+        """Write both files; ``result.json`` last, so that where it is the result is whole."""
+        import pyarrow.parquet as pq
+
+        buffer = io.BytesIO()
+        pq.write_table(as_table(self.rows), buffer, compression="zstd")
+        write_atomically(self.path / "materials.parquet", buffer.getvalue())
+        content = {**self.as_json(), "parquet_sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
+        text = json.dumps(_plain(content), indent=1, allow_nan=False)
+        write_atomically(self.path / "result.json", (text + "\n").encode())
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """``rows`` as a ``pyarrow.Table``."""
+    import pyarrow as pa
+
+    schema = pa.schema([(name, _arrow(kind)) for name, kind in COLUMNS.items()])
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+
+
+def _arrow(kind: str) -> Any:
+    import pyarrow as pa
+
+    if kind.startswith("list<"):
+        return pa.list_(pa.type_for_alias(kind[5:-1]))
+    return pa.type_for_alias(kind)
+
+
+def load_result(path: str | Path) -> Result:
+    """Read a result's folder, or its ``result.json``.
+
+    Raises:
+        FileNotFoundError: there is none, or it was not finished.
+        ValueError: damaged, of a newer version, or parquet and JSON of two evaluations.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    given = Path(path)
+    folder = given.parent if given.name == "result.json" else given
+    place = folder / "result.json"
+    if not place.exists():
+        why = "the evaluation was not finished" if (folder / "parts").is_dir() else "no result"
+        raise FileNotFoundError(f"{place}: not there: {why}; tomat eval makes it")
+    content = read_json(place)
+    if content.get("format") != "tomat result":
+        raise ValueError(f"{place}: not a result of tomat eval")
+    if content.get("version", 0) > FORMAT_VERSION:
+        raise ValueError(
+            f"{place}: format version {content['version']}, known up to {FORMAT_VERSION}; use a newer tomat"
+        )
+    data = (folder / "materials.parquet").read_bytes()
+    if content.get("parquet_sha256") != hashlib.sha256(data).hexdigest():
+        raise ValueError(
+            f"{folder}: materials.parquet is not the one result.json was made with; evaluate again"
+        )
+    try:
+        rows = pq.read_table(io.BytesIO(data)).to_pylist()
+        return Result(
+            folder,
+            rows,
+            dict(content["identity"]),
+            dict(content["aggregates"]),
+            list(content["errors"]),
+            dict(content["intervals"]),
+        )
+    except (KeyError, TypeError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{folder}: damaged: {error}") from error
+
+
+class Workplace:
+    """The folder of an evaluation under way.
+
+    Args:
+        folder: made if need be.
+        identity: of the evaluation.
+        overwrite: begin anew where the folder holds another one.
+
+    Raises:
+        ValueError: the folder holds another evaluation; the message says what differs.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        """Claim the folder."""
+        self.folder, self.parts = folder, folder / "parts"
+        self.identity = _plain(dict(identity))
+        record = folder / "evaluation.json"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ValueError(f"{folder}: not a folder; give another place for the result") from error
+        if record.exists():
+            differing = differences(read_json(record), self.identity)
+            if differing and not overwrite:
+                raise ValueError(
+                    f"{folder} holds another evaluation; different: {', '.join(differing)}. Give another folder, or "
+                    "--overwrite to begin anew"
+                )
+            if overwrite:
+                self._clear()
+        elif any(folder.iterdir()):
+            raise ValueError(f"{folder} holds files, but no evaluation; give another folder for the result")
+        self.parts.mkdir(exist_ok=True)
+        write_atomically(record, (json.dumps(self.identity, indent=1) + "\n").encode())
+
+    def _clear(self) -> None:
+        for name in ("result.json", "materials.parquet"):
+            (self.folder / name).unlink(missing_ok=True)
+        for name in ("parts", "volumes"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def read(self, task_id: str, path: str) -> dict[str, Any] | None:
+        """The part of a material; None where there is none, it is damaged, or of another file."""
+        try:
+            content = json.loads(self._part(task_id).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        if not isinstance(content, dict) or content.get("path") != path:
+            return None
+        return content
+
+    def write(self, task_id: str, content: Mapping[str, Any]) -> None:
+        """Keep the part of a material."""
+        write_atomically(self._part(task_id), json.dumps(_plain(dict(content)), allow_nan=False).encode())
+
+    def _part(self, task_id: str) -> Path:
+        return self.parts / f"{file_name(task_id)}.json"
+
+
+def file_name(task_id: str) -> str:
+    """A file name from any task id, without a suffix: readable where it can be, distinct always."""
+    digest = hashlib.sha256(task_id.encode()).hexdigest()[:12]
+    return f"{quote(task_id, safe='')[:100]}-{digest}"
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The parts in which two identities differ, those apart that may change."""
+    keys = [key for key in {**one, **other} if key not in _FREE]
+    return sorted(key for key in keys if one.get(key) != other.get(key))
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as JSON takes it: mappings with text keys, lists, numbers that are not finite as null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,99 @@
+"""From what the command line names to methods: a checkpoint in its modes, the promolecule, the codec's floor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tomat.codec import load_codec
+from tomat.evaluate.methods import DIAGNOSTICS, HEADLINES, CodecFloor, Method, PromoleculeMethod
+from tomat.evaluate.patches import PatchMethod
+from tomat.predict.api import open_predictor
+from tomat.promolecule import Promolecule
+
+if TYPE_CHECKING:
+    from tomat.codec import Codec
+    from tomat.predict.predictor import PatchPredictor
+
+__all__ = ["PROMOLECULE", "open_methods", "open_predictors"]
+
+#: The name that stands for the baseline where a checkpoint is asked for; ``promolecule:NAME`` says which.
+PROMOLECULE = "promolecule"
+#: The promolecule of the package.
+_DEFAULT = "qe-sg15"
+
+
+def open_methods(
+    checkpoint: str,
+    *,
+    modes: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    overlap: int = 0,
+    promolecule: str | None = None,
+    codec: str = "lmq-16k",
+) -> tuple[list[Method], str]:
+    """The methods to measure, and the unit to measure in.
+
+    Args:
+        checkpoint: a checkpoint, or ``promolecule``, ``promolecule:NAME`` for the baselines alone.
+        modes: of the checkpoint; all it supports where empty.
+        options: of the decoding, as ``tomat.lm.predictor.open_predictor`` takes them.
+        overlap: of the patches.
+        promolecule: the baseline; the checkpoint's own, or that of the package, where None.
+        codec: whose floor is measured where there is no checkpoint.
+
+    Raises:
+        ValueError: modes that are none, modes of the promolecule, two promolecules.
+        KeyError, OSError: something that is not there.
+    """
+    unknown = [mode for mode in modes if mode not in (*HEADLINES, *DIAGNOSTICS)]
+    if unknown or len(set(modes)) != len(modes):
+        raise ValueError(
+            f"modes {', '.join(modes)}; give {', '.join((*HEADLINES, *DIAGNOSTICS))}, each once at most"
+        )
+    head, _, named = checkpoint.partition(":")
+    if head == PROMOLECULE:
+        if modes:
+            raise ValueError("the promolecule has no modes; leave --mode away")
+        if named and promolecule and named != promolecule:
+            raise ValueError(f"two promolecules, {named!r} and {promolecule!r}; give one")
+        return _baselines(load_codec(codec), Promolecule.load(named or promolecule or _DEFAULT))
+    predictors = open_predictors(checkpoint, modes, options or {})
+    first = predictors[0]
+    own = first.facts.promolecule if promolecule is None else None
+    baselines, unit = _baselines(
+        first.tokenizer.density_codec, own or Promolecule.load(promolecule or _DEFAULT)
+    )
+    return [*(PatchMethod(predictor, overlap) for predictor in predictors), *baselines], unit
+
+
+def _baselines(codec: Codec, promolecule: Promolecule) -> tuple[list[Method], str]:
+    unit = str(getattr(codec, "unit", "chgcar"))
+    return [PromoleculeMethod(promolecule), CodecFloor(codec, unit)], unit
+
+
+def open_predictors(
+    checkpoint: str, modes: Sequence[str], options: Mapping[str, Any]
+) -> list[PatchPredictor]:
+    """A predictor a mode; a checkpoint needs ``tomat[train]``, ``promolecule[:NAME]`` does not.
+
+    Args:
+        checkpoint: as ``tomat.predict.api.open_predictor`` takes it.
+        modes: all that the checkpoint supports (the predictor's ``modes``, its own mode where it lists none) if empty.
+        options: ``passes`` (of ``k_pass`` alone), ``estimate``.
+
+    Raises:
+        ValueError: JAX is not installed, or a mode the checkpoint does not support.
+    """
+    if not modes:
+        first = open_predictor(checkpoint, **_options(None, options))
+        modes = tuple(getattr(first, "modes", (first.mode,)))
+        if tuple(modes) == (first.mode,):
+            return [first]
+    return [open_predictor(checkpoint, mode=mode, **_options(mode, options)) for mode in modes]
+
+
+def _options(mode: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that mean something in a mode and are given."""
+    of_mode = {key: value for key, value in options.items() if key != "passes" or mode == "k_pass"}
+    return {key: value for key, value in of_mode.items() if value is not None}

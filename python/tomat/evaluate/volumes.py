@@ -1,0 +1,175 @@
+"""Pictures of few materials: small volumes and one plane of the true and the predicted density, kept in a result."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat._files import write_atomically
+from tomat.evaluate.result import file_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tomat.material import Material
+
+__all__ = ["PLANE", "VOLUME", "Gallery", "Picture", "load_pictures", "picture_of", "save_picture"]
+
+#: Points along the longest axis of a kept volume, and of a kept plane.
+VOLUME, PLANE = 24, 96
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What a report shows of one material; densities in electrons per cubic angstrom.
+
+    Attributes:
+        about: ``task_id``, ``mode``, ``nmae``, ``formula``, ``fraction`` (of the plane along c), ``size`` (of the plane
+            in angstrom).
+        lattice: (3, 3) rows a, b, c in angstrom.
+        atomic_numbers: (n,).
+        frac_coords: (n, 3).
+        volumes: (2, mx, my, mz) float32, true and predicted: every so manieth grid point.
+        planes: (2, px, py) float32, true and predicted in the plane of a and b through the point of the largest
+            error, on a rectangle |a| by |b| sin(gamma), which holds each point of the periodic plane once.
+    """
+
+    about: dict[str, Any]
+    lattice: NDArray[np.float64]
+    atomic_numbers: NDArray[np.int32]
+    frac_coords: NDArray[np.float64]
+    volumes: NDArray[np.float32]
+    planes: NDArray[np.float32]
+
+
+def picture_of(material: Material, predicted: NDArray[np.float64], facts: Mapping[str, Any]) -> Picture:
+    """The picture of a material and its prediction in the same unit."""
+    factor = 1.0 / material.volume if material.unit == "chgcar" else 1.0
+    pair = np.stack([material.density.astype(np.float64), predicted]) * factor
+    worst = np.unravel_index(int(np.argmax(np.abs(pair[1] - pair[0]))), material.grid_shape)
+    longest = max(material.grid_shape)
+    small = [_spread(n, min(n, max(2, round(n * VOLUME / longest)))) for n in material.grid_shape]
+    plane, size = _rectangle(pair[..., worst[2]], material.lattice)
+    about = {
+        **{key: facts[key] for key in ("task_id", "mode", "nmae", "formula")},
+        "fraction": float(worst[2]) / material.grid_shape[2],
+        "size": size,
+    }
+    return Picture(
+        about,
+        material.lattice,
+        material.atomic_numbers,
+        material.frac_coords,
+        pair[np.ix_([0, 1], *small)].astype(np.float32),
+        plane.astype(np.float32),
+    )
+
+
+def _spread(n: int, kept: int) -> NDArray[np.int64]:
+    """``kept`` grid points of ``n``, as even as they can be, periodic."""
+    return np.arange(kept) * n // kept
+
+
+def _rectangle(
+    planes: NDArray[np.float64], lattice: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Periodic planes (2, nx, ny) on a rectangle in space, between grid points linearly; and its size in angstrom."""
+    a, b = lattice[0], lattice[1]
+    length = float(np.linalg.norm(a))
+    along = float(a @ b) / length
+    across = float(np.sqrt(max(float(b @ b) - along * along, 0.0)))
+    step = max(length, across) / PLANE
+    x = (np.arange(max(2, round(length / step))) + 0.5) * step
+    y = (np.arange(max(2, round(across / step))) + 0.5) * step
+    v = y[None, :] / across
+    u = x[:, None] / length - v * along / length
+    nx, ny = planes.shape[1:]
+    p, q = (u % 1.0) * nx, np.broadcast_to((v % 1.0) * ny, u.shape)
+    i, j = np.floor(p).astype(int), np.floor(q).astype(int)
+    s, t = p - i, q - j
+    corners = [planes[:, (i + di) % nx, (j + dj) % ny] for di in (0, 1) for dj in (0, 1)]
+    weights = [(1 - s) * (1 - t), (1 - s) * t, s * (1 - t), s * t]
+    return sum(w * c for w, c in zip(weights, corners, strict=True)) + 0.0, (length, across)
+
+
+class Gallery:
+    """The pictures of the best and the worst materials of one mode, as they come.
+
+    Whoever is among them in the end was so at every time before: a picture that drops out is not needed again.
+
+    Args:
+        folder: of the pictures.
+        mode: which rows are looked at.
+        each: so many best, and so many worst.
+    """
+
+    def __init__(self, folder: Path, mode: str, each: int) -> None:
+        """Nothing known yet."""
+        self._folder, self._mode, self._each = folder, mode, each
+        self._ranked: list[tuple[float, str]] = []
+
+    def know(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Rows measured before."""
+        self._ranked += [
+            (float(row["nmae"]), str(row["task_id"])) for row in rows if row["mode"] == self._mode
+        ]
+        self._rank()
+
+    def show(self, material: Material, predicted: NDArray[np.float64], row: Mapping[str, Any]) -> None:
+        """Keep the picture of a material if it is among them, and remove those that are no longer."""
+        if row["mode"] != self._mode or not self._each:
+            return
+        self.know([row])
+        if row["task_id"] in {name for _, name in self._ranked}:
+            save_picture(self._folder, picture_of(material, np.asarray(predicted, dtype=np.float64), row))
+        kept = {f"{file_name(name)}.npz" for _, name in self._ranked}
+        for path in self._folder.glob("*.npz"):
+            if path.name not in kept:
+                path.unlink()
+
+    def _rank(self) -> None:
+        ordered = sorted(set(self._ranked))
+        self._ranked = list(
+            dict.fromkeys([*ordered[: self._each], *ordered[max(0, len(ordered) - self._each) :]])
+        )
+
+
+def save_picture(folder: Path, picture: Picture) -> None:
+    """Write a picture, nothing pickled."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        about=np.frombuffer(json.dumps(picture.about).encode(), dtype=np.uint8),
+        lattice=picture.lattice,
+        atomic_numbers=picture.atomic_numbers,
+        frac_coords=picture.frac_coords,
+        volumes=picture.volumes,
+        planes=picture.planes,
+    )
+    folder.mkdir(exist_ok=True)
+    write_atomically(folder / f"{file_name(picture.about['task_id'])}.npz", buffer.getvalue())
+
+
+def load_pictures(folder: Path) -> list[Picture]:
+    """The pictures of a result, the largest NMAE first.
+
+    Raises:
+        ValueError: a damaged file.
+    """
+    found = []
+    for path in sorted((folder / "volumes").glob("*.npz")):
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                about = json.loads(archive["about"].tobytes())
+                names = ("lattice", "atomic_numbers", "frac_coords", "volumes", "planes")
+                found.append(Picture(about, *(archive[name] for name in names)))
+        except (OSError, KeyError, ValueError, EOFError) as error:
+            raise ValueError(f"{path}: damaged: {error}; evaluate again with --overwrite") from error
+    return sorted(found, key=lambda picture: -float(picture.about["nmae"]))

@@ -1,0 +1,169 @@
+"""The folder predictions are written to: what is finished stays, what is not is made again."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tomat import __version__
+from tomat._files import read_json, write_json
+from tomat.predict.assemble import Job, Prediction
+from tomat.predict.preview import preview
+from tomat.write import FORMATS, write
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tomat.material import Material
+    from tomat.predict.crystal import Crystal
+
+__all__ = ["OUTPUT_FORMATS", "OutputFolder", "crystal_hash", "parse_formats"]
+
+_SUFFIXES = {"zarr": ".zarr", "chgcar": ".CHGCAR", "cube": ".cube", "png": ".png"}
+_COMPRESSIONS = ("gz", "bz2", "xz", "zst")
+#: What ``--format`` takes; text may be followed by .gz, .bz2, .xz or .zst.
+OUTPUT_FORMATS = (*FORMATS, "png")
+
+
+def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """File suffixes of formats by name: ``chgcar.gz`` is ``.CHGCAR.gz``.
+
+    Raises:
+        ValueError: an unknown format or compression.
+    """
+    suffixes = []
+    for name in names:
+        kind, _, compression = name.lower().partition(".")
+        fits = compression in ("", *_COMPRESSIONS) and (not compression or kind in ("chgcar", "cube"))
+        if kind not in _SUFFIXES or not fits:
+            raise ValueError(
+                f"format {name!r}: known are {', '.join(OUTPUT_FORMATS)}, and chgcar and cube compressed "
+                f"(chgcar.{', chgcar.'.join(_COMPRESSIONS)})"
+            )
+        suffixes.append(_SUFFIXES[kind] + (f".{compression}" if compression else ""))
+    return tuple(dict.fromkeys(suffixes))
+
+
+def crystal_hash(crystal: Crystal) -> str:
+    """SHA-256 of a cell and its atoms; the name is not part of it."""
+    digest = hashlib.sha256(b"tomat crystal 1\n")
+    for array, dtype in (
+        (crystal.lattice, "<f8"),
+        (crystal.atomic_numbers, "<i4"),
+        (crystal.frac_coords, "<f8"),
+    ):
+        digest.update(array.astype(dtype).tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """A folder with ``NAME.zarr``, ``NAME.CHGCAR``, ... and ``NAME.json`` for each crystal.
+
+    The record ``NAME.json`` is written last, so that only what is whole has one, and says what files were made from.
+
+    Attributes:
+        path: the folder.
+        suffixes: files of each prediction, see :func:`parse_formats`.
+        identity: everything predictions depend on but the crystal and its grid.
+    """
+
+    path: Path
+    suffixes: tuple[str, ...]
+    identity: dict[str, Any]
+
+    def finished(self, job: Job, *, overwrite: bool = False) -> dict[str, Any] | None:
+        """The record of a prediction that is there, whole; None where it is to be made, or made again.
+
+        Raises:
+            ValueError: one is there that was made otherwise; the message says what differs.
+        """
+        record_file = self._file(job.crystal.name, ".json")
+        if not record_file.exists():
+            return None
+        record = read_json(record_file)
+        wanted = self._made_from(job)
+        there = record.get("made_from")
+        there = there if isinstance(there, dict) else {}
+        differing = [key for key in sorted({*wanted, *there}) if wanted.get(key) != there.get(key)]
+        if differing and overwrite:
+            return None
+        if differing:
+            changes = ", ".join(
+                f"{key} was {there.get(key)!r} and is {wanted.get(key)!r}" for key in differing
+            )
+            raise ValueError(
+                f"{record_file}: this was predicted otherwise ({changes}); give another folder, or --overwrite"
+            )
+        if not all(self._file(job.crystal.name, suffix).exists() for suffix in self.suffixes):
+            return None
+        return record
+
+    def write(
+        self,
+        job: Job,
+        prediction: Prediction,
+        *,
+        truth: Material | None = None,
+        augmentation: bytes = b"",
+        extra: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Write the files of a prediction, then its record, which is returned; ``extra`` goes into the record.
+
+        Raises:
+            OSError: they cannot be written.
+            ValueError: a format cannot hold them.
+        """
+        name = job.crystal.name
+        started = time.perf_counter()
+        # A record speaks of files that are whole: while they change there is none.
+        self._file(name, ".json").unlink(missing_ok=True)
+        for suffix in self.suffixes:
+            target = self._file(name, suffix)
+            if suffix == ".png":
+                preview(prediction.material, target, truth=truth)
+            else:
+                write(prediction.material, target, augmentation=augmentation)
+        files = [f"{name}{suffix}" for suffix in self.suffixes]
+        if prediction.spread is not None:
+            files.append(self._write_spread(job, prediction))
+        record = {
+            "name": name,
+            "files": files,
+            "mode": prediction.mode,
+            "unit": prediction.material.unit,
+            "electrons": asdict(prediction.electrons),
+            "seams": asdict(prediction.seams),
+            "n_atoms": job.crystal.n_atoms,
+            "n_patches": prediction.n_patches,
+            "seconds": round(prediction.seconds, 6),
+            "seconds_writing": round(time.perf_counter() - started, 6),
+            "version": __version__,
+            **(extra or {}),
+            "made_from": self._made_from(job),
+        }
+        write_json(self._file(name, ".json"), record)
+        return record
+
+    def _write_spread(self, job: Job, prediction: Prediction) -> str:
+        """The spread as a density of its own."""
+        name = f"{job.crystal.name}.spread.zarr"
+        if prediction.spread is not None:
+            source = {"format": "prediction", "what": "standard deviation of the prediction"}
+            spread = job.crystal.material(prediction.spread, prediction.material.unit, source)
+            write(spread, self.path / name)
+        return name
+
+    def _made_from(self, job: Job) -> dict[str, Any]:
+        return {
+            **self.identity,
+            "crystal": crystal_hash(job.crystal),
+            "grid": list(job.grid_shape),
+            "electrons": job.electrons,
+        }
+
+    def _file(self, name: str, suffix: str) -> Path:
+        return self.path / f"{name}{suffix}"

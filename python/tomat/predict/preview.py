@@ -1,0 +1,161 @@
+"""A picture of a density: slices through the cell, in its true geometry."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat import _core
+from tomat._files import write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tomat.material import Material
+
+__all__ = ["preview"]
+
+#: Points of a slice along an axis, at most: more are not seen.
+_MOST_POINTS = 300
+#: Atoms this near to a slice are marked on it, in angstrom.
+_NEAR = 0.5
+#: Decades of density the colours span.
+_DECADES = 4.0
+
+
+def preview(
+    material: Material,
+    path: str | Path,
+    *,
+    truth: Material | None = None,
+    title: str | None = None,
+) -> None:
+    """Write a PNG of three slices through the heaviest atom, one along each pair of lattice vectors.
+
+    Colours are logarithmic, in electrons per cubic angstrom; atoms within 0.5 angstrom of a slice are marked. With a
+    ``truth`` on the same grid there are two more rows: the true density and predicted minus true, linear.
+
+    Raises:
+        ValueError: a truth on another grid, or matplotlib is not installed (``tomat[plot]``).
+        OSError: it cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError(f"{path}: a preview needs matplotlib: pip install 'tomat[plot]'") from error
+    if truth is not None and truth.grid_shape != material.grid_shape:
+        raise ValueError(
+            f"{material.task_id}: the true density has the grid {truth.grid_shape}, not {material.grid_shape}"
+        )
+    rows = [("predicted" if truth else "density", material.in_unit("e_per_A3").density)]
+    if truth is not None:
+        true = truth.in_unit("e_per_A3").density
+        rows += [("true", true), ("predicted - true", rows[0][1] - true)]
+    # No pyplot: it keeps state, and asks for a display.
+    figure = Figure(figsize=(11.0, 3.6 * len(rows) + 0.4))
+    FigureCanvasAgg(figure)
+    # Fixed margins: a layout that is solved for draws everything twice.
+    axes = figure.subplots(len(rows), 3, squeeze=False)
+    inch = 1.0 / float(figure.get_figheight())
+    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.5 * inch, top=1 - 0.7 * inch)
+    norms = _norms([values for _, values in rows])
+    for row, ((label, values), norm) in enumerate(zip(rows, norms, strict=True)):
+        for column, normal in enumerate((2, 1, 0)):
+            mesh = _draw(axes[row, column], material, values, normal, norm, signed=row == 2)
+            if row == 0:
+                axes[row, column].set_title(_plane_name(normal), fontsize=9)
+        axes[row, 0].set_ylabel(label)
+        figure.colorbar(mesh, ax=axes[row, :].tolist(), label="electrons / A$^3$", shrink=0.9, pad=0.02)
+    figure.suptitle(
+        title or f"{material.task_id}, {material.n_electrons:.4g} electrons", fontsize=10, y=1 - 0.15 * inch
+    )
+    buffer = io.BytesIO()
+    # Without the version of what drew it: equal densities give equal files.
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    write_atomically(path, buffer.getvalue())
+
+
+def _norms(values: list[NDArray[np.float32]]) -> list[Any]:
+    from matplotlib.colors import LogNorm, Normalize
+
+    highest = max(float(density.max()) for density in values[:2])
+    highest = highest if highest > 0 else 1.0
+    lowest = max(highest * 10**-_DECADES, min(float(v[v > 0].min(initial=highest)) for v in values[:2]))
+    densities = LogNorm(min(lowest, highest * 0.5), highest)
+    if len(values) == 1:
+        return [densities]
+    largest = float(np.percentile(np.abs(values[2]), 99.5)) or 1.0
+    return [densities, densities, Normalize(-largest, largest)]
+
+
+def _draw(
+    axes: Any, material: Material, values: NDArray[np.float32], normal: int, norm: Any, *, signed: bool
+) -> Any:
+    """One slice and its atoms; the mesh."""
+    first, second = (axis for axis in range(3) if axis != normal)
+    n = values.shape[normal]
+    heaviest = int(np.argmax(material.atomic_numbers))
+    height = float(material.frac_coords[heaviest, normal]) % 1.0
+    plane = np.take(values, round(height * n) % n, axis=normal)
+    steps = [-(-size // _MOST_POINTS) for size in plane.shape]
+    thinned = plane[:: steps[0], :: steps[1]]
+    basis = _plane_basis(material.lattice[first], material.lattice[second])
+    # Corners of cells centred on the points.
+    edges = [
+        (np.arange(size + 1) - 0.5) * step / whole
+        for size, step, whole in zip(thinned.shape, steps, plane.shape, strict=True)
+    ]
+    u, v = np.meshgrid(*edges, indexing="ij")
+    corners = np.stack([u, v], axis=-1) @ basis
+    shown = thinned if signed else np.maximum(thinned, norm.vmin)
+    mesh = axes.pcolormesh(
+        corners[..., 0],
+        corners[..., 1],
+        shown,
+        norm=norm,
+        cmap="RdBu_r" if signed else "viridis",
+        rasterized=True,
+    )
+    _mark_atoms(axes, material, normal, height, basis, (first, second))
+    axes.set_aspect("equal")
+    axes.tick_params(labelsize=7)
+    axes.set_xlabel("angstrom", fontsize=7)
+    return mesh
+
+
+def _mark_atoms(
+    axes: Any,
+    material: Material,
+    normal: int,
+    height: float,
+    basis: NDArray[np.float64],
+    plane: tuple[int, int],
+) -> None:
+    symbols = _core.elements()
+    # Distance of neighbouring lattice planes.
+    faces = np.cross(material.lattice[plane[0]], material.lattice[plane[1]])
+    thickness = material.volume / float(np.linalg.norm(faces))
+    for z, frac in zip(material.atomic_numbers.tolist(), material.frac_coords % 1.0, strict=True):
+        away = (float(frac[normal]) - height + 0.5) % 1.0 - 0.5
+        if abs(away) * thickness > _NEAR:
+            continue
+        x, y = np.array([frac[plane[0]], frac[plane[1]]]) @ basis
+        axes.plot(x, y, "o", ms=4, mfc="none", mec="red")
+        axes.annotate(symbols[z - 1], (x, y), (3, 3), textcoords="offset points", fontsize=7, color="red")
+
+
+def _plane_basis(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Two lattice vectors as rows in the coordinates of their plane, the first along x."""
+    along = float(np.linalg.norm(u))
+    x = float(u @ v) / along
+    return np.array([[along, 0.0], [x, float(np.sqrt(max(float(v @ v) - x * x, 0.0)))]])
+
+
+def _plane_name(normal: int) -> str:
+    first, second = (name for axis, name in enumerate("abc") if axis != normal)
+    return f"plane of {first} and {second}"

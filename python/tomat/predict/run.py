@@ -1,0 +1,268 @@
+"""Predicting files to a folder: many structures, one after the other, resumable, errors counted and named."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tomat._files import is_url
+from tomat.metrics import measure
+from tomat.predict.api import choose_grid
+from tomat.predict.assemble import Failure, Job, Prediction, predict_densities
+from tomat.predict.grid import RADICES
+from tomat.predict.outputs import OutputFolder
+from tomat.predict.structures import name_of, read_crystal
+from tomat.write import read_augmentation
+
+if TYPE_CHECKING:
+    from tomat.material import Material
+    from tomat.predict.predictor import PatchPredictor
+    from tomat.promolecule import Promolecule
+
+__all__ = ["Failed", "RunOptions", "Summary", "expand", "predict_files"]
+
+#: Called with (structures that are through, the one under way, its share that is done).
+type Report = Callable[[int, str, float], None]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How structures of a run are predicted; see :func:`tomat.predict.api.predict`.
+
+    Attributes:
+        grid: points of every grid.
+        like: a density whose grid is taken.
+        spacing: distance of grid points in angstrom; the predictor's own by default.
+        radices: prime factors of axes.
+        overlap: grid points by which neighbouring patches overlap.
+        normalize: scale to the valence count.
+        electrons: valence electrons of the cell, for all structures.
+        valence: counts by element that are used in place of the predictor's.
+        truth: the true density of the only structure: gives the grid where nothing else does, the error, and the
+            difference in the preview. Predictors see it in the mode ``teacher_forced`` alone.
+        augmentation: a CHGCAR of the only structure whose PAW augmentation occupancies go into the one written.
+        overwrite: predict again what was predicted with other options.
+    """
+
+    grid: tuple[int, int, int] | None = None
+    like: Material | None = None
+    spacing: float | None = None
+    radices: tuple[int, ...] = RADICES
+    overlap: int = 0
+    normalize: bool = False
+    electrons: float | None = None
+    valence: Promolecule | None = None
+    truth: Material | None = None
+    augmentation: str | None = None
+    overwrite: bool = False
+
+    def check(self, n_structures: int) -> None:
+        """What belongs to one structure must not meet several.
+
+        Raises:
+            ValueError: it does.
+        """
+        singular = {
+            "true density": self.truth,
+            "number of electrons": self.electrons,
+            "file of augmentation occupancies": self.augmentation,
+        }
+        for what, value in singular.items():
+            if value is not None and n_structures != 1:
+                raise ValueError(
+                    f"one {what} and {n_structures} structures; give the structure it belongs to"
+                )
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A structure that could not be predicted."""
+
+    name: str
+    path: str
+    error: str
+
+
+@dataclass
+class Summary:
+    """What became of the structures of a run.
+
+    Attributes:
+        predicted: records of what was made, see :class:`tomat.predict.outputs.OutputFolder`.
+        skipped: records of what was there.
+        failed: what could not be made, and why.
+        seconds: of the run.
+    """
+
+    predicted: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def expand(structures: Sequence[str | Path]) -> list[str]:
+    """Paths of structures: a folder stands for the files in it, a ``.txt`` file for those of its lines.
+
+    Raises:
+        ValueError: nothing there, or two structures of one name, which would be written to the same files.
+        OSError: a list cannot be read.
+    """
+    paths: list[str] = []
+    for given in structures:
+        path = Path(given)
+        if is_url(given):
+            paths.append(str(given))
+        elif path.suffix == ".txt":
+            lines = path.read_text(encoding="utf-8").splitlines()
+            paths += [line.strip() for line in lines if line.strip()]
+        elif path.is_dir() and not (path / "zarr.json").exists():
+            paths += sorted(str(file) for file in path.iterdir() if not file.name.startswith("."))
+        else:
+            paths.append(str(given))
+    if not paths:
+        raise ValueError(f"{', '.join(map(str, structures))}: no structures there")
+    seen: dict[str, str] = {}
+    for one in paths:
+        name = name_of(one)
+        if name in seen:
+            raise ValueError(
+                f"{seen[name]} and {one} both go by the name {name} and would be written to the same files; rename "
+                "one, or predict them into two folders"
+            )
+        seen[name] = one
+    return paths
+
+
+def predict_files(
+    predictor: PatchPredictor,
+    structures: Sequence[str],
+    out: Path,
+    suffixes: tuple[str, ...],
+    options: RunOptions,
+    report: Report | None = None,
+) -> Summary:
+    """Predict structures (see :func:`expand`) into a folder; what is there already is left alone.
+
+    Raises:
+        ValueError: options that contradict each other; what is wrong with one structure is in the summary.
+        OSError: the folder cannot be written.
+    """
+    options.check(len(structures))
+    started = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    run = _Run(predictor, OutputFolder(out, suffixes, _identity(predictor, options)), options, report)
+    outcomes = predict_densities(
+        predictor,
+        run.jobs(structures),
+        overlap=options.overlap,
+        normalize=options.normalize,
+        progress=run.progress,
+    )
+    for outcome in outcomes:
+        run.finish(outcome)
+    run.summary.seconds = time.perf_counter() - started
+    return run.summary
+
+
+def _identity(predictor: PatchPredictor, options: RunOptions) -> dict[str, Any]:
+    return {
+        "predictor": predictor.identity(),
+        "overlap": options.overlap,
+        "normalize": options.normalize,
+        "augmentation": options.augmentation,
+    }
+
+
+@dataclass
+class _Run:
+    """The state of one run."""
+
+    predictor: PatchPredictor
+    folder: OutputFolder
+    options: RunOptions
+    report: Report | None
+    summary: Summary = field(default_factory=Summary)
+    paths: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, Job] = field(default_factory=dict)
+
+    def jobs(self, structures: Sequence[str]) -> Iterator[Job]:
+        """What is to be predicted; the rest goes into the summary."""
+        for path in structures:
+            name = name_of(path)
+            self.paths[name] = path
+            try:
+                job = self._job(path)
+                record = self.folder.finished(job, overwrite=self.options.overwrite)
+            except (ValueError, OSError) as error:
+                self._fail(name, str(error))
+                continue
+            if record is not None:
+                self.summary.skipped.append(record)
+                self._tell(name, 0.0)
+                continue
+            self.waiting[name] = job
+            yield job
+
+    def finish(self, outcome: Prediction | Failure) -> None:
+        """Write what was predicted."""
+        if isinstance(outcome, Failure):
+            name = outcome.job.crystal.name
+            self.waiting.pop(name, None)
+            self._fail(name, str(outcome.error))
+            return
+        job = self.waiting.pop(outcome.material.task_id)
+        truth = self.options.truth
+        extra = None if truth is None else {"metrics": _metrics(outcome, truth)}
+        try:
+            augmentation = b""
+            if self.options.augmentation is not None:
+                augmentation = read_augmentation(self.options.augmentation, job.crystal.n_atoms)
+            record = self.folder.write(job, outcome, truth=truth, augmentation=augmentation, extra=extra)
+        except ValueError as error:
+            self._fail(job.crystal.name, str(error))
+            return
+        self.summary.predicted.append(record)
+        self._tell(job.crystal.name, 0.0)
+
+    def progress(self, job: Job, done: int, of: int) -> None:
+        """After a batch."""
+        if done < of:
+            self._tell(job.crystal.name, done / of)
+
+    def _job(self, path: str) -> Job:
+        crystal = read_crystal(path)
+        options = self.options
+        like = options.like
+        if options.truth is not None and options.grid is None and options.spacing is None and like is None:
+            like = options.truth
+        grid = choose_grid(
+            crystal,
+            grid=options.grid,
+            like=like,
+            spacing=options.spacing,
+            radices=options.radices,
+            default=self.predictor.facts.spacing,
+        )
+        electrons = options.electrons
+        if electrons is None and options.valence is not None:
+            electrons = options.valence.count_electrons(crystal.atomic_numbers)
+        return Job(crystal, grid, options.truth, electrons)
+
+    def _fail(self, name: str, error: str) -> None:
+        self.summary.failed.append(Failed(name, self.paths[name], error))
+        self._tell(name, 0.0)
+
+    def _tell(self, name: str, share: float) -> None:
+        if self.report:
+            summary = self.summary
+            through = len(summary.predicted) + len(summary.skipped) + len(summary.failed)
+            self.report(through, name, share)
+
+
+def _metrics(prediction: Prediction, truth: Material) -> dict[str, float]:
+    """All metrics against the truth, in the ``chgcar`` unit."""
+    predicted = prediction.material.in_unit("chgcar").density
+    return measure(predicted, truth.in_unit("chgcar").density)._asdict()
