@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 
 from tomat import _core
 from tomat._files import read_json, write_atomically, write_json
-from tomat._remote import UrlPath, at_hand, place
+from tomat._remote import UrlPath, at_hand
 from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec
 from tomat.dataset.hf_card import card
@@ -157,9 +156,10 @@ def _check_together(datasets: Sequence[Dataset], names: Sequence[str]) -> None:
     for dataset in datasets[1:]:
         for key in _SHARED:
             if dataset.meta.get(key) != first.meta.get(key):
+                ours, theirs = dataset.meta.get(key), first.meta.get(key)
                 raise ValueError(
-                    f"{dataset.path}: {key} is {dataset.meta.get(key)!r}, but {first.path} has {first.meta.get(key)!r}; "
-                    "the splits of one export share layout and codec"
+                    f"{dataset.path}: {key} is {ours!r}, but {first.path} has {theirs!r}; the splits of one export "
+                    "share layout and codec"
                 )
 
 

@@ -76,13 +76,14 @@ def _body(name: str, splits: Sequence[Split], facts: dict[str, Any]) -> str:
     load = f'load_codec("{facts["codec_file"]}")' if facts["codec_file"] else f'load_codec("{codec}")'
     partial = [split for split in splits if split.workers[0] < split.workers[1]]
     missing = "".join(
-        f"**Not all of it:** split `{split.name}` holds the parts of {split.workers[0]} of {split.workers[1]} workers.\n\n"
+        f"**Not all of it:** split `{split.name}` holds the parts of {split.workers[0]} of {split.workers[1]} "
+        "workers.\n\n"
         for split in partial
     )
     return f"""# {name}
 
 Electron densities of crystals as token sequences: {rows:,} rows of {facts["pad_to"]:,} tokens, made with tomat
-{facts["tomat_version"]}. A row is one patch of one material's density, with the cell, the atoms and their positions before it.
+{facts["tomat_version"]}. A row is one patch of one material's density, after the cell, the atoms and their positions.
 
 {missing}{_table(splits, facts["pad_to"])}
 ## How it was made
