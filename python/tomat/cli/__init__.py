@@ -23,6 +23,8 @@ _COMMANDS = (
     "verify",
     "plan",
     "coverage",
+    "sync",
+    "export_hf",
     "train",
     "predict",
     "eval",
@@ -49,7 +51,7 @@ def _app(package: str, names: tuple[str, ...], doc: str | None) -> typer.Typer:
     for name in names:
         module = import_module(f"{package}.{name}")
         settings = {**_HELP, **getattr(module, "CONTEXT", {})}
-        made.command(name, help=module.__doc__, context_settings=settings)(module.command)
+        made.command(name.replace("_", "-"), help=module.__doc__, context_settings=settings)(module.command)
     return made
 
 
