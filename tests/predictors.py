@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -107,8 +106,3 @@ class TruthPredictor:
             return made
         error = np.abs(truth * self.factor - truth) + self.expected * np.abs(truth)
         return replace(made, expected_error=error.astype(np.float32))
-
-
-def fingerprint(text: str) -> float:
-    """A number from a text."""
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32

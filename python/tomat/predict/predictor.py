@@ -68,10 +68,13 @@ class PatchPrediction:
     Attributes:
         density: of the patch's shape.
         spread: standard deviation over samples, of the same shape and unit; None where nothing was sampled.
+        expected_error: mean \\|value - truth\\| over the predicted distribution of each point, of the same shape and
+            unit; from predictors with a true attribute ``gives_expected_error``, which get the truth for it alone.
     """
 
     density: NDArray[np.float32]
     spread: NDArray[np.float32] | None = None
+    expected_error: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
