@@ -22,7 +22,8 @@ def preamble(tokenizer: tomat.PatchTokenizer, request: PatchRequest) -> np.ndarr
     crystal = request.crystal
     empty = np.zeros(request.grid_shape, dtype=np.float32)
     offsets = np.array([request.offset])
-    return tokenizer.encode(empty, crystal.lattice, crystal.atomic_numbers, crystal.frac_coords, offsets)[0]
+    rows = tokenizer.encode(empty, crystal.lattice, crystal.atomic_numbers, crystal.frac_coords, offsets)
+    return np.asarray(rows[0])
 
 
 @dataclass(frozen=True, eq=False)
