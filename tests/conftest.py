@@ -28,3 +28,12 @@ TESTS = Path(__file__).parent
 def data() -> Path:
     """The folder of real densities."""
     return TESTS / "data"
+
+
+@pytest.fixture(scope="session")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A dataset directory of each case of ``lm/data_sets.py``, written once."""
+    from data_sets import CASES
+
+    root = tmp_path_factory.mktemp("datasets")
+    return {name: case.write(root / name) for name, case in CASES.items()}

@@ -363,9 +363,6 @@ def test_checkpoints_are_opened_by_the_model(monkeypatch: pytest.MonkeyPatch) ->
         "checkpoint": "runs/x",
         "mode": "k_pass",
         "passes": 3,
-        "temperature": None,
-        "samples": None,
-        "estimate": None,
         "batch_size": 2,
         "seed": 5,
     }

@@ -210,8 +210,9 @@ def test_a_full_device(tmp_path: Path) -> None:
     arguments = (LABEL / "qe-0039.zarr", LABEL / "qe-0048.zarr", "--out", tmp_path / "out", *SHARD_EACH)
     progress = tmp_path / "out" / ".progress"
     progress.mkdir(parents=True)
-    (progress / "shard-00001.parquet.unfinished").symlink_to("/dev/full")
-    result = run_process(*arguments)
+    (progress / "shard-00001.parquet.full.unfinished").symlink_to("/dev/full")
+    before = "from tomat.engine import local; local._run_id = lambda: 'full'"
+    result = run_process(*arguments, before=before)
     assert result.code == 1
     assert "shard-00001.parquet" in result.err
     assert "No space left" in result.err

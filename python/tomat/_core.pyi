@@ -11,6 +11,7 @@ type _Floats = NDArray[np.float32] | NDArray[np.float64]
 type _Triple = tuple[int, int, int]
 
 __all__ = [
+    "Crystals",
     "DensityCodec",
     "LloydMaxCodec",
     "LogCodec",
@@ -26,6 +27,7 @@ __all__ = [
     "cell_volume",
     "coverage_histogram",
     "elements",
+    "encode_patches",
     "fit",
     "lattice_parameters",
     "layouts",
@@ -33,10 +35,13 @@ __all__ = [
     "parse_structure",
     "read",
     "read_bytes",
+    "read_group",
     "sample_offsets",
     "task_id",
+    "tiling",
     "valence_electrons",
 ]
+MAX_GRID_AXIS: int
 __version__: str
 
 class DensityCodec:
@@ -166,6 +171,24 @@ class Tokenizer:
     def check_rows(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> list[tuple[int, str]]: ...
 
 @final
+class Crystals:
+    def __new__(
+        cls, items: list[tuple[_Triple, NDArray[np.float64], list[int], NDArray[np.float64]]]
+    ) -> Self: ...
+    def __len__(self) -> int: ...
+
+def encode_patches(
+    tokenizer: Tokenizer,
+    crystals: Crystals,
+    density: NDArray[np.float32],
+    places: NDArray[np.int64],
+    tokens: NDArray[np.int32],
+    values: NDArray[np.float32],
+    *,
+    guess: tuple[NDArray[np.float32], NDArray[np.int32]] | None = None,
+) -> NDArray[np.int64]: ...
+
+@final
 class Patch:
     @property
     def grid_shape(self) -> _Triple: ...
@@ -183,8 +206,18 @@ class Patch:
     def density(self) -> NDArray[np.float64]: ...
 
 def sample_offsets(
-    grid_shape: _Triple, n: int, *, seed: int, task_id: str, epoch: int
+    name: str,
+    replacement: bool,
+    grid_shape: _Triple,
+    patch_shape: _Triple,
+    density: NDArray[np.float32] | None,
+    n: int,
+    *,
+    seed: int,
+    task_id: str,
+    epoch: int,
 ) -> NDArray[np.int32]: ...
+def tiling(grid_shape: _Triple, patch_shape: _Triple) -> tuple[int, int]: ...
 def coverage_histogram(
     grid_shape: _Triple, patch_shape: _Triple, offsets: NDArray[np.int64]
 ) -> NDArray[np.int64]: ...
@@ -208,6 +241,15 @@ class Promolecule:
         *,
         electrons: float | None,
         clip: bool,
+    ) -> NDArray[np.float64]: ...
+    def evaluate_patch(
+        self,
+        lattice: NDArray[np.float64],
+        atomic_numbers: list[int],
+        frac_coords: NDArray[np.float64],
+        grid_shape: _Triple,
+        offset: _Triple,
+        patch_shape: _Triple,
     ) -> NDArray[np.float64]: ...
     def radial(self, atomic_number: int, distances: NDArray[np.float64]) -> NDArray[np.float64]: ...
     @property
@@ -258,6 +300,7 @@ class RawMaterial:
 
 def read(path: str) -> RawMaterial: ...
 def read_bytes(data: bytes, source: str) -> RawMaterial: ...
+def read_group(files: dict[str, bytes], source: str) -> RawMaterial: ...
 def task_id(path: str) -> str: ...
 def parse_structure(
     text: str, source: str
@@ -269,11 +312,16 @@ class ShardRun:
         cls,
         tokenizer: Tokenizer,
         entries: list[tuple[str, str]],
-        reader: Callable[[int], tuple[Any, ...] | bytes | None] | None,
+        reader: Callable[[int], tuple[Any, ...] | dict[str, bytes] | bytes | None] | None,
         *,
         seed: int,
         epoch: int,
-        patches_per_material: int,
+        patches: list[int],
+        sampler: tuple[str, bool],
+        draw: tuple[
+            Callable[[str, _Triple, _Triple, NDArray[np.float32] | None, int], NDArray[np.int64]], bool
+        ]
+        | None,
         unit: str,
         directory: str | PathLike[str],
         metadata: list[tuple[str, str]],
@@ -282,6 +330,7 @@ class ShardRun:
         skip_errors: bool,
         threads: int,
         identity: str,
+        run_id: str = "0",
     ) -> Self: ...
     def run(self, plan: list[tuple[str, int, int]]) -> bool: ...
     def progress(self) -> list[tuple[str, int]]: ...

@@ -9,8 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from tomat._retry import retried
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tomat._remote import UrlPath
 
 __all__ = ["atomic_file", "filesystem", "is_url", "open_bytes", "read_json", "write_atomically", "write_json"]
 
@@ -43,7 +47,10 @@ def open_bytes(path: str | Path) -> bytes:
     if not is_url(path):
         return Path(path).read_bytes()
     fs, inner = filesystem(path)
-    return cast("bytes", fs.cat_file(inner))
+    try:
+        return cast("bytes", retried(lambda: fs.cat_file(inner), str(path)))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
@@ -70,7 +77,7 @@ def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path | UrlPath) -> dict[str, Any]:
     """A JSON object.
 
     Raises:

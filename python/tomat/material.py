@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from tomat import _core
-from tomat._files import filesystem, is_url, open_bytes
+from tomat._files import is_url, open_bytes
+from tomat._remote import fetch_group
 
 if TYPE_CHECKING:
     from ase.atoms import Atoms
@@ -227,8 +228,8 @@ class Material:
 def read(path: str | Path) -> Material:
     """Read a density: a Zarr v3 group in the ``rho_gga`` layout, VASP CHGCAR/CHG/AECCAR, or Gaussian cube.
 
-    Text files may be compressed (.gz, .bz2, .xz, .zst). URLs go through fsspec; a Zarr group behind a URL needs
-    ``tomat[remote]``. A density comes in the unit of its file: ``chgcar`` from Zarr and VASP, ``e_per_A3`` from cube.
+    Text files may be compressed (.gz, .bz2, .xz, .zst). URLs go through fsspec. A density comes in the unit of its
+    file: ``chgcar`` from Zarr and VASP, ``e_per_A3`` from cube.
 
     Raises:
         FileNotFoundError: no such file.
@@ -238,7 +239,7 @@ def read(path: str | Path) -> Material:
     if not is_url(path):
         return _material(_core.read(str(path)))
     if str(path).rstrip("/").endswith(".zarr"):
-        return _read_remote_zarr(str(path))
+        return _material(_core.read_group(fetch_group(str(path)), str(path)))
     return _material(_core.read_bytes(open_bytes(path), str(path)))
 
 
@@ -256,36 +257,4 @@ def _material(raw: _core.RawMaterial) -> Material:
         raw.atomic_numbers,
         raw.frac_coords,
         raw.source,
-    )
-
-
-def _read_remote_zarr(url: str) -> Material:
-    """A ``rho_gga`` group through zarr-python; a chunk that is not there is an error, not zeros."""
-    try:
-        import zarr
-        from zarr.storage import FsspecStore
-    except ImportError as error:
-        raise ValueError(
-            f"{url}: reading Zarr behind a URL needs zarr: pip install 'tomat[remote]'"
-        ) from error
-    fs, inner = filesystem(url)
-    if not fs.exists(inner + "/zarr.json"):
-        raise FileNotFoundError(f"{url}: no Zarr v3 group (no zarr.json) there")
-    try:
-        group = zarr.open_group(FsspecStore.from_url(url, read_only=True), mode="r")
-        array = group["charge_density_total"]
-        if not isinstance(array, zarr.Array) or array.ndim != 3:
-            raise ValueError("charge_density_total is not an array with three axes")
-        if array.nchunks_initialized != array.nchunks:
-            raise ValueError(
-                f"{array.nchunks - array.nchunks_initialized} of {array.nchunks} chunks are missing; fetch it again"
-            )
-        structure = str(group.attrs["structure"])
-        values = np.asarray(array[...], dtype=np.float32)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{url}: {error}") from error
-    lattice, atomic_numbers, frac_coords = _core.parse_structure(structure, url)
-    facts = {"format": "zarr"}
-    return Material.of(
-        task_id_of(url.rstrip("/")), values, "chgcar", lattice, atomic_numbers, frac_coords, facts
     )

@@ -42,6 +42,7 @@ __all__ = [
     "measure",
     "nemd",
     "nmae",
+    "nmae_of_sums",
     "relative_mae",
     "summary",
     "weighted_mean",
@@ -90,7 +91,12 @@ def nmae(predicted: ArrayLike, true: ArrayLike) -> float:
     T. Koker, K. Quigley, E. Taw, K. Tibbetts, L. Li, npj Comput. Mater. 10, 161 (2024).
     """
     p, t = _pair(predicted, true)
-    return _ratio(float(np.abs(p - t).sum()), float(np.abs(t).sum()))
+    return nmae_of_sums(float(np.abs(p - t).sum()), float(np.abs(t).sum()))
+
+
+def nmae_of_sums(error: float, true: float) -> float:
+    r"""``nmae`` from sum \|d\| and sum \|true\|, where these were added up elsewhere."""
+    return _ratio(error, true)
 
 
 def nemd(expected_error: ArrayLike, true: ArrayLike) -> float:

@@ -36,6 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::elements::SYMBOLS;
 use crate::error::{Error, Result};
 use crate::grid::{Crystal, Lattice, check_atoms};
+use crate::patch::{check_offset, for_each_run};
 use periodic::Images;
 pub use radial::RadialTable;
 pub use spline::RadialBasis;
@@ -98,12 +99,7 @@ impl Promolecule {
     /// # Errors
     /// As [`Promolecule::evaluate`], without those about scaling.
     pub fn sum(&self, crystal: &Crystal, grid_shape: [usize; 3]) -> Result<Vec<f64>> {
-        check_atoms(&crystal.atomic_numbers, &crystal.frac_coords)?;
-        self.check_elements(&crystal.atomic_numbers)?;
-        let images = Images::new(&crystal.lattice, grid_shape)?;
-        for table in self.radial.values() {
-            images.check_cutoff(table.cutoff())?;
-        }
+        let images = self.images(crystal, grid_shape)?;
         let mut density = vec![0.0; images.len()];
         for (z, &position) in crystal.atomic_numbers.iter().zip(&crystal.frac_coords) {
             if let Some(table) = self.radial.get(z) {
@@ -111,6 +107,50 @@ impl Promolecule {
             }
         }
         Ok(density)
+    }
+
+    /// The voxels of one patch of [`Promolecule::evaluate`] without an electron count, row-major: those at
+    /// `(offset + i) mod grid`. Nothing is computed outside of it.
+    ///
+    /// # Errors
+    /// As [`Promolecule::sum`]; [`Error::Invalid`] for an offset outside the grid.
+    pub fn evaluate_patch(
+        &self,
+        crystal: &Crystal,
+        grid_shape: [usize; 3],
+        offset: [usize; 3],
+        patch_shape: [usize; 3],
+    ) -> Result<Vec<f64>> {
+        let images = self.images(crystal, grid_shape)?;
+        check_offset(grid_shape, offset)?;
+        // A patch longer than the grid repeats itself: its first period is enough.
+        let once: [usize; 3] = std::array::from_fn(|axis| patch_shape[axis].min(grid_shape[axis]));
+        let mut density = vec![0.0; once.iter().product()];
+        for (z, &position) in crystal.atomic_numbers.iter().zip(&crystal.frac_coords) {
+            if let Some(table) = self.radial.get(z) {
+                images.add_patch(position, table, (offset, once), &mut density);
+            }
+        }
+        for value in &mut density {
+            *value = value.max(0.0);
+        }
+        if once == patch_shape {
+            return Ok(density);
+        }
+        let mut whole = Vec::with_capacity(patch_shape.iter().product());
+        for_each_run(once, patch_shape, [0; 3], |run| whole.extend_from_slice(&density[run]));
+        Ok(whole)
+    }
+
+    /// The grid with its images, when everything the sum needs is there.
+    fn images(&self, crystal: &Crystal, grid_shape: [usize; 3]) -> Result<Images> {
+        check_atoms(&crystal.atomic_numbers, &crystal.frac_coords)?;
+        self.check_elements(&crystal.atomic_numbers)?;
+        let images = Images::new(&crystal.lattice, grid_shape)?;
+        for table in self.radial.values() {
+            images.check_cutoff(table.cutoff())?;
+        }
+        Ok(images)
     }
 
     fn check_elements(&self, atomic_numbers: &[u8]) -> Result<()> {

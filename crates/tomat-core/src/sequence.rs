@@ -3,6 +3,8 @@
 mod decode;
 mod encode;
 
+pub use encode::Span;
+
 use crate::codec::DensityCodec;
 use crate::error::{Error, Result};
 use crate::grid::LatticeParameters;

@@ -1,10 +1,11 @@
-//! The `rho_gga` layout: one Zarr v3 group a material, local files.
+//! The `rho_gga` layout: one Zarr v3 group a material, in a local folder or as files that a caller fetched.
 //!
 //! `NAME.zarr/zarr.json` has the attribute `structure`, the JSON text of a pymatgen `Structure` dict, and may have
 //! `metadata`, JSON text with a `task_id`; the array `charge_density_total` (float32 or float64, `nx * ny * nz`)
 //! holds `rho * V_cell` in electrons, row-major.
 //! A chunk that is missing is an error here. Zarr itself would put fill values in its place.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use zarrs::array::{
 };
 use zarrs::filesystem::FilesystemStore;
 use zarrs::metadata::v3::MetadataV3;
+use zarrs::storage::store::MemoryStore;
+use zarrs::storage::{ReadableStorageTraits, StoreKey, WritableStorageTraits};
 
 use crate::error::{Error, Result};
 use crate::material::{Format, Material, SourceFacts};
@@ -33,7 +36,14 @@ const MAX_RATIO: u64 = 1 << 15;
 /// The largest `zarr.json` that is read, in bytes.
 const MAX_METADATA: u64 = 256 << 20;
 
-type LocalArray = Array<FilesystemStore>;
+type AnyArray = Array<dyn ReadableStorageTraits>;
+
+/// Where the files of a group are. Errors call the group by its path or URL.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Folder(&'a Path),
+    Fetched(&'a Path, &'a BTreeMap<String, Vec<u8>>),
+}
 
 /// The part of a group's `zarr.json` that is used.
 #[derive(Deserialize)]
@@ -50,7 +60,22 @@ struct GroupMetadata {
 /// [`Error::Core`] with [`tomat_core::Error::GridAxis`] for a grid too long for the token format, which is told
 /// before any value is read.
 pub fn read(path: &Path) -> Result<Material> {
-    let group: GroupMetadata = read_json(path, "zarr.json")?;
+    read_place(Place::Folder(path))
+}
+
+/// Reads a material from the files of a group, by their name in it (`zarr.json`, `charge_density_total/zarr.json`,
+/// `charge_density_total/c/0/0/0`, ...); `url` is where they came from. Chunks of a grid that is too long need not be
+/// there: its shape is told before any of them is looked for.
+///
+/// # Errors
+/// As [`read`]; [`Error::Missing`] where there are no files at all.
+pub fn read_fetched(url: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Material> {
+    read_place(Place::Fetched(Path::new(url), files))
+}
+
+fn read_place(place: Place) -> Result<Material> {
+    let path = place.path();
+    let group: GroupMetadata = read_json(place, "zarr.json")?;
     if group.node_type != "group" {
         return Err(Error::unreadable(
             path,
@@ -60,7 +85,7 @@ pub fn read(path: &Path) -> Result<Material> {
             ),
         ));
     }
-    let (array, shape) = open(path)?;
+    let (array, shape) = open(place)?;
     let crystal = read_crystal(path, &group.attributes)?;
     let values = read_values(path, &array, shape)?;
     let density =
@@ -75,13 +100,59 @@ pub fn read(path: &Path) -> Result<Material> {
 /// # Errors
 /// As [`read`].
 pub fn peek(path: &Path) -> Result<[usize; 3]> {
-    read_shape(path, &read_json(path, &format!("{ARRAY}/zarr.json"))?)
+    read_shape(path, &read_json(Place::Folder(path), &format!("{ARRAY}/zarr.json"))?)
+}
+
+impl<'a> Place<'a> {
+    fn path(self) -> &'a Path {
+        match self {
+            Self::Folder(path) | Self::Fetched(path, _) => path,
+        }
+    }
+
+    fn store(self) -> Result<Arc<dyn ReadableStorageTraits>, String> {
+        match self {
+            Self::Folder(path) => Ok(Arc::new(FilesystemStore::new(path).map_err(|e| e.to_string())?)),
+            Self::Fetched(_, files) => {
+                let store = MemoryStore::new();
+                for (name, content) in files {
+                    let key = StoreKey::new(name.as_str()).map_err(|e| e.to_string())?;
+                    store.set(&key, content.clone().into()).map_err(|e| e.to_string())?;
+                }
+                Ok(Arc::new(store))
+            }
+        }
+    }
+
+    /// The content of a file of the group, [`None`] where it is not there.
+    fn metadata(self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = match self {
+            Self::Folder(path) => path.join(name),
+            Self::Fetched(_, files) => return Ok(files.get(name).cloned()),
+        };
+        let length = match fs::metadata(&path) {
+            Ok(facts) => facts.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(&path, error)),
+        };
+        check_length(self.path(), name, length)?;
+        fs::read(&path).map(Some).map_err(|error| Error::io(&path, error))
+    }
+
+    /// Whether there is anything at all.
+    fn is_there(self) -> bool {
+        match self {
+            Self::Folder(path) => path.is_dir(),
+            Self::Fetched(_, files) => !files.is_empty(),
+        }
+    }
 }
 
 /// Opens the array and checks its shape, before anything is made of the rest of its metadata.
-fn open(path: &Path) -> Result<(LocalArray, [usize; 3])> {
+fn open(place: Place) -> Result<(AnyArray, [usize; 3])> {
+    let path = place.path();
     let name = format!("{ARRAY}/zarr.json");
-    let metadata: Value = read_json(path, &name)?;
+    let metadata: Value = read_json(place, &name)?;
     let shape = read_shape(path, &metadata)?;
     let wrong = |problem: &dyn std::fmt::Display| {
         Error::unreadable(
@@ -90,9 +161,8 @@ fn open(path: &Path) -> Result<(LocalArray, [usize; 3])> {
         )
     };
     let metadata: ArrayMetadata = serde_json::from_value(metadata).map_err(|e| wrong(&e))?;
-    let store = FilesystemStore::new(path).map_err(|e| wrong(&e))?;
-    let array =
-        Array::new_with_metadata(Arc::new(store), &format!("/{ARRAY}"), metadata).map_err(|e| wrong(&e))?;
+    let store = place.store().map_err(|e| wrong(&e))?;
+    let array = AnyArray::new_with_metadata(store, &format!("/{ARRAY}"), metadata).map_err(|e| wrong(&e))?;
     if array.is_sharded() {
         return Err(Error::unreadable(
             path,
@@ -151,7 +221,7 @@ fn recorded_task_id(attributes: &serde_json::Map<String, Value>) -> Option<Strin
 }
 
 /// All values, row-major, as float32.
-fn read_values(path: &Path, array: &LocalArray, shape: [usize; 3]) -> Result<Vec<f32>> {
+fn read_values(path: &Path, array: &AnyArray, shape: [usize; 3]) -> Result<Vec<f32>> {
     let data_type = array.data_type().to_string();
     match data_type.split_whitespace().next().unwrap_or_default() {
         "float32" => assemble::<f32>(path, array, shape, |value| value),
@@ -168,7 +238,7 @@ fn read_values(path: &Path, array: &LocalArray, shape: [usize; 3]) -> Result<Vec
 /// Decodes chunk after chunk into its place.
 fn assemble<T: ElementOwned + Copy>(
     path: &Path,
-    array: &LocalArray,
+    array: &AnyArray,
     shape: [usize; 3],
     convert: impl Fn(T) -> f32,
 ) -> Result<Vec<f32>> {
@@ -219,7 +289,7 @@ fn place<T: Copy>(
 /// The values of one chunk and its size along each axis, which may be larger than what lies inside the array.
 fn read_chunk<T: ElementOwned>(
     path: &Path,
-    array: &LocalArray,
+    array: &AnyArray,
     chunk: [u64; 3],
 ) -> Result<(Vec<T>, [usize; 3])> {
     let error = |problem: &dyn std::fmt::Display| chunk_error(path, array, chunk, problem);
@@ -248,7 +318,7 @@ fn read_chunk<T: ElementOwned>(
 
 /// What the frame of the outermost codec says it holds, where it says so, must be what the chunk should hold:
 /// otherwise a few bytes could ask for any amount of memory.
-fn check_outermost_codec(array: &LocalArray, encoded: &[u8], expected: u64) -> Result<(), String> {
+fn check_outermost_codec(array: &AnyArray, encoded: &[u8], expected: u64) -> Result<(), String> {
     let ArrayMetadata::V3(metadata) = array.metadata() else {
         return Err("the array is not of Zarr v3; write it again with zarr 3".to_owned());
     };
@@ -291,7 +361,7 @@ fn bounded_zstd(encoded: &[u8], expected: u64) -> Result<(), String> {
     }
 }
 
-fn chunk_error(path: &Path, array: &LocalArray, chunk: [u64; 3], problem: &dyn std::fmt::Display) -> Error {
+fn chunk_error(path: &Path, array: &AnyArray, chunk: [u64; 3], problem: &dyn std::fmt::Display) -> Error {
     Error::unreadable(path, format!("chunk {}: {problem}", array.chunk_key(&chunk)))
 }
 
@@ -299,29 +369,31 @@ fn no_grid(path: &Path) -> Error {
     Error::unreadable(path, format!("the chunks of {ARRAY} do not have three axes; write it again"))
 }
 
-/// Reads a JSON file inside the group.
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path, name: &str) -> Result<T> {
-    let file = path.join(name);
-    let missing = |source: std::io::Error| match source.kind() {
-        std::io::ErrorKind::NotFound if path.is_dir() => {
-            let hint =
-                if path.join(".zgroup").exists() { " (it is Zarr v2: write it again as v3)" } else { "" };
-            Error::unreadable(
-                path,
-                format!("the folder has no {name}{hint}; it is not a whole Zarr v3 group, copy it again"),
-            )
-        }
-        std::io::ErrorKind::NotFound => Error::Missing { path: path.to_owned() },
-        _ => Error::io(&file, source),
-    };
-    let length = fs::metadata(&file).map_err(missing)?.len();
+fn check_length(path: &Path, name: &str, length: u64) -> Result<()> {
     if length > MAX_METADATA {
         return Err(Error::unreadable(
             path,
             format!("{name} has {length} bytes, more than any metadata; it is damaged"),
         ));
     }
-    let text = fs::read(&file).map_err(missing)?;
+    Ok(())
+}
+
+/// Reads a JSON file inside the group.
+fn read_json<T: serde::de::DeserializeOwned>(place: Place, name: &str) -> Result<T> {
+    let path = place.path();
+    let Some(text) = place.metadata(name)? else {
+        if !place.is_there() {
+            return Err(Error::Missing { path: path.to_owned() });
+        }
+        let is_v2 = matches!(place, Place::Folder(path) if path.join(".zgroup").exists());
+        let hint = if is_v2 { " (it is Zarr v2: write it again as v3)" } else { "" };
+        return Err(Error::unreadable(
+            path,
+            format!("the folder has no {name}{hint}; it is not a whole Zarr v3 group, copy it again"),
+        ));
+    };
+    check_length(path, name, text.len() as u64)?;
     serde_json::from_slice(&text).map_err(|e| {
         Error::unreadable(path, format!("{name} is not the JSON of Zarr v3 ({e}); copy the folder again"))
     })

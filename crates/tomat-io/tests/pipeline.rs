@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tomat_core::codec::{DensityCodec, LogCodec};
 use tomat_core::grid::{Crystal, Density, Lattice, Unit, check_grid};
+use tomat_core::sampler::Sampler;
 use tomat_core::sequence::{Layout, Tokenizer};
 use tomat_io::parquet::ShardOptions;
 use tomat_io::pipeline::{Ended, Job, OnError, Progress, Sampling, ShardPlan, Source};
@@ -118,6 +119,11 @@ struct Run<'a> {
     folder: TempDir,
 }
 
+fn sampling() -> Sampling {
+    let origins = Arc::new(Sampler::Uniform { replacement: true });
+    Sampling { seed: 7, epoch: 0, origins, patches: vec![2; MATERIALS] }
+}
+
 impl<'a> Run<'a> {
     fn new(source: &'a dyn Source, threads: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -134,13 +140,14 @@ impl<'a> Run<'a> {
         let job = Job {
             tokenizer: &tokenizer,
             source: self.source,
-            sampling: Sampling { seed: 7, epoch: 0, patches_per_material: 2 },
+            sampling: &sampling(),
             unit: Unit::Chgcar,
             directory: self.folder.path(),
             shard_options: ShardOptions::new(PAD_TO),
             on_error: self.on_error,
             threads: self.threads,
             identity: "test".to_owned(),
+            run_id: "test".to_owned(),
         };
         job.run(plan, &self.progress)
     }
@@ -329,13 +336,14 @@ fn cancelling_keeps_finished_shards_and_nothing_else() {
     let job = Job {
         tokenizer: &tokenizer,
         source: &source,
-        sampling: Sampling { seed: 7, epoch: 0, patches_per_material: 2 },
+        sampling: &sampling(),
         unit: Unit::Chgcar,
         directory: run.folder.path(),
         shard_options: ShardOptions::new(PAD_TO),
         on_error: OnError::Fail,
         threads: 1,
         identity: "test".to_owned(),
+        run_id: "test".to_owned(),
     };
     assert_eq!(job.run(&plan(2), &progress).unwrap(), Ended::Cancelled);
     let names = run.names();
@@ -397,13 +405,14 @@ fn a_directory_that_vanishes_is_an_error_that_names_it() {
     let job = Job {
         tokenizer: &tokenizer,
         source: &source,
-        sampling: Sampling { seed: 7, epoch: 0, patches_per_material: 2 },
+        sampling: &sampling(),
         unit: Unit::Chgcar,
         directory: &gone,
         shard_options: ShardOptions::new(PAD_TO),
         on_error: OnError::Skip,
         threads: 1,
         identity: "test".to_owned(),
+        run_id: "test".to_owned(),
     };
     let message = job.run(&plan(6), &Progress::default()).unwrap_err().to_string();
     assert!(message.starts_with(&gone.display().to_string()), "{message}");

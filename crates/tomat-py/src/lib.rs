@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // PyO3's macros expand to it
 #![allow(clippy::needless_pass_by_value)] // PyO3 hands arguments over by value
 
+mod batch;
 mod codec;
 mod errors;
 mod fit;
@@ -18,17 +19,19 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
+    use super::batch::{Crystals, encode_patches};
+    #[pymodule_export]
     use super::codec::{DensityCodec, LloydMaxCodec, LogCodec, named_log_codec};
     #[pymodule_export]
     use super::fit::{Sketch, fit};
     #[pymodule_export]
     use super::promolecule::{NormalEquations, Promolecule, valence_electrons};
     #[pymodule_export]
-    use super::read::{RawMaterial, parse_structure, read, read_bytes, task_id};
+    use super::read::{RawMaterial, parse_structure, read, read_bytes, read_group, task_id};
     #[pymodule_export]
     use super::run::ShardRun;
     #[pymodule_export]
-    use super::sampler::{coverage_histogram, sample_offsets};
+    use super::sampler::{coverage_histogram, sample_offsets, tiling};
     #[pymodule_export]
     use super::sequence::{Patch, Tokenizer, cell_volume, lattice_parameters, layouts};
     #[pymodule_export]
@@ -38,6 +41,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("MAX_GRID_AXIS", tomat_core::grid::MAX_GRID_AXIS)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

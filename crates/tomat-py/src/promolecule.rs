@@ -86,6 +86,25 @@ impl Promolecule {
         PyArray1::from_vec(py, density).reshape(grid_shape)
     }
 
+    /// The voxels (px, py, pz) of a patch of `evaluate`, clipped and not scaled.
+    #[allow(clippy::too_many_arguments)] // a crystal has its parts in Python
+    fn evaluate_patch<'py>(
+        &self,
+        py: Python<'py>,
+        lattice: PyReadonlyArray2<'py, f64>,
+        atomic_numbers: Vec<u8>,
+        frac_coords: PyReadonlyArray2<'py, f64>,
+        grid_shape: [usize; 3],
+        offset: [usize; 3],
+        patch_shape: [usize; 3],
+    ) -> PyResult<Bound<'py, PyArray3<f64>>> {
+        let crystal = crystal(&lattice, atomic_numbers, &frac_coords)?;
+        let density = py
+            .detach(|| self.inner.evaluate_patch(&crystal, grid_shape, offset, patch_shape))
+            .map_err(core_error)?;
+        PyArray1::from_vec(py, density).reshape(patch_shape)
+    }
+
     /// The radial function of an element at distances in angstrom, electrons per cubic angstrom.
     fn radial<'py>(
         &self,

@@ -1,11 +1,12 @@
 //! Files: densities read into arrays.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use numpy::{PyArray1, PyArray2, PyArray3, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use tomat_core::grid::Crystal;
 
 use crate::errors::io_error;
@@ -76,6 +77,23 @@ pub(crate) fn read(py: Python<'_>, path: &str) -> PyResult<RawMaterial> {
 pub(crate) fn read_bytes(py: Python<'_>, data: Vec<u8>, source: &str) -> PyResult<RawMaterial> {
     let inner = py.detach(|| tomat_io::read_bytes(source, data)).map_err(|error| io_error(error, source))?;
     Ok(RawMaterial { inner })
+}
+
+/// Reads a Zarr group from the content of its files, by their name in it; errors call it `source`.
+#[pyfunction]
+pub(crate) fn read_group(py: Python<'_>, files: &Bound<'_, PyDict>, source: &str) -> PyResult<RawMaterial> {
+    let files = group_files(files)?;
+    let inner = py
+        .detach(|| tomat_io::zarr::read_fetched(source, &files))
+        .map_err(|error| io_error(error, source))?;
+    Ok(RawMaterial { inner })
+}
+
+/// A dict of bytes by name.
+pub(crate) fn group_files(files: &Bound<'_, PyDict>) -> PyResult<BTreeMap<String, Vec<u8>>> {
+    let content =
+        |value: &Bound<'_, PyAny>| -> PyResult<Vec<u8>> { Ok(value.cast::<PyBytes>()?.as_bytes().to_vec()) };
+    files.iter().map(|(name, value)| Ok((name.extract()?, content(&value)?))).collect()
 }
 
 /// The name a file's material goes by.

@@ -1,18 +1,21 @@
 //! A tokenization run: the pipeline behind one object that can be watched and stopped from another thread.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3, PyUntypedArrayMethods};
-use pyo3::exceptions::PyFileNotFoundError;
+use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 use tomat_core::grid::{Crystal, Density, Unit};
 use tomat_io::parquet::{Encoding, ShardOptions};
 use tomat_io::pipeline::{Ended, Job, LocalFiles, OnError, Progress, Sampling, ShardPlan, Source};
 use tomat_io::{Format, Material, SourceFacts};
 
 use crate::errors::{core_error, io_error};
+use crate::read::group_files;
+use crate::sampler::origins;
 use crate::sequence::{Tokenizer, lattice_of, triples};
 
 /// What a Python reader returns: density, unit, lattice matrix, atomic numbers, fractional coordinates.
@@ -24,8 +27,8 @@ type PythonMaterial<'py> = (
     PyReadonlyArray2<'py, f64>,
 );
 
-/// Materials behind URLs: `reader(index)`, called from several threads, returns the content of a file (bytes), a whole
-/// material ([`PythonMaterial`]), or None for a local path. Python only fetches; what is parsed and checked here keeps
+/// Materials behind URLs: `reader(index)`, called from several threads, returns the content of a file (bytes), those of
+/// the files of a Zarr group (a dict by name), a whole material ([`PythonMaterial`]), or None for a local path. Python only fetches; what is parsed and checked here keeps
 /// its reason.
 struct PythonReader {
     entries: Vec<(String, PathBuf)>,
@@ -48,12 +51,17 @@ impl Source for PythonReader {
             if let Ok(bytes) = result.cast::<PyBytes>() {
                 return Ok(Fetched::Content(bytes.as_bytes().to_vec()));
             }
+            if let Ok(files) = result.cast::<PyDict>() {
+                let files = group_files(files).map_err(|error| python_error(py, path, &error))?;
+                return Ok(Fetched::Group(files));
+            }
             let parts = result.extract().map_err(|error| python_error(py, path, &error))?;
             material(py, task_id, path, &parts).map(Box::new).map(Fetched::Material)
         })?;
         match fetched {
             Fetched::Local => tomat_io::read(path),
             Fetched::Content(bytes) => tomat_io::read_bytes(&path.to_string_lossy(), bytes),
+            Fetched::Group(files) => tomat_io::zarr::read_fetched(&path.to_string_lossy(), &files),
             Fetched::Material(material) => Ok(*material),
         }
     }
@@ -63,6 +71,7 @@ impl Source for PythonReader {
 enum Fetched {
     Local,
     Content(Vec<u8>),
+    Group(BTreeMap<String, Vec<u8>>),
     Material(Box<Material>),
 }
 
@@ -116,14 +125,15 @@ pub(crate) struct ShardRun {
     on_error: OnError,
     threads: usize,
     identity: String,
+    run_id: String,
     progress: Progress,
 }
 
 #[pymethods]
 impl ShardRun {
     #[new]
-    #[pyo3(signature = (tokenizer, entries, reader, *, seed, epoch, patches_per_material, unit, directory, metadata,
-        encoding, compression_level, skip_errors, threads, identity))]
+    #[pyo3(signature = (tokenizer, entries, reader, *, seed, epoch, patches, sampler, draw, unit, directory, metadata,
+        encoding, compression_level, skip_errors, threads, identity, run_id="0"))]
     #[allow(clippy::too_many_arguments)] // one configuration, spelled out by name
     fn new(
         tokenizer: &Tokenizer,
@@ -131,7 +141,9 @@ impl ShardRun {
         reader: Option<Py<PyAny>>,
         seed: u64,
         epoch: u64,
-        patches_per_material: usize,
+        patches: Vec<usize>,
+        sampler: (String, bool),
+        draw: Option<(Py<PyAny>, bool)>,
         unit: &str,
         directory: PathBuf,
         metadata: Vec<(String, String)>,
@@ -140,7 +152,15 @@ impl ShardRun {
         skip_errors: bool,
         threads: usize,
         identity: String,
+        run_id: &str,
     ) -> PyResult<Self> {
+        if patches.len() != entries.len() {
+            return Err(PyValueError::new_err(format!(
+                "{} numbers of patches for {} materials; give one a material",
+                patches.len(),
+                entries.len()
+            )));
+        }
         let source: Box<dyn Source> = match reader {
             None => Box::new(LocalFiles(entries)),
             Some(reader) => Box::new(PythonReader { entries, reader }),
@@ -149,7 +169,7 @@ impl ShardRun {
         Ok(Self {
             tokenizer: tokenizer.inner.clone(),
             source,
-            sampling: Sampling { seed, epoch, patches_per_material },
+            sampling: Sampling { seed, epoch, origins: origins(&sampler.0, sampler.1, draw)?, patches },
             unit: unit.parse().map_err(core_error)?,
             directory,
             shard_options: ShardOptions {
@@ -161,6 +181,7 @@ impl ShardRun {
             on_error: if skip_errors { OnError::Skip } else { OnError::Fail },
             threads,
             identity,
+            run_id: run_id.to_owned(),
             progress: Progress::default(),
         })
     }
@@ -172,13 +193,14 @@ impl ShardRun {
         let job = Job {
             tokenizer: &self.tokenizer,
             source: self.source.as_ref(),
-            sampling: self.sampling,
+            sampling: &self.sampling,
             unit: self.unit,
             directory: Path::new(&self.directory),
             shard_options: self.shard_options.clone(),
             on_error: self.on_error,
             threads: self.threads,
             identity: self.identity.clone(),
+            run_id: self.run_id.clone(),
         };
         let ended = py.detach(|| job.run(&plan, &self.progress)).map_err(|error| io_error(error, ""))?;
         Ok(ended == Ended::Complete)

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from importlib import import_module
+from typing import NoReturn
 
 import typer
 
-from tomat.cli import codec, info, predict, probe, promolecule, report, show, study, sweep, tokenize, verify
-from tomat.cli import compare as comparison
-from tomat.cli import eval as evaluation
-from tomat.cli.codec import compare, fit, floor, merge, sketch
-from tomat.cli.codec import list as codec_list
-from tomat.cli.codec import show as codec_show
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from tomat.cli import catalogue, codec, promolecule, study
 
 __all__ = ["app", "main", "tokenize_main"]
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
-def _app(*commands: ModuleType, doc: str | None) -> typer.Typer:
+#: A module of this package each, in the order --help lists them.
+_COMMANDS = (
+    "tokenize",
+    "show",
+    "info",
+    "verify",
+    "train",
+    "predict",
+    "eval",
+    "compare",
+    "probe",
+    "report",
+    "sweep",
+)
+#: The same for ``tomat codec``.
+_CODEC_COMMANDS = ("sketch", "merge", "fit", "floor", "compare", "list", "show")
+#: The same for ``tomat catalogue``.
+_CATALOGUE_COMMANDS = ("build", "query", "summary", "split")
+
+
+def _app(package: str, names: tuple[str, ...], doc: str | None) -> typer.Typer:
     """An application of commands; each module's docstring is its command's help."""
     made = typer.Typer(
         help=doc,
@@ -31,21 +44,20 @@ def _app(*commands: ModuleType, doc: str | None) -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    for module in commands:
-        name = module.__name__.rsplit(".", 1)[-1]
-        made.command(name, help=module.__doc__, context_settings=_HELP)(module.command)
+    for name in names:
+        module = import_module(f"{package}.{name}")
+        settings = {**_HELP, **getattr(module, "CONTEXT", {})}
+        made.command(name, help=module.__doc__, context_settings=settings)(module.command)
     return made
 
 
-_COMMANDS = (tokenize, predict, evaluation, comparison, probe, report, show, info, verify, sweep)
-app = _app(*_COMMANDS, doc="Electron densities of crystals as token sequences.")
-app.add_typer(
-    _app(sketch, merge, fit, floor, compare, codec_list, codec_show, doc=codec.__doc__), name="codec"
-)
+app = _app("tomat.cli", _COMMANDS, "Electron densities of crystals as token sequences.")
+app.add_typer(_app("tomat.cli.codec", _CODEC_COMMANDS, codec.__doc__), name="codec")
 app.add_typer(promolecule.app, name="promolecule")
 app.add_typer(study.app, name="study")
+app.add_typer(_app("tomat.cli.catalogue", _CATALOGUE_COMMANDS, catalogue.__doc__), name="catalogue")
 #: One command in an application is the application itself.
-_tokenize_app = _app(tokenize, doc=None)
+_tokenize_app = _app("tomat.cli", ("tokenize",), None)
 
 
 def main() -> None:

@@ -9,18 +9,18 @@ Examples:
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tomat._files import read_json
+from tomat._threads import in_order
 from tomat.dataset.manifest import Dataset, open_dataset
 from tomat.dataset.run_directory import REASONS
 
 
 def command(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A dataset: a directory or a URL.")],
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Open what is there when workers are missing.")
     ] = False,
@@ -49,7 +49,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     """The facts about a dataset that a user asks for first, added up over workers."""
     meta = dataset.meta
     paths = list(dataset.shard_paths())
-    size = sum(path.stat().st_size for path in paths)
+    size = sum(size for _, size in in_order(lambda path: path.stat().st_size, paths))
     histogram = _coverage(dataset)
     voxels = sum(histogram)
     return {
@@ -61,6 +61,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "tokens_a_row": meta["pad_to"],
         "patch_size": meta["patch_size"],
         "patches_per_material": meta.get("patches_per_material"),
+        "sampler": meta.get("sampler"),
+        "budget": meta.get("budget", "equal"),
         "codec": meta["density_codec_name"],
         "unit": meta.get("unit", "chgcar"),
         "vocabulary_size": meta["vocab"]["total_size"],

@@ -75,6 +75,9 @@ def command(
     mode: Annotated[str | None, typer.Option(help="one_pass, k_pass or free_running.")] = None,
     passes: Annotated[int | None, typer.Option(min=1, help="Passes of k_pass.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Temperature of samples.")] = None,
+    nucleus: Annotated[
+        float | None, typer.Option(help="Samples come from the likeliest tokens of this share.")
+    ] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Samples; their spread is written too.")] = None,
     estimate: Annotated[str | None, typer.Option(help="median, mean or mode.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Patches at a time.")] = None,
@@ -113,6 +116,7 @@ def command(
         mode=mode,
         passes=passes,
         temperature=temperature,
+        nucleus=nucleus,
         samples=samples,
         estimate=estimate,
         batch_size=batch_size,

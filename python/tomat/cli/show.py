@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
+from tomat._remote import place
 from tomat.dataset.manifest import open_dataset
 from tomat.tokenizer import PatchTokenizer
 
@@ -28,7 +29,7 @@ _ENDS = 24
 
 
 def command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A parquet shard.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A parquet shard: a path or a URL.")],
     row: Annotated[int, typer.Option(help="Row of the file, from 0.", min=0)] = 0,
     full: Annotated[bool, typer.Option("--full", help="Print every token.")] = False,
     as_json: Annotated[
@@ -38,7 +39,7 @@ def command(
     """Read one row, print it."""
     record = read_row(file, row)
     # One worker's part is enough to read its rows.
-    tokenizer = open_dataset(file.parent, allow_partial=True).tokenizer
+    tokenizer = open_dataset(place(file).parent, allow_partial=True).tokenizer
     if as_json:
         print(json.dumps(_as_json(record, tokenizer)))
         return
@@ -47,7 +48,7 @@ def command(
     _print_blocks(tokenizer.show(record["input_ids"]), full=full)
 
 
-def read_row(file: Path, row: int) -> dict[str, Any]:
+def read_row(file: str | Path, row: int) -> dict[str, Any]:
     """One row of a shard as a dict of its columns.
 
     Raises:
@@ -62,8 +63,8 @@ def read_row(file: Path, row: int) -> dict[str, Any]:
         raise ValueError(f"{file}: not a parquet file that can be read: {error}") from error
 
 
-def _read_row(file: Path, row: int) -> dict[str, Any]:
-    with pq.ParquetFile(file) as parquet:
+def _read_row(file: str | Path, row: int) -> dict[str, Any]:
+    with place(file).open("rb") as source, pq.ParquetFile(source) as parquet:
         first = 0
         for group in range(parquet.num_row_groups):
             rows = parquet.metadata.row_group(group).num_rows

@@ -10,6 +10,9 @@ Examples:
   tomat-tokenize /data/rho_gga --split train --out rows --threads 8
   tomat-tokenize gs://bucket/rho_gga --split-file split.json --split train --out rows --worker-index 3 --n-workers 16
   tomat-tokenize --config tokenize.yaml --out rows --resume
+  tomat-tokenize /data/rho_gga --split train --out gs://bucket/rows --engine ray --ray-address auto --workers 64
+  tomat-tokenize /data/rho_gga --out rows --sampler tiling
+  tomat-tokenize /data/rho_gga --out rows --sampler electrons --budget electrons --catalogue catalogue.parquet
 
 A YAML file given with --config holds the same options under their long names without dashes in front (inputs, layout,
 patch-size, ...); the command line wins. Exit codes: 0 all materials are in; 1 stopped by an error; 2 options that
@@ -31,13 +34,15 @@ import yaml
 
 from tomat.dataset.config import ENCODINGS, TokenizeConfig
 from tomat.dataset.inputs import resolve_inputs
-from tomat.engine.local import Run, StoppedError
+from tomat.engine import Job, Run, StoppedError
+from tomat.engine.job import JobRun
+from tomat.engine.named import engine_of
 from tomat.tokenizer import FALLBACK_SHAPES, PAD_TO
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from tomat.engine.local import Progress, Summary
+    from tomat.engine import Progress, Summary
 
 #: Exit code of a run that finished but left materials out.
 LEFT_OUT = 3
@@ -100,7 +105,9 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 def command(
     inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT...", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory of the dataset.", show_default=False)] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Directory or URL of the dataset.", show_default=False)
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(help="YAML file with these options.", is_eager=True, callback=_read_config, exists=True),
@@ -130,12 +137,45 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     epoch: Annotated[int, typer.Option(help="Another epoch draws other patches.")] = 0,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="Where patches are cut: uniform, electrons, tiling or one of another package, with its options "
+            "(uniform:replacement=false)."
+        ),
+    ] = "uniform",
+    budget: Annotated[
+        str,
+        typer.Option(help="Rows of each material: equal, or electrons (in proportion, the same on average)."),
+    ] = "equal",
+    catalogue: Annotated[
+        str | None, typer.Option(help="With the electrons of each material, for --budget electrons.")
+    ] = None,
     rows_per_shard: Annotated[int, typer.Option(help="Rows a parquet file, at most.")] = 2048,
     worker_index: Annotated[int, typer.Option(help="Which part of the materials to do.")] = 0,
     n_workers: Annotated[int, typer.Option(help="Into how many parts they are split.")] = 1,
     encoding: Annotated[str, typer.Option(help=", ".join(ENCODINGS) + ".")] = "byte_stream_split",
     compression_level: Annotated[int, typer.Option(help="Level of zstd.")] = 1,
-    threads: Annotated[int | None, typer.Option(help="Threads.  [default: one a processor]", min=1)] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Into how many parts the materials are split, all of them done by this run.", min=1
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray", "modal"],
+        typer.Option(help="Where the workers run: processes of this machine, Ray tasks, Modal functions."),
+    ] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Ray cluster: auto, host:port.  [default: one of its own]")
+    ] = None,
+    modal_app: Annotated[
+        str, typer.Option(help="Name under which training/modal_tokenize.py was deployed.")
+    ] = "tomat-tokenize",
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Threads of each worker.  [default: local: the processors; ray, modal: 1]", min=1),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first materials.", min=1)] = None,
     on_error: Annotated[
         Literal["fail", "skip"], typer.Option(help="What to do about missing and damaged files.")
@@ -154,6 +194,12 @@ def command(
         raise typer.BadParameter("give --out DIR")
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other")
+    if workers is not None and (worker_index, n_workers) != (0, 1):
+        raise typer.BadParameter(
+            "--workers does all parts; --worker-index and --n-workers name one: give either"
+        )
+    if engine != "local" and workers is None:
+        raise typer.BadParameter(f"--engine {engine}: say into how many parts with --workers")
     settings = TokenizeConfig(
         layout=layout,
         codec=codec,
@@ -163,16 +209,24 @@ def command(
         fallback_shapes=tuple(_shape(s) for s in fallback_shape) if fallback_shape else FALLBACK_SHAPES,
         seed=seed,
         epoch=epoch,
+        sampler=sampler,
+        budget=budget,
+        catalogue=catalogue,
         rows_per_shard=rows_per_shard,
         worker_index=worker_index,
-        n_workers=n_workers,
+        n_workers=workers or n_workers,
         unit=unit,
         split=split or "all",
         encoding=encoding,
         compression_level=compression_level,
     )
-    entries = resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
-    run = Run(settings, entries, out, on_error=on_error, threads=threads)
+    if workers is None:
+        entries = resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
+        run: Run | JobRun = Run(settings, entries, out, on_error=on_error, threads=threads)
+    else:
+        by = engine_of(engine, ray_address=ray_address, modal_app=modal_app)
+        entries = by.resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
+        run = JobRun(Job.of(settings, entries, out, on_error=on_error, threads=threads), by)
     try:
         # In a log file a bar is noise.
         show_progress = sys.stderr.isatty() and not (quiet or as_json)
@@ -183,13 +237,13 @@ def command(
     if as_json:
         print(json.dumps(_as_json(summary)))
     elif not quiet:
-        _print_summary(summary, settings, run.threads)
+        _print_summary(summary, settings, run.described)
     _report_left_out(summary)
     if summary.left_out and on_error == "fail":
         raise typer.Exit(LEFT_OUT)
 
 
-def _execute(run: Run, *, show_progress: bool, resume: bool, overwrite: bool) -> Summary:
+def _execute(run: Run | JobRun, *, show_progress: bool, resume: bool, overwrite: bool) -> Summary:
     """Run with a progress bar; SIGINT and SIGTERM stop it in order."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -205,7 +259,7 @@ def _execute(run: Run, *, show_progress: bool, resume: bool, overwrite: bool) ->
             signal.signal(number, handler)
 
 
-def _execute_with_bar(run: Run, *, resume: bool, overwrite: bool) -> Summary:
+def _execute_with_bar(run: Run | JobRun, *, resume: bool, overwrite: bool) -> Summary:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -236,7 +290,7 @@ def _as_json(summary: Summary) -> dict[str, Any]:
     return {**asdict(summary), "directory": str(summary.directory), "n_left_out": summary.n_left_out}
 
 
-def _print_summary(summary: Summary, config: TokenizeConfig, threads: int) -> None:
+def _print_summary(summary: Summary, config: TokenizeConfig, described: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -254,7 +308,7 @@ def _print_summary(summary: Summary, config: TokenizeConfig, threads: int) -> No
     table.add_row("size", f"{summary.bytes / 1e6:,.1f} MB, {per_token:.2f} bytes a token")
     if summary.resumed_shards:
         table.add_row("resumed", f"{summary.resumed_shards:,} shards were there already")
-    table.add_row("time", f"{summary.seconds:.1f} s, {threads} threads")
+    table.add_row("time", f"{summary.seconds:.1f} s, {described}")
     if summary.stage_seconds:
         stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.stage_seconds.items())
         table.add_row("thread time", stages)

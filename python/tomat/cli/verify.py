@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,7 +28,7 @@ _SHOWN = 50
 
 
 def command(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A dataset: a directory or a URL.")],
     source: Annotated[
         list[str] | None, typer.Option(help="Where the densities are: as the INPUTs of tomat-tokenize.")
     ] = None,
@@ -59,6 +58,8 @@ def command(
             print(f"problem: {problem}")
         if len(report.problems) > _SHOWN:
             print(f"and {len(report.problems) - _SHOWN} more")
+        for note in report.notes if not quiet else ():
+            print(f"note: {note}")
         if not quiet:
             compared = ""
             if entries is not None:

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomat._files import read_json
+from tomat._remote import place
+from tomat._threads import in_order
 from tomat.codec import LogCodec, load_codec
-from tomat.dataset.run_directory import CODEC, META, RunDirectory
+from tomat.dataset.bucket_directory import run_directory
+from tomat.dataset.run_directory import CODEC, META
 from tomat.tokenizer import PatchTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
+    from tomat._remote import Place, UrlPath
     from tomat.codec import Codec
 
 __all__ = ["Dataset", "Worker", "open_dataset"]
 
 #: Keys of meta.json without which rows cannot be read together; the second part only this program writes alike.
 _SHARED = ("tokenizer_version", "patch_size", "pad_to", "vocab", "vocabulary_hash", "codec_hash")
-_SHARED_BY_RUNS = ("n_workers", "seed", "epoch", "patches_per_material", "unit", "split")
+_SHARED_BY_RUNS = ("n_workers", "seed", "epoch", "sampler", "budget", "patches_per_material", "unit", "split")
 
 
 @dataclass(frozen=True)
 class Worker:
     """One worker's part of a dataset: a directory with shards and their ``meta.json``."""
 
-    path: Path
+    path: Place
     meta: dict[str, Any]
 
     @property
@@ -37,14 +41,15 @@ class Worker:
         listed = self.meta.get("shards")
         if listed is not None:
             return list(listed)
-        return [{"name": path.name} for path in sorted(self.path.glob("shard-*.parquet"))]
+        found: Iterable[Place] = self.path.glob("shard-*.parquet")
+        return [{"name": name} for name in sorted(path.name for path in found)]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A finished dataset, of one worker or of all."""
+    """A finished dataset, of one worker or of all, on disk or behind a URL."""
 
-    path: Path
+    path: Place
     workers: tuple[Worker, ...]
 
     @property
@@ -61,8 +66,8 @@ class Dataset:
         """Sum of a number in ``meta.json`` over workers; absent counts as zero."""
         return sum(int(worker.meta.get(key, 0)) for worker in self.workers)
 
-    def shard_paths(self) -> Iterator[Path]:
-        """All shards, in order."""
+    def shard_paths(self) -> Iterator[Place]:
+        """All shards, in order; ``path.open("rb")`` reads either kind."""
         for worker in self.workers:
             for shard in worker.shards:
                 yield worker.path / shard["name"]
@@ -80,7 +85,7 @@ class Dataset:
         if meta.get("lmq_path"):
             local = folder / CODEC
             is_local = local.exists() or meta["lmq_path"] == CODEC
-            codec = load_codec(local if is_local else meta["lmq_path"])
+            codec = load_codec(str(local) if is_local else meta["lmq_path"])
             codec.name = meta["density_codec_name"]
         else:
             codec = LogCodec(stored["log_min"], stored["log_max"], stored["token_mag_bits"])
@@ -111,33 +116,41 @@ class Dataset:
         return tokenizer
 
 
-def open_dataset(path: str | Path, *, allow_partial: bool = False) -> Dataset:
-    """Open a finished dataset directory.
+def open_dataset(path: str | Path | UrlPath, *, allow_partial: bool = False) -> Dataset:
+    """Open a finished dataset: a directory, or a URL that fsspec reads.
 
     Raises:
         FileNotFoundError: no such directory.
         ValueError: not a dataset, not finished, or workers that are missing or differ (``allow_partial`` opens what
             is there).
     """
-    root = Path(path)
+    root = place(path)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such directory")
-    folders = [root] if (root / META).exists() else sorted(root.glob("worker-*"))
+    folders: list[Place] = [root] if (root / META).exists() else sorted(root.glob("worker-*"), key=str)
     if not folders:
-        if RunDirectory(root).is_started:
+        if run_directory(root).is_started:
             raise ValueError(f"{root}: the run is not finished; go on with tomat-tokenize --resume")
         raise ValueError(f"{root}: not a dataset (no meta.json, no worker-* folders)")
-    unfinished = [folder for folder in folders if not (folder / META).exists()]
-    finished = [folder for folder in folders if folder not in unfinished]
-    if not finished or (unfinished and not allow_partial):
+    metas = dict(in_order(_meta, folders))
+    unfinished = [folder for folder, meta in metas.items() if meta is None]
+    if len(unfinished) == len(folders) or (unfinished and not allow_partial):
         names = ", ".join(folder.name for folder in unfinished)
         raise ValueError(f"{root}: not finished: {names} (no meta.json); go on with tomat-tokenize --resume")
-    workers = tuple(Worker(folder, read_json(folder / META)) for folder in finished)
+    workers = tuple(Worker(folder, meta) for folder, meta in metas.items() if meta is not None)
     _check_workers(root, workers, allow_partial=allow_partial)
     return Dataset(root, workers)
 
 
-def _check_workers(root: Path, workers: tuple[Worker, ...], *, allow_partial: bool) -> None:
+def _meta(folder: Place) -> dict[str, Any] | None:
+    """``meta.json`` of a folder, None where there is none."""
+    try:
+        return read_json(folder / META)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _check_workers(root: Place, workers: tuple[Worker, ...], *, allow_partial: bool) -> None:
     first = workers[0].meta
     for worker in workers:
         for key in ("tokenizer_version", "patch_size", "pad_to", "total_rows", "vocab", "density_codec_name"):

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from filelock import FileLock, Timeout
 
 from tomat._files import atomic_file, read_json, write_json
+from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec, LogCodec
 from tomat.dataset.config import identity_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from tomat._remote import Place
     from tomat.codec import Codec
     from tomat.dataset.config import TokenizeConfig
 
-__all__ = ["CODEC", "COVERAGE", "META", "REASONS", "RunDirectory", "Totals"]
+__all__ = ["BUDGET", "CODEC", "COVERAGE", "META", "REASONS", "RunDirectory", "Totals", "sha256_of"]
 
 META = "meta.json"
 COVERAGE = "coverage_histogram.json"
 CODEC = "codec.npz"
+#: Patches of each material, where they are not the same for all.
+BUDGET = "budget.json"
 
 #: Reasons for leaving a material out, in the order of ``meta.json``.
 REASONS = ("missing", "oversized", "bad_lattice", "overflow", "unreadable")
@@ -31,35 +40,109 @@ REASONS = ("missing", "oversized", "bad_lattice", "overflow", "unreadable")
 #: How many ids of left out materials ``meta.json`` names for each reason.
 _FIRST_IDS = 20
 
-_PROGRESS = ".progress"
-_RUN = "run.json"
+PROGRESS = ".progress"
+RUN = "run.json"
 _FORMAT_VERSION = 1
 
+#: Seconds after which an unfinished file that nobody writes to is debris.
+_ABANDONED_S = 600.0
 
-@dataclass(frozen=True)
+
+def sha256_of(path: Place) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
+
+
 class RunDirectory:
-    """The directory one worker writes: unfinished while ``meta.json`` is not there."""
+    """The directory one worker writes: unfinished while ``meta.json`` is not there.
 
-    path: Path
+    Attributes:
+        place: where the dataset is to be.
+        path: where the pipeline writes its files: the same place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is made."""
+        self.place: Place = path
+        self.path = path
+
+    def __str__(self) -> str:
+        """The place."""
+        return str(self.place)
 
     @property
     def progress(self) -> Path:
         """Records of finished shards, and unfinished files."""
-        return self.path / _PROGRESS
+        return self.path / PROGRESS
 
     @property
     def is_finished(self) -> bool:
         """Whether ``meta.json``, which is written last, is there."""
-        return (self.path / META).exists()
+        return (self.place / META).exists()
 
     @property
     def is_started(self) -> bool:
         """Whether a run has begun here and not finished."""
-        return not self.is_finished and (self.progress / _RUN).exists()
+        return not self.is_finished and (self.place / PROGRESS / RUN).exists()
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """``meta.json``.
+
+        Raises:
+            OSError, ValueError: it is not there, or damaged.
+        """
+        return read_json(self.place / META)
+
+    @contextmanager
+    def locked(self, wait_s: float = 0.0) -> Iterator[None]:
+        """Only one run at a time; the lock goes with the process.
+
+        Raises:
+            FileExistsError: another run holds it, for ``wait_s`` seconds.
+        """
+        self.progress.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.progress / "lock")
+        try:
+            lock.acquire(timeout=wait_s)
+        except Timeout:
+            raise FileExistsError(
+                f"{self}: another run is writing here; wait for it, or choose another --out"
+            ) from None
+        try:
+            # Whoever held it may have finished, and taken the folder away.
+            self.progress.mkdir(parents=True, exist_ok=True)
+            yield
+        finally:
+            # While the lock is held: what lies there is this run's.
+            self._tidy()
+            lock.release()
+
+    def _tidy(self) -> None:
+        """Leave no trace of a run that never began."""
+        if self.progress.is_dir() and {entry.name for entry in self.progress.iterdir()} <= {"lock"}:
+            self.clear_progress()
+            if self.path.is_dir() and not any(self.path.iterdir()):
+                self.path.rmdir()
+
+    def strays(self) -> list[str]:
+        """Names of shards that are there, whatever run they are of."""
+        return [path.name for path in self.place.glob("shard-*.parquet")]
+
+    def batches[T](self, pending: Sequence[T]) -> Iterable[Sequence[T]]:
+        """The shards to write, in parts after each of which :meth:`publish` is called."""
+        return [pending]
+
+    def publish(self, names: Sequence[str]) -> None:
+        """Bring those of the shards that are finished to their place; here they are there."""
+
+    def settle(self) -> None:
+        """Wait until all that was published is in its place."""
 
     def clear(self) -> None:
         """Remove a dataset, ``meta.json`` first, so that what is left never looks finished; other files stay."""
-        for name in (META, COVERAGE, CODEC):
+        for name in (META, COVERAGE, CODEC, BUDGET):
             (self.path / name).unlink(missing_ok=True)
         self._clear_debris()
         for shard in self.path.glob("shard-*.parquet"):
@@ -77,7 +160,7 @@ class RunDirectory:
 
     def _clear_debris(self) -> None:
         """Remove what a run that was killed left of the files beside the shards."""
-        for name in (META, COVERAGE, CODEC):
+        for name in (META, COVERAGE, CODEC, BUDGET):
             for unfinished in self.path.glob(f".{name}.*.tmp"):
                 unfinished.unlink()
 
@@ -87,7 +170,7 @@ class RunDirectory:
         Raises:
             ValueError: the file that holds it is damaged.
         """
-        path = self.path / META if self.is_finished else self.progress / _RUN
+        path = self.place / META if self.is_finished else self.place / PROGRESS / RUN
         stored = read_json(path)
         identity = stored.get("identity")
         if not isinstance(identity, dict):
@@ -96,26 +179,70 @@ class RunDirectory:
 
     def start(self, identity: dict[str, Any]) -> None:
         """Note which run this is, before anything else is written."""
-        write_json(self.progress / _RUN, {"identity": identity})
+        write_json(self.progress / RUN, {"identity": identity})
 
     def finished(self, identity: dict[str, Any]) -> set[str]:
-        """Names of this run's shards that have a record, and the size it says."""
-        expected = identity_hash(identity)
-        names = set()
-        for path in self.progress.glob("shard-*.json"):
-            record = read_json(path)
-            shard = self.path / str(record.get("shard"))
-            is_whole = shard.exists() and shard.stat().st_size == record.get("bytes")
-            if record.get("identity") == expected and is_whole:
-                names.add(shard.name)
-        return names
+        """Names of this run's shards that are there, with the size and the SHA-256 of their record."""
+        self._clear_abandoned()
+        names = [name for name, _ in self._records(identity)]
+        return {name for name, is_whole in in_order(self._is_whole, names) if is_whole}
 
-    def finish(self, config: TokenizeConfig, identity: dict[str, Any], shards: Sequence[str]) -> Totals:
-        """Write everything beside ``shards``, ``meta.json`` last, one record in memory at a time."""
+    def missing(self, identity: dict[str, Any], shards: Sequence[str]) -> list[str]:
+        """Which of ``shards``, all of them written or checked before, are gone or of another size."""
+        records = {name: record for name, record in self._records(identity) if self._has_size(record)}
+        return [name for name in shards if name not in records]
+
+    def _records(self, identity: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """This run's records by the name of their shard."""
+        expected = identity_hash(identity)
+        for path in sorted(self.progress.glob("shard-*.json")):
+            record = read_json(path)
+            if record.get("identity") == expected and record.get("shard") == path.stem:
+                yield path.stem, record
+
+    def _has_size(self, record: dict[str, Any]) -> bool:
+        shard = self.place / str(record["shard"])
+        return shard.exists() and shard.stat().st_size == record.get("bytes")
+
+    def _is_whole(self, name: str) -> bool:
+        record = read_json(self.progress / f"{name}.json")
+        return self._has_size(record) and sha256_of(self.place / name) == record.get("sha256")
+
+    def _clear_abandoned(self) -> None:
+        """Remove what runs that were killed left unfinished; one that still writes has touched its file of late."""
+        for path in self.progress.glob("*.unfinished"):
+            if time.time() - path.lstat().st_mtime > _ABANDONED_S:
+                path.unlink(missing_ok=True)
+
+    def finish(
+        self,
+        config: TokenizeConfig,
+        identity: dict[str, Any],
+        shards: Sequence[str],
+        patches: Mapping[str, int] | None = None,
+    ) -> Totals:
+        """Write everything beside ``shards``, ``meta.json`` last.
+
+        ``patches`` of each material that was listed are kept where the budget is not ``equal``.
+        """
+        totals = self._write_beside(config, identity, shards, patches)
+        self.clear_progress()
+        return totals
+
+    def _write_beside(
+        self,
+        config: TokenizeConfig,
+        identity: dict[str, Any],
+        shards: Sequence[str],
+        patches: Mapping[str, int] | None,
+    ) -> Totals:
+        """Add up the records, one in memory at a time."""
         self._clear_debris()
         codec = config.tokenizer.density_codec
         if isinstance(codec, LloydMaxCodec):
             codec.save(self.path / CODEC)
+        if config.budget != "equal" and patches is not None:
+            write_json(self.path / BUDGET, {"budget": config.budget, "patches": dict(patches)})
         totals = Totals([config.tokenizer.patch_size] * 3)
         with atomic_file(self.path / COVERAGE) as file:
             file.write(b'{\n "per_material": {')
@@ -127,10 +254,15 @@ class RunDirectory:
                     line = f"{json.dumps(material['task_id'])}: {json.dumps(material['coverage'])}"
                     file.write(separator + line.encode())
                     separator = b",\n  "
+            file.write(b'},\n "grids": {')
+            separator = b"\n  "
+            for name in shards:
+                for material in read_json(self.progress / f"{name}.json")["materials"]:
+                    file.write(separator + _grid_line(material, totals.cube).encode())
+                    separator = b",\n  "
             counts = {"n_materials": totals.n_materials, "histogram": totals.coverage}
             file.write(b"},\n " + json.dumps(counts)[1:].encode() + b"\n")
-        write_json(self.path / META, _meta(config, identity, totals))
-        self.clear_progress()
+        write_json(self.path / META, _meta(self.path, config, identity, totals))
         return totals
 
 
@@ -169,7 +301,7 @@ class Totals:
                 first[material["task_id"]] = material["detail"]
 
 
-def _meta(config: TokenizeConfig, identity: dict[str, Any], totals: Totals) -> dict[str, Any]:
+def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: Totals) -> dict[str, Any]:
     tokenizer = config.tokenizer
     codec, vocabulary = tokenizer.density_codec, tokenizer.vocabulary
     meta: dict[str, Any] = {
@@ -189,6 +321,8 @@ def _meta(config: TokenizeConfig, identity: dict[str, Any], totals: Totals) -> d
         "seed": config.seed,
         "epoch": config.epoch,
         "sampler": identity["sampler"],
+        "budget": config.budget,
+        "budget_sha256": None if config.budget == "equal" else sha256_of(path / BUDGET),
         "pad_to": config.pad_to,
         "total_rows": totals.rows,
         "n_shards": len(totals.shards),
@@ -209,6 +343,12 @@ def _meta(config: TokenizeConfig, identity: dict[str, Any], totals: Totals) -> d
     meta["shards"] = totals.shards
     meta["identity"] = identity
     return meta
+
+
+def _grid_line(material: dict[str, Any], cube: list[int]) -> str:
+    """Points of a material's grid, and of its patch where that is not the cube."""
+    shapes = material["grid_shape"] + (material["patch_shape"] if material["patch_shape"] != cube else [])
+    return f"{json.dumps(material['task_id'])}: {json.dumps(shapes)}"
 
 
 def _codec_meta(codec: Codec) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Ways to run a tokenization: one interface, the same bytes out."""
 
-from tomat.engine.local import Run, StoppedError, Summary, tokenize
+from tomat.engine.job import Engine, Job, Part
+from tomat.engine.local import Progress, Run, StoppedError, Summary, tokenize
+from tomat.engine.processes import ProcessEngine
 
-__all__ = ["Run", "StoppedError", "Summary", "tokenize"]
+__all__ = ["Engine", "Job", "Part", "ProcessEngine", "Progress", "Run", "StoppedError", "Summary", "tokenize"]

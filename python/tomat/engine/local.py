@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from contextlib import contextmanager
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from tomat import _core
-from tomat._files import is_url, open_bytes, read_json
+from tomat._files import is_url, open_bytes
+from tomat._remote import fetch_group, place
 from tomat._threads import processors
+from tomat.dataset.bucket_directory import run_directory
 from tomat.dataset.config import identity_hash
-from tomat.dataset.run_directory import META, REASONS, RunDirectory
-from tomat.material import read
+from tomat.dataset.run_directory import REASONS
+from tomat.sampling import draw, native_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from numpy.typing import NDArray
+
+    from tomat._remote import Place
+    from tomat.budget import Shares
     from tomat.dataset.config import TokenizeConfig
     from tomat.dataset.inputs import Entry
-    from tomat.dataset.run_directory import Totals
+    from tomat.dataset.run_directory import RunDirectory, Totals
 
-__all__ = ["Run", "StoppedError", "Summary", "tokenize"]
+__all__ = ["Progress", "Run", "StoppedError", "Summary", "tokenize"]
 
 #: Seconds between two looks at a running pipeline.
 _POLL_S = 0.1
 
 #: What workers of one dataset differ in.
 _OWN = frozenset({"worker_index", "n_materials_listed", "materials_hash"})
+
+#: Parts of other workers whose identity is compared with this one's.
+_NEIGHBOURS = 3
 
 #: Counters that are nanoseconds summed over threads.
 _STAGES = ("read", "encode", "compress", "write")
@@ -71,7 +80,7 @@ class Summary:
         stage_seconds: seconds summed over threads, by stage, of this call.
     """
 
-    directory: Path
+    directory: Place
     n_materials: int
     n_listed: int
     rows: int
@@ -96,9 +105,11 @@ class Run:
     Args:
         config: what to write.
         entries: all materials; the worker takes its own part.
-        out: the dataset directory (the worker's folder inside it is made where there are several).
+        out: the dataset directory or a URL (the worker's folder inside it is made where there are several).
         on_error: ``fail`` stops at the first material that is missing or unreadable; ``skip`` counts and names it.
         threads: encoding threads (and as many that read); one a processor where None.
+        is_part: ``entries`` are this worker's own part already.
+        shares: patches of each of ``entries``; by the configuration's budget where None.
     """
 
     def __init__(
@@ -109,16 +120,18 @@ class Run:
         *,
         on_error: Literal["fail", "skip"] = "fail",
         threads: int | None = None,
+        is_part: bool = False,
+        shares: Shares | None = None,
     ) -> None:
         """Work out the shards; nothing is written."""
         self.config = config
-        self.entries = config.own(entries)
-        self.identity = config.identity(self.entries)
-        root = Path(out)
-        self.directory = RunDirectory(
-            root / f"worker-{config.worker_index:02d}" if config.n_workers > 1 else root
-        )
-        self.root = root
+        self.entries = list(entries) if is_part else config.own(entries)
+        shares = shares or config.shares(entries)
+        self.patches = list(shares.patches) if is_part else config.own(shares.patches)
+        self.identity = config.identity(self.entries, shares.digest)
+        self.root = place(out)
+        own = f"worker-{config.worker_index:02d}"
+        self.directory = run_directory(self.root / own if config.n_workers > 1 else self.root)
         self.on_error = on_error
         self.threads = threads or processors()
         self._native: _core.ShardRun | None = None
@@ -127,12 +140,12 @@ class Run:
     @property
     def plan(self) -> list[tuple[str, int, int]]:
         """Name, first material and end of each shard: fixed by the list and the configuration."""
-        step = self.config.materials_per_shard
-        starts = range(0, len(self.entries), step)
-        return [
-            (f"shard-{k:05d}.parquet", start, min(start + step, len(self.entries)))
-            for k, start in enumerate(starts)
-        ]
+        return self.config.shards(self.patches)
+
+    @property
+    def described(self) -> str:
+        """Who does the work, in words."""
+        return f"{self.threads} threads"
 
     def execute(
         self,
@@ -140,8 +153,9 @@ class Run:
         resume: bool = False,
         overwrite: bool = False,
         watch: Callable[[Progress], None] | None = None,
+        wait_s: float = 0.0,
     ) -> Summary:
-        """Write the dataset, or the rest of it.
+        """Write the dataset, or the rest of it; wait up to ``wait_s`` seconds for another run in the same place.
 
         Raises:
             FileExistsError: there is a dataset, finished or not, and neither ``resume`` nor ``overwrite`` is asked.
@@ -150,20 +164,32 @@ class Run:
             StoppedError: :meth:`cancel` was called.
         """
         start = time.monotonic()
-        with self._locked():
-            if self._prepare(resume=resume, overwrite=overwrite):
-                self.directory.clear_progress()
-                return self._summary(None, len(self.plan), start, {})
-            there = self.directory.finished(self.identity)
-            names = [name for name, _, _ in self.plan]
-            native = self._pipeline()
-            self._drive(native, [shard for shard in self.plan if shard[0] not in there], watch, start)
-            vanished = sorted(set(names) - self.directory.finished(self.identity))
-            if vanished:
-                raise OSError(f"{self.directory.path}: shards vanished while the run went on: {vanished[:5]}")
-            totals = self.directory.finish(self.config, self.identity, names)
-            counters = dict(native.progress())
-            stages = {stage: counters[f"{stage}_ns"] / 1e9 for stage in _STAGES}
+        self._check_place()
+        try:
+            with self.directory.locked(wait_s):
+                return self._execute(resume=resume, overwrite=overwrite, watch=watch, start=start)
+        finally:
+            self._remove_empty_root()
+
+    def _execute(
+        self, *, resume: bool, overwrite: bool, watch: Callable[[Progress], None] | None, start: float
+    ) -> Summary:
+        """What :meth:`execute` does while it has the place to itself."""
+        directory = self.directory
+        if self._prepare(resume=resume, overwrite=overwrite):
+            directory.clear_progress()
+            return self._summary(None, len(self.plan), start, {})
+        there = directory.finished(self.identity)
+        names = [name for name, _, _ in self.plan]
+        native = self._pipeline()
+        self._drive(native, [shard for shard in self.plan if shard[0] not in there], watch, start)
+        vanished = directory.missing(self.identity, names)
+        if vanished:
+            raise OSError(f"{directory}: shards vanished while the run went on: {vanished[:5]}")
+        rows = dict(zip((entry.task_id for entry in self.entries), self.patches, strict=True))
+        totals = directory.finish(self.config, self.identity, names, rows)
+        counters = dict(native.progress())
+        stages = {stage: counters[f"{stage}_ns"] / 1e9 for stage in _STAGES}
         return self._summary(totals, len(there), start, stages)
 
     def cancel(self) -> None:
@@ -172,79 +198,63 @@ class Run:
         if self._native is not None:
             self._native.cancel()
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Only one run at a time in a directory; the lock goes with the process."""
-        self._check_place()
-        self.directory.progress.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.directory.progress / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise FileExistsError(
-                f"{self.directory.path}: another run is writing here; wait for it, or choose another --out"
-            ) from None
-        try:
-            yield
-        finally:
-            # While the lock is held: what lies there is this run's.
-            self._tidy()
-            lock.release()
-
     def _check_place(self) -> None:
         """Refuse to mix datasets of one worker and of several, before anything is made."""
-        if self.root.exists() and not self.root.is_dir():
-            raise FileExistsError(f"{self.root}: a file; --out names a directory")
-        if self.config.n_workers == 1 and any(self.root.glob("worker-*")):
-            raise FileExistsError(f"{self.root}: holds the parts of several workers; choose another --out")
+        root = self.root
+        if root.is_file():
+            raise FileExistsError(f"{root}: a file; --out names a directory")
+        parts: Iterable[Place] = root.glob("worker-*") if root.is_dir() else []
         if self.config.n_workers == 1:
+            if any(parts):
+                raise FileExistsError(f"{root}: holds the parts of several workers; choose another --out")
             return
-        whole = RunDirectory(self.root)
+        whole = run_directory(root)
         if whole.is_finished or whole.is_started:
-            raise FileExistsError(f"{self.root}: holds a dataset of one worker; choose another --out")
-        for path in sorted(self.root.glob("worker-*")):
-            part = RunDirectory(path)
-            if path != self.directory.path and (part.is_finished or part.is_started):
-                self._check_identity(path, part.stored_identity(), ignore=_OWN)
+            raise FileExistsError(f"{root}: holds a dataset of one worker; choose another --out")
+        checked = 0
+        for path in sorted(parts, key=str):
+            part = run_directory(path)
+            if path != self.directory.place and (part.is_finished or part.is_started):
+                self._check_identity(part, ignore=_OWN)
+                checked += 1
+            if checked == _NEIGHBOURS:
+                return
 
-    def _tidy(self) -> None:
+    def _remove_empty_root(self) -> None:
         """Leave no trace of a run that never began."""
-        progress = self.directory.progress
-        if progress.is_dir() and {entry.name for entry in progress.iterdir()} <= {"lock"}:
-            self.directory.clear_progress()
-            for folder in (self.directory.path, self.root):
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
+        if isinstance(self.root, Path) and self.root.is_dir() and not any(self.root.iterdir()):
+            with contextlib.suppress(OSError):  # another worker was quicker, or has just begun
+                self.root.rmdir()
 
     def _prepare(self, *, resume: bool, overwrite: bool) -> bool:
         """Bring the directory into a state to go on from; True where it is finished already."""
-        place = self.directory
+        directory = self.directory
         if overwrite:
-            place.clear()
-        occupied = place.is_finished or place.is_started
+            directory.clear()
+        is_finished = directory.is_finished
+        occupied = is_finished or directory.is_started
         if occupied and not resume:
-            state = "a finished dataset" if place.is_finished else "an unfinished run"
-            remedy = "" if place.is_finished else "--resume to go on with it, or "
-            raise FileExistsError(f"{place.path}: holds {state}; give {remedy}--overwrite to replace it")
+            state = "a finished dataset" if is_finished else "an unfinished run"
+            remedy = "" if is_finished else "--resume to go on with it, or "
+            raise FileExistsError(f"{directory}: holds {state}; give {remedy}--overwrite to replace it")
         if occupied:
-            self._check_identity(place.path, place.stored_identity())
-            return place.is_finished
-        stray = [path.name for path in place.path.glob("shard-*.parquet")]
-        if stray:
+            self._check_identity(directory)
+            return is_finished
+        strays = directory.strays()
+        if strays:
             raise FileExistsError(
-                f"{place.path}: holds {len(stray)} shards that no run accounts for; give --overwrite to replace them"
+                f"{directory}: holds {len(strays)} shards that no run accounts for; give --overwrite to replace them"
             )
-        place.start(self.identity)
+        directory.start(self.identity)
         return False
 
-    def _check_identity(
-        self, path: Path, stored: dict[str, Any], ignore: frozenset[str] = frozenset()
-    ) -> None:
+    def _check_identity(self, directory: RunDirectory, ignore: frozenset[str] = frozenset()) -> None:
         """Refuse to go on with, or to work beside, a run that differs in more than ``ignore``.
 
         Raises:
             ValueError: it differs; the message names what.
         """
+        stored = directory.stored_identity()
         keys = [
             key
             for key in {**stored, **self.identity}
@@ -254,9 +264,9 @@ class Run:
             differences = "; ".join(
                 f"{key} was {stored.get(key)!r}, is {self.identity.get(key)!r}" for key in keys
             )
-            remedy = "--overwrite" if path == self.directory.path else "another --out"
+            remedy = "--overwrite" if directory is self.directory else "another --out"
             raise ValueError(
-                f"{path}: the run there is another one ({differences}); give its options, or {remedy}"
+                f"{directory}: the run there is another one ({differences}); give its options, or {remedy}"
             )
 
     def _pipeline(self) -> _core.ShardRun:
@@ -269,13 +279,17 @@ class Run:
             "vocabulary_hash": self.identity["vocabulary_hash"],
             "unit": config.data_unit,
         }
+        sampler = config.origins.sampler
+        native = native_arguments(sampler)
         self._native = _core.ShardRun(
             config.tokenizer._core,
             [(entry.task_id, entry.path) for entry in self.entries],
             self._fetch if is_remote else None,
             seed=config.seed,
             epoch=config.epoch,
-            patches_per_material=config.rows,
+            patches=self.patches,
+            sampler=native,
+            draw=None if native[0] else (self._draw, sampler.needs_density),
             unit=config.data_unit,
             directory=self.directory.path,
             metadata=[(f"tomat.{key}", value) for key, value in described.items()],
@@ -284,29 +298,43 @@ class Run:
             skip_errors=self.on_error == "skip",
             threads=self.threads,
             identity=identity_hash(self.identity),
+            run_id=_run_id(),
         )
         if self._is_cancelled:  # before there was anything to cancel
             self._native.cancel()
         return self._native
 
-    def _fetch(self, index: int) -> tuple[Any, ...] | bytes | None:
+    def _draw(
+        self,
+        task_id: str,
+        grid_shape: tuple[int, int, int],
+        patch_shape: tuple[int, int, int],
+        density: NDArray[np.float32] | None,
+        n: int,
+    ) -> NDArray[np.int64]:
+        """Origins by a sampler that is not the core's; called from the pipeline's threads."""
+        sampler, config = self.config.origins.sampler, self.config
+        drawn = draw(
+            sampler,
+            grid_shape,
+            patch_shape,
+            density,
+            n,
+            seed=config.seed,
+            task_id=task_id,
+            epoch=config.epoch,
+        )
+        return drawn.astype(np.int64)
+
+    def _fetch(self, index: int) -> dict[str, bytes] | bytes | None:
         """A material as the pipeline takes it from Python; called from its reading threads.
 
-        The arrays of a Zarr group behind a URL, the bytes of any other file there, None for a local path.
+        The files of a Zarr group behind a URL, the bytes of any other file there, None for a local path.
         """
         path = self.entries[index].path
         if not is_url(path):
             return None
-        if not path.rstrip("/").endswith(".zarr"):
-            return open_bytes(path)
-        material = read(path)
-        return (
-            np.ascontiguousarray(material.density),
-            material.unit,
-            material.lattice,
-            material.atomic_numbers,
-            material.frac_coords,
-        )
+        return fetch_group(path) if path.rstrip("/").endswith(".zarr") else open_bytes(path)
 
     def _drive(
         self,
@@ -320,7 +348,7 @@ class Run:
 
         def work() -> None:
             try:
-                outcome.append(native.run(pending))
+                outcome.append(self._write(native, pending))
             except BaseException as error:
                 outcome.append(error)
 
@@ -339,16 +367,30 @@ class Run:
         if isinstance(result, BaseException):
             raise result
         if not result:
-            raise StoppedError(f"{self.directory.path}: stopped; go on with --resume")
+            raise StoppedError(f"{self.directory}: stopped; go on with --resume")
+
+    def _write(self, native: _core.ShardRun, pending: list[tuple[str, int, int]]) -> bool:
+        """Write the shards and bring them to their place; False where the run was cancelled."""
+        for batch in self.directory.batches(pending):
+            try:
+                is_whole = native.run(list(batch))
+            finally:
+                # Shards before an unreadable material, or before Ctrl-C, are finished too.
+                self.directory.publish([name for name, _, _ in batch])
+            if not is_whole:
+                self.directory.settle()
+                return False
+        self.directory.settle()
+        return True
 
     def _summary(
         self, totals: Totals | None, resumed: int, start: float, stages: dict[str, float]
     ) -> Summary:
         """What ``meta.json`` says now, with this run's words for what was left out."""
-        meta = read_json(self.directory.path / META)
+        meta = self.directory.meta
         words = {} if totals is None else totals.first_left_out
         return Summary(
-            directory=self.directory.path,
+            directory=self.directory.place,
             n_materials=meta["n_materials"],
             n_listed=meta["n_materials_listed"],
             rows=meta["total_rows"],
@@ -377,6 +419,10 @@ def _progress(native: _core.ShardRun, total: int, start: float) -> Progress:
         bytes=counters["bytes"],
         seconds=time.monotonic() - start,
     )
+
+
+def _run_id() -> str:
+    return uuid.uuid4().hex
 
 
 def tokenize(

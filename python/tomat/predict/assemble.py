@@ -90,7 +90,7 @@ class Prediction:
 
     Attributes:
         material: the crystal with its density, in the unit of the codec.
-        spread: (nx, ny, nz) float32 standard deviation over samples, in the same unit; None where nothing was sampled.
+        spread: (nx, ny, nz) float32 standard deviation of the prediction, in the same unit; None where it is not known.
         electrons: its integrals.
         seams: how well its patches fit together.
         n_patches: patches that were predicted.

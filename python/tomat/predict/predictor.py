@@ -67,9 +67,10 @@ class PatchPrediction:
 
     Attributes:
         density: of the patch's shape.
-        spread: standard deviation over samples, of the same shape and unit; None where nothing was sampled.
-        expected_error: mean \\|value - truth\\| over the predicted distribution of each point, of the same shape and
-            unit; from predictors with a true attribute ``gives_expected_error``, which get the truth for it alone.
+        spread: standard deviation of the prediction, of the same shape and unit: of the predicted distribution, or
+            over samples; None where it is not known.
+        expected_error: mean of |density - truth| over the predicted distribution, likewise; None where it, or the
+            truth, is not known.
     """
 
     density: NDArray[np.float32]

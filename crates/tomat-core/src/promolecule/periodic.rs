@@ -113,6 +113,18 @@ impl Images {
         position: [f64; 3],
         cutoff: f64,
         planes: &Range<usize>,
+        visit: impl FnMut(&Line),
+    ) {
+        self.lines_where(position, cutoff, |x| planes.contains(&x), |_| true, visit);
+    }
+
+    /// The same on the planes of x and y that are wanted.
+    fn lines_where(
+        &self,
+        position: [f64; 3],
+        cutoff: f64,
+        wants_x: impl Fn(usize) -> bool,
+        wants_y: impl Fn(usize) -> bool,
         mut visit: impl FnMut(&Line),
     ) {
         let [nx, ny, nz] = self.shape.map(|n| n as i64);
@@ -121,13 +133,17 @@ impl Images {
         let square = cutoff * cutoff;
         for i in within(centre[0], square / self.squares[0]) {
             let x = i.rem_euclid(nx) as usize;
-            if !planes.contains(&x) {
+            if !wants_x(x) {
                 continue;
             }
             let dx = i as f64 - centre[0];
             let to_plane = dx * dx * self.squares[0];
             let foot_y = centre[1] - dx * self.x_along_y;
             for j in within(foot_y, (square - to_plane) / self.squares[1]) {
+                let y = j.rem_euclid(ny) as usize;
+                if !wants_y(y) {
+                    continue;
+                }
                 let to_line = j as f64 - foot_y;
                 let across = to_plane + to_line * to_line * self.squares[1];
                 let dy = j as f64 - centre[1];
@@ -136,7 +152,7 @@ impl Images {
                 let first = run.start;
                 if !run.is_empty() {
                     visit(&Line {
-                        row: x * ny as usize + j.rem_euclid(ny) as usize,
+                        row: x * ny as usize + y,
                         first: first.rem_euclid(nz) as usize,
                         count: (run.end - first) as usize,
                         across,
@@ -159,6 +175,34 @@ impl Images {
                 table.add(&mut row[z..z + stretch], |i| line.square(n + i));
                 n += stretch;
                 z = 0;
+            }
+        });
+    }
+
+    /// Adds a radial function around all images of an atom to the voxels of a patch, whose `shape` is at most the
+    /// grid's: `density[i]` belongs to grid point `(offset + i) mod grid`.
+    pub(super) fn add_patch(
+        &self,
+        position: [f64; 3],
+        table: &RadialTable,
+        (offset, shape): ([usize; 3], [usize; 3]),
+        density: &mut [f64],
+    ) {
+        let [_, ny, nz] = self.shape;
+        let inside = |point: usize, axis: usize| (point + self.shape[axis] - offset[axis]) % self.shape[axis];
+        let wants = |axis: usize| move |point: usize| inside(point, axis) < shape[axis];
+        self.lines_where(position, table.cutoff(), wants(0), wants(1), |line| {
+            let row = inside(line.row / ny, 0) * shape[1] + inside(line.row % ny, 1);
+            let row = &mut density[row * shape[2]..(row + 1) * shape[2]];
+            // The patch begins before the run, and comes again with every period of the grid.
+            let (mut start, count) = (-(inside(line.first, 2) as i64), line.count as i64);
+            while start < count {
+                let (low, high) = (start.max(0), (start + shape[2] as i64).min(count));
+                if low < high {
+                    let part = &mut row[(low - start) as usize..(high - start) as usize];
+                    table.add(part, |i| line.square(low as usize + i));
+                }
+                start += nz as i64;
             }
         });
     }

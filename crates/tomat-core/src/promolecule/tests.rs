@@ -377,3 +377,25 @@ fn a_fit_says_what_it_cannot_use() {
     poor.add(&crystal, [1; 3], &[1.0], Unit::Chgcar, Loss::Squared).unwrap();
     assert!(poor.solve(NO_PENALTY, &none).unwrap_err().to_string().contains("singular"));
 }
+
+proptest! {
+    #[test]
+    fn a_patch_is_cut_from_the_whole(
+        seed in 0_u64..1 << 40,
+        shape in prop::array::uniform3(1_usize..9),
+        patch in prop::array::uniform3(1_usize..12),
+        skew in prop::array::uniform3(-0.6_f64..0.6),
+    ) {
+        let mut next = numbers(seed);
+        let cell = lattice([[2.0 + next(), 0.0, skew[0]], [skew[1], 2.5, 0.2], [0.1, skew[2], 1.5 + 2.0 * next()]]);
+        let atoms = (0..3).map(|_| [next() * 3.0 - 1.0, next(), next()]).collect();
+        let crystal = Crystal::new(cell, vec![1, 2, 1], atoms).unwrap();
+        let promolecule = Promolecule::new(BTreeMap::from([(1, bump(2.3)), (2, bump(1.1))])).unwrap();
+        let offset = shape.map(|n| (next() * n as f64) as usize);
+        let whole = promolecule.evaluate(&crystal, shape, None).unwrap();
+        let mut cut = Vec::new();
+        for_each_run(shape, patch, offset, |run| cut.extend_from_slice(&whole[run]));
+        prop_assert_eq!(promolecule.evaluate_patch(&crystal, shape, offset, patch).unwrap(), cut);
+        prop_assert!(promolecule.evaluate_patch(&crystal, shape, shape, patch).is_err());
+    }
+}

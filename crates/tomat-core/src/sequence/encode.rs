@@ -1,5 +1,7 @@
 //! Rows out: the sequence of each patch, padded on the right.
 
+use std::ops::Range;
+
 use super::{Block, Frame, MaterialView, Tokenizer};
 use crate::error::{Error, Result};
 use crate::grid::{Crystal, Density, LatticeParameters, Real, check_atoms, check_grid, check_values};
@@ -87,13 +89,7 @@ impl Tokenizer {
             tokenizer: self,
             material,
             shape,
-            blocks: self
-                .layout
-                .blocks
-                .iter()
-                .copied()
-                .filter(|block| *block != Block::Shape || self.writes_shape(is_fallback))
-                .collect(),
+            blocks: self.blocks(is_fallback),
             lattice_bins: self.lattice_bins(&material.lattice)?,
             voxels: Voxels::new(self, material, shape, offsets.len()),
         };
@@ -101,6 +97,56 @@ impl Tokenizer {
             writer.write(offset, row);
         }
         Ok(())
+    }
+
+    /// Writes the sequence of one patch at the start of `row`, without padding, for values known to be finite: those
+    /// outside the patch are not looked at.
+    ///
+    /// # Errors
+    /// As [`Self::encode`], but for values that are not finite; [`Error::Invalid`] where `row` is too short.
+    pub fn encode_patch<T: Real>(
+        &self,
+        material: &MaterialView<'_, T>,
+        offset: [usize; 3],
+        row: &mut [i32],
+    ) -> Result<Span> {
+        check_grid(material.grid_shape)?;
+        check_offset(material.grid_shape, offset)?;
+        let points: usize = material.grid_shape.iter().product();
+        if material.density.len() != points || material.atomic_numbers.len() != material.frac_coords.len() {
+            return Err(Error::invalid(format!(
+                "{} values for the grid {:?}, {} atomic numbers for {} positions",
+                material.density.len(),
+                material.grid_shape,
+                material.atomic_numbers.len(),
+                material.frac_coords.len()
+            )));
+        }
+        let (shape, is_fallback) = self.shape_for(material.atomic_numbers.len())?;
+        let length = self.length_of(material.atomic_numbers.len(), shape, is_fallback);
+        let Some(row) = row.get_mut(..length) else {
+            return Err(Error::invalid(format!(
+                "the sequence has {length} tokens, but {} places are left in its row",
+                row.len()
+            )));
+        };
+        let writer = RowWriter {
+            tokenizer: self,
+            material,
+            shape,
+            blocks: self.blocks(is_fallback),
+            lattice_bins: self.lattice_bins(&material.lattice)?,
+            voxels: Voxels::OnTheFly,
+        };
+        writer.write(offset, row);
+        let tokens = shape.iter().product::<usize>() * self.vocabulary.density_bases().len();
+        Ok(Span { length, density: length - 2 - tokens..length - 2, shape })
+    }
+
+    /// The blocks of a sequence.
+    fn blocks(&self, is_fallback: bool) -> Vec<Block> {
+        let written = |block: &Block| *block != Block::Shape || self.writes_shape(is_fallback);
+        self.layout.blocks.iter().copied().filter(written).collect()
     }
 
     /// The bins of the LATTICE block; empty where the layout has none.
@@ -132,6 +178,17 @@ impl Tokenizer {
         self.shape_for(n_atoms)?;
         Ok(())
     }
+}
+
+/// Where the parts of a sequence are, counted from its `[BOS]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// Tokens from `[BOS]` to `[EOS]`.
+    pub length: usize,
+    /// The tokens of the voxels.
+    pub density: Range<usize>,
+    /// The shape of the patch.
+    pub shape: [usize; 3],
 }
 
 /// The tokens of the voxels: quantised patch by patch, or the whole grid at once.

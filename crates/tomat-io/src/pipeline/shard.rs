@@ -14,7 +14,7 @@ const PROGRESS_FOLDER: &str = ".progress";
 
 /// A shard being written. Dropped before [`OpenShard::finish`], it removes what it wrote.
 pub(super) struct OpenShard<'a> {
-    directory: &'a Path,
+    job: &'a Job<'a>,
     unfinished: Unfinished,
     writer: ShardWriter<BufWriter<File>>,
     record: ShardRecord,
@@ -24,7 +24,7 @@ impl<'a> OpenShard<'a> {
     pub(super) fn create(job: &'a Job<'a>, plan: &ShardPlan) -> Result<Self> {
         let folder = job.directory.join(PROGRESS_FOLDER);
         fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
-        let path = folder.join(format!("{}.unfinished", plan.name));
+        let path = job.unfinished(&folder, &plan.name);
         let file = File::create(&path).map_err(|error| Error::io(&path, error))?;
         let unfinished = Unfinished { path: Some(path.clone()) };
         let writer =
@@ -38,7 +38,7 @@ impl<'a> OpenShard<'a> {
             materials: Vec::new(),
             left_out: Vec::new(),
         };
-        Ok(Self { directory: job.directory, unfinished, writer, record })
+        Ok(Self { job, unfinished, writer, record })
     }
 
     pub(super) fn append(&mut self, outcome: Outcome) -> Result<()> {
@@ -54,7 +54,8 @@ impl<'a> OpenShard<'a> {
 
     /// Makes the shard final and returns its size: data to disk, the name, then the record.
     pub(super) fn finish(self) -> Result<u64> {
-        let Self { directory, mut unfinished, writer, mut record } = self;
+        let Self { job, mut unfinished, writer, mut record } = self;
+        let directory = job.directory;
         let path = directory.join(&record.shard);
         let (sink, summary) = writer.finish()?;
         let file = sink.into_inner().map_err(|error| Error::io(&path, error.into_error()))?;
@@ -68,7 +69,7 @@ impl<'a> OpenShard<'a> {
         }
         unfinished.path = None;
         sync_directory(directory)?;
-        write_record(directory, &record)?;
+        write_record(job, &record)?;
         Ok(record.bytes)
     }
 }
@@ -87,10 +88,10 @@ impl Drop for Unfinished {
     }
 }
 
-fn write_record(directory: &Path, record: &ShardRecord) -> Result<()> {
-    let folder = directory.join(PROGRESS_FOLDER);
+fn write_record(job: &Job, record: &ShardRecord) -> Result<()> {
+    let folder = job.directory.join(PROGRESS_FOLDER);
     let path = folder.join(format!("{}.json", record.shard));
-    let unfinished = folder.join(format!("{}.json.unfinished", record.shard));
+    let unfinished = job.unfinished(&folder, &format!("{}.json", record.shard));
     let text = serde_json::to_vec(record)
         .map_err(|error| Error::unreadable(&path, format!("the record cannot be written: {error}")))?;
     let write = || -> std::io::Result<()> {

@@ -1,0 +1,244 @@
+"""What lies behind fsspec URLs: files asked for as a local path is, and the files of a Zarr group."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import tempfile
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import product
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from tomat import _core
+from tomat._files import filesystem, is_url, open_bytes
+from tomat._retry import is_transient, retried
+from tomat._threads import in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["Place", "UrlPath", "at_hand", "fetch_files", "fetch_group", "place"]
+
+#: The array of a density, as the ``rho_gga`` layout calls it.
+_ARRAY = "charge_density_total"
+#: Requests at once where each is small.
+_REQUESTS = 8
+#: More chunks than this are a mistake: the layout has one.
+_MAX_CHUNKS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What is known of every file behind a URL, under the name the system gives it."""
+
+    st_size: int
+
+
+@dataclass(frozen=True)
+class UrlPath:
+    """A URL with the few methods of :class:`pathlib.Path` that readers of datasets use.
+
+    Every question goes to the store, not to a listing kept from before: others may be writing there.
+    """
+
+    url: str
+
+    def __str__(self) -> str:
+        """The URL."""
+        return self.url
+
+    def __truediv__(self, name: str) -> UrlPath:
+        """A name below this one."""
+        return UrlPath(f"{self.url.rstrip('/')}/{name}")
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self.url.rstrip("/").rpartition("/")[2]
+
+    @property
+    def parent(self) -> UrlPath:
+        """All but the last part."""
+        return UrlPath(self.url.rstrip("/").rpartition("/")[0])
+
+    def exists(self) -> bool:
+        """Whether a file or anything below it is there."""
+        return bool(self._ask(lambda fs, path: fs.exists(path)))
+
+    def is_file(self) -> bool:
+        """Whether a file of this name is there."""
+        return bool(self._ask(lambda fs, path: fs.isfile(path)))
+
+    def is_dir(self) -> bool:
+        """Whether anything lies below it."""
+        return bool(self._ask(lambda fs, path: fs.isdir(path)))
+
+    def read_bytes(self) -> bytes:
+        """The whole content.
+
+        Raises:
+            OSError: it cannot be read; ``FileNotFoundError`` where it is not there.
+        """
+        return open_bytes(self.url)
+
+    def open(self, mode: str = "rb") -> IO[bytes]:
+        """Open for reading."""
+        if mode != "rb":
+            raise ValueError(f"{self.url}: mode {mode!r}; a URL is opened for reading bytes, 'rb'")
+        return cast("IO[bytes]", self._ask(lambda fs, path: fs.open(path, "rb")))
+
+    def stat(self) -> Stat:
+        """Its size.
+
+        Raises:
+            OSError: ``FileNotFoundError`` where it is not there.
+        """
+        return Stat(int(self.info()["size"]))
+
+    def info(self) -> dict[str, Any]:
+        """What the store says of the file: ``size``, ``type``, its checksums."""
+        return cast("dict[str, Any]", self._ask(lambda fs, path: fs.info(path)))
+
+    def iterdir(self) -> list[UrlPath]:
+        """What lies directly below, by name; nothing where there is nothing."""
+        try:
+            found = self._ask(lambda fs, path: fs.ls(path, detail=False))
+        except FileNotFoundError:
+            return []
+        names = {str(name).rstrip("/").rpartition("/")[2] for name in found}
+        return [self / name for name in sorted(names - {self.name, ""})]
+
+    def list_files(self) -> dict[str, dict[str, Any]]:
+        """What the store says of each file directly below, by name, in one request."""
+        try:
+            found = self._ask(lambda fs, path: fs.ls(path, detail=True))
+        except FileNotFoundError:
+            return {}
+        files = (entry for entry in found if entry.get("type") == "file")
+        return {str(entry["name"]).rpartition("/")[2]: dict(entry) for entry in files}
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Delete files below it; those that are gone already are no error."""
+
+        def delete(name: str) -> None:
+            fs, inner = filesystem(self.url)
+            with contextlib.suppress(FileNotFoundError):
+                retried(lambda: fs.rm_file(f"{inner.rstrip('/')}/{name}"), f"{self.url}/{name}")
+
+        for _ in in_order(delete, names, _REQUESTS):
+            pass
+
+    def download(self, target: Path) -> None:
+        """Copy the file to a local one.
+
+        Raises:
+            OSError: it cannot be read; ``FileNotFoundError`` where it is not there.
+        """
+        self._ask(lambda fs, path: fs.get_file(path, str(target)))
+
+    def __lt__(self, other: UrlPath) -> bool:
+        """In the order of their URLs."""
+        return self.url < other.url
+
+    def glob(self, pattern: str) -> list[UrlPath]:
+        """What lies directly below and matches, by name."""
+        return [path for path in self.iterdir() if fnmatchcase(path.name, pattern)]
+
+    def _ask(self, question: Callable[[Any, str], Any]) -> Any:
+        fs, inner = filesystem(self.url)
+
+        def ask() -> Any:
+            fs.invalidate_cache()
+            return question(fs, inner)
+
+        return retried(ask, self.url)
+
+
+type Place = Path | UrlPath
+
+
+def place(path: str | Path | UrlPath) -> Place:
+    """A local path or a URL."""
+    if isinstance(path, UrlPath):
+        return path
+    return UrlPath(str(path).rstrip("/")) if is_url(path) else Path(path)
+
+
+@contextlib.contextmanager
+def at_hand(path: Place) -> Iterator[Path]:
+    """A local file with the content of ``path``: itself, or a copy for the time of the block."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="tomat-") as folder:
+        local = Path(folder) / path.name
+        path.download(local)
+        yield local
+
+
+def fetch_group(url: str) -> dict[str, bytes]:
+    """The files of a Zarr group that a density is made of, by their name in it; empty where there is no such group.
+
+    The metadata come first, so that a grid too long for the format costs two small requests. What is wrong with them
+    is not said here: the reader says it.
+
+    Raises:
+        OSError: the store does not answer.
+    """
+    names = ["zarr.json", f"{_ARRAY}/zarr.json"]
+    files = fetch_files(url, names)
+    if len(files) < len(names):
+        return files
+    try:
+        keys = _chunk_keys(json.loads(files[names[1]]))
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return files
+    return files | fetch_files(url, [f"{_ARRAY}/{key}" for key in keys])
+
+
+def fetch_files(url: str, names: Sequence[str]) -> dict[str, bytes]:
+    """The content of those files below a URL that are there, by name, asked for at once.
+
+    Raises:
+        OSError: the store does not answer.
+    """
+    fs, inner = filesystem(url)
+    files: dict[str, bytes] = {}
+    waiting = list(names)
+
+    def ask() -> None:
+        answers = fs.cat_ranges([f"{inner.rstrip('/')}/{name}" for name in waiting], None, None)
+        failed: list[BaseException] = []
+        for name, answer in zip(tuple(waiting), answers, strict=True):
+            if isinstance(answer, bytes):
+                files[name] = answer
+            elif not isinstance(answer, FileNotFoundError):
+                failed.append(answer)
+                continue
+            waiting.remove(name)
+        if failed:
+            # One that lasts first: no use in waiting for the others.
+            raise min(failed, key=is_transient)
+
+    if waiting:
+        retried(ask, url)
+    return files
+
+
+def _chunk_keys(metadata: dict[str, Any]) -> list[str]:
+    """Names of the chunks of an array; none for one that the format cannot hold, or that is no array."""
+    shape = metadata["shape"]
+    chunks = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    if len(shape) != 3 or max(shape) > _core.MAX_GRID_AXIS or min(*shape, *chunks) < 1:
+        return []
+    counts = [math.ceil(n / size) for n, size in zip(shape, chunks, strict=True)]
+    if math.prod(counts) > _MAX_CHUNKS:
+        return []
+    encoding = metadata["chunk_key_encoding"]
+    is_default = encoding["name"] == "default"
+    separator = encoding.get("configuration", {}).get("separator", "/" if is_default else ".")
+    prefix = f"c{separator}" if is_default else ""
+    return [prefix + separator.join(map(str, key)) for key in product(*map(range, counts))]

@@ -1,0 +1,169 @@
+"""A worker's directory in a bucket: shards are made in a local folder and go up one by one, ``meta.json`` last."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import batched
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, override
+
+from tomat._files import read_json, write_json
+from tomat._remote import UrlPath, fetch_files
+from tomat._threads import in_order
+from tomat.dataset.config import identity_hash
+from tomat.dataset.run_directory import BUDGET, CODEC, COVERAGE, META, PROGRESS, RUN, RunDirectory
+from tomat.dataset.transfer import Sums, is_same, put
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
+
+    from tomat._remote import Place
+    from tomat.dataset.config import TokenizeConfig
+    from tomat.dataset.run_directory import Totals
+
+__all__ = ["BucketDirectory", "run_directory"]
+
+#: Shards written before the next are begun while these go up: twice as many are on the local disk at most.
+_BATCH = 8
+#: Uploads at once.
+_UPLOADS = 4
+
+
+def run_directory(place: Place) -> RunDirectory:
+    """The directory of a worker, local or in a bucket."""
+    return BucketDirectory(place) if isinstance(place, UrlPath) else RunDirectory(place)
+
+
+class BucketDirectory(RunDirectory):
+    """The same as on disk, with a local folder for what is being made.
+
+    A shard counts as finished when its record is in ``.progress/``, which goes up after the shard was found there
+    whole. There is no lock: two runs of one worker upload equal bytes under equal names.
+    """
+
+    def __init__(self, url: UrlPath) -> None:
+        """Nothing is made."""
+        super().__init__(Path())
+        self.place: UrlPath = url
+        self._pool: ThreadPoolExecutor | None = None
+        self._uploads: list[Future[None]] = []
+
+    @override
+    @contextmanager
+    def locked(self, wait_s: float = 0.0) -> Iterator[None]:
+        with (
+            tempfile.TemporaryDirectory(prefix="tomat-", ignore_cleanup_errors=True) as folder,
+            ThreadPoolExecutor(_UPLOADS, "tomat-upload") as pool,
+        ):
+            self.path, self._pool = Path(folder), pool
+            self.progress.mkdir()
+            try:
+                yield
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    @override
+    def clear(self) -> None:
+        self.place.remove([META])
+        self.place.remove([COVERAGE, CODEC, BUDGET, *self.strays()])
+        self._clear_remote_progress()
+
+    @override
+    def clear_progress(self, keep: str | None = None) -> None:
+        self._clear_remote_progress()
+
+    def _clear_remote_progress(self) -> None:
+        progress = self.place / PROGRESS
+        names = progress.list_files()
+        # What makes it a run that has begun goes last.
+        progress.remove([name for name in names if name != RUN])
+        progress.remove([RUN] if RUN in names else [])
+
+    @override
+    def start(self, identity: dict[str, Any]) -> None:
+        write_json(self.progress / RUN, {"identity": identity})
+        put(self.progress / RUN, self.place / PROGRESS / RUN)
+
+    @override
+    def finished(self, identity: dict[str, Any]) -> set[str]:
+        expected = identity_hash(identity)
+        names = [name for name in (self.place / PROGRESS).list_files() if name.startswith("shard-")]
+        there = self.place.list_files()
+        records = {}
+        for content in fetch_files(str(self.place / PROGRESS), names).values():
+            record = json.loads(content)
+            if record.get("identity") == expected and record["shard"] in there:
+                records[record["shard"]] = record
+
+        def is_whole(name: str) -> bool:
+            return is_same(self.place / name, _sums(records[name]), there[name])
+
+        whole = {name for name, answer in in_order(is_whole, records) if answer}
+        for name in whole:
+            write_json(self.progress / f"{name}.json", records[name])
+        return whole
+
+    @override
+    def missing(self, identity: dict[str, Any], shards: Sequence[str]) -> list[str]:
+        if not self.is_finished and self.stored_identity() != identity:
+            raise OSError(f"{self}: another run has begun here while this one went on; choose another --out")
+        there = self.place.list_files()
+        records = dict(self._records(identity))
+        return [
+            name
+            for name in shards
+            if name not in there
+            or name not in records
+            or not is_same(self.place / name, _sums(records[name]), there[name])
+        ]
+
+    @override
+    def batches[T](self, pending: Sequence[T]) -> Iterable[Sequence[T]]:
+        return batched(pending, _BATCH)
+
+    @override
+    def publish(self, names: Sequence[str]) -> None:
+        self.settle()
+        assert self._pool is not None, "publish is called while locked"
+        finished = [name for name in names if (self.progress / f"{name}.json").exists()]
+        self._uploads = [self._pool.submit(self._upload, name) for name in finished]
+
+    @override
+    def settle(self) -> None:
+        uploads, self._uploads = self._uploads, []
+        for upload in uploads:
+            upload.result()
+
+    def _upload(self, name: str) -> None:
+        """A shard, then its record with the checksums it was found to have."""
+        record_path = self.progress / f"{name}.json"
+        record = read_json(record_path)
+        sums = put(self.path / name, self.place / name)
+        write_json(record_path, record | {"md5": sums.md5, "crc32c": sums.crc32c})
+        put(record_path, self.place / PROGRESS / record_path.name)
+        (self.path / name).unlink()
+
+    @override
+    def finish(
+        self,
+        config: TokenizeConfig,
+        identity: dict[str, Any],
+        shards: Sequence[str],
+        patches: Mapping[str, int] | None = None,
+    ) -> Totals:
+        totals = self._write_beside(config, identity, shards, patches)
+        for name in (CODEC, COVERAGE, BUDGET, META):
+            if (self.path / name).exists():
+                put(self.path / name, self.place / name)
+        self.clear_progress()
+        shutil.rmtree(self.progress)
+        return totals
+
+
+def _sums(record: dict[str, Any]) -> Sums:
+    return Sums(record["bytes"], record["sha256"], record["md5"], record.get("crc32c"))

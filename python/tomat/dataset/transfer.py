@@ -1,0 +1,119 @@
+"""Files to and from stores, each checked by what the store says of it, or by reading it back."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tomat._files import filesystem
+from tomat._remote import UrlPath
+from tomat._retry import retried
+
+if TYPE_CHECKING:
+    from tomat._remote import Place
+
+__all__ = ["DamagedError", "Sums", "is_same", "put", "sums_of"]
+
+_BLOCK = 1 << 22
+
+
+class DamagedError(OSError):
+    """What arrived is not what was sent; sending it again may help."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """The size and the checksums of a file: SHA-256, and those that stores keep."""
+
+    size: int
+    sha256: str
+    md5: str
+    #: As Google Cloud Storage writes it (base 64 of the big-endian word); None without the package ``google-crc32c``.
+    crc32c: str | None
+
+
+def sums_of(path: Place) -> Sums:
+    """Read a file once."""
+    sha256, md5, crc32c, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), _crc32c(), 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            size += len(block)
+            sha256.update(block)
+            md5.update(block)
+            if crc32c is not None:
+                crc32c.update(block)
+    word = None if crc32c is None else base64.b64encode(crc32c.digest()).decode()
+    return Sums(size, sha256.hexdigest(), md5.hexdigest(), word)
+
+
+def _crc32c() -> Any:
+    try:
+        import google_crc32c  # comes with gcsfs
+    except ImportError:
+        return None
+    return google_crc32c.Checksum()  # type: ignore[no-untyped-call]
+
+
+def says(info: dict[str, Any], sums: Sums) -> bool | None:
+    """Whether what a store says of a file fits its checksums; None where it says nothing that can be compared."""
+    if int(info["size"]) != sums.size:
+        return False
+    if "md5Hash" in info:  # Google Cloud Storage; composite objects have none
+        return bool(info["md5Hash"] == base64.b64encode(bytes.fromhex(sums.md5)).decode())
+    if "crc32c" in info and sums.crc32c is not None:
+        return bool(info["crc32c"] == sums.crc32c)
+    # S3: MD5 unless the object came in parts or is encrypted with a key of its owner, so only equality says something.
+    etag = str(info.get("ETag", "")).strip('"')
+    return True if etag == sums.md5 else None
+
+
+def is_same(path: Place, sums: Sums, info: dict[str, Any] | None = None) -> bool:
+    """Whether a file has these checksums: by what the store says (``info``, where the caller has it), else by reading.
+
+    Raises:
+        OSError: it cannot be read; ``FileNotFoundError`` where it is not there.
+    """
+    if isinstance(path, UrlPath):
+        answer = says(path.info() if info is None else info, sums)
+        if answer is not None:
+            return answer
+    elif path.stat().st_size != sums.size:
+        return False
+    return sums_of(path).sha256 == sums.sha256
+
+
+def put(source: Path, target: Place, sums: Sums | None = None) -> Sums:
+    """Copy a local file to a place and check it there; the whole is tried again where that may help.
+
+    A file under the name of ``target`` is either what was there before or the whole new one.
+
+    Raises:
+        OSError: it did not arrive, after all tries.
+    """
+    expected = sums_of(source) if sums is None else sums
+    if isinstance(target, Path):
+        unfinished = target.with_name(f".{target.name}.tmp")
+        shutil.copyfile(source, unfinished)
+        _check(unfinished, expected)
+        unfinished.replace(target)
+        return expected
+    fs, inner = filesystem(target.url)
+
+    def send() -> None:
+        with suppress(NotImplementedError):
+            fs.makedirs(fs._parent(inner), exist_ok=True)
+        fs.put_file(str(source), inner)
+        _check(target, expected)
+
+    retried(send, str(target))
+    return expected
+
+
+def _check(path: Place, sums: Sums) -> None:
+    if not is_same(path, sums):
+        raise DamagedError(f"{path}: what arrived is not what was sent")

@@ -1,0 +1,307 @@
+"""A tokenization in parts: what every engine runs, and how the parts make one dataset."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, Self
+
+from tomat._files import is_url
+from tomat._remote import place
+from tomat.dataset.bucket_directory import run_directory
+from tomat.dataset.inputs import resolve_inputs
+from tomat.dataset.manifest import open_dataset
+from tomat.engine.local import Progress, Run, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from tomat.budget import Shares
+    from tomat.dataset.config import TokenizeConfig
+    from tomat.dataset.inputs import Entry
+
+__all__ = ["Board", "Engine", "Job", "JobRun", "Part", "add_up", "check", "prepare"]
+
+#: Seconds a part waits for another run of itself, which an engine may have taken for dead, to end or to die.
+LOCK_WAIT_S = 600.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one worker does: all it needs to know, to be sent to another process or machine.
+
+    Running it twice, one after the other or at the same time, is as good as running it once.
+
+    Attributes:
+        config: with this worker's index.
+        entries: this worker's materials.
+        out: the dataset directory or a URL.
+        on_error, threads: as of :class:`tomat.engine.Run`.
+        shares: patches of each of them.
+        codec_file: name and content of the codec where it is a local file, which other machines may not have.
+    """
+
+    config: TokenizeConfig
+    entries: tuple[Entry, ...]
+    out: str
+    on_error: Literal["fail", "skip"]
+    threads: int | None
+    shares: Shares
+    codec_file: tuple[str, bytes] | None = None
+
+    def run(
+        self, watch: Callable[[Progress], None] | None = None, begin: Callable[[Run], None] | None = None
+    ) -> Summary:
+        """Do the part, or what is left of it.
+
+        Args:
+            watch: told how far it is, some times a second.
+            begin: given the run before it starts, to cancel it.
+
+        Raises:
+            FileNotFoundError, OSError, ValueError, StoppedError: as :meth:`tomat.engine.Run.execute`.
+        """
+        with tempfile.TemporaryDirectory(prefix="tomat-") as folder:
+            config = self.config
+            if self.codec_file is not None:
+                name, content = self.codec_file
+                Path(folder, name).write_bytes(content)
+                config = replace(config, codec=str(Path(folder, name)))
+            run = Run(
+                config,
+                self.entries,
+                self.out,
+                on_error=self.on_error,
+                threads=self.threads,
+                is_part=True,
+                shares=self.shares,
+            )
+            if begin is not None:
+                begin(run)
+            try:
+                return run.execute(resume=True, watch=watch, wait_s=LOCK_WAIT_S)
+            except OSError:
+                if not run.directory.is_finished:
+                    raise
+                # Another run of this part was quicker, where no lock kept it out.
+                return run.execute(resume=True)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A whole dataset: ``config.n_workers`` parts, whoever does them.
+
+    Attributes:
+        config: its ``worker_index`` says nothing here.
+        entries: all materials.
+        out: the dataset directory or a URL.
+        on_error: ``fail`` stops at the first material that is missing or unreadable; ``skip`` counts and names it.
+        threads: of each worker; the engine's choice where None.
+    """
+
+    config: TokenizeConfig
+    entries: Sequence[Entry]
+    out: str
+    on_error: Literal["fail", "skip"] = "fail"
+    threads: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        config: TokenizeConfig,
+        entries: Sequence[Entry],
+        out: str | Path,
+        *,
+        on_error: Literal["fail", "skip"] = "fail",
+        threads: int | None = None,
+    ) -> Self:
+        """A job whose paths mean the same wherever it runs.
+
+        Raises:
+            KeyError, OSError, ValueError: the codec cannot be read, or is not of the unit asked for.
+        """
+        _ = config.data_unit  # said here, once, not by every worker
+        everywhere = [replace(entry, path=_absolute(entry.path)) for entry in entries]
+        return cls(config, everywhere, _absolute(str(out)), on_error, threads)
+
+    @property
+    def n_workers(self) -> int:
+        """Into how many parts it falls."""
+        return self.config.n_workers
+
+    def parts(self, threads: int) -> Iterable[Part]:
+        """The parts, each with ``threads`` threads where the job does not say."""
+        codec_file = None
+        codec = self.config.codec
+        if codec is not None and not is_url(codec) and Path(codec).is_file():
+            codec_file = (Path(codec).name, Path(codec).read_bytes())
+        shares = self.config.shares(self.entries)
+        for index in range(self.n_workers):
+            config = replace(self.config, worker_index=index)
+            own = tuple(config.own(self.entries))
+            patches = replace(shares, patches=tuple(config.own(shares.patches)))
+            yield Part(config, own, self.out, self.on_error, self.threads or threads, patches, codec_file)
+
+    def complete(self, summaries: Iterable[Summary]) -> Summary:
+        """The summary of all, once their parts were found in one place.
+
+        Raises:
+            FileNotFoundError, ValueError: they are not.
+        """
+        check(self.out)
+        return add_up(self.out, summaries)
+
+
+def prepare(out: str, *, resume: bool, overwrite: bool) -> None:
+    """Make a place ready for parts that all resume: refuse one that is taken, clear one to be replaced.
+
+    Raises:
+        FileExistsError: there is a dataset, finished or not, and neither ``resume`` nor ``overwrite`` is asked.
+    """
+    root = place(out)
+    folders = [root, *root.glob("worker-*")] if root.is_dir() else []
+    for directory in map(run_directory, folders):
+        is_taken = directory.is_finished or directory.is_started
+        if overwrite and (is_taken or directory.strays()):
+            with directory.locked():
+                directory.clear()
+        elif is_taken and not resume:
+            remedy = "" if directory.is_finished else "--resume to go on with it, or "
+            state = "a finished dataset" if directory.is_finished else "an unfinished run"
+            raise FileExistsError(f"{directory}: holds {state}; give {remedy}--overwrite to replace it")
+
+
+def check(out: str) -> None:
+    """See that the parts of all workers are in one place.
+
+    Raises:
+        FileNotFoundError, ValueError: they are not.
+    """
+    try:
+        open_dataset(out)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(
+            f"{error} (every worker has finished: where they run on several machines, --out must be a directory that "
+            "all of them share, or a URL)"
+        ) from error
+
+
+class Engine(Protocol):
+    """A way to run the parts of a job."""
+
+    def resolve_inputs(
+        self, inputs: Sequence[str], *, split_file: str | None, split: str | None, limit: int | None
+    ) -> list[Entry]:
+        """As :func:`tomat.dataset.resolve_inputs`, asked where the workers see the inputs."""
+        return resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
+
+    def run(
+        self,
+        job: Job,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        watch: Callable[[Progress], None] | None = None,
+    ) -> Summary:
+        """Write the dataset, or the rest of it: the same bytes from every engine.
+
+        Raises:
+            FileExistsError: as :func:`prepare`.
+            FileNotFoundError, OSError, ValueError: the first error of a worker; the others are stopped.
+            StoppedError: :meth:`cancel` was called.
+        """
+
+    def cancel(self) -> None:
+        """Stop all workers at their next material; what they finished stays."""
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """A job and who does it, run and stopped as a :class:`tomat.engine.Run` is."""
+
+    job: Job
+    engine: Engine
+
+    @property
+    def described(self) -> str:
+        """Who does the work, in words."""
+        return f"{self.job.n_workers} workers"
+
+    def execute(
+        self,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        watch: Callable[[Progress], None] | None = None,
+    ) -> Summary:
+        """Write the dataset, or the rest of it; see :class:`Engine`."""
+        start = time.monotonic()
+        summary = self.engine.run(self.job, resume=resume, overwrite=overwrite, watch=watch)
+        return replace(summary, seconds=time.monotonic() - start)
+
+    def cancel(self) -> None:
+        """Stop all workers; :meth:`execute` then raises :class:`tomat.engine.StoppedError`."""
+        self.engine.cancel()
+
+
+def add_up(out: str, summaries: Iterable[Summary]) -> Summary:
+    """One summary of several workers: counts are sums, times those of the slowest and sums over threads."""
+    parts = sorted(summaries, key=lambda summary: str(summary.directory))
+    left_out: Counter[str] = Counter()
+    stages: dict[str, float] = {}
+    first: dict[str, str] = {}
+    for part in parts:
+        left_out.update(part.left_out)
+        for stage, seconds in part.stage_seconds.items():
+            stages[stage] = stages.get(stage, 0.0) + seconds
+        first |= part.left_out_first
+    return Summary(
+        directory=place(out),
+        n_materials=sum(part.n_materials for part in parts),
+        n_listed=sum(part.n_listed for part in parts),
+        rows=sum(part.rows for part in parts),
+        shards=sum(part.shards for part in parts),
+        bytes=sum(part.bytes for part in parts),
+        tokens=sum(part.tokens for part in parts),
+        left_out=dict(left_out),
+        left_out_first=first,
+        resumed_shards=sum(part.resumed_shards for part in parts),
+        seconds=max((part.seconds for part in parts), default=0.0),
+        stage_seconds=stages,
+    )
+
+
+class Board:
+    """How far each worker is, and all of them."""
+
+    def __init__(self, job: Job) -> None:
+        """No worker has said anything."""
+        self._waiting = {
+            index: len(range(index, len(job.entries), job.n_workers)) for index in range(job.n_workers)
+        }
+        self._latest: dict[int, Progress] = {}
+
+    def post(self, index: int, progress: Progress) -> None:
+        """What worker ``index`` says."""
+        self._latest[index] = progress
+
+    @property
+    def total(self) -> Progress:
+        """All workers together; those that have not begun count with all their materials."""
+        told = self._latest.values()
+        waiting = sum(count for index, count in self._waiting.items() if index not in self._latest)
+        return Progress(
+            materials=sum(progress.materials for progress in told),
+            n_materials=waiting + sum(progress.n_materials for progress in told),
+            left_out=sum(progress.left_out for progress in told),
+            rows=sum(progress.rows for progress in told),
+            bytes=sum(progress.bytes for progress in told),
+            seconds=max((progress.seconds for progress in told), default=0.0),
+        )
+
+
+def _absolute(path: str) -> str:
+    return path if is_url(path) else str(Path(path).absolute())

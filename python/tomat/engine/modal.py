@@ -1,0 +1,203 @@
+"""Workers as functions on Modal: the pieces of an app that a user deploys, and the engine that calls it.
+
+``training/modal_tokenize.py`` is such an app. Inputs and output lie in a Modal volume or in buckets mounted into the
+containers, or behind URLs that fsspec opens with credentials from a Modal secret.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tomat import _core
+from tomat.engine.job import Board, add_up
+from tomat.engine.local import Progress, StoppedError, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from tomat.dataset.inputs import Entry
+    from tomat.engine.job import Job
+
+__all__ = ["ModalEngine", "ModalSettings", "function_options", "image", "mounts", "synced"]
+
+#: The functions of the app.
+FUNCTIONS = ("list_inputs", "prepare_dataset", "tokenize_worker", "check_dataset")
+
+#: Seconds between two looks at the calls.
+_POLL_S = 2.0
+
+
+@dataclass(frozen=True)
+class ModalSettings:
+    """What an app is made of.
+
+    Attributes:
+        volumes: names of Modal volumes by the folder they are mounted at; made where they are not there yet.
+        buckets: bucket names by the folder they are mounted at (S3, or any store with its interface).
+        bucket_endpoint: of a store that is not S3 (``https://storage.googleapis.com``); None for S3.
+        secret: name of the Modal secret with the credentials of buckets, mounted or behind URLs.
+        requirement: what pip installs: a requirement, or the path of a wheel on the machine that deploys.
+        extra_packages: further requirements.
+        cpu, memory_mb: of a container; a worker of n threads keeps n processors busy.
+        timeout_s: of one worker.
+        max_containers: workers at once.
+        retries: how often a worker that failed or whose container went away runs again.
+    """
+
+    volumes: dict[str, str] = field(default_factory=dict)
+    buckets: dict[str, str] = field(default_factory=dict)
+    bucket_endpoint: str | None = None
+    secret: str | None = None
+    requirement: str = f"tomat[gcs]=={_core.__version__}"
+    extra_packages: tuple[str, ...] = ()
+    cpu: float = 4.0
+    memory_mb: int = 4096
+    timeout_s: int = 6 * 3600
+    max_containers: int = 100
+    retries: int = 5
+
+
+def _modal() -> Any:
+    try:
+        import modal
+    except ImportError as error:
+        raise ValueError("the modal engine needs Modal: pip install 'tomat[modal]'") from error
+    return modal
+
+
+def image(settings: ModalSettings) -> Any:
+    """A container image with tomat in it."""
+    base = _modal().Image.debian_slim(python_version="3.12")
+    if not settings.requirement.endswith(".whl"):
+        return base.pip_install(settings.requirement, *settings.extra_packages)
+    wheel = Path(settings.requirement)
+    there = f"/wheels/{wheel.name}"
+    packages = " ".join(f"'{package}'" for package in (f"{there}[gcs]", *settings.extra_packages))
+    return base.add_local_file(wheel, there, copy=True).run_commands(f"pip install {packages}")
+
+
+def mounts(settings: ModalSettings) -> dict[str, Any]:
+    """Volumes and buckets by the folder they are mounted at."""
+    modal = _modal()
+    secret = modal.Secret.from_name(settings.secret) if settings.secret else None
+    found: dict[str, Any] = {
+        folder: modal.Volume.from_name(name, create_if_missing=True)
+        for folder, name in settings.volumes.items()
+    }
+    for folder, name in settings.buckets.items():
+        found[folder] = modal.CloudBucketMount(
+            bucket_name=name, bucket_endpoint_url=settings.bucket_endpoint, secret=secret
+        )
+    return found
+
+
+def function_options(settings: ModalSettings) -> dict[str, Any]:
+    """The arguments of ``app.function`` for the function that does a part."""
+    modal = _modal()
+    return {
+        "image": image(settings),
+        "volumes": mounts(settings),
+        "secrets": [modal.Secret.from_name(settings.secret)] if settings.secret else [],
+        "cpu": settings.cpu,
+        "memory": settings.memory_mb,
+        "timeout": settings.timeout_s,
+        "max_containers": settings.max_containers,
+        "retries": modal.Retries(
+            max_retries=settings.retries, backoff_coefficient=2.0, initial_delay=2.0, max_delay=60.0
+        ),
+    }
+
+
+def synced[T](volumes: Iterable[Any], work: Callable[[], T]) -> T:
+    """The result of ``work`` in a container that sees what others committed, its own changes committed after it.
+
+    What a run that failed finished is committed too: it goes on from there.
+    """
+    found = [volume for volume in volumes if hasattr(volume, "commit")]
+    for volume in found:
+        volume.reload()
+    try:
+        return work()
+    finally:
+        for volume in found:
+            volume.commit()
+
+
+class ModalEngine:
+    """One call of a deployed function a worker. Paths are those of the containers, absolute, or URLs.
+
+    Args:
+        app: the name it was deployed under.
+        functions: those of the app by name, in place of the deployed ones.
+    """
+
+    def __init__(self, app: str = "tomat-tokenize", functions: Mapping[str, Any] | None = None) -> None:
+        """Nothing is called.
+
+        Raises:
+            ValueError: Modal is not installed.
+        """
+        if functions is None:
+            modal = _modal()
+            functions = {name: modal.Function.from_name(app, name) for name in FUNCTIONS}
+        self._functions = functions
+        self._is_cancelled = threading.Event()
+
+    def resolve_inputs(
+        self, inputs: Sequence[str], *, split_file: str | None, split: str | None, limit: int | None
+    ) -> list[Entry]:
+        """As :func:`tomat.dataset.resolve_inputs`, asked in a container, which sees the volumes."""
+        return list(self._functions["list_inputs"].remote(list(inputs), split_file, split, limit))
+
+    def cancel(self) -> None:
+        """See :class:`tomat.engine.Engine`."""
+        self._is_cancelled.set()
+
+    def run(
+        self,
+        job: Job,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        watch: Callable[[Progress], None] | None = None,
+    ) -> Summary:
+        """See :class:`tomat.engine.Engine`."""
+        self._functions["prepare_dataset"].remote(job.out, resume, overwrite)
+        spawn = self._functions["tokenize_worker"].spawn
+        calls = {part.config.worker_index: spawn(part) for part in job.parts(1)}
+        summaries: list[Summary] = []
+        board = Board(job)
+        try:
+            while calls:
+                if self._is_cancelled.is_set():
+                    raise StoppedError(f"{job.out}: stopped; go on with --resume")
+                for index, summary in _finished(calls):
+                    del calls[index]
+                    summaries.append(summary)
+                    board.post(index, _as_progress(summary))
+                if watch is not None:
+                    watch(board.total)
+                if calls:
+                    self._is_cancelled.wait(_POLL_S)
+        finally:
+            for call in calls.values():
+                call.cancel()
+        self._functions["check_dataset"].remote(job.out)
+        return add_up(job.out, summaries)
+
+
+def _finished(calls: dict[int, Any]) -> Iterator[tuple[int, Summary]]:
+    """Workers that have ended, with their summaries; the error of one that failed is raised."""
+    for index, call in list(calls.items()):
+        try:
+            yield index, call.get(timeout=0)
+        except TimeoutError:
+            continue
+
+
+def _as_progress(summary: Summary) -> Progress:
+    n = summary.n_listed
+    return Progress(n, n, summary.n_left_out, summary.rows, summary.bytes, summary.seconds)

@@ -1,0 +1,169 @@
+"""Several workers as processes of this machine."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import signal
+import threading
+from collections import deque
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+from tomat._threads import processors
+from tomat.engine.job import Board, Engine, prepare
+from tomat.engine.local import Progress, Run, StoppedError, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.context import SpawnProcess
+
+    from tomat.engine.job import Job, Part
+
+__all__ = ["ProcessEngine"]
+
+logger = logging.getLogger("tomat")
+
+#: Seconds between two looks at the workers where none says anything.
+_POLL_S = 0.5
+#: Seconds a worker gets to end its material when it is stopped.
+_PATIENCE_S = 30.0
+#: How often a worker may die before its job is given up.
+_LIVES = 4
+
+
+class ProcessEngine(Engine):
+    """One process a worker, some at a time; one that dies is started again and goes on where it was.
+
+    Args:
+        processes: workers at once; one a processor where None.
+    """
+
+    def __init__(self, processes: int | None = None) -> None:
+        """Nothing is started."""
+        self._processes = processes or processors()
+        self._is_cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """See :class:`tomat.engine.Engine`."""
+        self._is_cancelled.set()
+
+    def run(
+        self,
+        job: Job,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        watch: Callable[[Progress], None] | None = None,
+    ) -> Summary:
+        """See :class:`tomat.engine.Engine`."""
+        prepare(job.out, resume=resume, overwrite=overwrite)
+        at_once = min(self._processes, job.n_workers)
+        pool = _Pool(job.parts(max(1, processors() // at_once)), at_once)
+        board = Board(job)
+        try:
+            while pool.is_busy:
+                if self._is_cancelled.is_set():
+                    pool.stop()
+                    raise StoppedError(f"{job.out}: stopped; go on with --resume")
+                for index, progress in pool.step():
+                    board.post(index, progress)
+                if watch is not None:
+                    watch(board.total)
+        finally:
+            pool.stop()
+        return job.complete(pool.summaries)
+
+
+class _Pool:
+    """Processes that do parts, and what they say."""
+
+    def __init__(self, parts: Any, at_once: int) -> None:
+        self.summaries: list[Summary] = []
+        self._waiting: deque[Part] = deque(parts)
+        self._at_once = at_once
+        self._running: dict[Connection, tuple[Part, SpawnProcess]] = {}
+        self._deaths: dict[int, int] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._waiting or self._running)
+
+    def step(self) -> list[tuple[int, Progress]]:
+        """Start what can start, wait a little, and take what workers say; the first error of one is raised."""
+        while self._waiting and len(self._running) < self._at_once:
+            self._start(self._waiting.popleft())
+        told = []
+        for connection in wait(list(self._running), _POLL_S):
+            assert isinstance(connection, Connection)
+            part, _ = self._running[connection]
+            try:
+                message = connection.recv()
+            except (EOFError, OSError):
+                self._died(connection)
+                continue
+            if isinstance(message, Progress):
+                told.append((part.config.worker_index, message))
+                continue
+            self._reap(connection)
+            if isinstance(message, BaseException):
+                message.add_note(f"worker {part.config.worker_index} of {part.config.n_workers}")
+                raise message
+            self.summaries.append(message)
+        return told
+
+    def _start(self, part: Part) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        name = f"tomat-worker-{part.config.worker_index:02d}"
+        process = context.Process(target=_work, args=(part, theirs), name=name, daemon=True)
+        process.start()
+        theirs.close()
+        self._running[ours] = (part, process)
+
+    def _reap(self, connection: Connection) -> SpawnProcess:
+        _, process = self._running.pop(connection)
+        connection.close()
+        process.join()
+        return process
+
+    def _died(self, connection: Connection) -> None:
+        part, _ = self._running[connection]
+        code = self._reap(connection).exitcode
+        index = part.config.worker_index
+        self._deaths[index] = self._deaths.get(index, 0) + 1
+        if self._deaths[index] == _LIVES:
+            raise OSError(f"worker {index} died {_LIVES} times, at last with exit code {code}")
+        logger.warning(
+            "worker %d died with exit code %s; it is started again and goes on where it was", index, code
+        )
+        self._waiting.appendleft(part)
+
+    def stop(self) -> None:
+        """Stop all processes at their next material, and wait for them."""
+        self._waiting.clear()
+        for _, process in self._running.values():
+            process.terminate()
+        for connection, (_, process) in list(self._running.items()):
+            process.join(_PATIENCE_S)
+            process.kill()  # one that hangs in a read; what it finished stays
+            self._reap(connection)
+
+
+def _work(part: Part, connection: Connection) -> None:
+    """What a worker's process runs: the part, with a word on the pipe now and then and one at the end.
+
+    A pipe that nobody reads any more, as where the parent was killed, stops it.
+    """
+
+    def begin(run: Run) -> None:
+        signal.signal(signal.SIGTERM, lambda _number, _frame: run.cancel())
+
+    # A terminal sends Ctrl-C to all; the parent says what to do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    result: Summary | BaseException
+    try:
+        result = part.run(watch=connection.send, begin=begin)
+    except Exception as error:
+        result = error
+    connection.send(result)

@@ -1,0 +1,200 @@
+"""Workers as tasks of a Ray cluster: an existing one, or one of this machine's own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from tomat.engine.job import Board, Engine, prepare
+from tomat.engine.local import Progress, StoppedError, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tomat.engine.job import Job, Part
+
+__all__ = ["RayEngine"]
+
+logger = logging.getLogger("tomat")
+
+#: Seconds between two looks at the cluster.
+_POLL_S = 0.5
+#: Seconds between two messages of a worker.
+_TELL_S = 1.0
+#: Bytes of the object store of a cluster of our own: little goes through it.
+_OBJECT_STORE = 100 << 20
+#: Seconds that cancelled tasks are waited for.
+_STOP_S = 60.0
+
+
+class RayEngine(Engine):
+    """One Ray task a worker; tasks of workers or nodes that die run again elsewhere and go on where they were.
+
+    Every node needs tomat of the same version, and sees the inputs and ``out`` under the same paths or URLs.
+
+    Args:
+        address: of a cluster (``auto``, ``host:port``, ``ray://host:port``); a cluster of its own, on this machine and
+            ended with the run, where None. One that the process is connected to already is used as it is.
+        max_retries: how often a task may run again because its process or node died.
+        options: further options of ``ray.init``.
+    """
+
+    def __init__(self, address: str | None = None, *, max_retries: int = 10, **options: Any) -> None:
+        """Nothing is started.
+
+        Raises:
+            ValueError: Ray is not installed.
+        """
+        try:
+            import ray  # noqa: F401
+        except ImportError as error:
+            raise ValueError("the ray engine needs Ray: pip install 'tomat[ray]'") from error
+        self._address = address
+        self._max_retries = max_retries
+        self._options = options
+        self._is_cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """See :class:`tomat.engine.Engine`."""
+        self._is_cancelled.set()
+
+    def run(
+        self,
+        job: Job,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        watch: Callable[[Progress], None] | None = None,
+    ) -> Summary:
+        """See :class:`tomat.engine.Engine`."""
+        prepare(job.out, resume=resume, overwrite=overwrite)
+        with self._connected() as ray:
+            reports = ray.remote(num_cpus=0)(_Reports).remote()
+            threads = job.threads or 1
+            task = ray.remote(
+                num_cpus=threads,
+                max_retries=self._max_retries,
+                retry_exceptions=[ConnectionError, TimeoutError],
+            )(_work)
+            _check_room(ray, threads)
+            parts = job.parts(threads)
+            running = {task.remote(part, reports): part.config.worker_index for part in parts}
+            try:
+                summaries = self._collect(ray, job, running, reports, watch)
+            finally:
+                _stop(ray, list(running))
+        return job.complete(summaries)
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Any]:
+        import ray
+
+        if ray.is_initialized():
+            yield ray
+            return
+        handler = signal.getsignal(signal.SIGTERM)
+        options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if self._address is None:
+            options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
+        try:
+            ray.init(address=self._address or "local", **options | self._options)
+        except ConnectionError as error:
+            raise OSError(f"no Ray cluster answers at {self._address}: {error}") from error
+        try:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)  # Ray puts its own there
+            yield ray
+        finally:
+            ray.shutdown()
+
+    def _collect(
+        self,
+        ray: Any,
+        job: Job,
+        running: dict[Any, int],
+        reports: Any,
+        watch: Callable[[Progress], None] | None,
+    ) -> list[Summary]:
+        """Wait for all tasks; the first error is raised."""
+        board, summaries = Board(job), []
+        while running:
+            if self._is_cancelled.is_set():
+                raise StoppedError(f"{job.out}: stopped; go on with --resume")
+            done, _ = ray.wait(list(running), timeout=_POLL_S)
+            for reference in done:
+                index = running.pop(reference)
+                try:
+                    summaries.append(ray.get(reference))
+                except ray.exceptions.RayError as error:
+                    raise _own_error(error, index, job.n_workers) from error
+            if watch is not None:
+                # Reports are a comfort: without them the work goes on.
+                with contextlib.suppress(ray.exceptions.RayError):
+                    for index, (progress, _, _) in ray.get(reports.latest.remote(), timeout=_POLL_S).items():
+                        board.post(index, progress)
+                watch(board.total)
+        return summaries
+
+
+class _Reports:
+    """An actor that keeps the last word of each worker: its progress, node and process."""
+
+    def __init__(self) -> None:
+        self._latest: dict[int, tuple[Progress, str, int]] = {}
+
+    def tell(self, index: int, progress: Progress, node: str, process: int) -> None:
+        self._latest[index] = (progress, node, process)
+
+    def latest(self) -> dict[int, tuple[Progress, str, int]]:
+        return self._latest
+
+
+def _work(part: Part, reports: Any) -> Summary:
+    """What a task runs."""
+    import ray
+
+    node, index, last = ray.get_runtime_context().get_node_id(), part.config.worker_index, 0.0
+
+    def tell(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last > _TELL_S:
+            last = time.monotonic()
+            reports.tell.remote(index, progress, node, os.getpid())
+
+    return part.run(watch=tell)
+
+
+def _check_room(ray: Any, threads: int) -> None:
+    """Say so where no node can hold a worker: its task would wait for ever."""
+    largest = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+    if threads > largest:
+        logger.warning(
+            "a worker of %d threads asks for as many CPUs, and no node has more than %d: the workers wait for one that "
+            "joins; give fewer --threads",
+            threads,
+            largest,
+        )
+
+
+def _stop(ray: Any, running: list[Any]) -> None:
+    """Cancel tasks at their next material and wait until they have ended."""
+    for reference in running:
+        with contextlib.suppress(Exception):
+            ray.cancel(reference)
+    if running:
+        with contextlib.suppress(Exception):
+            ray.wait(running, num_returns=len(running), timeout=_STOP_S)
+
+
+def _own_error(error: Any, index: int, n_workers: int) -> BaseException:
+    """The worker's own exception in place of Ray's around it."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, OSError | ValueError | KeyError | StoppedError):
+        cause.add_note(f"worker {index} of {n_workers}")
+        return cause
+    return OSError(f"worker {index} of {n_workers}: {error}")

@@ -1,0 +1,146 @@
+"""What watches a run: spikes and NaN, signals, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import statistics
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import levanter.tracker
+from levanter.checkpoint import CheckpointRetention
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from levanter.callbacks import StepInfo
+    from levanter.trainer import Trainer
+
+__all__ = ["GuardConfig", "LossGuard", "StopRequest", "StoppedError", "TrainingLossError", "log_memory"]
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """When a run stops by itself.
+
+    Attributes:
+        spike_factor: stop where the loss exceeds this many times the median of the last ``window``; never where None.
+        window: losses the median is taken of.
+    """
+
+    spike_factor: float | None = 5.0
+    window: int = 50
+
+
+class TrainingLossError(RuntimeError):
+    """The loss is NaN, infinite or jumped; the message names the rows of the batch."""
+
+
+class StoppedError(RuntimeError):
+    """The run was asked to stop, and its state is saved: the same command goes on."""
+
+
+class LossGuard:
+    """Stops a run whose loss jumps.
+
+    Args:
+        config: how far and from what.
+        row_ids: rows of the batch of a step.
+    """
+
+    def __init__(self, config: GuardConfig, row_ids: Callable[[int], Sequence[str]]) -> None:
+        """Start without a past."""
+        self._factor = config.spike_factor
+        self._losses: deque[float] = deque(maxlen=config.window)
+        self._row_ids = row_ids
+
+    def __call__(self, info: StepInfo[Any]) -> None:
+        """Look at the loss of a step.
+
+        Raises:
+            TrainingLossError: it jumped.
+        """
+        loss = float(info.loss)
+        if self._factor is not None and len(self._losses) == self._losses.maxlen:
+            usual = statistics.median(self._losses)
+            if usual > 0 and loss > self._factor * usual:
+                raise TrainingLossError(
+                    f"step {info.step}: the loss jumped to {loss:.6g}, {loss / usual:.3g} times the median {usual:.6g} "
+                    f"of the last {len(self._losses)} steps (guard.spike_factor = {self._factor:g}). "
+                    + self.rows_of(int(info.step))
+                )
+        self._losses.append(loss)
+
+    def rows_of(self, step: int) -> str:
+        """The rows of a step's batch, in words."""
+        names = list(self._row_ids(step))
+        shown = ", ".join(names[:16])
+        more = f" and {len(names) - 16} more" if len(names) > 16 else ""
+        return f"Rows of the batch: {shown}{more}"
+
+
+class StopRequest:
+    """SIGTERM or SIGINT: finish the step, save, stop. A second one ends the process at once.
+
+    With several processes all of them stop at the same step, whichever got the signal.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is asked for yet."""
+        self._asked: int | None = None
+        self._saving = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Catch the signals meanwhile; outside the main thread, where Python cannot, do nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        # Several processes: the distributed runtime listens for SIGTERM itself and agrees on a step.
+        signals = (signal.SIGINT,) if jax.process_count() > 1 else (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, self._ask) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, number: int, _frame: Any) -> None:
+        if self._asked is not None:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self._asked = number
+
+    def hook(self, trainer: Trainer) -> Callable[[StepInfo[Any]], None]:
+        """Asks for a checkpoint of the next step once stopped, and ends the run after it."""
+
+        def check(info: StepInfo[Any]) -> None:
+            if self._saving:
+                raise StoppedError(f"stopped after step {int(info.step)}; its state is saved")
+            if self._is_asked(int(info.step)):
+                trainer.request_checkpoint(CheckpointRetention.TEMPORARY)
+                self._saving = True
+
+        return check
+
+    def _is_asked(self, step: int) -> bool:
+        if jax.process_count() == 1:
+            return self._asked is not None
+        from jax.experimental import multihost_utils
+
+        return bool(multihost_utils.reached_preemption_sync_point(step))
+
+
+def log_memory(info: StepInfo[Any]) -> None:
+    """Log the device's memory in use and at its peak, in GiB, where the device tells."""
+    stats = jax.local_devices()[0].memory_stats()
+    if not stats:
+        return
+    names = {"bytes_in_use": "memory/in_use_gib", "peak_bytes_in_use": "memory/peak_gib"}
+    found = {names[key]: stats[key] / 2**30 for key in names if key in stats}
+    if found:
+        levanter.tracker.log(found, step=int(info.step))

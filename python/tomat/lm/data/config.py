@@ -1,0 +1,74 @@
+"""What the data of a training run are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tomat.tokenizer import FALLBACK_SHAPES
+
+__all__ = ["DataConfig"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Rows of a dataset directory (``path``), or densities to cut rows from while training (``densities``).
+
+    Attributes:
+        path: a dataset directory written by ``tomat-tokenize``, or one like it.
+        densities: files, folders, globs, list files or ``rho_gga`` roots; new patches every epoch.
+        split_file: for a ``rho_gga`` root: JSON with the materials of each split.
+        split: which split; of a dataset directory, the split it must be of.
+        limit: only the first so many materials of ``densities``.
+        cache: folder for what is unpacked once (docs/data.md gives the sizes); in memory where None.
+        layout: ``v1``, ``v2``, ``v2-lat`` or ``v3``; of a dataset directory, what it must have been written with, as
+            are ``codec``, ``patch_size``, ``pad_to`` and ``unit``. None takes what is there, or v3 and its defaults.
+        codec: name, path or URL of the density codec.
+        patch_size: edge of the patch in grid points.
+        pad_to: length that decides where a fallback shape is needed; the model's where None.
+        fallback_shapes: patch shapes tried in order where the cube does not fit.
+        unit: of log codecs, ``chgcar`` or ``e_per_A3``.
+        patches_per_material: rows a material and epoch.
+        sampler: where patches are cut: ``uniform``, or the name of one that is given to ``open_rows``.
+        seed: of the sampler, the packing and the order.
+        pack: whether several short sequences share a row.
+        guess: starting density: a promolecule (``qe-sg15``, ``slater``, a path); None has none.
+        valence: a promolecule whose electrons an element are those of the densities; for weights of dataset rows.
+        on_error: ``raise``, or ``skip`` to leave out materials that cannot be read or written.
+        threads: to read and unpack with; one a processor where None.
+    """
+
+    path: str | None = None
+    densities: tuple[str, ...] = field(default=())
+    split_file: str | None = None
+    split: str | None = None
+    limit: int | None = None
+    cache: str | None = None
+    layout: str | None = None
+    codec: str | None = None
+    patch_size: int | None = None
+    pad_to: int | None = None
+    fallback_shapes: tuple[tuple[int, int, int], ...] = FALLBACK_SHAPES
+    unit: str | None = None
+    patches_per_material: int | None = None
+    sampler: str = "uniform"
+    seed: int = 0
+    pack: bool = False
+    guess: str | None = None
+    valence: str = "qe-sg15"
+    on_error: str = "raise"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the data.
+
+        Raises:
+            ValueError: both sources or none, or a word that is not known.
+        """
+        if (self.path is None) == (not self.densities):
+            raise ValueError("give data.path (a dataset directory) or data.densities, one of them")
+        if self.on_error not in ("raise", "skip"):
+            raise ValueError(f"data.on_error = {self.on_error!r} is neither raise nor skip")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"data.seed = {self.seed} must be between 0 and 2**64 - 1")
+        if self.path is not None and (self.split_file or self.limit is not None):
+            raise ValueError("data.split_file and data.limit belong to data.densities")

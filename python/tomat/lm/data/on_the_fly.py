@@ -1,0 +1,205 @@
+"""Rows cut from densities while training: other patches every epoch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat import _core
+from tomat.lm.data.store import DensityStore
+from tomat.sampling import sample_offsets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from tomat.lm.data.guess import Guess
+    from tomat.lm.data.rows import RowBatch
+    from tomat.material import Material
+    from tomat.tokenizer import PatchTokenizer
+
+__all__ = ["Budget", "DensitySource", "Sampler", "uniform_sampler"]
+
+#: ``(material, n, seed, epoch)`` to the low corners (n, 3) of its patches.
+type Sampler = Callable[[Material, int, int, int], ArrayLike]
+#: A material to the number of its patches an epoch.
+type Budget = Callable[[Material], int]
+
+#: Epochs whose offsets are remembered: a batch may lie across two.
+_EPOCHS = 2
+
+
+def uniform_sampler(material: Material, n: int, seed: int, epoch: int) -> NDArray[np.int32]:
+    """Uniform over all grid points, as ``tomat-tokenize`` draws them."""
+    return sample_offsets(material.grid_shape, n, seed=seed, task_id=material.task_id, epoch=epoch)
+
+
+class DensitySource:
+    """Sequences of patches, encoded when they are asked for.
+
+    Args:
+        store: the densities.
+        tokenizer: encodes them; its codec's unit is that of the store.
+        budget: patches a material and epoch, a number or a function.
+        seed: of the sampler.
+        sampler: where patches are cut.
+        sampler_name: what it is called; resumed runs compare it.
+        guess: a starting density for the ``guess`` objective.
+        on_error: ``skip`` leaves out materials that the layout cannot write, ``raise`` refuses them.
+
+    Raises:
+        ValueError: materials that cannot be written, an empty set, a budget below 0.
+    """
+
+    def __init__(
+        self,
+        store: DensityStore,
+        tokenizer: PatchTokenizer,
+        *,
+        budget: int | Budget,
+        seed: int = 0,
+        sampler: Sampler = uniform_sampler,
+        sampler_name: str = "uniform",
+        guess: Guess | None = None,
+        on_error: str = "raise",
+        threads: int | None = None,
+    ) -> None:
+        """Plan an epoch."""
+        self.store, self.tokenizer = store, tokenizer
+        self._seed, self._sampler, self._sampler_name = seed, sampler, sampler_name
+        self.left_out = {reason: list(names) for reason, names in store.left_out.items()}
+        kept, lengths = _writable(store, tokenizer, self.left_out, skip=on_error == "skip")
+        self._kept = np.array(kept, dtype=np.int64)
+        self.task_ids: Sequence[str] = [store.task_ids[index] for index in kept]
+        patches = [budget if isinstance(budget, int) else budget(store.material(index)) for index in kept]
+        if not patches or min(patches) < 0 or sum(patches) == 0:
+            raise ValueError(f"{len(patches)} materials with {sum(patches)} patches; give at least one")
+        self._patches = np.array(patches, dtype=np.int64)
+        self._first = np.cumsum(self._patches) - self._patches
+        self.materials = np.repeat(np.arange(len(kept), dtype=np.int32), self._patches)
+        self.lengths = np.repeat(np.array(lengths, dtype=np.int32), self._patches)
+        self._offsets: dict[int, tuple[NDArray[np.int16], NDArray[np.bool_]]] = {}
+        self._guess_name = guess.identity if guess else None
+        self._guess = store.guess(guess, threads) if guess else None
+        self.has_guess = guess is not None
+        with np.errstate(divide="ignore"):
+            weight = 1.0 / store.arrays["mean_abs"][self._kept]
+        self.weight = np.where(np.isfinite(weight), weight, 0.0)
+        points = store.grid[self._kept].astype(np.int64).prod(axis=1)
+        volume = np.array([1.0 if store.unit == "chgcar" else store.volume(index) for index in kept])
+        self.electrons = volume / points
+
+    def offsets(self, epoch: int, sequences: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Low corners (n, 3) of sequences in an epoch; a material's are drawn together when the first is needed."""
+        found = self._offsets.get(epoch)
+        if found is None:
+            # Another thread may do the same: both tables end with the same numbers.
+            for old in sorted(self._offsets)[: max(0, len(self._offsets) - _EPOCHS + 1)]:
+                self._offsets.pop(old, None)
+            found = (
+                np.zeros((len(self.materials), 3), dtype=np.int16),
+                np.zeros(len(self._patches), dtype=np.bool_),
+            )
+            self._offsets[epoch] = found
+        table, drawn = found
+        materials = self.materials[sequences]
+        for material in np.unique(materials[~drawn[materials]]).tolist():
+            first, n = int(self._first[material]), int(self._patches[material])
+            table[first : first + n] = self._draw(material, n, epoch)
+            drawn[material] = True  # after the numbers: another thread may be looking
+        return table[sequences].astype(np.int64)
+
+    def _draw(self, material: int, n: int, epoch: int) -> NDArray[np.int64]:
+        known = self.store.material(int(self._kept[material]))
+        corners = np.asarray(self._sampler(known, n, self._seed, epoch))
+        grid = np.array(known.grid_shape)
+        if corners.shape != (n, 3) or (corners < 0).any() or (corners >= grid).any():
+            raise ValueError(
+                f"{known.task_id}: sampler {self._sampler_name} gave offsets of shape {corners.shape}; give ({n}, 3) "
+                f"points of the grid {known.grid_shape}"
+            )
+        return corners.astype(np.int64)
+
+    def fill(
+        self,
+        epoch: int,
+        sequences: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        batch: RowBatch,
+    ) -> NDArray[np.int64]:
+        """Write tokens, values and guess of sequences; (n, 3): length, first and end of its density tokens."""
+        places = np.empty((len(sequences), 6), dtype=np.int64)
+        places[:, 0] = self._kept[self.materials[sequences]]
+        places[:, 1:4] = self.offsets(epoch, sequences)
+        places[:, 4] = rows
+        places[:, 5] = columns
+        guess = None if self._guess is None or batch.guess is None else (self._guess, batch.guess)
+        return _core.encode_patches(
+            self.tokenizer._core,
+            self.store.crystals,
+            self.store.density,
+            places,
+            batch.tokens,
+            batch.values,
+            guess=guess,
+        )
+
+    def name(self, epoch: int, sequence: int) -> str:
+        """``mp-12@x,y,z``: material and low corner of a sequence."""
+        x, y, z = self.offsets(epoch, np.array([sequence]))[0].tolist()
+        return f"{self.task_ids[self.materials[sequence]]}@{x},{y},{z}"
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the sequences, JSON."""
+        tokenizer = self.tokenizer
+        return {
+            "source": "densities",
+            "densities_hash": self.store.hash,
+            "unit": self.store.unit,
+            "layout": tokenizer.layout.name,
+            "patch_size": tokenizer.patch_size,
+            "pad_to": tokenizer.pad_to,
+            "fallback_shapes": [list(shape) for shape in tokenizer.fallback_shapes],
+            "codec_hash": tokenizer.density_codec.hash,
+            "vocabulary_hash": tokenizer.vocabulary.hash,
+            "sampler": self._sampler_name,
+            "seed": self._seed,
+            "patches_hash": hashlib.sha256(self._patches.tobytes()).hexdigest(),
+            "guess": self._guess_name,
+        }
+
+
+def _writable(
+    store: DensityStore, tokenizer: PatchTokenizer, left_out: dict[str, list[str]], *, skip: bool
+) -> tuple[list[int], list[int]]:
+    """The materials that the layout can write, and the lengths of their sequences."""
+    kept: list[int] = []
+    lengths: list[int] = []
+    problems: list[str] = []
+    for index, name in enumerate(store.task_ids):
+        n_atoms = int(store.n_atoms[index])
+        nx, ny, nz = store.grid[index].tolist()
+        reason = "oversized" if max(nx, ny, nz) > 1023 else "overflow"
+        try:
+            shape = tokenizer.shape_for(n_atoms)
+            if reason != "oversized":
+                reason = "bad_lattice"
+            parameters = _core.lattice_parameters(store.lattice[index])
+            tokenizer._core.check((nx, ny, nz), parameters, n_atoms)
+        except ValueError as error:
+            left_out.setdefault(reason, []).append(name)
+            problems.append(f"{name}: {error}")
+            continue
+        kept.append(index)
+        lengths.append(tokenizer.length(n_atoms, shape))
+    if problems and not skip:
+        raise ValueError(
+            f"{len(problems)} materials cannot be written as {tokenizer.layout.name} rows (set data.on_error = skip to "
+            f"train without them): {'; '.join(problems[:5])}"
+        )
+    return kept, lengths

@@ -1,0 +1,122 @@
+"""From a configuration to rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tomat import _core
+from tomat.codec import load_codec
+from tomat.dataset.config import TokenizeConfig
+from tomat.dataset.inputs import resolve_inputs
+from tomat.lm.data.guess import Guess, load_guess
+from tomat.lm.data.on_the_fly import DensitySource, uniform_sampler
+from tomat.lm.data.parquet import ParquetSource
+from tomat.lm.data.rows import Rows
+from tomat.lm.data.store import DensityStore
+
+if TYPE_CHECKING:
+    from tomat.lm.data.config import DataConfig
+    from tomat.lm.data.on_the_fly import Budget, Sampler
+    from tomat.lm.data.rows import Source
+
+__all__ = ["open_rows"]
+
+
+def open_rows(
+    config: DataConfig,
+    size: int,
+    *,
+    guess: Guess | None = None,
+    sampler: Sampler | None = None,
+    budget: Budget | None = None,
+) -> Rows:
+    """The rows of a configuration.
+
+    Args:
+        config: which data.
+        size: tokens a row of the model.
+        guess: a starting density of one's own; ``config.guess`` where None.
+        sampler: where patches are cut, ``config.sampler`` being its name.
+        budget: patches of a material; ``config.patches_per_material`` where None.
+
+    Raises:
+        FileNotFoundError: no such data.
+        KeyError: an unknown codec, promolecule or sampler.
+        ValueError: data that are not what the configuration says, or that do not fit the model.
+    """
+    chosen = guess or (load_guess(config.guess) if config.guess else None)
+    source: Source = (
+        _densities(config, size, chosen, sampler, budget) if config.path is None else _dataset(config, chosen)
+    )
+    return Rows(source, size, packed=config.pack, seed=config.seed)
+
+
+def _dataset(config: DataConfig, guess: Guess | None) -> ParquetSource:
+    expected = {
+        "layout": config.layout,
+        "patch_size": config.patch_size,
+        "pad_to": config.pad_to,
+        "codec_hash": load_codec(config.codec).hash if config.codec else None,
+        "unit": config.unit,
+        "split": config.split,
+    }
+    return ParquetSource(
+        str(config.path),
+        expected=expected,
+        cache=config.cache,
+        guess=guess,
+        valence=_valence(config.valence),
+        threads=config.threads,
+    )
+
+
+def _densities(
+    config: DataConfig, size: int, guess: Guess | None, sampler: Sampler | None, budget: Budget | None
+) -> DensitySource:
+    if sampler is None and config.sampler != "uniform":
+        raise KeyError(f"unknown sampler {config.sampler!r}; known: uniform")
+    settings = TokenizeConfig(
+        layout=config.layout or "v3",
+        codec=config.codec,
+        patch_size=config.patch_size,
+        patches_per_material=config.patches_per_material,
+        pad_to=config.pad_to or size,
+        fallback_shapes=config.fallback_shapes,
+        seed=config.seed,
+        unit=config.unit,
+        rows_per_shard=max(2048, config.patches_per_material or 0),
+    )
+    entries = resolve_inputs(
+        config.densities,
+        split_file=config.split_file,
+        split=config.split,
+        limit=config.limit,
+    )
+    store = DensityStore.of(
+        entries,
+        "chgcar" if settings.data_unit == "chgcar" else "e_per_A3",
+        cache=config.cache,
+        on_error=config.on_error,
+        threads=config.threads,
+    )
+    return DensitySource(
+        store,
+        settings.tokenizer,
+        budget=budget or settings.rows,
+        seed=config.seed,
+        sampler=sampler or uniform_sampler,
+        sampler_name=config.sampler,
+        guess=guess,
+        on_error=config.on_error,
+        threads=config.threads,
+    )
+
+
+def _valence(name: str) -> dict[int, float]:
+    """Electrons an element: those of a promolecule, or outside the noble-gas core where it has none."""
+    from tomat.promolecule import Promolecule
+
+    known = {z: float(_core.valence_electrons(z)) for z in range(1, 119)}
+    promolecule = Promolecule.load(name)
+    stated = zip(promolecule.atomic_numbers.tolist(), promolecule.electrons.tolist(), strict=True)
+    return known | {z: count for z, count in stated if count == count}

@@ -1,0 +1,374 @@
+"""Rows of a dataset directory, unpacked once so that any of them can be had at once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from tomat import _core
+from tomat._remote import size_of
+from tomat._threads import in_order
+from tomat.dataset.manifest import Dataset, Worker, open_dataset
+from tomat.dataset.run_directory import REASONS
+from tomat.lm.data.cache import Arrays, FlatFile, built
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from tomat._remote import Place
+    from tomat.lm.data.guess import Guess
+    from tomat.lm.data.rows import RowBatch
+    from tomat.tokenizer import Patch, PatchTokenizer
+
+__all__ = ["ParquetSource"]
+
+_COLUMNS = ("task_id", "offset_x", "offset_y", "offset_z", "input_ids")
+
+
+class ParquetSource:
+    """The sequences of a dataset directory.
+
+    Args:
+        path: the directory, or a URL; all of its workers must be there.
+        expected: what it must be like, e.g. ``{"layout": "v3", "pad_to": 8192, "codec_hash": ...}``; None is anything.
+        cache: folder for the unpacked rows; in memory where None.
+        guess: a starting density, evaluated for each row from its own preamble.
+        valence: electrons of each element in these densities, for weights.
+        threads: to unpack with.
+
+    Raises:
+        FileNotFoundError: no such directory.
+        ValueError: not a finished dataset, shards that are not what ``meta.json`` says, rows that do not decode, or
+            another layout, codec, vocabulary or length than expected.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        expected: Mapping[str, Any] | None = None,
+        cache: str | Path | None = None,
+        guess: Guess | None = None,
+        valence: Mapping[int, float] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Open the dataset and its cache."""
+        self._dataset = open_dataset(path)
+        self.tokenizer = self._dataset.tokenizer
+        _check_expected(self._dataset, self.tokenizer, expected or {})
+        self.unit = str(self._dataset.meta.get("unit", "chgcar"))
+        self._threads, self._cache = threads, cache
+        self._content = self._hashes()
+        identity = {"format": 1, "shards": self._content, "vocabulary": self.tokenizer.vocabulary.hash}
+        self._arrays = built(cache, "rows", identity, self._build)
+        if len(self._arrays["starts"]) - 1 != self._dataset.total_rows:
+            raise ValueError(
+                f"{path}: meta.json says {self._dataset.total_rows} rows, the shards hold "
+                f"{len(self._arrays['starts']) - 1}"
+            )
+        self._starts = self._arrays["starts"]
+        self._tokens = self._arrays["tokens"]
+        self._density = self._arrays["density"]
+        self.lengths = np.diff(self._starts).astype(np.int32)
+        self.materials = self._arrays["material"]
+        self.task_ids: Sequence[str] = [str(name) for name in self._arrays.notes["task_ids"]]
+        self.left_out = _left_out(self._dataset)
+        self._valence = dict(valence or {})
+        self.has_guess = guess is not None
+        self._guess_name = guess.identity if guess else None
+        self._guess = self._guess_tokens(guess) if guess else None
+
+    def _hashes(self) -> list[list[Any]]:
+        """Name and SHA-256 of each shard: as stated, or of its bytes where nothing is."""
+        parts = in_order(self._hash, list(self._shards()), self._threads)
+        return [[worker.path.name, shard["name"], content] for (worker, shard), content in parts]
+
+    def _hash(self, part: tuple[Worker, dict[str, Any]]) -> str:
+        worker, shard = part
+        where = worker.path / shard["name"]
+        try:
+            if "sha256" not in shard:
+                return hashlib.sha256(where.read_bytes()).hexdigest()
+            size = size_of(where)
+        except FileNotFoundError as error:
+            raise ValueError(f"{where}: missing, but listed in meta.json") from error
+        if shard.get("bytes", size) != size:
+            raise ValueError(f"{where}: {size} bytes, but meta.json says {shard['bytes']}")
+        return str(shard["sha256"])
+
+    def _build(self, folder: Path, limit: int | None) -> dict[str, Any]:
+        """Unpack all shards; a few are in memory at a time."""
+        small = self.tokenizer.vocabulary.total_size <= 1 << 16
+        names: dict[str, int] = {}
+        columns: dict[str, list[NDArray[Any]]] = {
+            name: [] for name in ("material", "offset", "density", "length", "grid", "cell")
+        }
+        atoms: list[bytes] = []
+        with FlatFile(folder, "tokens", np.uint16 if small else np.int32, limit) as file:
+            for _, shard in in_order(self._read_shard, list(self._shards()), self._threads):
+                for row, name in enumerate(shard.task_ids):
+                    if name not in names:
+                        names[name] = len(names)
+                        patch = self.tokenizer.decode(shard.ids[row])
+                        columns["grid"].append(np.array(patch.grid_shape))
+                        cell = np.full(6, np.nan) if patch.lattice is None else patch.lattice
+                        columns["cell"].append(cell)
+                        atoms.append(patch.atomic_numbers.astype(np.uint8).tobytes())
+                columns["material"].append(np.array([names[name] for name in shard.task_ids]))
+                columns["offset"].append(shard.offsets)
+                columns["density"].append(shard.density)
+                columns["length"].append(shard.lengths)
+                keep = np.arange(shard.ids.shape[1]) < shard.lengths[:, None]
+                file.append(shard.ids[keep])
+        lengths = np.concatenate(columns.pop("length")) if atoms else np.zeros(0, dtype=np.int64)
+        columns["starts"] = [np.concatenate([[0], np.cumsum(lengths)])]
+        columns["atoms"] = [np.array([len(numbers) for numbers in atoms])]
+        columns["numbers"] = [np.frombuffer(b"".join(atoms), dtype=np.uint8)]
+        for name, dtype in _TYPES.items():
+            with FlatFile(folder, name, dtype) as file:
+                file.append(np.concatenate([part.ravel() for part in columns[name]] or [np.zeros(0)]))
+        return {"task_ids": list(names)}
+
+    def _shards(self) -> Iterable[tuple[Worker, dict[str, Any]]]:
+        return ((worker, shard) for worker in self._dataset.workers for shard in worker.shards)
+
+    def _read_shard(self, part: tuple[Worker, dict[str, Any]]) -> _Shard:
+        worker, shard = part
+        return _read_shard(worker.path / shard["name"], shard, self.tokenizer)
+
+    @cached_property
+    def _per_material(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Weight and electrons in a voxel a unit of density, of each material, from its atoms and cell."""
+        points = self._arrays["grid"].reshape(-1, 3).astype(np.int64).prod(axis=1)
+        atoms = np.concatenate([[0], np.cumsum(self._arrays["atoms"])])
+        table = np.array([self._valence.get(z, float("nan")) for z in range(119)])
+        counts = table[self._arrays["numbers"]]
+        electrons = np.array([counts[a:b].sum() for a, b in pairwise(atoms.tolist())])
+        if self.unit == "chgcar":
+            return 1.0 / electrons, 1.0 / points
+        volume = np.array([_volume(cell) for cell in self._arrays["cell"].reshape(-1, 6)])
+        return volume / electrons, volume / points
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """1 / mean |density| of each material, from the valence electrons of its atoms; NaN where not known."""
+        return self._per_material[0]
+
+    @property
+    def electrons(self) -> NDArray[np.float64]:
+        """Electrons in a voxel a unit of density; NaN where the layout writes no cell and the unit needs one."""
+        return self._per_material[1]
+
+    @cached_property
+    def _decoded(self) -> NDArray[np.float32] | None:
+        """What each density token stands for, where one is a voxel."""
+        codec = self.tokenizer.density_codec
+        if len(codec.sizes) > 1:
+            return None
+        return codec.decode(np.arange(codec.sizes[0])[:, None]).astype(np.float32)
+
+    def fill(
+        self,
+        epoch: int,
+        sequences: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        batch: RowBatch,
+    ) -> NDArray[np.int64]:
+        """Write tokens, values and guess of sequences; (n, 3): length, first and end of its density tokens."""
+        starts, ends = self._starts[sequences], self._starts[sequences + 1]
+        first = self._density[sequences].astype(np.int64)
+        lengths = ends - starts
+        spans = np.stack([lengths, first, lengths - 2], axis=1)
+        table, low = self._decoded, self.tokenizer.vocabulary.density_range[0]
+        places = zip(
+            sequences.tolist(), rows.tolist(), columns.tolist(), starts.tolist(), spans.tolist(), strict=True
+        )
+        for sequence, row, column, start, (length, head, end) in places:
+            batch.tokens[row, column : column + length] = self._tokens[start : start + length]
+            ids = batch.tokens[row, column + head : column + end]
+            values = batch.values[row, column + head : column + end]
+            if table is not None:
+                np.take(table, ids - low, out=values)
+            else:
+                self._decode_words(ids, values)
+            if self._guess is not None and batch.guess is not None:
+                at = self._guess["starts"][sequence]
+                batch.guess[row, column + head : column + end] = self._guess["tokens"][at : at + end - head]
+        return spans
+
+    def _decode_words(self, ids: NDArray[np.int32], values: NDArray[np.float32]) -> None:
+        """Values of several tokens a voxel, at the last of them."""
+        codec = self.tokenizer.density_codec
+        k = len(codec.sizes)
+        bases = self.tokenizer.vocabulary.density_range[0] + np.cumsum([0, *codec.sizes[:-1]])
+        words = ids.reshape(-1, k) - bases.astype(np.int32)
+        values[k - 1 :: k] = codec.decode(words)
+
+    def _guess_tokens(self, guess: Guess) -> Arrays:
+        """Tokens of the starting density at the density tokens of every row: rows are fixed, so once for all."""
+
+        def one(sequence: int) -> NDArray[np.int32]:
+            start, end = self._starts[sequence : sequence + 2].tolist()
+            patch = self.tokenizer.decode(self._tokens[start:end].astype(np.int32))
+            return self._encode(_guess_patch(guess, patch, self.unit))
+
+        def build(folder: Path, limit: int | None) -> dict[str, Any]:
+            counts = self.lengths - 2 - self._density
+            with FlatFile(folder, "tokens", self._tokens.dtype, limit) as file:
+                for _, tokens in in_order(one, range(len(self.lengths)), self._threads):
+                    file.append(tokens)
+            with FlatFile(folder, "starts", np.int64) as file:
+                file.append(np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]))
+            return {}
+
+        identity = {
+            "format": 1,
+            "shards": self._content,
+            "codec": self.tokenizer.density_codec.hash,
+            "guess": guess.identity,
+        }
+        return built(self._cache, "guess", identity, build)
+
+    def _encode(self, values: NDArray[np.float64]) -> NDArray[np.int32]:
+        codec = self.tokenizer.density_codec
+        bases = self.tokenizer.vocabulary.density_range[0] + np.cumsum([0, *codec.sizes[:-1]])
+        return (codec.encode(values.astype(np.float32).ravel()) + bases.astype(np.int32)).ravel()
+
+    def name(self, epoch: int, sequence: int) -> str:
+        """``mp-12@x,y,z``: material and low corner of a sequence."""
+        x, y, z = self._arrays["offset"].reshape(-1, 3)[sequence].tolist()
+        return f"{self.task_ids[self.materials[sequence]]}@{x},{y},{z}"
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the sequences, JSON."""
+        content = hashlib.sha256("\n".join(sha for _, _, sha in self._content).encode()).hexdigest()
+        return {
+            "source": "parquet",
+            "shards_hash": content,
+            "unit": self.unit,
+            "layout": self.tokenizer.layout.name,
+            "patch_size": self.tokenizer.patch_size,
+            "pad_to": self.tokenizer.pad_to,
+            "codec_hash": self.tokenizer.density_codec.hash,
+            "vocabulary_hash": self.tokenizer.vocabulary.hash,
+            "guess": self._guess_name,
+        }
+
+
+_TYPES: dict[str, Any] = {
+    "starts": np.int64,
+    "material": np.int32,
+    "offset": np.int32,
+    "density": np.int32,
+    "grid": np.int32,
+    "cell": np.float64,
+    "atoms": np.int32,
+    "numbers": np.uint8,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class _Shard:
+    task_ids: list[str]
+    offsets: NDArray[np.int32]
+    ids: NDArray[np.int32]
+    lengths: NDArray[np.int64]
+    density: NDArray[np.int64]
+
+
+def _read_shard(path: Place, shard: dict[str, Any], tokenizer: PatchTokenizer) -> _Shard:
+    """A shard whose bytes are those that ``meta.json`` states and whose rows all decode."""
+    data = path.read_bytes()
+    stated = shard.get("sha256")
+    if stated is not None and hashlib.sha256(data).hexdigest() != stated:
+        raise ValueError(f"{path}: the content is not what meta.json states (SHA-256); fetch it again")
+    try:
+        table = pq.read_table(io.BytesIO(data), columns=list(_COLUMNS))
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path}: not a shard of the format: {error}") from error
+    rows = table["input_ids"].combine_chunks()
+    lengths = rows.value_lengths().to_numpy(zero_copy_only=False)
+    if rows.null_count or (lengths != tokenizer.pad_to).any():
+        raise ValueError(f"{path}: rows of {np.unique(lengths)} tokens, expected pad_to = {tokenizer.pad_to}")
+    ids = np.ascontiguousarray(rows.flatten().to_numpy().reshape(-1, tokenizer.pad_to), dtype=np.int32)
+    offsets = np.stack([table[f"offset_{axis}"].to_numpy() for axis in "xyz"], axis=1).astype(np.int32)
+    wrong = tokenizer.check_rows(ids, offsets)
+    if wrong:
+        row, problem = wrong[0]
+        raise ValueError(f"{path}: {len(wrong)} rows are no sequences, the first is row {row}: {problem}")
+    specials = tokenizer.vocabulary.specials
+    ends = np.argmax(ids == specials["[EOS]"], axis=1) + 1
+    density = np.argmax(ids == specials["[DENS_START]"], axis=1) + 1
+    return _Shard(table["task_id"].to_pylist(), offsets, ids, ends, density)
+
+
+def _check_expected(dataset: Dataset, tokenizer: PatchTokenizer, expected: Mapping[str, Any]) -> None:
+    found = {
+        "layout": tokenizer.layout.name,
+        "patch_size": tokenizer.patch_size,
+        "pad_to": tokenizer.pad_to,
+        "codec_hash": tokenizer.density_codec.hash,
+        "vocabulary_hash": tokenizer.vocabulary.hash,
+        "unit": str(dataset.meta.get("unit", "chgcar")),
+        "split": dataset.meta.get("split"),
+    }
+    differ = [
+        f"{key} is {found[key]}, the configuration says {value}"
+        for key, value in expected.items()
+        if value is not None and found[key] != value
+    ]
+    if differ:
+        raise ValueError(f"{dataset.path}: {'; '.join(differ)}")
+
+
+def _left_out(dataset: Dataset) -> dict[str, list[str]]:
+    """Materials that were left out when the rows were written; ``?`` for those that ``meta.json`` does not name."""
+    found: dict[str, list[str]] = {}
+    for worker in dataset.workers:
+        for reason in REASONS:
+            count = int(worker.meta.get(f"n_materials_{reason}", 0))
+            named = [str(name) for name in worker.meta.get(f"first_materials_{reason}", [])][:count]
+            if count:
+                found.setdefault(reason, []).extend([*named, *["?"] * (count - len(named))])
+    return found
+
+
+def _volume(cell: NDArray[np.float64]) -> float:
+    return float("nan") if np.isnan(cell).any() else abs(float(np.linalg.det(_matrix(cell))))
+
+
+def _matrix(cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows a, b, c of lengths (angstrom) and angles (degrees): a along x, b in the xy plane."""
+    a, b, c = cell[:3]
+    alpha, beta, gamma = np.radians(cell[3:])
+    cx, cy = np.cos(beta), (np.cos(alpha) - np.cos(beta) * np.cos(gamma)) / np.sin(gamma)
+    cz = np.sqrt(max(1.0 - cx * cx - cy * cy, 0.0))
+    return np.array(
+        [[a, 0.0, 0.0], [b * np.cos(gamma), b * np.sin(gamma), 0.0], [c * cx, c * cy, c * cz]],
+        dtype=np.float64,
+    )
+
+
+def _guess_patch(guess: Guess, patch: Patch, unit: str) -> NDArray[np.float64]:
+    """The starting density of a row, from its own preamble: the cell in its bins, atoms where the row has them."""
+    if patch.lattice is None:
+        raise ValueError(
+            "this layout writes no cell, so a row does not say enough for a starting density; use rows of v2-lat or "
+            "v3, or densities on the fly"
+        )
+    matrix = _matrix(patch.lattice)
+    offset = patch.offset or (0, 0, 0)  # v3 writes positions in the frame of the patch
+    atoms = (patch.atomic_numbers, patch.frac_coords)
+    values = guess.patch(matrix, *atoms, patch.grid_shape, offset, patch.patch_shape)
+    return values * _core.cell_volume(matrix) if unit == "chgcar" else values

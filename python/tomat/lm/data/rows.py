@@ -1,0 +1,273 @@
+"""Rows of the model: what every source gives, and what objectives are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from tomat.lm.data.packing import Plan, one_each, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from tomat.tokenizer import PatchTokenizer
+
+__all__ = ["Row", "RowBatch", "Rows", "Source"]
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One row of the model, length L, or :class:`RowBatch` of n with another axis in front.
+
+    Attributes:
+        tokens: int32, padded with ``[PAD]``.
+        values: float32, the true density in the codec's unit at the last token of each voxel, 0 elsewhere. Rows of a
+            dataset hold no more than bins: there it is what the tokens decode to.
+        guess: int32, the tokens of the starting density at all density tokens, 0 elsewhere; None without one.
+        segments: int32, number of the sequence in its row, -1 at padding.
+        positions: int32, from 0 in each sequence.
+        weight: float32, 1 / mean \\|density\\| of the material in the codec's unit at density tokens, 0 elsewhere: the
+            mean over a material's voxels of weight times \\|error\\| is its NMAE.
+        n_voxels: int64 scalar, voxels in the row.
+        electrons: float32 scalar, electrons in them.
+    """
+
+    tokens: NDArray[np.int32]
+    values: NDArray[np.float32]
+    guess: NDArray[np.int32] | None
+    segments: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    weight: NDArray[np.float32]
+    n_voxels: NDArray[np.int64]
+    electrons: NDArray[np.float32]
+
+
+class RowBatch(Row):
+    """Rows with an axis in front: arrays (n, L), scalars (n,)."""
+
+    @classmethod
+    def empty(cls, n: int, size: int, pad: int, *, guess: bool) -> RowBatch:
+        """``n`` rows of padding."""
+
+        def zeros(dtype: Any) -> NDArray[Any]:
+            return np.zeros((n, size), dtype=dtype)
+
+        return cls(
+            tokens=np.full((n, size), pad, dtype=np.int32) if pad else zeros(np.int32),
+            values=zeros(np.float32),
+            guess=zeros(np.int32) if guess else None,
+            segments=np.full((n, size), -1, dtype=np.int32),
+            positions=zeros(np.int32),
+            weight=zeros(np.float32),
+            n_voxels=np.zeros(n, dtype=np.int64),
+            electrons=np.zeros(n, dtype=np.float32),
+        )
+
+    def clear(self, pad: int) -> None:
+        """Padding everywhere again."""
+        for array in (self.values, self.guess, self.positions, self.weight, self.n_voxels, self.electrons):
+            if array is not None:
+                array.fill(0)
+        self.tokens.fill(pad)
+        self.segments.fill(-1)
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.tokens)
+
+    def __getitem__(self, index: int) -> Row:
+        """One row; its arrays are views."""
+        fields: dict[str, Any] = {name: getattr(self, name) for name in Row.__dataclass_fields__}
+        taken: dict[str, Any] = {
+            name: None if array is None else array[index] for name, array in fields.items()
+        }
+        return Row(**taken)
+
+    @classmethod
+    def of(cls, row: Row) -> RowBatch:
+        """A batch of one."""
+        if isinstance(row, RowBatch):
+            return row
+        fields: dict[str, Any] = {name: getattr(row, name) for name in Row.__dataclass_fields__}
+        added: dict[str, Any] = {
+            name: None if array is None else np.asarray(array)[None] for name, array in fields.items()
+        }
+        return cls(**added)
+
+
+class Source(Protocol):
+    """Where sequences come from; sequence i of an epoch belongs to the same material in every epoch."""
+
+    tokenizer: PatchTokenizer
+    lengths: NDArray[np.int32]
+    materials: NDArray[np.int32]
+    task_ids: Sequence[str]
+    left_out: dict[str, list[str]]
+    has_guess: bool
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """1 / mean |density| of each material, in the codec's unit."""
+        ...
+
+    @property
+    def electrons(self) -> NDArray[np.float64]:
+        """Electrons in a voxel a unit of density, of each material."""
+        ...
+
+    def fill(
+        self,
+        epoch: int,
+        sequences: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        batch: RowBatch,
+    ) -> NDArray[np.int64]:
+        """Write tokens, values and guess of sequences; (n, 3): length, first and end of its density tokens."""
+        ...
+
+    def name(self, epoch: int, sequence: int) -> str:
+        """``mp-12@x,y,z``: material and low corner of a sequence."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the sequences, JSON."""
+        ...
+
+
+class Rows:
+    """The rows of a source at the model's length, packed or not.
+
+    Args:
+        source: of sequences.
+        size: tokens a row of the model, L.
+        packed: whether several sequences may share a row.
+        seed: of the packing.
+
+    Raises:
+        ValueError: sequences longer than ``size``, or none.
+    """
+
+    def __init__(self, source: Source, size: int, *, packed: bool = False, seed: int = 0) -> None:
+        """Plan the rows."""
+        lengths = source.lengths
+        if not len(lengths):
+            raise ValueError("the data hold no sequences")
+        longest = int(np.argmax(lengths))
+        if lengths[longest] > size:
+            raise ValueError(
+                f"{int((lengths > size).sum())} of {len(lengths)} sequences are longer than the model's {size} "
+                f"tokens, the longest ({source.task_ids[source.materials[longest]]}) has {lengths[longest]}; "
+                "lengthen the model or cut smaller patches"
+            )
+        self.source, self.size, self.packed, self.seed = source, size, packed, seed
+        self.plan: Plan = pack(lengths, source.materials, size, seed) if packed else one_each(lengths, size)
+        self._arange = np.arange(size, dtype=np.int32)
+        self._pad = source.tokenizer.vocabulary.specials["[PAD]"]
+        self._components = len(source.tokenizer.density_codec.sizes)
+
+    def __len__(self) -> int:
+        """Rows an epoch."""
+        return len(self.plan)
+
+    @property
+    def tokenizer(self) -> PatchTokenizer:
+        """What wrote the rows."""
+        return self.source.tokenizer
+
+    @property
+    def has_guess(self) -> bool:
+        """Whether rows carry a starting density."""
+        return self.source.has_guess
+
+    def sequences(self, index: int) -> NDArray[np.int64]:
+        """The sequences in a row."""
+        return self.plan.sequences[self.plan.starts[index] : self.plan.starts[index + 1]]
+
+    def row(self, epoch: int, index: int) -> Row:
+        """One row.
+
+        Raises:
+            IndexError: no such row.
+        """
+        return self.rows(epoch, [index])[0]
+
+    def rows(self, epoch: int, indices: ArrayLike, into: RowBatch | None = None) -> RowBatch:
+        """Many rows at once; each depends on (epoch, index) alone.
+
+        ``into`` is a batch of the same size to write over: fresh memory costs more than what is written to it.
+
+        Raises:
+            IndexError: no such row.
+        """
+        index = np.asarray(indices, dtype=np.int64).reshape(-1)
+        if index.size and not 0 <= index.min() <= index.max() < len(self):
+            raise IndexError(f"rows from {index.min()} to {index.max()}, but there are {len(self)}")
+        starts, ends = self.plan.starts[index], self.plan.starts[index + 1]
+        counts = ends - starts
+        rows = np.repeat(np.arange(len(index)), counts)
+        number = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        sequences = self.plan.sequences[np.repeat(starts, counts) + number]
+        lengths = self.source.lengths[sequences].astype(np.int64)
+        before = np.cumsum(lengths) - lengths
+        columns = before - np.repeat(before[np.cumsum(counts) - counts], counts)
+        if into is None or len(into) != len(index):
+            batch = RowBatch.empty(len(index), self.size, self._pad, guess=self.has_guess)
+        else:
+            batch = into
+            batch.clear(self._pad)
+        spans = self.source.fill(epoch, sequences, rows, columns, batch)
+        self._annotate(batch, sequences, rows, columns, number, spans)
+        return batch
+
+    def _annotate(
+        self,
+        batch: RowBatch,
+        sequences: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        number: NDArray[np.int64],
+        spans: NDArray[np.int64],
+    ) -> None:
+        """Segments, positions, weights and sums."""
+        materials = self.source.materials[sequences]
+        weights = self.source.weight[materials].tolist()
+        scales = self.source.electrons[materials].tolist()
+        places = zip(rows.tolist(), columns.tolist(), number.tolist(), spans.tolist(), strict=True)
+        for (row, column, segment, (length, first, end)), weight, scale in zip(
+            places, weights, scales, strict=True
+        ):
+            batch.segments[row, column : column + length] = segment
+            batch.positions[row, column : column + length] = self._arange[:length]
+            batch.weight[row, column + first : column + end] = weight
+            batch.electrons[row] += batch.values[row, column + first : column + end].sum() * scale
+            batch.n_voxels[row] += (end - first) // self._components
+
+    def row_id(self, epoch: int, index: int) -> str:
+        """What is in a row: ``mp-12@0,5,7+mp-3@1,2,3``."""
+        return "+".join(self.source.name(epoch, int(i)) for i in self.sequences(index))
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the rows, JSON: a resumed run compares it."""
+        return {
+            **self.source.identity(),
+            "size": self.size,
+            "packed": self.packed,
+            "packing_seed": self.seed if self.packed else None,
+        }
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Numbers about an epoch: materials, sequences, rows, tokens (without padding), fill, left_out."""
+        return {
+            "materials": len(self.source.task_ids),
+            "sequences": len(self.source.lengths),
+            "rows": len(self),
+            "tokens": int(self.source.lengths.sum(dtype=np.int64)),
+            "fill": self.plan.fill,
+            "left_out": {reason: len(names) for reason, names in self.source.left_out.items()},
+        }

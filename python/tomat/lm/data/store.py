@@ -1,0 +1,287 @@
+"""All densities of a training set in one flat array that is mapped into memory."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat import _core
+from tomat._files import filesystem, is_url
+from tomat._threads import in_order
+from tomat.lm.data.cache import Arrays, FlatFile, built
+from tomat.material import Material, Unit, read
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from tomat.dataset.inputs import Entry
+    from tomat.lm.data.guess import Guess
+
+__all__ = ["DensityStore"]
+
+#: How many materials an error about left-out ones names.
+_NAMED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class DensityStore:
+    """Densities in one unit, each row-major, one after the other, and the crystals they belong to.
+
+    Attributes:
+        arrays: ``density`` float32 flat, ``grid`` (n, 3), ``lattice`` (n, 3, 3), ``atoms`` (n,) counts, ``numbers``
+            and ``coordinates`` of all atoms, ``mean_abs`` and ``mean`` (n,) of each density.
+        unit: of the densities.
+        left_out: ``{reason: ids}`` of materials that are ``missing`` or ``unreadable``.
+    """
+
+    arrays: Arrays
+    unit: Unit
+    left_out: dict[str, list[str]]
+    cache: str | Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        entries: Sequence[Entry],
+        unit: Unit,
+        *,
+        cache: str | Path | None = None,
+        on_error: str = "raise",
+        threads: int | None = None,
+    ) -> DensityStore:
+        """The store of ``entries`` in ``unit``, built where it is not in the cache or a file has changed.
+
+        Raises:
+            ValueError: materials that cannot be read, unless ``on_error`` is ``skip``; more than fits memory.
+        """
+        identity = {
+            "format": 1,
+            "unit": unit,
+            "entries": [[entry.task_id, _absolute(entry.path), *_stamp(entry.path)] for entry in entries],
+        }
+
+        def build(folder: Path, limit: int | None) -> dict[str, Any]:
+            return _build(folder, limit, entries, unit, skip=on_error == "skip", threads=threads)
+
+        arrays = built(cache, "densities", identity, build)
+        left_out = {str(reason): list(names) for reason, names in arrays.notes["left_out"].items()}
+        if on_error != "skip":
+            _refuse(left_out, arrays.notes["problems"])
+        return cls(arrays, unit, left_out, cache)
+
+    @property
+    def task_ids(self) -> list[str]:
+        """The materials, in the order of the arrays."""
+        return list(self.arrays.notes["task_ids"])
+
+    def __len__(self) -> int:
+        """Number of materials."""
+        return len(self.arrays.notes["task_ids"])
+
+    @cached_property
+    def density(self) -> NDArray[np.float32]:
+        """All values, flat."""
+        return self.arrays["density"]
+
+    @cached_property
+    def grid(self) -> NDArray[np.int32]:
+        """(n, 3) grid points along x, y, z."""
+        return self.arrays["grid"].reshape(-1, 3)
+
+    @cached_property
+    def lattice(self) -> NDArray[np.float64]:
+        """(n, 3, 3) rows a, b, c in angstrom."""
+        return self.arrays["lattice"].reshape(-1, 3, 3)
+
+    @cached_property
+    def n_atoms(self) -> NDArray[np.int32]:
+        """(n,) atoms in each cell."""
+        return self.arrays["atoms"]
+
+    @cached_property
+    def _starts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each material begins among the values and among the atoms."""
+        values = np.concatenate([[0], np.cumsum(self.grid.astype(np.int64).prod(axis=1))])
+        return values, np.concatenate([[0], np.cumsum(self.n_atoms, dtype=np.int64)])
+
+    @cached_property
+    def crystals(self) -> _core.Crystals:
+        """The crystals as the core wants them."""
+        return _core.Crystals([self._crystal(index) for index in range(len(self))])
+
+    def _crystal(self, index: int) -> tuple[tuple[int, int, int], NDArray[np.float64], list[int], Any]:
+        atoms = slice(*self._starts[1][index : index + 2])
+        nx, ny, nz = self.grid[index].tolist()
+        coordinates = self.arrays["coordinates"].reshape(-1, 3)[atoms]
+        return (nx, ny, nz), self.lattice[index], self.arrays["numbers"][atoms].tolist(), coordinates
+
+    def material(self, index: int) -> Material:
+        """One material; its density is a view of the store."""
+        grid, lattice, numbers, coordinates = self._crystal(index)
+        values = self.density[slice(*self._starts[0][index : index + 2])].reshape(grid)
+        return Material(
+            self.arrays.notes["task_ids"][index],
+            values,
+            self.unit,
+            lattice,
+            np.array(numbers, dtype=np.int32),
+            coordinates,
+            {},
+        )
+
+    def volume(self, index: int) -> float:
+        """Cell volume in cubic angstrom."""
+        return _core.cell_volume(self.lattice[index])
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the materials' names and contents: equal wherever the files lie."""
+        lines = "\n".join(
+            f"{name} {content}"
+            for name, content in zip(self.task_ids, self.arrays.notes["hashes"], strict=True)
+        )
+        return hashlib.sha256(f"{self.unit}\n{lines}".encode()).hexdigest()
+
+    def guess(self, guess: Guess, threads: int | None = None) -> NDArray[np.float32]:
+        """Starting densities of all materials in the order and unit of :attr:`density`; computed once.
+
+        Raises:
+            ValueError: what ``guess`` raises, with the material's name.
+        """
+
+        def build(folder: Path, limit: int | None) -> dict[str, Any]:
+            with FlatFile(folder, "guess", np.float32, limit) as file:
+                for _, values in in_order(self._guess_of(guess), range(len(self)), threads):
+                    file.append(values)
+            return {}
+
+        identity = {"format": 1, "store": self.hash, "guess": guess.identity}
+        return built(self.cache, "guess", identity, build)["guess"]
+
+    def _guess_of(self, guess: Guess) -> Any:
+        def one(index: int) -> NDArray[np.float32]:
+            grid, lattice, numbers, coordinates = self._crystal(index)
+            try:
+                values = guess(lattice, np.array(numbers), coordinates, grid)
+            except ValueError as error:
+                raise ValueError(f"{self.task_ids[index]}: {error}") from error
+            scale = self.volume(index) if self.unit == "chgcar" else 1.0
+            return (values * scale).astype(np.float32)
+
+        return one
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A material brought to the unit of the store, or why not."""
+
+    material: Material | None
+    content: str = ""
+    reason: str = ""
+    problem: str = ""
+
+
+def _build(
+    folder: Path, limit: int | None, entries: Sequence[Entry], unit: Unit, *, skip: bool, threads: int | None
+) -> dict[str, Any]:
+    """Write the arrays of :class:`DensityStore`; few materials are in memory at a time."""
+    task_ids: list[str] = []
+    hashes: list[str] = []
+    left_out: dict[str, list[str]] = {}
+    problems: list[str] = []
+    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in _COLUMNS}
+    with FlatFile(folder, "density", np.float32, limit) as file:
+        for entry, result in in_order(lambda entry: _read(entry, unit), entries, threads):
+            material = result.material
+            if material is None:
+                left_out.setdefault(result.reason, []).append(entry.task_id)
+                problems.append(result.problem)
+                if not skip and len(problems) >= _NAMED:
+                    _refuse(left_out, problems)
+                continue
+            file.append(material.density)
+            task_ids.append(entry.task_id)
+            hashes.append(result.content)
+            values = material.density
+            columns["grid"].append(np.array(values.shape))
+            columns["lattice"].append(material.lattice)
+            columns["atoms"].append(np.array([len(material.atomic_numbers)]))
+            columns["numbers"].append(material.atomic_numbers)
+            columns["coordinates"].append(material.frac_coords)
+            columns["mean"].append(np.array([values.mean(dtype=np.float64)]))
+            columns["mean_abs"].append(np.array([np.abs(values).mean(dtype=np.float64)]))
+    if not skip:
+        _refuse(left_out, problems)
+    if not task_ids:
+        raise ValueError(f"none of the {len(entries)} materials can be read: {'; '.join(problems[:_NAMED])}")
+    for name, dtype in _COLUMNS.items():
+        with FlatFile(folder, name, dtype) as file:
+            file.append(np.concatenate([part.ravel() for part in columns[name]]))
+    return {"task_ids": task_ids, "hashes": hashes, "left_out": left_out, "problems": problems[:_NAMED]}
+
+
+_COLUMNS: dict[str, Any] = {
+    "grid": np.int32,
+    "lattice": np.float64,
+    "atoms": np.int32,
+    "numbers": np.uint8,
+    "coordinates": np.float64,
+    "mean": np.float64,
+    "mean_abs": np.float64,
+}
+
+
+def _read(entry: Entry, unit: Unit) -> _Read:
+    try:
+        material = read(entry.path).in_unit(unit)
+    except FileNotFoundError as error:
+        return _Read(None, reason="missing", problem=str(error))
+    except (OSError, ValueError) as error:
+        return _Read(None, reason="unreadable", problem=f"{entry.task_id}: {error}")
+    digest = hashlib.sha256()
+    for array in (material.density, material.lattice, material.atomic_numbers, material.frac_coords):
+        digest.update(repr(array.shape).encode())
+        digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+    return _Read(material, digest.hexdigest())
+
+
+def _refuse(left_out: dict[str, list[str]], problems: list[str]) -> None:
+    n = sum(map(len, left_out.values()))
+    if n:
+        counts = ", ".join(f"{len(names)} {reason}" for reason, names in left_out.items())
+        raise ValueError(
+            f"{counts} of the materials (set data.on_error = skip to train without them): "
+            + "; ".join(problems[:_NAMED])
+            + ("; ..." if n > _NAMED else "")
+        )
+
+
+def _absolute(path: str) -> str:
+    return path if is_url(path) else str(Path(path).absolute())
+
+
+def _stamp(path: str) -> list[Any]:
+    """Size and time of what is at a path, or that nothing is; a Zarr group counts with all its files."""
+    if is_url(path):
+        fs, inner = filesystem(path)
+        try:
+            found = fs.find(inner, detail=True) if fs.isdir(inner) else {inner: fs.info(inner)}
+        except FileNotFoundError:
+            return ["missing"]
+        return sorted(
+            [info.get("size"), str(info.get("etag") or info.get("md5Hash") or info.get("mtime"))]
+            for info in found.values()
+        )
+    place = Path(path)
+    if not place.exists():
+        return ["missing"]
+    files = sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else [place]
+    stats = [file.stat() for file in files]
+    return [[stat.st_size, stat.st_mtime_ns] for stat in stats]

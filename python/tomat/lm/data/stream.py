@@ -1,0 +1,190 @@
+"""Rows in the order of training, as Levanter's loader asks for them; needs JAX and Levanter."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import haliax as hax
+import jax
+import numpy as np
+from levanter.data.dataset import AsyncDataset
+from levanter.layers.attention import AttentionMask
+
+from tomat.lm.data.shuffle import key_of, keys_of, permute
+from tomat.lm.example import DensityExample
+from tomat.lm.objective import ObjectiveConfig, example_arrays
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tomat.lm.data.rows import Rows
+    from tomat.lm.vocabulary import ModelVocabulary
+
+__all__ = ["ExampleDataset"]
+
+#: Rows worked on at a time: their arrays stay in the cache of a core.
+_BLOCK = 16
+
+
+class ExampleDataset(AsyncDataset[DensityExample]):
+    """Examples of rows: without end for training, every row once for evaluation.
+
+    For training, example i is row ``order(epoch)[i mod rows]`` of epoch ``i // rows``; each epoch has an order of its
+    own over all rows, with other patches where they are cut on the fly. It follows from (seed, i) alone: resuming
+    at any step costs nothing, and hosts that ask for other indices see other rows.
+
+    Args:
+        rows: of a source.
+        objective: what is asked.
+        vocabulary: of the model.
+        Pos: the model's position axis.
+        seed: of the order and the masks.
+        finite: every row once, in a fixed order with fixed masks.
+        limit: of a finite one: only so many rows, drawn from all.
+        threads: that work on a batch.
+
+    Raises:
+        ValueError: an axis that is not of the rows' size.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        objective: ObjectiveConfig,
+        vocabulary: ModelVocabulary,
+        Pos: hax.Axis,  # noqa: N803 - the field's name
+        *,
+        seed: int = 0,
+        finite: bool = False,
+        limit: int | None = None,
+        threads: int = 1,
+    ) -> None:
+        """Check that rows, objective and model fit together."""
+        super().__init__()
+        if Pos.size != rows.size:
+            raise ValueError(f"the model has {Pos.size} positions, the rows {rows.size}")
+        if objective.kind == "guess" and not rows.has_guess:
+            raise ValueError("objective.kind = guess needs a starting density: set data.guess")
+        if vocabulary.tokenizer.vocabulary.hash != rows.tokenizer.vocabulary.hash:
+            raise ValueError("the model's vocabulary is not that of the rows")
+        self._rows, self._objective, self._vocabulary, self._seed = rows, objective, vocabulary, seed
+        self._finite, self._threads = finite, threads
+        self._length = min(len(rows), limit or len(rows))
+        self._scratch = threading.local()
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        segments = hax.NamedArray(np.zeros(Pos.size, dtype=np.int32), (Pos,))
+        mask = AttentionMask.causal() if objective.causal else AttentionMask()
+        zeros = {
+            name: hax.NamedArray(np.zeros(Pos.size, dtype=dtype), (Pos,)) for name, dtype in _FIELDS.items()
+        }
+        template = DensityExample(attn_mask=mask.with_segment_ids(segments), **zeros)
+        # Building an example field by field costs more than filling it; the structure is always the same.
+        self._structure = jax.tree.structure(template)
+        self._names = _leaf_names(template)
+
+    async def async_len(self) -> int:
+        """Number of examples.
+
+        Raises:
+            ValueError: there is no end to them.
+        """
+        if not self._finite:
+            raise ValueError("the training stream has no length")
+        return self._length
+
+    def is_finite(self) -> bool:
+        """Whether every row comes once."""
+        return self._finite
+
+    async def get_batch(self, indices: Sequence[int]) -> Sequence[DensityExample]:
+        """Examples by number; their arrays are views of a few large ones."""
+        arrays = self.arrays(indices)
+        parts = [arrays[name] for name in self._names]
+        return [
+            jax.tree.unflatten(self._structure, [part[row] for part in parts]) for row in range(len(indices))
+        ]
+
+    def arrays(self, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
+        """The arrays of examples, (n, L) each, by the names of :func:`tomat.lm.objective.example_arrays`."""
+        epochs, rows = self.places(indices)
+        n, size = len(rows), self._rows.size
+        out = {
+            name: np.empty((n, size), dtype=dtype)
+            for name, dtype in (*_FIELDS.items(), ("segments", np.int32))
+        }
+        blocks = [slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
+
+        def work(block: slice) -> None:
+            for epoch in np.unique(epochs[block]).tolist():
+                same = epochs[block] == epoch
+                self._examples(
+                    epoch, rows[block][same], {name: array[block] for name, array in out.items()}, same
+                )
+
+        for _ in map(work, blocks) if self._pool is None else self._pool.map(work, blocks):
+            pass
+        return out
+
+    def _examples(
+        self, epoch: int, rows: NDArray[np.int64], out: dict[str, NDArray[Any]], places: NDArray[np.bool_]
+    ) -> None:
+        """Write the examples of rows of one epoch to ``places`` of ``out``."""
+        batch = self._rows.rows(epoch, rows, getattr(self._scratch, "batch", None))
+        self._scratch.batch = batch
+        keys = keys_of(key_of(self._seed, "mask", epoch), rows)
+        made = example_arrays(batch, self._objective, self._vocabulary, keys)
+        whole = bool(places.all())
+        for name, array in out.items():
+            array[slice(None) if whole else places] = made[name]
+
+    def places(self, indices: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Epoch and row of each example.
+
+        Raises:
+            IndexError: beyond the end of a finite one.
+        """
+        index = np.asarray(indices, dtype=np.int64).reshape(-1)
+        n = len(self._rows)
+        if self._finite:
+            if index.size and index.max() >= self._length:
+                raise IndexError(f"example {index.max()} of {self._length}")
+            # A subset is drawn from all rows; all of them stay in their order.
+            rows = index if self._length == n else permute(index, n, key_of(self._seed, "subset"))
+            return np.zeros_like(index), rows
+        epochs = index // n
+        rows = np.empty_like(index)
+        for epoch in np.unique(epochs):
+            chosen = epochs == epoch
+            rows[chosen] = permute(index[chosen] % n, n, key_of(self._seed, "order", int(epoch)))
+        return epochs, rows
+
+    @property
+    def count(self) -> int:
+        """Examples an epoch; of a finite one, all there are."""
+        return self._length
+
+    def row_id(self, index: int) -> str:
+        """Materials and offsets in example ``index``: ``mp-12@0,5,7+mp-3@1,2,3``."""
+        epochs, rows = self.places([index])
+        return self._rows.row_id(int(epochs[0]), int(rows[0]))
+
+
+_FIELDS: dict[str, Any] = {
+    "tokens": np.int32,
+    "loss_weight": np.float32,
+    "targets": np.int32,
+    "values": np.float32,
+    "pos_ids": np.int32,
+}
+
+
+def _leaf_names(template: DensityExample) -> list[str]:
+    """The names of the leaves of an example, in order; both segment arrays of the mask are ``segments``."""
+    names = []
+    for path, _ in jax.tree_util.tree_leaves_with_path(template):
+        first = getattr(path[0], "name", str(path[0]))
+        names.append("segments" if first == "attn_mask" else first)
+    return names

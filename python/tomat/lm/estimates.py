@@ -1,0 +1,136 @@
+"""What a distribution over density tokens says about a voxel: point estimates, spread, confidence; needs JAX."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from tomat.lm.loss import DensityTargets
+
+__all__ = ["Estimates", "Sampling", "estimates"]
+
+
+class Sampling(NamedTuple):
+    """How tokens are drawn.
+
+    Attributes:
+        temperature: logits are divided by it; 1 draws from the model's own distribution.
+        nucleus: the smallest set of tokens with at least this probability is drawn from; 1 is all of them.
+    """
+
+    temperature: float = 1.0
+    nucleus: float = 1.0
+
+
+class Estimates(NamedTuple):
+    """One number a position; densities in the codec's unit. All arrays have one shape.
+
+    Attributes:
+        median, mean, mode: of the distribution (lower median, mean, most probable).
+        sample: a draw.
+        spread: standard deviation.
+        expected_error: the mean of \\|density - truth\\| over the distribution; 0 where no truth is given.
+        confidence: probability of the most probable token.
+        median_place, mode_place, sample_place: their place among the density tokens, ascending in value.
+    """
+
+    median: jax.Array
+    mean: jax.Array
+    mode: jax.Array
+    sample: jax.Array
+    spread: jax.Array
+    expected_error: jax.Array
+    confidence: jax.Array
+    median_place: jax.Array
+    mode_place: jax.Array
+    sample_place: jax.Array
+
+
+def estimates(
+    x: jax.Array,
+    head: jax.Array,
+    drawn: jax.Array,
+    truth: jax.Array,
+    targets: DensityTargets,
+    *,
+    sampling: Sampling,
+    block: int = 1024,
+    component: jax.Array | None = None,
+) -> Estimates:
+    """The estimates of positions, block after block, so that their logits never exist at once.
+
+    Args:
+        x: (t, d) activations of the positions that predict.
+        head: (ids, d) the model's output layer.
+        drawn: (t,) uniform numbers in [0, 1): they decide the samples, by the inverse of the distribution function.
+        truth: (t,) true densities, for ``expected_error``; anything where that is not wanted.
+        targets: the density tokens.
+        sampling: temperature and nucleus of the samples.
+        block: positions at a time.
+        component: (t,) which component of a voxel a position asks for; 0 where None. Of codecs with several, places
+            alone mean something: they count over all density tokens.
+    """
+    rows = targets.rows(head, all_ids=False).astype(x.dtype)
+    which = jnp.zeros(x.shape[:1], jnp.int32) if component is None else component
+    points = None if targets.bins is None else jnp.asarray(targets.bins.points)
+
+    def one(part: tuple[jax.Array, ...]) -> Estimates:
+        x, drawn, truth, which = part
+        logits = jnp.einsum("td,vd->tv", x, rows, preferred_element_type=jnp.float32)
+        return _of_logits(targets.within_component(logits, which), drawn, truth, points, sampling)
+
+    t = x.shape[0]
+    size = min(block, t)
+    fill = -t % size
+
+    def cut(a: jax.Array) -> jax.Array:
+        padded = jnp.pad(a, ((0, fill),) + ((0, 0),) * (a.ndim - 1))
+        return padded.reshape(-1, size, *a.shape[1:])
+
+    out = jax.lax.map(one, (cut(x), cut(drawn), cut(truth), cut(which)))
+    return Estimates(*(a.reshape(-1)[:t] for a in out))
+
+
+def _of_logits(
+    logits: jax.Array, drawn: jax.Array, truth: jax.Array, points: jax.Array | None, sampling: Sampling
+) -> Estimates:
+    p = jax.nn.softmax(logits, axis=-1)
+    below = jnp.cumsum(p, axis=-1)
+    # The last bin's distribution function is 1 but for rounding: it is never counted.
+    median_place = jnp.sum(below[:, :-1] < 0.5, axis=-1)
+    mode_place = jnp.argmax(logits, axis=-1)
+    sample_place = _draw(logits, drawn, sampling)
+    of = jnp.arange(logits.shape[-1], dtype=jnp.float32) if points is None else points
+    mean = jnp.sum(p * of, axis=-1)
+    return Estimates(
+        median=of[median_place],
+        mean=mean,
+        mode=of[mode_place],
+        sample=of[sample_place],
+        spread=jnp.sqrt(jnp.sum(p * jnp.square(of - mean[:, None]), axis=-1)),
+        expected_error=jnp.sum(p * jnp.abs(of - truth[:, None]), axis=-1),
+        confidence=jnp.max(p, axis=-1),
+        median_place=median_place,
+        mode_place=mode_place,
+        sample_place=sample_place,
+    )
+
+
+def _draw(logits: jax.Array, drawn: jax.Array, sampling: Sampling) -> jax.Array:
+    """Place of the token whose share of [0, 1) holds ``drawn``."""
+    if sampling.temperature == 0:
+        return jnp.argmax(logits, axis=-1)
+    p = jax.nn.softmax(logits / sampling.temperature, axis=-1)
+    if sampling.nucleus < 1:
+        high = -jnp.sort(-p, axis=-1)
+        before = jnp.cumsum(high, axis=-1) - high
+        least = jnp.min(jnp.where(before < sampling.nucleus, high, 2.0), axis=-1, keepdims=True)
+        p = jnp.where(p >= least, p, 0.0)
+    below = jnp.cumsum(p, axis=-1)
+    place = jnp.sum(below <= drawn[:, None] * below[:, -1:], axis=-1)
+    # Rounding may carry a draw past the last token that has a share.
+    last = logits.shape[-1] - 1 - jnp.argmax((p > 0)[:, ::-1], axis=-1)
+    return jnp.minimum(place, last)

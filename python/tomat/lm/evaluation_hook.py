@@ -1,0 +1,136 @@
+"""Evaluation while training: on whole rows of validation data, every voxel counting the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import haliax as hax
+import jax
+import levanter.tracker
+import numpy as np
+from levanter.data.loader import DataLoader
+
+from tomat.lm.data.stream import ExampleDataset
+from tomat.lm.numbers import aggregate, count_tokens, label_of, row_sums, unigram_bits
+
+if TYPE_CHECKING:
+    from levanter.callbacks import StepInfo
+    from levanter.trainer import Trainer
+
+    from tomat.lm.config import TrainConfig
+    from tomat.lm.data import Rows
+    from tomat.lm.objective import ObjectiveConfig
+    from tomat.lm.vocabulary import ModelVocabulary
+
+__all__ = ["Evaluation", "evaluation_objective"]
+
+#: Rows of training data whose tokens are counted for the unigram line.
+_COUNTED_ROWS = 512
+
+
+def evaluation_objective(objective: ObjectiveConfig) -> ObjectiveConfig:
+    """The objective as evaluation asks it: all masked where training masks a share, every voxel weighing the same."""
+    return replace(objective, schedule="all", voxel_weights="equal", preamble_weight=0.0)
+
+
+class Evaluation:
+    """A hook of Levanter's trainer.
+
+    Averages are over voxels (and materials), not over batches: rows that fill the last batch up do not count.
+
+    Args:
+        trainer: whose devices and precision are used.
+        config: of the run.
+        training: the training rows, for the unigram line.
+        validation: what is evaluated on, not packed.
+        vocabulary: of the model.
+        Pos: the model's position axis.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        config: TrainConfig,
+        training: Rows,
+        validation: Rows,
+        vocabulary: ModelVocabulary,
+        Pos: hax.Axis,  # noqa: N803 - the field's name
+    ) -> None:
+        """Count tokens, and write down which row is of which material."""
+        objective = evaluation_objective(config.objective)
+        self.label = label_of(objective.kind, objective.schedule)
+        self.last: dict[str, float] = {}
+        self._step = -1
+        self._dataset = ExampleDataset(
+            validation, objective, vocabulary, Pos, finite=True, limit=config.evaluation.max_rows
+        )
+        size = config.evaluation.batch_size or config.trainer.train_batch_size
+        self._loader = DataLoader(
+            self._dataset,
+            size,
+            batch_axis_name=config.trainer.batch_axis_name,
+            max_buffered_batches=2,
+            fetch_batch_size=1,
+            mesh=trainer.device_mesh,
+            axis_resources=trainer.compute_axis_mapping,
+        )
+        self._describe_rows(validation)
+        self.unigram = self._unigram(training, validation, vocabulary)
+        mapping = trainer.compute_axis_mapping
+
+        @eqx.filter_jit
+        def sums(model: Any, example: Any) -> Any:
+            with hax.axis_mapping(mapping):
+                return row_sums(
+                    trainer.mp.cast_to_compute(model), example, vocabulary, block_size=config.loss.block_size
+                )
+
+        self._sums = sums
+
+    def _describe_rows(self, validation: Rows) -> None:
+        count = self._dataset.count
+        rows = self._dataset.places(range(count))[1]
+        sequences = [int(validation.sequences(int(row))[0]) for row in rows]
+        source = validation.source
+        self._materials = [source.task_ids[int(source.materials[i])] for i in sequences]
+        batch = validation.rows(0, rows)
+        self._electrons = batch.electrons.astype(np.float64) / np.maximum(batch.n_voxels, 1)
+        self._counts_of = batch.tokens
+
+    def _unigram(self, training: Rows, validation: Rows, vocabulary: ModelVocabulary) -> float:
+        """Bits a voxel of the training data's token frequencies on the rows that are evaluated."""
+        reference = training.rows(0, np.arange(min(len(training), _COUNTED_ROWS)))
+        scored = count_tokens(self._counts_of, vocabulary)
+        del self._counts_of
+        return unigram_bits(
+            scored, vocabulary, reference=count_tokens(reference.tokens, vocabulary), pseudo_count=1.0
+        )
+
+    def __call__(self, info: StepInfo[Any]) -> None:
+        """Evaluate the averaged weights where there are any, and log."""
+        step = int(info.step)
+        if step == self._step:
+            return
+        self._step = step
+        self.last = self.evaluate(info.eval_model)
+        levanter.tracker.log({f"eval/{name}": value for name, value in self.last.items()}, step=step)
+
+    def evaluate(self, model: Any) -> dict[str, float]:
+        """Numbers by name; each name begins with how it was asked for."""
+        parts = [self._gathered(self._sums(model, example)) for example in self._loader]
+        total = len(self._materials)
+        columns = {name: np.concatenate([part[name] for part in parts])[:total] for name in parts[0]}
+        numbers = aggregate(
+            [columns], self.label, electrons_per_voxel=self._electrons, materials=self._materials
+        )
+        return {**numbers.as_dict(), "unigram_bits_per_voxel": self.unigram}
+
+    @staticmethod
+    def _gathered(sums: Any) -> dict[str, np.ndarray[Any, Any]]:
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            sums = multihost_utils.process_allgather(sums, tiled=True)
+        return {name: np.asarray(array) for name, array in sums.items()}

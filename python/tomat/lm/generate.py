@@ -1,0 +1,147 @@
+"""Free-running generation: each density token from the ones generated before it, with a cache of keys and values.
+
+The weights are those of training; the pass is written once more for a few tokens at a time. A test holds it equal to
+the full forward pass.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import equinox as eqx
+import haliax as hax
+import jax
+import jax.numpy as jnp
+
+from tomat.lm.estimates import Estimates, Sampling, estimates
+
+if TYPE_CHECKING:
+    from tomat.lm.loss import DensityTargets
+
+__all__ = ["generate"]
+
+type Fed = Literal["median", "mode", "sample"]
+type Cache = tuple[jax.Array, jax.Array]
+
+#: What masked scores become before the softmax: exp of it is 0.
+_NEVER = -1e30
+
+
+@eqx.filter_jit
+def generate(
+    model: Any,
+    tokens: jax.Array,
+    first: jax.Array,
+    drawn: jax.Array,
+    truth: jax.Array,
+    *,
+    targets: DensityTargets,
+    sampling: Sampling,
+    fed: Fed,
+) -> Estimates:
+    """Generate the density tokens of rows.
+
+    At every position only tokens of the component that stands there can come out: the layout fixes which.
+
+    Args:
+        model: a causal Levanter Qwen3.
+        tokens: (rows, length) int32; what stands before ``first`` is the preamble, the rest is not looked at.
+        first: (rows,) int32, column of the first density token, at least 1.
+        drawn: (rows, count) uniform numbers in [0, 1) that decide samples; ``count`` tokens are generated.
+        truth: (rows, count) true densities for ``expected_error``.
+        targets: the density tokens.
+        sampling: of the samples.
+        fed: which estimate's token is generated: it is what the following tokens are conditioned on.
+
+    Returns:
+        Arrays (rows, count): of each position, given what was generated before it.
+    """
+    rows, length = tokens.shape
+    count = drawn.shape[1]
+    order = None if targets.bins is None else targets.bins.order
+    head = model.get_lm_head().rearrange((model.Vocab.name, model.Embed.name)).array
+    parts = len(targets.sizes)
+
+    def ask(x: jax.Array, t: jax.Array) -> tuple[Estimates, jax.Array]:
+        """Estimates from activations (rows, d) for density position t, and the ids to feed."""
+        component = jnp.full((rows,), t % parts, jnp.int32)
+        found = estimates(
+            x, head, drawn[:, t], truth[:, t], targets, sampling=sampling, component=component, block=rows
+        )
+        place = getattr(found, f"{fed}_place")
+        if order is not None:
+            place = jnp.take(jnp.asarray(order), place)
+        return found, (place + targets.first).astype(jnp.int32)
+
+    # Preambles may differ in length: columns after the own one are computed too, and overwritten as they come.
+    columns = jnp.broadcast_to(jnp.arange(length), tokens.shape)
+    widest = length - count  # static bound of the preamble
+    x, cache = _forward(
+        model, tokens[:, :widest], columns[:, :widest], _empty_cache(model, rows, length, head.dtype)
+    )
+    last = jnp.take_along_axis(x, (first - 1)[:, None, None], axis=1)[:, 0]
+    found, ids = ask(last, jnp.int32(0))
+
+    def step(carry: tuple[Cache, jax.Array], t: jax.Array) -> tuple[tuple[Cache, jax.Array], Estimates]:
+        cache, ids = carry
+        x, cache = _forward(model, ids[:, None], (first + t - 1)[:, None], cache)
+        found, ids = ask(x[:, 0], t)
+        return (cache, ids), found
+
+    _, rest = jax.lax.scan(step, (cache, ids), jnp.arange(1, count))
+    return Estimates(*(jnp.concatenate([a[:, None], b.T], axis=1) for a, b in zip(found, rest, strict=True)))
+
+
+def _empty_cache(model: Any, rows: int, length: int, dtype: Any) -> Cache:
+    """Keys and values (layers, rows, length, kv heads, head size)."""
+    config = model.config
+    size = config.head_dim or config.hidden_dim // config.num_heads
+    shape = (config.num_layers, rows, length, config.num_kv_heads, size)
+    return jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)
+
+
+def _forward(model: Any, ids: jax.Array, columns: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+    """Activations (rows, n, d) of ids (rows, n) at these columns; the cache with their keys and values."""
+    batch, pos = hax.Axis("batch", ids.shape[0]), hax.Axis("position", ids.shape[1])
+    x = model.embeddings.embed(hax.named(ids, (batch, pos)))
+    at = hax.named(columns, (batch, pos))
+    stack = model.transformer.layers
+    layer_axis = stack.Block
+
+    def block(x: Any, layer: Any, keys: Any, values: Any) -> tuple[Any, tuple[Any, Any]]:
+        normed = layer.input_layernorm(x)
+        attended, keys, values = _attend(layer.self_attn, normed, at, keys.array, values.array)
+        x = x + attended
+        x = x + layer.mlp(layer.post_attention_layernorm(x), key=None)
+        return x, (hax.named(keys, _cache_axes(keys)), hax.named(values, _cache_axes(values)))
+
+    keys, values = (hax.named(part, (layer_axis, *_cache_axes(part[0]))) for part in cache)
+    x, (keys, values) = hax.scan(block, layer_axis)(x, stack.stacked, keys, values)
+    x = model.transformer.norm(x).rearrange((batch, pos, model.Embed.name)).array
+    axes = (layer_axis.name, "batch", "cached", "kv_head", "head_size")
+    return x, (keys.rearrange(axes).array, values.rearrange(axes).array)
+
+
+def _cache_axes(part: jax.Array) -> tuple[hax.Axis, ...]:
+    names = ("batch", "cached", "kv_head", "head_size")
+    return tuple(hax.Axis(name, size) for name, size in zip(names, part.shape, strict=True))
+
+
+def _attend(
+    layer: Any, x: hax.NamedArray, at: hax.NamedArray, keys: jax.Array, values: jax.Array
+) -> tuple[hax.NamedArray, jax.Array, jax.Array]:
+    """Attention of new tokens over everything cached up to their own column."""
+    q, k, v = layer._compute_qkv(x, key=None, pos_ids=at)
+    order = ("batch", "position", "kv_head", "head_size")
+    columns = at.array
+    rows = jnp.arange(columns.shape[0])[:, None]
+    keys = keys.at[rows, columns].set(k.rearrange(order).array.astype(keys.dtype))
+    values = values.at[rows, columns].set(v.rearrange(order).array.astype(values.dtype))
+    grouped = q.rearrange(("batch", "position", "kv_head", "q_heads_per_group", "head_size"))
+    scores = jnp.einsum("btkgd,bskd->bkgts", grouped.array, keys, preferred_element_type=jnp.float32)
+    seen = jnp.arange(keys.shape[1])[None, None, :] <= columns[:, :, None]
+    scores = jnp.where(seen[:, None, None], scores * keys.shape[-1] ** -0.5, _NEVER)
+    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    out = jnp.einsum("bkgts,bskd->btkgd", weights, values)
+    named = hax.named(out, tuple(grouped.axes)).flatten_axes(("kv_head", "q_heads_per_group"), "heads")
+    return layer.o_proj(named.astype(x.dtype), key=None), keys, values

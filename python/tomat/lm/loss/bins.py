@@ -1,0 +1,68 @@
+"""The bins of a codec as tables: what a token stands for, in ascending order of value. NumPy alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from tomat.codec import LloydMaxCodec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tomat.codec import Codec
+
+__all__ = ["Bins"]
+
+
+@dataclass(frozen=True, eq=False)
+class Bins:
+    """The n bins of a one-component codec, in ascending order of value, in the codec's unit.
+
+    Attributes:
+        points: (n,) float32, what each bin decodes to; never descending.
+        edges: (n + 1,) float32, bin i holds the values from ``edges[i]`` to ``edges[i + 1]``; the first and the last
+            bin also hold what is clipped into them.
+        order: (n,) int32, the component of each bin; None where components ascend already, as in Lloyd-Max codecs
+            (the negative half of a log codec descends).
+        rank: (n,) int32, the bin of each component; None likewise.
+    """
+
+    points: NDArray[np.float32]
+    edges: NDArray[np.float32]
+    order: NDArray[np.int32] | None
+    rank: NDArray[np.int32] | None
+
+    @classmethod
+    def of(cls, codec: Codec) -> Self:
+        """The bins of ``codec``.
+
+        Raises:
+            ValueError: several components, or reconstruction points that do not ascend with the bins.
+        """
+        if len(codec.sizes) != 1:
+            raise ValueError(
+                f"codec {codec.name} writes a voxel as {len(codec.sizes)} tokens: none of them alone is a value"
+            )
+        n = codec.sizes[0]
+        points = codec.decode(np.arange(n, dtype=np.int32)[:, None])
+        if isinstance(codec, LloydMaxCodec):
+            order = None
+            inner = codec.boundaries.astype(np.float64)
+            low, high = min(codec.clip_min, *inner[:1]), max(codec.clip_max, *inner[-1:])
+            edges = np.concatenate([[low], inner, [high]])
+        else:
+            # Component m and n/2 + m are +- the same magnitude; a bin reaches from its point away from zero.
+            half = n // 2
+            magnitudes = np.append(points[1:half], 10.0**codec.log_max)
+            edges = np.concatenate([-magnitudes[::-1], [0.0], magnitudes])
+            order = np.concatenate([np.arange(n - 1, half - 1, -1), np.arange(half)]).astype(np.int32)
+            points = points[order]
+        if (np.diff(points) < 0).any():
+            raise ValueError(
+                f"the reconstruction points of codec {codec.name} do not ascend with its bins: its tokens have no order"
+            )
+        rank = None if order is None else np.argsort(order).astype(np.int32)
+        return cls(points.astype(np.float32), edges.astype(np.float32), order, rank)

@@ -1,0 +1,280 @@
+"""The loss a trainer is given: which terms, over which softmax, divided by what."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import haliax as hax
+import haliax.partitioning as partitioning
+import jax
+import jax.numpy as jnp
+from levanter.metrics import Metric, ReductionType
+from levanter.models.lm_model import split_activations
+
+from tomat.lm.loss import functions
+from tomat.lm.loss.blocks import no_split, per_position, weighted_sum
+from tomat.lm.loss.targets import DensityTargets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jax.sharding import PartitionSpec
+
+    from tomat.lm.example import DensityExample
+    from tomat.lm.vocabulary import ModelVocabulary
+
+    type Arrays = dict[str, jax.Array]
+
+__all__ = ["NORMALISERS", "SCOPES", "TERMS", "DensityLoss", "LossConfig"]
+
+#: Losses that can be mixed. The first works with every codec, the others need one token a voxel.
+TERMS = ("cross_entropy", "kl_gaussian", "crps", "emd", "expected_value_error")
+#: The ids a softmax runs over.
+SCOPES = ("density", "vocabulary")
+#: What the weighted sum of losses is divided by.
+NORMALISERS = ("positions", "weights", "fixed")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What is minimised; docs/losses.md has the formulas and what to choose.
+
+    Attributes:
+        terms: weights by name: ``cross_entropy``, ``kl_gaussian`` (nats), ``crps``, ``emd``, ``expected_value_error``
+            (the codec's unit).
+        sigma: width of the Gaussian of ``kl_gaussian``, in bins.
+        z_loss: weight of the squared log-normaliser.
+        scope: ``density``: softmax over the density tokens (of the component in turn), other targets count nothing;
+            ``vocabulary``: other targets count with their cross-entropy over all ids, and at density tokens
+            ``cross_entropy`` and ``kl_gaussian`` are over all ids too.
+        normalise: the sum of loss_weight * loss is divided by: ``positions``, those with a weight above 0; ``weights``,
+            the sum of weights; ``fixed``, rows * ``positions_per_row``, which makes the mean over micro-batches that
+            hold unequal numbers of positions exact.
+        positions_per_row: for ``fixed``; None is the density tokens of one default patch.
+        block_size: positions whose logits exist at once on a device; 0 is all.
+    """
+
+    terms: dict[str, float] = field(default_factory=lambda: {"kl_gaussian": 1.0})
+    sigma: float = 2.0
+    z_loss: float = 0.0
+    scope: str = "density"
+    normalise: str = "positions"
+    positions_per_row: int | None = None
+    block_size: int = 2048
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ValueError: an unknown name, or a number out of range.
+        """
+        unknown = [name for name in self.terms if name not in TERMS]
+        if unknown:
+            raise ValueError(f"unknown loss {', '.join(unknown)}; known: {', '.join(TERMS)}")
+        if not self.terms or not all(0.0 < weight < math.inf for weight in self.terms.values()):
+            raise ValueError(f"loss terms {self.terms}: give at least one, each with a weight above 0")
+        if not 0.0 < self.sigma < math.inf:
+            raise ValueError(f"sigma = {self.sigma} bins must be above 0; for no width use cross_entropy")
+        if not 0.0 <= self.z_loss < math.inf:
+            raise ValueError(f"z_loss = {self.z_loss} must not be negative")
+        for name, value, known in (
+            ("scope", self.scope, SCOPES),
+            ("normalise", self.normalise, NORMALISERS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} = {value!r} is not one of {', '.join(known)}")
+        if self.positions_per_row is not None and self.positions_per_row < 1:
+            raise ValueError(f"positions_per_row = {self.positions_per_row} must be at least 1")
+        if self.block_size < 0:
+            raise ValueError(f"block_size = {self.block_size} must not be negative (0: no blocks)")
+
+
+class DensityLoss:
+    """A loss for Levanter's ``Trainer``: ``(model, example, *, key, reduction, reduction_axis) -> (loss, metrics)``.
+
+    ``reduction`` is ``hax.mean`` (divided as the configuration says), ``hax.sum``, or None for loss_weight * loss of
+    every position. Metrics are Levanter's: each term before its weight, averaged over the positions it is a term of
+    (weighted as the loss, exact over micro-batches), and the number of density positions asked for.
+
+    Args:
+        config: what is minimised.
+        vocabulary: of the model.
+
+    Raises:
+        ValueError: a loss of values for a codec that writes a voxel as several tokens.
+    """
+
+    def __init__(self, config: LossConfig, vocabulary: ModelVocabulary) -> None:
+        """Build the tables."""
+        self.config = config
+        self.targets = DensityTargets.of(vocabulary)
+        values = [name for name in config.terms if name != "cross_entropy"]
+        if self.targets.bins is None and values:
+            raise ValueError(
+                f"loss {', '.join(values)} needs a codec with one token a voxel: codec {vocabulary.codec.name} has "
+                f"{len(self.targets.sizes)}, and no token alone says how far it is from the true value; use "
+                "cross_entropy, or a codec such as l1-16k"
+            )
+        patch = vocabulary.tokenizer.patch_size**3 * len(self.targets.sizes)
+        self.positions_per_row = config.positions_per_row or patch
+
+    def __call__(
+        self,
+        model: Any,
+        example: DensityExample,
+        *,
+        key: Any = None,
+        reduction: Any = hax.mean,
+        reduction_axis: Any = None,
+    ) -> tuple[hax.NamedArray, dict[str, Metric]]:
+        """The loss of a batch, and what to log of it."""
+        out = model.activations(example.tokens, example.attn_mask, key=key, pos_ids=example.pos_ids)
+        activations, auxiliary = split_activations(out)
+        flat = Flat.of(model, activations, example)
+        weight = self.effective_weight(flat.weight, flat.given["target"])
+        head = self.targets.rows(flat.head, all_ids=self.config.scope == "vocabulary")
+        if reduction is hax.mean and reduction_axis is None:
+            divisor = self.divisor(weight)
+            total, _, terms = weighted_sum(
+                self.position_losses,
+                self.config.block_size,
+                flat.spec,
+                flat.x,
+                head,
+                flat.given,
+                weight / divisor,
+            )
+            return hax.named(total, ()) + auxiliary, self._metrics(terms, weight, flat.given["target"])
+        losses, terms = per_position(
+            self.position_losses, self.config.block_size, flat.spec, flat.x, head, flat.given
+        )
+        reduced = self._reduced(losses * weight, weight, flat.axes, reduction, reduction_axis)
+        return reduced + auxiliary, self._metrics(terms, weight, flat.given["target"])
+
+    def effective_weight(self, weight: jax.Array, target: jax.Array) -> jax.Array:
+        """loss_weight, and 0 for targets that the scope leaves out."""
+        if self.config.scope == "vocabulary":
+            return weight
+        return jnp.asarray(jnp.where(self.targets.asked(target).density, weight, 0.0))
+
+    def divisor(self, weight: jax.Array) -> jax.Array:
+        """What sums of weight * loss over arrays [rows ..., positions] are divided by."""
+        if self.config.normalise == "fixed":
+            return jnp.asarray(self.positions_per_row * math.prod(weight.shape[:-1]), jnp.float32)
+        of = weight if self.config.normalise == "weights" else (weight > 0).astype(jnp.float32)
+        total = jnp.sum(of)
+        return jnp.asarray(jnp.where(total > 0, total, 1.0))
+
+    def position_losses(self, logits: jax.Array, given: Arrays) -> tuple[jax.Array, Arrays]:
+        """The loss [t] of positions with these logits [t, ids], and its terms [t] before their weights."""
+        asked = self.targets.asked(given["target"])
+        whole = self.config.scope == "vocabulary"
+        z = self.targets.within_component(logits[..., -self.targets.n :], asked.component)
+        normaliser = functions.log_normaliser(z)
+        # -ln of the probability that all ids together give to the tokens that can come here.
+        gate = functions.log_normaliser(logits) - normaliser if whole else jnp.zeros_like(normaliser)
+        picked = functions.pick(z, asked.place)
+        terms = {"cross_entropy": jnp.where(asked.density, normaliser - picked + gate, 0.0)}
+        for name in self.config.terms:
+            if name != "cross_entropy":
+                term = self._value_loss(name, z, asked.place, given["value"])
+                term = term + gate if name == "kl_gaussian" else term
+                terms[name] = jnp.where(asked.density, term, 0.0)
+        loss = sum(weight * terms[name] for name, weight in self.config.terms.items())
+        if whole:
+            other = normaliser + gate - functions.pick(logits[..., : self.targets.first], given["target"])
+            terms["other_cross_entropy"] = jnp.where(asked.density, 0.0, other)
+            loss = loss + terms["other_cross_entropy"]
+        if self.config.z_loss:
+            terms["z"] = jnp.square(normaliser + gate)
+            loss = loss + self.config.z_loss * terms["z"]
+        return jnp.asarray(loss), terms
+
+    def _value_loss(self, name: str, z: jax.Array, index: jax.Array, value: jax.Array) -> jax.Array:
+        bins = self.targets.bins
+        assert bins is not None  # refused when built
+        if name == "kl_gaussian":
+            centre = functions.fractional_bin(value, index, jnp.asarray(bins.edges))
+            return functions.kl_gaussian(z, centre, self.config.sigma)
+        of_values: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] = getattr(functions, name)
+        return of_values(z, value, jnp.asarray(bins.points))
+
+    def _metrics(self, terms: Arrays, weight: jax.Array, target: jax.Array) -> dict[str, Metric]:
+        """Sums and divisors of the terms: each over the positions it is a term of."""
+        density = self.targets.asked(target).density
+        by_weight = self.config.normalise == "weights"
+        metrics = {}
+        for name, term in terms.items():
+            here = weight if name == "z" else weight * (density ^ (name == "other_cross_entropy"))
+            divisor = jnp.sum(here if by_weight else (here > 0).astype(jnp.float32))
+            metrics[name] = Metric(jnp.sum(here * jax.lax.stop_gradient(term)), divisor, ReductionType.MEAN)
+        positions = jnp.sum((weight > 0) & density).astype(jnp.float32)
+        metrics["density_positions"] = Metric(positions, jnp.float32(0.0), ReductionType.SUM)
+        return metrics
+
+    def _reduced(
+        self,
+        losses: jax.Array,
+        weight: jax.Array,
+        axes: tuple[hax.Axis, ...],
+        reduction: Any,
+        reduction_axis: Any,
+    ) -> hax.NamedArray:
+        named = hax.named(losses, axes)
+        if reduction is None:
+            return named
+        if reduction is hax.sum:
+            return hax.sum(named, axis=reduction_axis)
+        if reduction is not hax.mean:
+            raise ValueError(f"reduction {reduction} is none of hax.mean, hax.sum, None")
+        if self.config.normalise == "fixed":
+            raise ValueError("normalise = 'fixed' divides by rows: take the mean over all axes")
+        of = weight if self.config.normalise == "weights" else (weight > 0).astype(jnp.float32)
+        total = hax.sum(hax.named(of, axes), axis=reduction_axis)
+        return hax.sum(named, axis=reduction_axis) / hax.where(total > 0, total, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Flat:
+    """Activations, head and what is asked, as arrays with the position axis last (activations: before the last).
+
+    Attributes:
+        x: activations [..., positions, d].
+        head: [ids, d].
+        given: ``target`` int32 and ``value`` float32, [..., positions].
+        weight: loss_weight [..., positions].
+        axes: the names behind [..., positions].
+        spec: how those axes are split over the mesh.
+    """
+
+    x: jax.Array
+    head: jax.Array
+    given: Arrays
+    weight: jax.Array
+    axes: tuple[hax.Axis, ...]
+    spec: PartitionSpec
+
+    @classmethod
+    def of(cls, model: Any, activations: hax.NamedArray, example: DensityExample) -> Flat:
+        """Bring everything into one order of axes."""
+        pos = activations.resolve_axis(model.Pos.name)
+        embed = activations.resolve_axis(model.Embed.name)
+        lead = tuple(axis for axis in activations.axes if axis.name not in (pos.name, embed.name))
+        axes = (*lead, pos)
+        head = model.get_lm_head()
+
+        def of_axes(named: hax.NamedArray) -> jax.Array:
+            array: jax.Array = named.broadcast_to(axes).rearrange(axes).array
+            return array
+
+        mapping = partitioning.current_thread_local_mapping()
+        return cls(
+            activations.rearrange((*axes, embed)).array,
+            head.rearrange((model.Vocab.name, embed.name)).array,
+            {"target": of_axes(example.targets), "value": of_axes(example.values)},
+            of_axes(example.loss_weight),
+            axes,
+            no_split() if mapping is None else partitioning.pspec_for_axis(axes, mapping),
+        )

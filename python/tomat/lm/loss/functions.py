@@ -1,0 +1,119 @@
+"""The losses of one position, as pure functions of its logits over the bins of a codec.
+
+Arguments, the same everywhere:
+
+- ``logits``: [..., n] float32 over n bins in ascending order of value; p = softmax(logits).
+- ``target``: [...] int32, the true bin; ``value``: [...] float32, the true density; ``points``: [n] float32, what the
+  bins decode to, c_i. Densities are in the codec's unit, and so are ``crps``, ``emd`` and ``expected_value_error``;
+  ``cross_entropy`` and ``kl_gaussian`` are in nats.
+
+Each returns [...] float32. Formulas and what to choose: docs/losses.md.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+__all__ = [
+    "cross_entropy",
+    "crps",
+    "emd",
+    "expected_value_error",
+    "fractional_bin",
+    "kl_gaussian",
+    "log_normaliser",
+    "mean",
+    "median",
+    "mode",
+    "pick",
+    "z_loss",
+]
+
+
+def log_normaliser(logits: jax.Array) -> jax.Array:
+    """ln sum_i exp(logits_i)."""
+    return jax.nn.logsumexp(logits, axis=-1)
+
+
+def pick(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """``logits[..., target]`` as a masked sum: it fuses with its neighbours, and its gradient is no scatter."""
+    here = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1) == target[..., None]
+    return jnp.sum(jnp.where(here, logits, 0.0), axis=-1)
+
+
+def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """-ln p_target."""
+    return log_normaliser(logits) - pick(logits, target)
+
+
+def z_loss(logits: jax.Array) -> jax.Array:
+    """The square of the log-normaliser: it keeps logits from drifting (Chowdhery et al., PaLM, 2022)."""
+    return jnp.square(log_normaliser(logits))
+
+
+def fractional_bin(value: jax.Array, target: jax.Array, edges: jax.Array) -> jax.Array:
+    """Where a value lies among the bins, counted in bins: bin i reaches from i - 1/2 to i + 1/2.
+
+    u = i - 1/2 + (value - e_i) / (e_{i+1} - e_i) for bin i with the edges e_i, e_{i+1}: continuous and monotone in
+    the value whatever the widths, and never nearer to another bin's centre than to that of the token. Held within
+    [0, n - 1], so that what is clipped into the outer bins stands at their centres, and i where a bin has no width.
+    """
+    low, high = jnp.take(edges, target), jnp.take(edges, target + 1)
+    width = high - low
+    share = jnp.where(width > 0, (value - low) / jnp.where(width > 0, width, 1.0), 0.5)
+    return jnp.clip(target - 0.5 + jnp.clip(share, 0.0, 1.0), 0.0, edges.shape[0] - 2.0)
+
+
+def kl_gaussian(logits: jax.Array, centre: jax.Array, sigma: float) -> jax.Array:
+    """KL(q || p) to a Gaussian discretised on the bins: q_i ~ exp(-(i - centre)^2 / (2 sigma^2)), sum q = 1.
+
+    ``centre`` is :func:`fractional_bin` of the true value, ``sigma`` the width in bins. Zero where p is q; as sigma
+    goes to 0 it becomes the cross-entropy.
+    """
+    i = jax.lax.broadcasted_iota(jnp.float32, logits.shape, logits.ndim - 1)
+    log_q = jax.nn.log_softmax(-0.5 * jnp.square((i - centre[..., None]) / sigma), axis=-1)
+    # sum q = 1, so that the normaliser of p stands outside the sum: no difference of two large numbers a bin.
+    return jnp.sum(jnp.exp(log_q) * (log_q - logits), axis=-1) + log_normaliser(logits)
+
+
+def crps(logits: jax.Array, value: jax.Array, points: jax.Array) -> jax.Array:
+    """Continuous ranked probability score: the integral over x of (F(x) - [x >= value])^2.
+
+    F(x) = sum of p_i with c_i <= x is a staircase, so the integral is a sum over the steps, exact for the discrete
+    distribution; it equals E|X - value| - E|X - X'| / 2 (Gneiting and Raftery, J. Am. Stat. Assoc. 102, 359 (2007)).
+    """
+    p = jax.nn.softmax(logits, axis=-1)
+    below = jnp.cumsum(p, axis=-1)[..., :-1]
+    width = points[1:] - points[:-1]
+    left = jnp.clip(value[..., None] - points[:-1], 0.0, width)
+    inside = jnp.sum(jnp.square(below) * left + jnp.square(1.0 - below) * (width - left), axis=-1)
+    return inside + jax.nn.relu(points[0] - value) + jax.nn.relu(value - points[-1])
+
+
+def emd(logits: jax.Array, value: jax.Array, points: jax.Array) -> jax.Array:
+    """Expected |c - value|: the earth mover's distance from p to the true value."""
+    p = jax.nn.softmax(logits, axis=-1)
+    return jnp.sum(p * jnp.abs(points - value[..., None]), axis=-1)
+
+
+def expected_value_error(logits: jax.Array, value: jax.Array, points: jax.Array) -> jax.Array:
+    """|E[c] - value|: the absolute error of the mean of p."""
+    return jnp.abs(mean(logits, points) - value)
+
+
+def mean(logits: jax.Array, points: jax.Array) -> jax.Array:
+    """The mean of p, the estimate of least squared error."""
+    return jnp.sum(jax.nn.softmax(logits, axis=-1) * points, axis=-1)
+
+
+def median(logits: jax.Array, points: jax.Array) -> jax.Array:
+    """The lower median of p: the first c_i with F(c_i) >= 1/2, an estimate of least absolute error."""
+    below = jnp.cumsum(jax.nn.softmax(logits, axis=-1), axis=-1)
+    # The last bin's F is 1 but for rounding: it is never counted.
+    return jnp.take(points, jnp.sum(below[..., :-1] < 0.5, axis=-1))
+
+
+def mode(logits: jax.Array, points: jax.Array) -> jax.Array:
+    """The most probable c_i, the first of equals."""
+    return jnp.take(points, jnp.argmax(logits, axis=-1))

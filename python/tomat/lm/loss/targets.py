@@ -1,0 +1,101 @@
+"""Which rows of a head and which of their logits a position is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tomat.lm.loss.bins import Bins
+
+if TYPE_CHECKING:
+    from tomat.lm.vocabulary import ModelVocabulary
+
+__all__ = ["Asked", "DensityTargets"]
+
+#: Logit of what cannot be: exp of it is 0, and no infinity comes into a gradient.
+NEVER = -1e30
+
+
+class Asked(NamedTuple):
+    """What positions are asked for; arrays of one shape.
+
+    Attributes:
+        density: bool, the target is a density token.
+        component: int32, which component of a voxel; 0 where it is none.
+        place: int32, the target's place among the density tokens, bins ascending; 0 where it is none.
+    """
+
+    density: jax.Array
+    component: jax.Array
+    place: jax.Array
+
+
+@dataclass(frozen=True, eq=False)
+class DensityTargets:
+    """The density tokens of a vocabulary, brought into ascending order of value where they have one.
+
+    Attributes:
+        first: id of the first density token.
+        sizes: tokens of each component.
+        bins: the bins of a one-component codec, else None.
+    """
+
+    first: int
+    sizes: tuple[int, ...]
+    bins: Bins | None
+
+    @classmethod
+    def of(cls, vocabulary: ModelVocabulary) -> Self:
+        """The density tokens of ``vocabulary``.
+
+        Raises:
+            ValueError: density tokens that are not the tokenizer's last ids.
+        """
+        low, high = vocabulary.density.start, vocabulary.density.stop
+        if high != vocabulary.mask:
+            raise ValueError(
+                f"density tokens {low} to {high - 1} are not the last of {vocabulary.mask} ids of the tokenizer"
+            )
+        sizes = tuple(vocabulary.codec.sizes)
+        return cls(low, sizes, Bins.of(vocabulary.codec) if len(sizes) == 1 else None)
+
+    @property
+    def n(self) -> int:
+        """Density tokens of all components."""
+        return sum(self.sizes)
+
+    def rows(self, head: jax.Array, *, all_ids: bool) -> jax.Array:
+        """The rows of a head [ids, d] that can be asked for: those of the density tokens, after all others or alone.
+
+        ``[MASK]`` and the rows that fill the embedding up are never among them: nothing gives them probability.
+        """
+        density = head[self.first : self.first + self.n]
+        if self.bins is not None and self.bins.order is not None:
+            density = jnp.take(density, jnp.asarray(self.bins.order), axis=0)
+        return jnp.concatenate([head[: self.first], density]) if all_ids else density
+
+    def asked(self, target: jax.Array) -> Asked:
+        """What positions with these target ids are asked for."""
+        index = target - self.first
+        density = (index >= 0) & (index < self.n)
+        index = jnp.where(density, index, 0)
+        component = jnp.zeros_like(index)
+        for end in np.cumsum(self.sizes)[:-1].tolist():
+            component += (index >= end).astype(index.dtype)
+        if self.bins is not None and self.bins.rank is not None:
+            index = jnp.take(jnp.asarray(self.bins.rank), index)
+        return Asked(density, component, index)
+
+    def within_component(self, logits: jax.Array, component: jax.Array) -> jax.Array:
+        """Density logits [..., n], those of other components than ``component`` made impossible."""
+        if len(self.sizes) == 1:
+            return logits
+        ends = jnp.asarray(np.cumsum(self.sizes), jnp.int32)
+        end = jnp.take(ends, component)[..., None]
+        start = end - jnp.take(jnp.asarray(self.sizes, jnp.int32), component)[..., None]
+        i = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+        return jnp.where((i >= start) & (i < end), logits, NEVER)

@@ -1,0 +1,222 @@
+"""From a configuration to Levanter's Qwen3, with attention by platform; needs JAX and Levanter."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast, override
+
+import equinox as eqx
+import haliax as hax
+import jax
+from haliax.nn.scan import ScanCheckpointPolicy
+from levanter.layers.attention import AttentionBackend, AttentionMask
+from levanter.layers.rotary import DefaultRotaryEmbeddingsConfig
+from levanter.models.qwen import Qwen3Config, Qwen3LMHeadModel
+
+from tomat.lm.attention import FusedAttention
+
+if TYPE_CHECKING:
+    from levanter.layers.attention import Attention
+    from levanter.models.llama import LlamaTransformer
+    from transformers.models.qwen3 import Qwen3Config as HfQwen3Config
+
+    from tomat.lm.attention import Implementation, Mask
+    from tomat.lm.presets import ModelConfig
+    from tomat.lm.vocabulary import ModelVocabulary
+
+__all__ = [
+    "DensityLM",
+    "DensityLMConfig",
+    "attention_for",
+    "build",
+    "count_parameters",
+    "from_qwen3",
+    "levanter_config",
+]
+
+#: Rows up to this many tokens take plain attention on a CPU: the matrix is small, and flash only adds loops.
+_VANILLA_TOKENS = 1024
+
+_LEVANTER_BACKENDS = {
+    "splash": AttentionBackend.SPLASH,
+    "flash": AttentionBackend.JAX_FLASH,
+    "vanilla": AttentionBackend.VANILLA,
+    # What FusedAttention falls back to.
+    "cudnn": AttentionBackend.JAX_FLASH,
+    "xla": AttentionBackend.VANILLA,
+}
+
+_CHECKPOINTING: dict[str, ScanCheckpointPolicy | bool | str] = {
+    "off": False,
+    "full": True,
+    "offload": "offload",
+    "nested": "nested",
+}
+
+
+@dataclass(frozen=True)
+class DensityLMConfig(Qwen3Config):
+    """Levanter's Qwen3 with what it does not know: who computes attention, and whether it looks both ways.
+
+    Attributes:
+        attention: ``splash``, ``cudnn``, ``xla``, ``flash`` or ``vanilla``.
+        bidirectional: what the model is trained for; the mask of an example decides what it sees.
+        sequences_per_row: packed sequences a row at most, None where that is not known. With 1, segments tell the
+            sequence from its padding alone, and a causal model does not look at them: more would see each other.
+    """
+
+    attention: str = "vanilla"
+    bidirectional: bool = False
+    sequences_per_row: int | None = None
+
+    @property
+    @override
+    def model_type(self) -> type[DensityLM]:
+        return DensityLM
+
+    @override
+    def to_hf_config(self, vocab_size: int, config_overrides: dict[str, Any] | None = None) -> HfQwen3Config:
+        """The configuration `transformers` reads; ``is_causal`` says how the model was trained."""
+        overrides = {"is_causal": not self.bidirectional, **(config_overrides or {})}
+        made: HfQwen3Config = super().to_hf_config(vocab_size, overrides)
+        return made
+
+
+class DensityLM(Qwen3LMHeadModel):
+    """Levanter's Qwen3 language model; with ``attention`` ``cudnn`` or ``xla`` its layers attend by JAX's own."""
+
+    @classmethod
+    @override
+    def init(cls, Vocab: hax.Axis, config: DensityLMConfig, *, key: jax.Array) -> DensityLM:
+        """A model with random weights."""
+        plain = Qwen3LMHeadModel.init(Vocab, config, key=key)
+        transformer = plain.transformer
+        if config.attention in ("cudnn", "xla"):
+            kind = cast("Implementation", config.attention)
+            fused = FusedAttention.of(_attention(transformer), kind, config.sequences_per_row)
+            transformer = eqx.tree_at(_attention, transformer, fused)
+        return cls(transformer, plain.embeddings, plain.lm_head)
+
+    @override
+    def __call__(
+        self,
+        input_ids: hax.NamedArray,
+        attn_mask: Mask = None,
+        pos_ids: hax.NamedArray | None = None,
+        *,
+        key: jax.Array | None = None,
+    ) -> hax.NamedArray:
+        """Logits {..., position, vocab}."""
+        return super().__call__(input_ids, self._needed(attn_mask), pos_ids, key=key)
+
+    @override
+    def activations(
+        self,
+        input_ids: hax.NamedArray,
+        attn_mask: Mask = None,
+        *,
+        key: jax.Array | None = None,
+        pos_ids: hax.NamedArray | None = None,
+    ) -> hax.NamedArray:
+        """Activations {..., position, embed} after the last norm."""
+        return super().activations(input_ids, self._needed(attn_mask), key=key, pos_ids=pos_ids)
+
+    def _needed(self, mask: Mask) -> Mask:
+        """The mask without segments that change nothing: padding follows a single sequence, which never sees it."""
+        if self.config.sequences_per_row == 1 and isinstance(mask, AttentionMask) and mask.is_causal:
+            return dataclasses.replace(mask, segment_ids=None)
+        return mask
+
+
+def _attention(transformer: LlamaTransformer) -> Attention:
+    """The attention of all layers: its weights have the axis ``layer``."""
+    return transformer.layers.stacked.self_attn
+
+
+def from_qwen3(plain: Qwen3Config, *, attention: str, bidirectional: bool) -> DensityLMConfig:
+    """Levanter's Qwen3 configuration, such as one read from ``config.json``, as ours: to predict, a sequence a row."""
+    fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(Qwen3Config)}
+    fields |= {"attn_backend": _LEVANTER_BACKENDS[attention], "gradient_checkpointing": False}
+    return DensityLMConfig(**fields, attention=attention, bidirectional=bidirectional, sequences_per_row=1)
+
+
+def attention_for(choice: str, platform: str, seq_len: int) -> str:
+    """What computes attention: ``choice``, and the fastest of the platform where that is ``auto``.
+
+    Args:
+        choice: one of :data:`~tomat.lm.presets.ATTENTION`.
+        platform: JAX's name: ``tpu``, ``gpu`` (or ``cuda``), ``cpu``.
+        seq_len: tokens a row.
+    """
+    if choice != "auto":
+        return choice
+    if platform == "tpu":
+        return "splash"
+    if platform in ("gpu", "cuda"):
+        return "cudnn"
+    return "vanilla" if seq_len <= _VANILLA_TOKENS else "flash"
+
+
+def levanter_config(
+    config: ModelConfig,
+    vocabulary: ModelVocabulary,
+    *,
+    seq_len: int | None = None,
+    platform: str | None = None,
+    bidirectional: bool = False,
+    sequences_per_row: int | None = None,
+) -> DensityLMConfig:
+    """Levanter's configuration of a model: scanned layers, tied embeddings, attention by platform.
+
+    Args:
+        config: preset and changes.
+        vocabulary: whose rows the model reads; ``build`` makes ``padded_size`` rows of it.
+        seq_len: tokens a row, instead of the configuration's.
+        platform: where the model runs, such as ``tpu``; JAX's default backend where None.
+        bidirectional: whether it is trained with full attention (objectives ``masked`` and ``guess``).
+        sequences_per_row: packed sequences a row at most, None where that is not known; 1 is the fastest.
+
+    Raises:
+        ValueError: numbers that make no model, or a vocabulary without room for them.
+    """
+    shape = config.shape(seq_len)
+    if sequences_per_row is not None and sequences_per_row < 1:
+        raise ValueError(f"sequences_per_row = {sequences_per_row} must be at least 1")
+    backend = attention_for(config.attention, platform or jax.default_backend(), shape.seq_len)
+    if backend == "splash" and shape.seq_len % 128:
+        raise ValueError(
+            f"splash attention takes rows of a multiple of 128 tokens, not {shape.seq_len}: "
+            "change model.seq_len or model.attention"
+        )
+    del vocabulary  # every vocabulary fits; the argument is there for models that will not take all
+    return DensityLMConfig(
+        max_seq_len=shape.seq_len,
+        hidden_dim=shape.hidden_dim,
+        intermediate_dim=shape.intermediate_dim,
+        num_layers=shape.num_layers,
+        num_heads=shape.num_heads,
+        num_kv_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        layer_norm_epsilon=1e-6,
+        tie_word_embeddings=True,
+        attn_backend=_LEVANTER_BACKENDS[backend],
+        flash_attention_block_size=config.attention_block,
+        gradient_checkpointing=_CHECKPOINTING[shape.gradient_checkpointing],
+        scan_layers=True,
+        rope=DefaultRotaryEmbeddingsConfig(theta=shape.rope_theta),
+        attention=backend,
+        bidirectional=bidirectional,
+        sequences_per_row=sequences_per_row,
+    )
+
+
+def build(config: Qwen3Config, vocabulary: ModelVocabulary, key: jax.Array) -> Qwen3LMHeadModel:
+    """A model with random weights, float32; its axis ``vocab`` has ``vocabulary.padded_size`` rows."""
+    return config.build(hax.Axis("vocab", vocabulary.padded_size), key=key)
+
+
+def count_parameters(model: Qwen3LMHeadModel) -> int:
+    """Parameters of a built model, or of its shapes (``eqx.filter_eval_shape(build, ...)``)."""
+    leaves = jax.tree.leaves(model)
+    return sum(leaf.size for leaf in leaves if eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct))

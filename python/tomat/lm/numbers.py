@@ -1,0 +1,347 @@
+"""Numbers that compare: bits a voxel, bits an electron, the unigram line, NMAE, each with the way it was asked for.
+
+The sums of a batch are made on the device (:func:`row_sums`, one entry a row, so that rows that only fill a batch up
+fall out), added up in float64 (:func:`aggregate`) and divided once at the end. What counts is defined in
+docs/losses.md. NMAE itself is defined in :mod:`tomat.metrics`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from levanter.models.lm_model import split_activations
+
+from tomat.lm.loss import functions
+from tomat.lm.loss.blocks import per_position
+from tomat.lm.loss.density import Flat
+from tomat.lm.loss.targets import DensityTargets
+from tomat.metrics import nmae_of_sums
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from tomat.lm.example import DensityExample
+    from tomat.lm.vocabulary import ModelVocabulary
+
+    type Arrays = dict[str, jax.Array]
+    type Floats = NDArray[np.float64]
+
+__all__ = [
+    "ESTIMATES",
+    "LABELS",
+    "ONE_PASS",
+    "PARTLY_MASKED",
+    "TEACHER_FORCED",
+    "Labelled",
+    "Numbers",
+    "aggregate",
+    "count_tokens",
+    "label_of",
+    "row_sums",
+    "unigram_bits",
+]
+
+#: Each voxel predicted from the true ones before it: an upper bound on skill, never a prediction of a density.
+TEACHER_FORCED = "teacher_forced"
+#: All voxels predicted at once from the structure, and a guess where there is one: an honest prediction.
+ONE_PASS = "one_pass"
+#: Some voxels predicted from the others, which are true.
+PARTLY_MASKED = "partly_masked"
+LABELS = (TEACHER_FORCED, ONE_PASS, PARTLY_MASKED)
+
+#: What a predicted distribution is reduced to; the first is the one to quote, being of least absolute error.
+ESTIMATES = ("median", "mean", "mode")
+
+
+def label_of(kind: str, schedule: str) -> str:
+    """The label of numbers from examples of an objective, by its ``kind`` and ``schedule``.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    if kind == "next_token":
+        return TEACHER_FORCED
+    if kind in ("masked", "guess"):
+        return ONE_PASS if schedule == "all" else PARTLY_MASKED
+    raise ValueError(f"objective {kind!r} is not one of next_token, masked, guess")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A number and how it was asked for; however it is printed, it says so."""
+
+    value: float
+    label: str
+
+    def __post_init__(self) -> None:
+        """Refuse a label that means nothing.
+
+        Raises:
+            ValueError: not one of :data:`LABELS`.
+        """
+        if self.label not in LABELS:
+            raise ValueError(f"label {self.label!r} is not one of {', '.join(LABELS)}")
+
+    def __format__(self, spec: str) -> str:
+        """The number in the format asked for, then its label."""
+        return f"{self.value:{spec or '.6g'}} ({self.label})"
+
+    def __str__(self) -> str:
+        """The number, then its label."""
+        return f"{self}"
+
+    def __repr__(self) -> str:
+        """The number, then its label."""
+        return f"{self}"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a model scores on rows, under one label.
+
+    Attributes:
+        bits_per_voxel: all tokens of a voxel.
+        bits_per_electron: None where the electrons are not known.
+        nmae: by estimate, mean over materials; empty where materials are not known or a voxel is several tokens.
+        nmae_pooled: by estimate, of all voxels as if they were one density; empty likewise for several tokens.
+        other_bits_per_token: of targets that are no density tokens, over all ids; None where none were asked for.
+        rows: rows with a voxel asked for.
+        voxels: voxels asked for.
+    """
+
+    bits_per_voxel: Labelled
+    bits_per_electron: Labelled | None
+    nmae: Mapping[str, Labelled]
+    nmae_pooled: Mapping[str, Labelled]
+    other_bits_per_token: Labelled | None
+    rows: int
+    voxels: int
+
+    @property
+    def label(self) -> str:
+        """How the numbers were asked for."""
+        return self.bits_per_voxel.label
+
+    def as_dict(self) -> dict[str, float]:
+        """For logs and JSON: every name begins with the label, as in ``one_pass/nmae_median``."""
+        found = {
+            "bits_per_voxel": self.bits_per_voxel,
+            "bits_per_electron": self.bits_per_electron,
+            **{f"nmae_{name}": number for name, number in self.nmae.items()},
+            **{f"nmae_pooled_{name}": number for name, number in self.nmae_pooled.items()},
+            "other_bits_per_token": self.other_bits_per_token,
+        }
+        named = {f"{n.label}/{name}": n.value for name, n in found.items() if n is not None}
+        return {**named, f"{self.label}/rows": float(self.rows), f"{self.label}/voxels": float(self.voxels)}
+
+
+def row_sums(
+    model: Any,
+    example: DensityExample,
+    vocabulary: ModelVocabulary,
+    *,
+    others: bool = False,
+    block_size: int = 2048,
+    key: Any = None,
+) -> Arrays:
+    """Sums over the positions of each row that are asked for (``loss_weight`` above 0, whatever it is).
+
+    Pure and jit-able; ``vocabulary``, ``others`` and ``block_size`` are static. A density token has the probability of
+    the softmax over the tokens of its component: the layout says which component stands where.
+
+    Args:
+        model: a Levanter language model.
+        example: a batch.
+        vocabulary: of the model.
+        others: count targets that are no density tokens as well, with the softmax over all ids.
+        block_size: positions whose logits exist at once on a device; 0 is all.
+        key: for the model.
+
+    Returns:
+        Arrays [rows], float32, in the codec's unit: ``abs_value`` (sum of \\|true\\|) and, with one token a voxel,
+        ``abs_error_median``, ``abs_error_mean``, ``abs_error_mode``; [rows, k] for k tokens a voxel: ``nats`` and
+        ``tokens``; with ``others`` ``other_nats`` and ``other_tokens``.
+    """
+    out = model.activations(example.tokens, example.attn_mask, key=key, pos_ids=example.pos_ids)
+    flat = Flat.of(model, split_activations(out)[0], example)
+    targets = DensityTargets.of(vocabulary)
+    head = targets.rows(flat.head, all_ids=others)
+    measured = per_position(_measure(targets, others), block_size, flat.spec, flat.x, head, flat.given)[1]
+    asked = targets.asked(flat.given["target"])
+    weighted = flat.weight > 0
+    voxel = weighted & asked.density & (asked.component == 0)
+    component = jnp.arange(len(targets.sizes))
+    by_component = (weighted & asked.density)[..., None] & (asked.component[..., None] == component)
+    sums = {
+        "nats": jnp.sum(jnp.where(by_component, measured.pop("nats")[..., None], 0.0), axis=-2),
+        "tokens": jnp.sum(by_component.astype(jnp.float32), axis=-2),
+        "abs_value": jnp.sum(jnp.where(voxel, jnp.abs(flat.given["value"]), 0.0), axis=-1),
+    }
+    if others:
+        other = weighted & ~asked.density
+        sums["other_nats"] = jnp.sum(jnp.where(other, measured.pop("other_nats"), 0.0), axis=-1)
+        sums["other_tokens"] = jnp.sum(other.astype(jnp.float32), axis=-1)
+    for name, values in measured.items():
+        sums[name] = jnp.sum(jnp.where(voxel, values, 0.0), axis=-1)
+    return sums
+
+
+def _measure(
+    targets: DensityTargets, others: bool
+) -> Callable[[jax.Array, Arrays], tuple[jax.Array, Arrays]]:
+    def measure(logits: jax.Array, given: Arrays) -> tuple[jax.Array, Arrays]:
+        asked = targets.asked(given["target"])
+        z = targets.within_component(logits[..., -targets.n :], asked.component)
+        nats = functions.cross_entropy(z, asked.place)
+        out = {"nats": nats}
+        if others:
+            out["other_nats"] = functions.log_normaliser(logits) - functions.pick(
+                logits[..., : targets.first], given["target"]
+            )
+        if targets.bins is not None:
+            points = jnp.asarray(targets.bins.points)
+            for name in ESTIMATES:
+                out[f"abs_error_{name}"] = jnp.abs(getattr(functions, name)(z, points) - given["value"])
+        return nats, out
+
+    return measure
+
+
+def aggregate(
+    sums: Iterable[Mapping[str, ArrayLike]],
+    label: str,
+    *,
+    electrons_per_voxel: ArrayLike | None = None,
+    materials: Sequence[str] | None = None,
+) -> Numbers:
+    """Numbers of all rows of some batches, every token counting the same.
+
+    Args:
+        sums: of each batch, from :func:`row_sums`.
+        label: how rows were asked for; one of :data:`LABELS`, see :func:`label_of`.
+        electrons_per_voxel: [rows] electrons of each row's material divided by the voxels of its grid; rows in the
+            order of ``sums``. Those of rows without a voxel asked for do not matter.
+        materials: [rows] the material of each row; with it ``nmae`` is the mean over materials.
+
+    Raises:
+        ValueError: no voxel was asked for, a component of voxels never was, or arrays that do not fit together.
+    """
+    columns = _columns(sums)
+    tokens, nats = columns["tokens"], columns["nats"]
+    n_rows = len(tokens)
+    per_component = tokens.sum(axis=0)
+    if not (per_component > 0).all():
+        raise ValueError(
+            f"tokens asked for, by component of a voxel: {per_component.astype(int).tolist()}; each is needed to know "
+            "the bits of a voxel"
+        )
+    bits = float((nats.sum(axis=0) / per_component).sum()) / math.log(2.0)
+    voxels = float(per_component[0])
+    per_electron = None
+    if electrons_per_voxel is not None:
+        electrons = _fits("electrons_per_voxel", np.asarray(electrons_per_voxel, np.float64), n_rows)
+        per_electron = Labelled(
+            bits * voxels / float((electrons * tokens[:, 0])[tokens[:, 0] > 0].sum()), label
+        )
+    other = None
+    if columns.get("other_tokens", np.zeros(1)).sum() > 0:
+        other_bits = float(columns["other_nats"].sum() / columns["other_tokens"].sum()) / math.log(2.0)
+        other = Labelled(other_bits, label)
+    pooled, by_material = {}, {}
+    for name in ESTIMATES:
+        if f"abs_error_{name}" not in columns:
+            continue
+        error, value = columns[f"abs_error_{name}"], columns["abs_value"]
+        pooled[name] = Labelled(nmae_of_sums(float(error.sum()), float(value.sum())), label)
+        if materials is not None:
+            _fits("materials", np.asarray(materials), n_rows)
+            by_material[name] = Labelled(_material_mean(error, value, tokens[:, 0], materials), label)
+    asked_rows = int((tokens.sum(axis=1) > 0).sum())
+    return Numbers(Labelled(bits, label), per_electron, by_material, pooled, other, asked_rows, round(voxels))
+
+
+def _columns(sums: Iterable[Mapping[str, ArrayLike]]) -> dict[str, Floats]:
+    parts = [{name: np.asarray(array, np.float64) for name, array in part.items()} for part in sums]
+    if not parts:
+        raise ValueError("no rows to make numbers of")
+    # A batch without a batch axis is one row.
+    for part in parts:
+        if part["tokens"].ndim == 1:
+            part.update({name: array[None] for name, array in part.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _material_mean(error: Floats, value: Floats, voxels: Floats, materials: Sequence[str]) -> float:
+    of: dict[str, list[float]] = {}
+    for name, e, v, n in zip(materials, error.tolist(), value.tolist(), voxels.tolist(), strict=True):
+        if n > 0:
+            entry = of.setdefault(name, [0.0, 0.0])
+            entry[0] += e
+            entry[1] += v
+    return math.fsum(nmae_of_sums(*entry) for entry in of.values()) / len(of)
+
+
+def _fits[T: np.generic](name: str, array: NDArray[T], n_rows: int) -> NDArray[T]:
+    if array.shape != (n_rows,):
+        raise ValueError(f"{name} has shape {array.shape}; there are {n_rows} rows")
+    return array
+
+
+def count_tokens(tokens: ArrayLike, vocabulary: ModelVocabulary) -> NDArray[np.int64]:
+    """How often each density token stands in rows of ids of any shape: [density tokens], all components."""
+    ids = np.asarray(tokens).ravel()
+    part = vocabulary.density
+    inside = ids[(ids >= part.start) & (ids < part.stop)] - part.start
+    return np.bincount(inside, minlength=part.stop - part.start).astype(np.int64)
+
+
+def unigram_bits(
+    counts: ArrayLike,
+    vocabulary: ModelVocabulary,
+    *,
+    reference: ArrayLike | None = None,
+    pseudo_count: float = 0.0,
+) -> float:
+    """Bits a voxel of the model that knows nothing but how often each token occurs: the line to beat.
+
+    For each component the mean of -log2 f over the tokens counted, summed over components, where f = (r + pseudo_count)
+    / sum(r + pseudo_count) with the counts r of ``reference``.
+
+    Args:
+        counts: of the tokens that are scored, from :func:`count_tokens`.
+        vocabulary: which counts are which component's.
+        reference: counts the frequencies are taken from, those of the training data; None is ``counts`` itself, which
+            gives the entropy of the data: no unigram model can do better on them.
+        pseudo_count: added to every count of the reference; 1 is Laplace's rule. At 0 a token that the reference
+            never saw costs infinitely many bits.
+
+    Raises:
+        ValueError: counts of another vocabulary, or a component without tokens.
+    """
+    n = vocabulary.density.stop - vocabulary.density.start
+    scored = _fits_vocabulary(np.asarray(counts, np.float64), n)
+    seen = scored if reference is None else _fits_vocabulary(np.asarray(reference, np.float64), n)
+    seen = seen + pseudo_count
+    bits, start = 0.0, 0
+    for size in vocabulary.codec.sizes:
+        c, r = scored[start : start + size], seen[start : start + size]
+        if c.sum() == 0 or r.sum() == 0:
+            raise ValueError(f"no tokens counted among the {size} that start at density token {start}")
+        used = c > 0
+        with np.errstate(divide="ignore"):
+            bits -= float((c[used] * (np.log2(r[used]) - np.log2(r.sum()))).sum() / c.sum())
+        start += size
+    return bits
+
+
+def _fits_vocabulary(counts: Floats, n: int) -> Floats:
+    if counts.shape != (n,):
+        raise ValueError(f"counts have shape {counts.shape}; the vocabulary has {n} density tokens")
+    return counts

@@ -1,0 +1,243 @@
+"""Sizes of models: presets, what a configuration may change, and how many parameters come of it; needs no JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from levanter.models.qwen import Qwen3Config
+
+    from tomat.lm.vocabulary import ModelVocabulary
+
+__all__ = [
+    "ATTENTION",
+    "GRADIENT_CHECKPOINTING",
+    "PRESETS",
+    "ModelConfig",
+    "ModelShape",
+    "ParameterCount",
+    "parameter_count",
+]
+
+#: What computes attention; ``auto`` takes the fastest of the platform (see docs/models.md).
+ATTENTION = ("auto", "splash", "cudnn", "xla", "flash", "vanilla")
+
+#: What the backward pass keeps of a layer: ``off`` everything, ``full`` its input alone, ``offload`` its input, on the
+#: host, ``nested`` the inputs of every few layers.
+GRADIENT_CHECKPOINTING = ("off", "full", "offload", "nested")
+
+
+def _known(field: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"model.{field} = {value!r} is not known; one of {', '.join(known)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """All numbers of a Qwen3 model; every field is a count of what its name says.
+
+    Attributes:
+        hidden_dim: width of the residual stream.
+        num_layers: layers.
+        num_heads: query heads.
+        num_kv_heads: key and value heads; divides ``num_heads``.
+        head_dim: width of a head; even, for the rotary embedding.
+        intermediate_dim: width of the gated feed-forward layer.
+        seq_len: tokens a row.
+        rope_theta: base of the rotary embedding's wavelengths.
+        gradient_checkpointing: one of :data:`GRADIENT_CHECKPOINTING`.
+    """
+
+    hidden_dim: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_dim: int
+    seq_len: int
+    rope_theta: float = 10_000.0
+    gradient_checkpointing: str = "full"
+
+    def __post_init__(self) -> None:
+        """Check that the numbers make a model.
+
+        Raises:
+            ValueError: a count below 1, heads that do not divide, an odd head, a word that is none of those known.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name != "gradient_checkpointing" and value < 1:
+                raise ValueError(f"model.{field.name} = {value} must be at least 1")
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"model.num_heads = {self.num_heads} must be a multiple of num_kv_heads = {self.num_kv_heads}"
+            )
+        if self.head_dim % 2:
+            raise ValueError(
+                f"model.head_dim = {self.head_dim} must be even: the rotary embedding turns pairs"
+            )
+        _known("gradient_checkpointing", self.gradient_checkpointing, GRADIENT_CHECKPOINTING)
+
+    @property
+    def attention_dim(self) -> int:
+        """Width of all query heads together."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_dim(self) -> int:
+        """Width of all key heads together; the value heads have the same."""
+        return self.num_kv_heads * self.head_dim
+
+
+def _preset(hidden: int, layers: int, heads: int, intermediate: int, seq_len: int = 8192) -> ModelShape:
+    return ModelShape(
+        hidden_dim=hidden,
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=hidden // heads,
+        intermediate_dim=intermediate,
+        seq_len=seq_len,
+    )
+
+
+#: Sizes by name. ``tiny`` is for tests and for laptops.
+PRESETS: dict[str, ModelShape] = {
+    "tiny": dataclasses.replace(_preset(64, 2, 4, 128, seq_len=512), gradient_checkpointing="off"),
+    "30M": _preset(512, 6, 4, 2048),
+    "200M": _preset(1024, 12, 16, 4096),
+    "1B": _preset(2048, 20, 16, 5632),
+}
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Parameters of a model by what they are; the embedding is tied, so it is also the output layer.
+
+    Attributes:
+        embedding: rows of the vocabulary times the hidden width.
+        attention: projections of queries, keys, values and the output, all layers.
+        feed_forward: gate, up and down, all layers.
+        norms: the scales of all normalisations.
+    """
+
+    embedding: int
+    attention: int
+    feed_forward: int
+    norms: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.embedding + self.layers
+
+    @property
+    def layers(self) -> int:
+        """All but the embedding."""
+        return self.attention + self.feed_forward + self.norms
+
+    def __str__(self) -> str:
+        """The total and its parts, with thousands apart."""
+        return (
+            f"{self.total:,} parameters: embedding {self.embedding:,}, attention {self.attention:,}, "
+            f"feed-forward {self.feed_forward:,}, norms {self.norms:,}"
+        )
+
+
+def parameter_count(shape: ModelShape, vocabulary_rows: int) -> ParameterCount:
+    """Parameters of the model of ``shape`` with ``vocabulary_rows`` rows of the (tied) embedding.
+
+    Qwen3 has no biases; a layer has two norms over the hidden width and one each over the width of a head for
+    queries and keys, and one more norm follows the last layer.
+    """
+    hidden, layers = shape.hidden_dim, shape.num_layers
+    return ParameterCount(
+        embedding=vocabulary_rows * hidden,
+        attention=layers * hidden * (2 * shape.attention_dim + 2 * shape.kv_dim),
+        feed_forward=layers * 3 * hidden * shape.intermediate_dim,
+        norms=layers * (2 * hidden + 2 * shape.head_dim) + hidden,
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The ``model`` part of a training configuration: a preset, and what to change of it.
+
+    Attributes:
+        preset: a name of :data:`PRESETS`.
+        hidden_dim: instead of the preset's, as all fields that follow; None keeps it.
+        num_layers: layers.
+        num_heads: query heads.
+        num_kv_heads: key and value heads; ``num_heads`` where that is given and this is not.
+        head_dim: width of a head; ``hidden_dim / num_heads`` where either of them is given and this is not.
+        intermediate_dim: width of the feed-forward layer.
+        seq_len: tokens a row.
+        rope_theta: base of the rotary embedding.
+        gradient_checkpointing: one of :data:`GRADIENT_CHECKPOINTING`.
+        attention: one of :data:`ATTENTION`.
+        attention_block: tokens a block of the splash and flash kernels; None for their own choice.
+    """
+
+    preset: str = "tiny"
+    hidden_dim: int | None = None
+    num_layers: int | None = None
+    num_heads: int | None = None
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    intermediate_dim: int | None = None
+    seq_len: int | None = None
+    rope_theta: float | None = None
+    gradient_checkpointing: str | None = None
+    attention: str = "auto"
+    attention_block: int | None = None
+
+    def shape(self, seq_len: int | None = None) -> ModelShape:
+        """The preset with the changes; ``seq_len`` counts before the configuration's own.
+
+        Raises:
+            ValueError: an unknown preset or numbers that make no model; the message names the field.
+        """
+        _known("preset", self.preset, tuple(PRESETS))
+        _known("attention", self.attention, ATTENTION)
+        preset = PRESETS[self.preset]
+        names = (field.name for field in dataclasses.fields(ModelShape))
+        changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if seq_len is not None:
+            changes["seq_len"] = seq_len
+        heads = changes.get("num_heads", preset.num_heads)
+        if "num_heads" in changes:
+            changes.setdefault("num_kv_heads", heads)
+        if heads > 0 and ("num_heads" in changes or "hidden_dim" in changes) and "head_dim" not in changes:
+            hidden = changes.get("hidden_dim", preset.hidden_dim)
+            if hidden % heads:
+                raise ValueError(
+                    f"model.hidden_dim = {hidden} is not a multiple of num_heads = {heads}: give head_dim, too"
+                )
+            changes["head_dim"] = hidden // heads
+        return dataclasses.replace(preset, **changes)
+
+    def parameter_count(self, vocabulary: ModelVocabulary) -> ParameterCount:
+        """Parameters of the model with a vocabulary, the rows that round it up included."""
+        return parameter_count(self.shape(), vocabulary.padded_size)
+
+    def levanter(
+        self,
+        vocabulary: ModelVocabulary,
+        seq_len: int | None = None,
+        platform: str | None = None,
+        bidirectional: bool = False,
+        sequences_per_row: int | None = None,
+    ) -> Qwen3Config:
+        """Levanter's configuration of this model; see :func:`tomat.lm.model.levanter_config` (needs JAX)."""
+        from tomat.lm.model import levanter_config
+
+        return levanter_config(
+            self,
+            vocabulary,
+            seq_len=seq_len,
+            platform=platform,
+            bidirectional=bidirectional,
+            sequences_per_row=sequences_per_row,
+        )

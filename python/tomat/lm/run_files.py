@@ -1,0 +1,100 @@
+"""Where a training run keeps what, in a folder or a bucket."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tomat._files import filesystem, is_url, open_bytes, write_atomically
+
+__all__ = ["RunFiles"]
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of one run: ``<out>/<name>/``.
+
+    Attributes:
+        root: the run's own folder, local or a URL that fsspec opens.
+    """
+
+    root: str
+
+    @property
+    def config(self) -> str:
+        """``config.yaml``: the whole configuration, defaults included."""
+        return f"{self.root}/config.yaml"
+
+    @property
+    def identity(self) -> str:
+        """``tomat.json``: what a resumed run must share, and what prediction needs to know."""
+        return f"{self.root}/tomat.json"
+
+    @property
+    def metrics(self) -> str:
+        """``metrics.jsonl``: one JSON object a logged step."""
+        return f"{self.root}/metrics.jsonl"
+
+    @property
+    def codec(self) -> str:
+        """``codec.npz``: the density codec, where it is a Lloyd-Max one."""
+        return f"{self.root}/codec.npz"
+
+    @property
+    def checkpoints(self) -> str:
+        """Folder of Levanter's checkpoints, ``step-N`` each."""
+        return f"{self.root}/checkpoints"
+
+    @property
+    def local(self) -> Path:
+        """A local folder: the run's own, or for a bucket one of the same name in the working directory."""
+        return (
+            Path("logs") / self.root.rstrip("/").rsplit("/", 1)[-1] if is_url(self.root) else Path(self.root)
+        )
+
+    def make(self) -> None:
+        """Make the folders; nothing to do in a bucket."""
+        if not is_url(self.root):
+            Path(self.checkpoints).mkdir(parents=True, exist_ok=True)
+        self.local.mkdir(parents=True, exist_ok=True)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or folder."""
+    if not is_url(path):
+        return Path(path).exists()
+    fs, inner = filesystem(path)
+    return bool(fs.exists(inner))
+
+
+def write(path: str, data: bytes) -> None:
+    """Write a file whole: atomically on a local disk; an object in a bucket appears whole by itself."""
+    if not is_url(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data)
+        return
+    fs, inner = filesystem(path)
+    fs.pipe_file(inner, data)
+
+
+def write_mapping(path: str, content: dict[str, Any]) -> None:
+    """Write JSON for people: indented, keys as they come."""
+    write(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def read_mapping(path: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: not a JSON object.
+    """
+    try:
+        content = json.loads(open_bytes(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not a JSON object")
+    return content

@@ -1,0 +1,293 @@
+"""Training: Levanter's trainer with this project's data, losses and numbers."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import levanter.callbacks
+import levanter.tracker
+import levanter.trainer
+import numpy as np
+from levanter.data.loader import DataLoader
+from levanter.trainer import Trainer
+
+from tomat._core import __version__
+from tomat.lm import run_files
+from tomat.lm.callbacks import LossGuard, StopRequest, TrainingLossError, log_memory
+from tomat.lm.config import TrainConfig, dump, encode
+from tomat.lm.data import open_rows
+from tomat.lm.data.stream import ExampleDataset
+from tomat.lm.evaluation_hook import Evaluation
+from tomat.lm.facts import data_facts
+from tomat.lm.flops import StepFlops, step_flops
+from tomat.lm.identity import Change, check_same
+from tomat.lm.loss import DensityLoss
+from tomat.lm.model import build
+from tomat.lm.note import FORMAT, tokenizer_note, write_codec
+from tomat.lm.tracking import JsonLinesConfig
+from tomat.lm.vocabulary import ModelVocabulary
+
+if TYPE_CHECKING:
+    from levanter.callbacks import StepInfo
+
+    from tomat.lm.data import Rows
+    from tomat.lm.run_files import RunFiles
+
+__all__ = ["Outcome", "train"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        files: where it is.
+        steps: steps done, earlier parts of the run included.
+        first_step: the step this part started from; above 0 for a resumed run.
+        loss: of the last step; None where all steps had been done before.
+        evaluation: the last evaluation's numbers by name; empty without validation data.
+        changes: what differs from how the run was started, by leave of ``allow_change``.
+    """
+
+    files: RunFiles
+    steps: int
+    first_step: int
+    loss: float | None
+    evaluation: dict[str, float]
+    changes: list[Change]
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts."""
+        return {
+            "run": self.files.root,
+            "steps": self.steps,
+            "first_step": self.first_step,
+            "loss": self.loss,
+            "evaluation": self.evaluation,
+            "changes": [str(change) for change in self.changes],
+        }
+
+    def __str__(self) -> str:
+        """For people."""
+        begun = f" (resumed at step {self.first_step})" if self.first_step else ""
+        how = "all of them done before" if self.loss is None else f"loss {self.loss:.4f}"
+        lines = [f"{self.files.root}: {self.steps} steps{begun}, {how}"]
+        lines += [f"  changed on purpose: {change}" for change in self.changes]
+        lines += [f"  {name}: {value:.5g}" for name, value in self.evaluation.items()]
+        return "\n".join(lines)
+
+
+def train(config: TrainConfig) -> Outcome:
+    """Train, or go on with a run of the same name.
+
+    Raises:
+        OSError: data or run folder that cannot be read or written.
+        ValueError: data that does not fit the configuration, or a run of this name that was started otherwise.
+        TrainingLossError: the loss is not finite or jumped.
+        StoppedError: SIGTERM or SIGINT; the state is saved.
+    """
+    files = config.files
+    files.make()
+    config.trainer.tracker = (
+        JsonLinesConfig(str(files.local / "metrics.jsonl"), files.metrics),
+        *config.trackers,
+    )
+    # First of all: with several hosts nothing may touch the devices before they know of each other.
+    levanter.trainer.initialize(config.trainer)
+    _quieten()
+    try:
+        rows, validation = open_data(config)
+        note = make_note(config, rows, validation)
+        changes = _begin(config, note, rows)
+        config.trainer.checkpointer.note = note
+        return _run(config, rows, validation, changes)
+    finally:
+        levanter.tracker.current_tracker().finish()
+
+
+def _quieten() -> None:
+    """What Levanter and JAX tell while all is well goes to the run's log file alone."""
+    logging.captureWarnings(True)
+    for handler in logging.getLogger().handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.WARNING)
+
+
+def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
+    """Training rows, and validation rows, one sequence each, of the same tokenizer.
+
+    Raises:
+        OSError, KeyError, ValueError: as :func:`tomat.lm.data.open_rows`, or data written
+            otherwise than the training data.
+    """
+    size = config.model.shape().seq_len
+    rows = open_rows(config.data, size)
+    if config.validation is None:
+        return rows, None
+    validation = open_rows(replace(config.validation, pack=False), size)
+    mine, other = tokenizer_note(rows.tokenizer), tokenizer_note(validation.tokenizer)
+    different = [name for name in mine if mine[name] != other[name] and name != "pad_to"]
+    if different:
+        lines = ", ".join(f"{name} {other[name]!r} instead of {mine[name]!r}" for name in different)
+        raise ValueError(f"validation: has {lines}; it must be written as the training data are")
+    return rows, validation
+
+
+def make_note(config: TrainConfig, rows: Rows, validation: Rows | None) -> dict[str, Any]:
+    """What the run is made of, as JSON: see docs/training.md."""
+    vocabulary = ModelVocabulary(rows.tokenizer)
+    tokenizer = tokenizer_note(rows.tokenizer)
+    return {
+        "format": FORMAT,
+        "tomat_version": __version__,
+        "name": config.name,
+        "tokenizer": tokenizer,
+        "data_facts": data_facts(rows, config.data),
+        # From here on: what a resumed run must share.
+        "data": rows.identity(),
+        "validation": None if validation is None else validation.identity(),
+        "codec": {"name": tokenizer["codec"], "hash": tokenizer["codec_hash"]},
+        "vocabulary": {"hash": vocabulary.hash, "size": vocabulary.size, "rows": vocabulary.padded_size},
+        "model": encode(config.model),
+        "objective": encode(config.objective),
+        "loss": encode(config.loss),
+        "schedule": _schedule(config),
+    }
+
+
+def _schedule(config: TrainConfig) -> dict[str, Any]:
+    trainer = config.trainer
+    averaging = trainer.model_averaging
+    return {
+        "optimizer": encode(config.optimizer),
+        "num_train_steps": trainer.num_train_steps,
+        "train_batch_size": trainer.train_batch_size,
+        "seed": trainer.seed,
+        "precision": str(encode(trainer.mp)),
+        "model_averaging": None if averaging is None else encode(averaging),
+    }
+
+
+def _begin(config: TrainConfig, note: dict[str, Any], rows: Rows) -> list[Change]:
+    """Check that a run of this name is this run; write down what it is."""
+    files = config.files
+    changes: list[Change] = []
+    if run_files.exists(files.identity):
+        old = run_files.read_mapping(files.identity)
+        changes = check_same(old, note, tuple(config.allow_change), files.root)
+    if jax.process_index() == 0:
+        write_codec(rows.tokenizer.density_codec, files.root)
+        run_files.write(files.config, dump(config).encode())
+        run_files.write_mapping(files.identity, note)
+    return changes
+
+
+def _run(config: TrainConfig, rows: Rows, validation: Rows | None, changes: list[Change]) -> Outcome:
+    vocabulary = ModelVocabulary(rows.tokenizer)
+    model_config = config.model.levanter(
+        vocabulary,
+        bidirectional=not config.objective.causal,
+        sequences_per_row=int(np.diff(rows.plan.starts).max()),
+    )
+    dataset = ExampleDataset(
+        rows,
+        config.objective,
+        vocabulary,
+        model_config.max_Pos,
+        seed=config.trainer.seed,
+        threads=config.loader.threads,
+    )
+    optimizer = config.optimizer.build(config.trainer.num_train_steps)
+    model_key, training_key = jax.random.split(jax.random.PRNGKey(config.trainer.seed))
+    with Trainer(config.trainer, optimizer, DensityLoss(config.loss, vocabulary)) as trainer:
+        state = trainer.initial_state(
+            training_key, model_init=lambda: build(model_config, vocabulary, model_key)
+        )
+        first_step = int(state.step)
+        evaluation = None
+        if validation is not None:
+            evaluation = Evaluation(trainer, config, rows, validation, vocabulary, model_config.max_Pos)
+        guard = _add_hooks(config, trainer, dataset, training_flops(config, vocabulary), evaluation)
+        stop = StopRequest()
+        trainer.add_hook(stop.hook(trainer), every=1)
+        loader = _loader(config, trainer, dataset)
+        info = None
+        if first_step < trainer.num_train_steps:
+            with stop.listening():
+                info = _train(trainer, state, loader, guard)
+    return Outcome(
+        files=config.files,
+        steps=first_step if info is None else int(info.state.step),
+        first_step=first_step,
+        loss=None if info is None else float(info.loss),
+        evaluation=dict(evaluation.last) if evaluation is not None else {},
+        changes=changes,
+    )
+
+
+def _loader(config: TrainConfig, trainer: Trainer, dataset: ExampleDataset) -> DataLoader[Any]:
+    """Levanter's loader; its trainer's own would hold 128 batches ready, gigabytes of them."""
+    return DataLoader(
+        dataset,
+        config.trainer.train_batch_size,
+        batch_axis_name=config.trainer.batch_axis_name,
+        max_buffered_batches=config.loader.buffered_batches,
+        fetch_batch_size=config.loader.fetched_together,
+        mesh=trainer.device_mesh,
+        axis_resources=trainer.compute_axis_mapping,
+    )
+
+
+def _add_hooks(
+    config: TrainConfig,
+    trainer: Trainer,
+    dataset: ExampleDataset,
+    flops: StepFlops,
+    evaluation: Evaluation | None,
+) -> LossGuard:
+    shape = config.model.shape()
+    batch = config.trainer.train_batch_size
+    guard = LossGuard(config.guard, lambda step: [dataset.row_id(step * batch + i) for i in range(batch)])
+    trainer.add_hook(guard, every=1)
+    trainer.add_hook(
+        levanter.callbacks.log_performance_stats(
+            shape.seq_len, trainer.config.batch_schedule, flops.model / batch
+        ),
+        every=1,
+    )
+    trainer.add_hook(log_memory, every=10)
+    if evaluation is not None:
+        trainer.add_hook(evaluation, every=config.trainer.steps_per_eval)
+    return guard
+
+
+def training_flops(config: TrainConfig, vocabulary: ModelVocabulary) -> StepFlops:
+    """FLOPs of one training step of a configuration."""
+    density = vocabulary.density
+    ids = vocabulary.size if config.loss.scope == "vocabulary" else density.stop - density.start
+    return step_flops(
+        config.model.shape(),
+        config.trainer.train_batch_size,
+        ids,
+        causal=config.objective.causal,
+    )
+
+
+def _train(trainer: Trainer, state: Any, loader: DataLoader[Any], guard: LossGuard) -> StepInfo[Any]:
+    """Levanter's loop; a loss that is not finite is reported with the rows it came from."""
+    step = int(state.step)
+    info: StepInfo[Any] | None = None
+    try:
+        for info in trainer.training_steps(state, loader.iter_from_step(step)):
+            step = int(info.step) + 1
+    except RuntimeError as error:
+        if not str(error).startswith("Loss is"):
+            raise
+        raise TrainingLossError(f"step {step}: {error}. {guard.rows_of(step)}") from error
+    if info is None:
+        raise ValueError("the training data is empty")
+    trainer.run_hooks(info, force=True)
+    return info

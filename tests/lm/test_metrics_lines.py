@@ -1,0 +1,57 @@
+"""The metrics file: one line a step, readable after a kill and after a resume."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tomat.lm.metrics_file import read_metrics
+
+pytest.importorskip("levanter")
+from tomat.lm.tracking import JsonLines
+
+
+def test_a_step_is_one_line_whatever_the_number_of_calls(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    tracker = JsonLines(path)
+    tracker.log({"train/loss": np.float32(2.5)}, step=0)
+    tracker.log({"throughput": {"tokens": 7}}, step=0)
+    tracker.log({"train/loss": 2.0}, step=1)
+    tracker.finish()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1]
+    assert lines[0]["train/loss"] == 2.5
+    assert lines[0]["throughput/tokens"] == 7
+
+
+def test_lines_are_there_before_the_end(tmp_path: Path) -> None:
+    tracker = JsonLines(tmp_path / "metrics.jsonl")
+    tracker.log({"train/loss": 1.0}, step=0)
+    tracker.log({"train/loss": 0.5}, step=1)
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [0]
+    tracker.finish()
+
+
+def test_a_resumed_run_appends_and_the_later_value_counts(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for values in ({0: 3.0, 1: 2.0, 2: 9.0}, {2: 1.0, 3: 0.5}):
+        tracker = JsonLines(path)
+        for step, value in values.items():
+            tracker.log({"train/loss": value}, step=step)
+        tracker.finish()
+    assert [line["train/loss"] for line in read_metrics(path)] == [3.0, 2.0, 1.0, 0.5]
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0, "train/loss": 1.0}\n{"step": 1, "trai')
+    assert [line["step"] for line in read_metrics(path)] == [0]
+
+
+def test_what_json_cannot_hold_does_not_break_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    tracker = JsonLines(path)
+    tracker.log({"nan": float("nan"), "array": np.zeros(3), "one": np.ones(1)}, step=0)
+    tracker.finish()
+    assert json.loads(path.read_text()) | {"time": 0} == {"time": 0, "step": 0, "nan": "nan", "one": 1.0}

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Train on the GPUs of this machine.
+#
+#   training/launch/gpu.sh install WHEEL            into ./tomat-env; WHEEL is made by `make wheel`
+#   training/launch/gpu.sh train CONFIG [--field value ...]
+#
+# One process drives all GPUs it sees (CUDA_VISIBLE_DEVICES chooses); parameters and optimizer are sharded over them
+# and the batch is split. Several machines: start the same command on each, with
+#   --trainer.distributed.coordinator_address HOST0:1234 --trainer.distributed.num_processes N
+#   --trainer.distributed.process_id I
+set -euo pipefail
+usage() { sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 2; }
+
+[ $# -ge 2 ] || usage
+action=$1
+shift
+here=$(cd "$(dirname "$0")/../.." && pwd)
+case $action in
+    install)
+        [ -f "$1" ] || { echo "$1: no such wheel; make one with: make wheel" >&2; exit 1; }
+        "$("$here/scripts/find_python.sh")" -m venv tomat-env
+        tomat-env/bin/pip install -q -c "$here/constraints.txt" "$1[train,gcs]"
+        tomat-env/bin/pip install -q 'jax[cuda13]==0.11.2'
+        ;;
+    train)
+        # The fused cross-entropy kernels would be tuned for minutes on the first step; the loss here does not use them.
+        XLA_PYTHON_CLIENT_MEM_FRACTION=${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.92} exec tomat-env/bin/tomat train "$@"
+        ;;
+    *) usage ;;
+esac

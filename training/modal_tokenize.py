@@ -1,0 +1,51 @@
+"""Tokenizing on Modal: edit the settings below, deploy, run.
+
+\b
+  pip install 'tomat[modal]' && modal setup
+  modal deploy training/modal_tokenize.py
+  tomat-tokenize /data/rho_gga --split train --out /data/rows --engine modal --workers 64
+
+Paths are those of the containers: here the Modal volume ``tomat`` is at /data. Buckets are named by their URLs
+(gs://bucket/rho_gga), with credentials from a Modal secret, or mounted (``buckets``).
+"""
+
+from __future__ import annotations
+
+import modal
+
+from tomat.dataset import Entry, resolve_inputs
+from tomat.engine import Part, Summary
+from tomat.engine.job import check, prepare
+from tomat.engine.modal import ModalSettings, function_options, synced
+
+SETTINGS = ModalSettings(volumes={"/data": "tomat"})
+
+app = modal.App("tomat-tokenize")
+options = function_options(SETTINGS)
+volumes = tuple(options["volumes"].values())
+
+
+@app.function(**options)
+def list_inputs(
+    inputs: list[str], split_file: str | None, split: str | None, limit: int | None
+) -> list[Entry]:
+    """The materials that inputs name."""
+    return synced(volumes, lambda: resolve_inputs(inputs, split_file=split_file, split=split, limit=limit))
+
+
+@app.function(**options)
+def prepare_dataset(out: str, resume: bool, overwrite: bool) -> None:
+    """Make the place ready."""
+    synced(volumes, lambda: prepare(out, resume=resume, overwrite=overwrite))
+
+
+@app.function(**options)
+def tokenize_worker(part: Part) -> Summary:
+    """One worker's part, or what an earlier try left of it."""
+    return synced(volumes, part.run)
+
+
+@app.function(**options)
+def check_dataset(out: str) -> None:
+    """See that all parts are there."""
+    synced(volumes, lambda: check(out))
