@@ -200,7 +200,7 @@ def test_fallback_shapes_in_a_file(tmp_path: Path, shape: object) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("sead: 3", "unknown option 'sead'; known: codec, compression-level"),
+        ("sead: 3", "unknown option 'sead'; known: budget, catalogue, codec"),
         ("config: other.yaml", "unknown option 'config'"),
         ("- a\n- b", "not a mapping of options"),
         ("a: [", "not YAML"),

@@ -87,7 +87,7 @@ def test_sound(original: Path, source: bool) -> None:
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
     report = tomat_main("verify", original, "--json", *(["--source", ROOT] if source else [])).json
     assert report == {
-        "shards": 2, "rows": 12, "materials": 4, "problems": [], "is_sound": True,
+        "shards": 2, "rows": 12, "materials": 4, "problems": [], "notes": [], "is_sound": True,
         "materials_compared": 4 if source else 0, "voxels_compared": 768 if source else 0,
     }  # fmt: skip
 

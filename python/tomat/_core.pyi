@@ -11,6 +11,7 @@ type _Floats = NDArray[np.float32] | NDArray[np.float64]
 type _Triple = tuple[int, int, int]
 
 __all__ = [
+    "MAX_GRID_AXIS",
     "Crystals",
     "DensityCodec",
     "LloydMaxCodec",
@@ -38,6 +39,7 @@ __all__ = [
     "read_group",
     "sample_offsets",
     "task_id",
+    "tiling",
     "valence_electrons",
 ]
 MAX_GRID_AXIS: int
@@ -205,8 +207,18 @@ class Patch:
     def density(self) -> NDArray[np.float64]: ...
 
 def sample_offsets(
-    grid_shape: _Triple, n: int, *, seed: int, task_id: str, epoch: int
+    name: str,
+    replacement: bool,
+    grid_shape: _Triple,
+    patch_shape: _Triple,
+    density: NDArray[np.float32] | None,
+    n: int,
+    *,
+    seed: int,
+    task_id: str,
+    epoch: int,
 ) -> NDArray[np.int32]: ...
+def tiling(grid_shape: _Triple, patch_shape: _Triple) -> tuple[int, int]: ...
 def coverage_histogram(
     grid_shape: _Triple, patch_shape: _Triple, offsets: NDArray[np.int64]
 ) -> NDArray[np.int64]: ...
@@ -305,7 +317,12 @@ class ShardRun:
         *,
         seed: int,
         epoch: int,
-        patches_per_material: int,
+        patches: list[int],
+        sampler: tuple[str, bool],
+        draw: tuple[
+            Callable[[str, _Triple, _Triple, NDArray[np.float32] | None, int], NDArray[np.int64]], bool
+        ]
+        | None,
         unit: str,
         directory: str | PathLike[str],
         metadata: list[tuple[str, str]],

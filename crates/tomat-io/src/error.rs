@@ -30,6 +30,14 @@ pub enum Error {
         /// What is wrong, where in the file, and what to do.
         problem: String,
     },
+    /// The sampler of a run failed, or gave what cannot be.
+    #[error("{task_id}: {problem}")]
+    Sampler {
+        /// The material it failed on.
+        task_id: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The core refused what the file holds.
     #[error(transparent)]
     Core(#[from] tomat_core::Error),

@@ -14,12 +14,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tomat_core::grid::Unit;
+use tomat_core::sampler::{SampleKey, Sampler, Target};
 use tomat_core::sequence::Tokenizer;
 
 use crate::parquet::ShardOptions;
@@ -53,15 +55,32 @@ impl Source for LocalFiles {
     }
 }
 
+/// Draws the origins of patches, on several threads at once. What is drawn may depend on the arguments alone.
+pub trait DrawOrigins: Send + Sync {
+    /// The origins of patches `0..n`, each a point of the grid.
+    ///
+    /// # Errors
+    /// Any failure; it ends the run, since it is no fault of the material.
+    fn offsets(&self, target: &Target<'_>, n: usize, key: SampleKey<'_>) -> Result<Vec<[usize; 3]>>;
+}
+
+impl DrawOrigins for Sampler {
+    fn offsets(&self, target: &Target<'_>, n: usize, key: SampleKey<'_>) -> Result<Vec<[usize; 3]>> {
+        Ok(Self::offsets(*self, target, n, key)?)
+    }
+}
+
 /// What is drawn from each material.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Sampling {
     /// The seed of the run.
     pub seed: u64,
     /// The pass over the materials.
     pub epoch: u64,
-    /// Patches of each material.
-    pub patches_per_material: usize,
+    /// Draws the origins; it is given the density in the unit of its file.
+    pub origins: Arc<dyn DrawOrigins>,
+    /// Patches of each material of the source.
+    pub patches: Vec<usize>,
 }
 
 /// What to do about a material that cannot be read.
@@ -89,7 +108,7 @@ pub struct Job<'a> {
     /// Where materials come from.
     pub source: &'a dyn Source,
     /// What is drawn from each.
-    pub sampling: Sampling,
+    pub sampling: &'a Sampling,
     /// The unit densities are brought to: the codec's own where it has one.
     pub unit: Unit,
     /// The directory of the shards.

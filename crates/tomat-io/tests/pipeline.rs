@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tomat_core::codec::{DensityCodec, LogCodec};
 use tomat_core::grid::{Crystal, Density, Lattice, Unit, check_grid};
+use tomat_core::sampler::Sampler;
 use tomat_core::sequence::{Layout, Tokenizer};
 use tomat_io::parquet::ShardOptions;
 use tomat_io::pipeline::{Ended, Job, OnError, Progress, Sampling, ShardPlan, Source};
@@ -118,6 +119,11 @@ struct Run<'a> {
     folder: TempDir,
 }
 
+fn sampling() -> Sampling {
+    let origins = Arc::new(Sampler::Uniform { replacement: true });
+    Sampling { seed: 7, epoch: 0, origins, patches: vec![2; MATERIALS] }
+}
+
 impl<'a> Run<'a> {
     fn new(source: &'a dyn Source, threads: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -134,7 +140,7 @@ impl<'a> Run<'a> {
         let job = Job {
             tokenizer: &tokenizer,
             source: self.source,
-            sampling: Sampling { seed: 7, epoch: 0, patches_per_material: 2 },
+            sampling: &sampling(),
             unit: Unit::Chgcar,
             directory: self.folder.path(),
             shard_options: ShardOptions::new(PAD_TO),
@@ -330,7 +336,7 @@ fn cancelling_keeps_finished_shards_and_nothing_else() {
     let job = Job {
         tokenizer: &tokenizer,
         source: &source,
-        sampling: Sampling { seed: 7, epoch: 0, patches_per_material: 2 },
+        sampling: &sampling(),
         unit: Unit::Chgcar,
         directory: run.folder.path(),
         shard_options: ShardOptions::new(PAD_TO),
@@ -399,7 +405,7 @@ fn a_directory_that_vanishes_is_an_error_that_names_it() {
     let job = Job {
         tokenizer: &tokenizer,
         source: &source,
-        sampling: Sampling { seed: 7, epoch: 0, patches_per_material: 2 },
+        sampling: &sampling(),
         unit: Unit::Chgcar,
         directory: &gone,
         shard_options: ShardOptions::new(PAD_TO),

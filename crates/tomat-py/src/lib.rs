@@ -31,7 +31,7 @@ mod _core {
     #[pymodule_export]
     use super::run::ShardRun;
     #[pymodule_export]
-    use super::sampler::{coverage_histogram, sample_offsets};
+    use super::sampler::{coverage_histogram, sample_offsets, tiling};
     #[pymodule_export]
     use super::sequence::{Patch, Tokenizer, cell_volume, lattice_parameters, layouts};
     #[pymodule_export]

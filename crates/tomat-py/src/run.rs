@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3, PyUntypedArrayMethods};
-use pyo3::exceptions::PyFileNotFoundError;
+use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tomat_core::grid::{Crystal, Density, Unit};
@@ -15,6 +15,7 @@ use tomat_io::{Format, Material, SourceFacts};
 
 use crate::errors::{core_error, io_error};
 use crate::read::group_files;
+use crate::sampler::origins;
 use crate::sequence::{Tokenizer, lattice_of, triples};
 
 /// What a Python reader returns: density, unit, lattice matrix, atomic numbers, fractional coordinates.
@@ -131,7 +132,7 @@ pub(crate) struct ShardRun {
 #[pymethods]
 impl ShardRun {
     #[new]
-    #[pyo3(signature = (tokenizer, entries, reader, *, seed, epoch, patches_per_material, unit, directory, metadata,
+    #[pyo3(signature = (tokenizer, entries, reader, *, seed, epoch, patches, sampler, draw, unit, directory, metadata,
         encoding, compression_level, skip_errors, threads, identity, run_id="0"))]
     #[allow(clippy::too_many_arguments)] // one configuration, spelled out by name
     fn new(
@@ -140,7 +141,9 @@ impl ShardRun {
         reader: Option<Py<PyAny>>,
         seed: u64,
         epoch: u64,
-        patches_per_material: usize,
+        patches: Vec<usize>,
+        sampler: (String, bool),
+        draw: Option<(Py<PyAny>, bool)>,
         unit: &str,
         directory: PathBuf,
         metadata: Vec<(String, String)>,
@@ -151,6 +154,13 @@ impl ShardRun {
         identity: String,
         run_id: &str,
     ) -> PyResult<Self> {
+        if patches.len() != entries.len() {
+            return Err(PyValueError::new_err(format!(
+                "{} numbers of patches for {} materials; give one a material",
+                patches.len(),
+                entries.len()
+            )));
+        }
         let source: Box<dyn Source> = match reader {
             None => Box::new(LocalFiles(entries)),
             Some(reader) => Box::new(PythonReader { entries, reader }),
@@ -159,7 +169,7 @@ impl ShardRun {
         Ok(Self {
             tokenizer: tokenizer.inner.clone(),
             source,
-            sampling: Sampling { seed, epoch, patches_per_material },
+            sampling: Sampling { seed, epoch, origins: origins(&sampler.0, sampler.1, draw)?, patches },
             unit: unit.parse().map_err(core_error)?,
             directory,
             shard_options: ShardOptions {
@@ -183,7 +193,7 @@ impl ShardRun {
         let job = Job {
             tokenizer: &self.tokenizer,
             source: self.source.as_ref(),
-            sampling: self.sampling,
+            sampling: &self.sampling,
             unit: self.unit,
             directory: Path::new(&self.directory),
             shard_options: self.shard_options.clone(),

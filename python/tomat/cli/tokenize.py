@@ -11,6 +11,8 @@ Examples:
   tomat-tokenize gs://bucket/rho_gga --split-file split.json --split train --out rows --worker-index 3 --n-workers 16
   tomat-tokenize --config tokenize.yaml --out rows --resume
   tomat-tokenize /data/rho_gga --split train --out gs://bucket/rows --engine ray --ray-address auto --workers 64
+  tomat-tokenize /data/rho_gga --out rows --sampler tiling
+  tomat-tokenize /data/rho_gga --out rows --sampler electrons --budget electrons --catalogue catalogue.parquet
 
 A YAML file given with --config holds the same options under their long names without dashes in front (inputs, layout,
 patch-size, ...); the command line wins. Exit codes: 0 all materials are in; 1 stopped by an error; 2 options that
@@ -135,6 +137,20 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     epoch: Annotated[int, typer.Option(help="Another epoch draws other patches.")] = 0,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="Where patches are cut: uniform, electrons, tiling or one of another package, with its options "
+            "(uniform:replacement=false)."
+        ),
+    ] = "uniform",
+    budget: Annotated[
+        str,
+        typer.Option(help="Rows of each material: equal, or electrons (in proportion, the same on average)."),
+    ] = "equal",
+    catalogue: Annotated[
+        str | None, typer.Option(help="With the electrons of each material, for --budget electrons.")
+    ] = None,
     rows_per_shard: Annotated[int, typer.Option(help="Rows a parquet file, at most.")] = 2048,
     worker_index: Annotated[int, typer.Option(help="Which part of the materials to do.")] = 0,
     n_workers: Annotated[int, typer.Option(help="Into how many parts they are split.")] = 1,
@@ -193,6 +209,9 @@ def command(
         fallback_shapes=tuple(_shape(s) for s in fallback_shape) if fallback_shape else FALLBACK_SHAPES,
         seed=seed,
         epoch=epoch,
+        sampler=sampler,
+        budget=budget,
+        catalogue=catalogue,
         rows_per_shard=rows_per_shard,
         worker_index=worker_index,
         n_workers=workers or n_workers,

@@ -58,6 +58,8 @@ def command(
             print(f"problem: {problem}")
         if len(report.problems) > _SHOWN:
             print(f"and {len(report.problems) - _SHOWN} more")
+        for note in report.notes if not quiet else ():
+            print(f"note: {note}")
         if not quiet:
             compared = ""
             if entries is not None:

@@ -15,11 +15,11 @@ from tomat._files import read_json, write_json
 from tomat._remote import UrlPath, fetch_files
 from tomat._threads import in_order
 from tomat.dataset.config import identity_hash
-from tomat.dataset.run_directory import CODEC, COVERAGE, META, PROGRESS, RUN, RunDirectory
+from tomat.dataset.run_directory import BUDGET, CODEC, COVERAGE, META, PROGRESS, RUN, RunDirectory
 from tomat.dataset.transfer import Sums, is_same, put
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from tomat._remote import Place
@@ -70,7 +70,7 @@ class BucketDirectory(RunDirectory):
     @override
     def clear(self) -> None:
         self.place.remove([META])
-        self.place.remove([COVERAGE, CODEC, *self.strays()])
+        self.place.remove([COVERAGE, CODEC, BUDGET, *self.strays()])
         self._clear_remote_progress()
 
     @override
@@ -149,9 +149,15 @@ class BucketDirectory(RunDirectory):
         (self.path / name).unlink()
 
     @override
-    def finish(self, config: TokenizeConfig, identity: dict[str, Any], shards: Sequence[str]) -> Totals:
-        totals = self._write_beside(config, identity, shards)
-        for name in (CODEC, COVERAGE, META):
+    def finish(
+        self,
+        config: TokenizeConfig,
+        identity: dict[str, Any],
+        shards: Sequence[str],
+        patches: Mapping[str, int] | None = None,
+    ) -> Totals:
+        totals = self._write_beside(config, identity, shards, patches)
+        for name in (CODEC, COVERAGE, BUDGET, META):
             if (self.path / name).exists():
                 put(self.path / name, self.place / name)
         self.clear_progress()

@@ -14,7 +14,7 @@ from tomat.material import task_id_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Entry", "is_rho_gga", "resolve_inputs"]
+__all__ = ["Entry", "is_rho_gga", "resolve_inputs", "splits_of"]
 
 #: Names that are densities when a folder is searched, without a compression suffix.
 _PATTERNS = ("*CHGCAR*", "CHG", "CHG.*", "*.CHG", "*AECCAR[02]*", "*.cube", "*.cub", "*.zarr", "*.vasp")
@@ -74,6 +74,34 @@ def resolve_inputs(
 def is_rho_gga(item: str | Path) -> bool:
     """Whether an input is a ``rho_gga`` root, whose materials a split file can divide."""
     return _is_root(_Place.of(str(item)))
+
+
+def splits_of(root: str | Path, split_file: str | Path | None = None) -> dict[str, str]:
+    """The list that each material of a ``rho_gga`` root is in, by id; empty where there is no split file.
+
+    ``split_file`` is the root's only ``split*.json`` where it is not given.
+
+    Raises:
+        ValueError: a split file that cannot be read as one, or a material in two of its lists.
+    """
+    place = _Place.of(str(root))
+    if split_file is None:
+        candidates = [name for name in place.names(place.root) if fnmatch(name, "split*.json")]
+        if len(candidates) != 1:
+            return {}
+        split_file = place.join(candidates[0])
+    try:
+        names = list(json.loads(open_bytes(split_file)))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{split_file}: not a split file: {error}") from error
+    found: dict[str, str] = {}
+    for name in names:
+        for entry in _rho_gga(place, split_file, name):
+            if found.setdefault(entry.task_id, name) != name:
+                raise ValueError(
+                    f"{split_file}: {entry.task_id} is in two splits, {found[entry.task_id]!r} and {name!r}"
+                )
+    return found
 
 
 def _is_root(place: _Place) -> bool:

@@ -25,7 +25,7 @@ __all__ = ["Dataset", "Worker", "open_dataset"]
 
 #: Keys of meta.json without which rows cannot be read together; the second part only this program writes alike.
 _SHARED = ("tokenizer_version", "patch_size", "pad_to", "vocab", "vocabulary_hash", "codec_hash")
-_SHARED_BY_RUNS = ("n_workers", "seed", "epoch", "patches_per_material", "unit", "split")
+_SHARED_BY_RUNS = ("n_workers", "seed", "epoch", "sampler", "budget", "patches_per_material", "unit", "split")
 
 
 @dataclass(frozen=True)

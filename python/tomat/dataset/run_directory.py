@@ -15,23 +15,24 @@ from typing import TYPE_CHECKING, Any, cast
 from filelock import FileLock, Timeout
 
 from tomat._files import atomic_file, read_json, write_json
-from tomat._remote import size_of
 from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec, LogCodec
 from tomat.dataset.config import identity_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tomat._remote import Place
     from tomat.codec import Codec
     from tomat.dataset.config import TokenizeConfig
 
-__all__ = ["CODEC", "COVERAGE", "META", "REASONS", "RunDirectory", "Totals", "sha256_of"]
+__all__ = ["BUDGET", "CODEC", "COVERAGE", "META", "REASONS", "RunDirectory", "Totals", "sha256_of"]
 
 META = "meta.json"
 COVERAGE = "coverage_histogram.json"
 CODEC = "codec.npz"
+#: Patches of each material, where they are not the same for all.
+BUDGET = "budget.json"
 
 #: Reasons for leaving a material out, in the order of ``meta.json``.
 REASONS = ("missing", "oversized", "bad_lattice", "overflow", "unreadable")
@@ -141,7 +142,7 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove a dataset, ``meta.json`` first, so that what is left never looks finished; other files stay."""
-        for name in (META, COVERAGE, CODEC):
+        for name in (META, COVERAGE, CODEC, BUDGET):
             (self.path / name).unlink(missing_ok=True)
         self._clear_debris()
         for shard in self.path.glob("shard-*.parquet"):
@@ -159,7 +160,7 @@ class RunDirectory:
 
     def _clear_debris(self) -> None:
         """Remove what a run that was killed left of the files beside the shards."""
-        for name in (META, COVERAGE, CODEC):
+        for name in (META, COVERAGE, CODEC, BUDGET):
             for unfinished in self.path.glob(f".{name}.*.tmp"):
                 unfinished.unlink()
 
@@ -201,7 +202,7 @@ class RunDirectory:
 
     def _has_size(self, record: dict[str, Any]) -> bool:
         shard = self.place / str(record["shard"])
-        return shard.exists() and size_of(shard) == record.get("bytes")
+        return shard.exists() and shard.stat().st_size == record.get("bytes")
 
     def _is_whole(self, name: str) -> bool:
         record = read_json(self.progress / f"{name}.json")
@@ -213,20 +214,35 @@ class RunDirectory:
             if time.time() - path.lstat().st_mtime > _ABANDONED_S:
                 path.unlink(missing_ok=True)
 
-    def finish(self, config: TokenizeConfig, identity: dict[str, Any], shards: Sequence[str]) -> Totals:
-        """Write everything beside ``shards``, ``meta.json`` last."""
-        totals = self._write_beside(config, identity, shards)
+    def finish(
+        self,
+        config: TokenizeConfig,
+        identity: dict[str, Any],
+        shards: Sequence[str],
+        patches: Mapping[str, int] | None = None,
+    ) -> Totals:
+        """Write everything beside ``shards``, ``meta.json`` last.
+
+        ``patches`` of each material that was listed are kept where the budget is not ``equal``.
+        """
+        totals = self._write_beside(config, identity, shards, patches)
         self.clear_progress()
         return totals
 
     def _write_beside(
-        self, config: TokenizeConfig, identity: dict[str, Any], shards: Sequence[str]
+        self,
+        config: TokenizeConfig,
+        identity: dict[str, Any],
+        shards: Sequence[str],
+        patches: Mapping[str, int] | None,
     ) -> Totals:
         """Add up the records, one in memory at a time."""
         self._clear_debris()
         codec = config.tokenizer.density_codec
         if isinstance(codec, LloydMaxCodec):
             codec.save(self.path / CODEC)
+        if config.budget != "equal" and patches is not None:
+            write_json(self.path / BUDGET, {"budget": config.budget, "patches": dict(patches)})
         totals = Totals([config.tokenizer.patch_size] * 3)
         with atomic_file(self.path / COVERAGE) as file:
             file.write(b'{\n "per_material": {')
@@ -238,9 +254,15 @@ class RunDirectory:
                     line = f"{json.dumps(material['task_id'])}: {json.dumps(material['coverage'])}"
                     file.write(separator + line.encode())
                     separator = b",\n  "
+            file.write(b'},\n "grids": {')
+            separator = b"\n  "
+            for name in shards:
+                for material in read_json(self.progress / f"{name}.json")["materials"]:
+                    file.write(separator + _grid_line(material, totals.cube).encode())
+                    separator = b",\n  "
             counts = {"n_materials": totals.n_materials, "histogram": totals.coverage}
             file.write(b"},\n " + json.dumps(counts)[1:].encode() + b"\n")
-        write_json(self.path / META, _meta(config, identity, totals))
+        write_json(self.path / META, _meta(self.path, config, identity, totals))
         return totals
 
 
@@ -279,7 +301,7 @@ class Totals:
                 first[material["task_id"]] = material["detail"]
 
 
-def _meta(config: TokenizeConfig, identity: dict[str, Any], totals: Totals) -> dict[str, Any]:
+def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: Totals) -> dict[str, Any]:
     tokenizer = config.tokenizer
     codec, vocabulary = tokenizer.density_codec, tokenizer.vocabulary
     meta: dict[str, Any] = {
@@ -299,6 +321,8 @@ def _meta(config: TokenizeConfig, identity: dict[str, Any], totals: Totals) -> d
         "seed": config.seed,
         "epoch": config.epoch,
         "sampler": identity["sampler"],
+        "budget": config.budget,
+        "budget_sha256": None if config.budget == "equal" else sha256_of(path / BUDGET),
         "pad_to": config.pad_to,
         "total_rows": totals.rows,
         "n_shards": len(totals.shards),
@@ -319,6 +343,12 @@ def _meta(config: TokenizeConfig, identity: dict[str, Any], totals: Totals) -> d
     meta["shards"] = totals.shards
     meta["identity"] = identity
     return meta
+
+
+def _grid_line(material: dict[str, Any], cube: list[int]) -> str:
+    """Points of a material's grid, and of its patch where that is not the cube."""
+    shapes = material["grid_shape"] + (material["patch_shape"] if material["patch_shape"] != cube else [])
+    return f"{json.dumps(material['task_id'])}: {json.dumps(shapes)}"
 
 
 def _codec_meta(codec: Codec) -> dict[str, Any]:

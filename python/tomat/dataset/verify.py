@@ -14,9 +14,9 @@ from tomat._files import read_json
 from tomat._remote import at_hand
 from tomat.codec import LogCodec
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
-from tomat.dataset.run_directory import REASONS, sha256_of
+from tomat.dataset.run_directory import BUDGET, REASONS, sha256_of
 from tomat.material import Material, read
-from tomat.sampling import coverage_histogram, sample_offsets
+from tomat.sampling import coverage_histogram, draw, load_sampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tomat._remote import Place, UrlPath
     from tomat.codec import Codec
     from tomat.dataset.inputs import Entry
+    from tomat.sampling import Sampler
     from tomat.tokenizer import PatchTokenizer
 
 __all__ = ["Report", "verify_dataset"]
@@ -54,6 +55,8 @@ class Report:
     materials_compared: int = 0
     voxels_compared: int = 0
     problems: list[str] = field(default_factory=list)
+    #: What could not be checked, and why.
+    notes: list[str] = field(default_factory=list)
 
     @property
     def is_sound(self) -> bool:
@@ -112,7 +115,8 @@ def verify_dataset(
     seen: Counter[str] = Counter()
     for worker in dataset.workers:
         rows_before = report.rows
-        materials = _verify_worker(dataset, worker, sources, report, watch)
+        origins = _Origins.of(worker, report)
+        materials = _verify_worker(dataset, worker, sources, report, watch, origins)
         seen.update(materials.keys())
         _check_totals(worker, report.rows - rows_before, materials, report)
     report.materials = len(seen)
@@ -130,6 +134,7 @@ def _verify_worker(
     sources: dict[str, Entry] | None,
     report: Report,
     watch: Callable[[str], None] | None,
+    origins: _Origins,
 ) -> dict[str, _Found]:
     """The materials of one worker."""
     materials: dict[str, _Found] = {}
@@ -145,7 +150,7 @@ def _verify_worker(
             report.problems.append(f"{path}: missing")
             continue
         with at_hand(path) as local:
-            found = _verify_file(tokenizer, worker, path, local, shard, sources, report)
+            found = _verify_file(tokenizer, worker, path, local, shard, sources, report, origins)
         if found is None:
             continue
         for name in found.keys() & materials.keys():
@@ -174,6 +179,7 @@ def _verify_file(
     shard: dict[str, Any],
     sources: dict[str, Entry] | None,
     report: Report,
+    origins: _Origins,
 ) -> dict[str, _Found] | None:
     """The materials of a shard, at hand as ``local``; None where it is not what was written or cannot be read."""
     problem = _file_problem(path, local, shard)
@@ -183,7 +189,7 @@ def _verify_file(
     if tokenizer is None:
         return None
     try:
-        return _verify_shard(tokenizer, worker, path, local, shard, sources, report)
+        return _verify_shard(tokenizer, worker, path, local, shard, sources, report, origins)
     except (pa.ArrowException, OSError, ValueError) as error:
         report.problems.append(f"{path}: cannot be read: {error}")
         return None
@@ -211,6 +217,7 @@ def _verify_shard(
     shard: dict[str, Any],
     sources: dict[str, Entry] | None,
     report: Report,
+    origins: _Origins,
 ) -> dict[str, _Found]:
     materials: dict[str, _Found] = {}
     with pq.ParquetFile(local) as parquet:
@@ -232,7 +239,10 @@ def _verify_shard(
                     _compare(worker, tokenizer, sources[name], part, found.rows, f"{path}: {name}", report)
                 found.offsets.append(group.offsets[rows])
     for name, found in materials.items():
-        _check_offsets(worker, name, found, path, report)
+        density = None
+        if origins.needs_density and sources is not None and name in sources:
+            density = _density(sources[name], found)
+        origins.check(name, found, density, path, report)
     total = sum(found.rows for found in materials.values())
     report.rows += total
     if total != shard.get("rows", total):
@@ -240,18 +250,73 @@ def _verify_shard(
     return materials
 
 
-def _check_offsets(worker: Worker, name: str, found: _Found, path: Place, report: Report) -> None:
-    """The offsets follow from seed, epoch, id and the grid that the rows name."""
-    if worker.meta.get("sampler") != "uniform" or found.grid_shape is None:
-        return
-    seed, epoch = worker.meta["seed"], worker.meta["epoch"]
-    drawn = sample_offsets(found.grid_shape, found.rows, seed=seed, task_id=name, epoch=epoch)
-    different = np.flatnonzero((drawn != found.corners).any(axis=1))
-    if len(different):
-        report.problems.append(
-            f"{path}: {name}: the offsets are not those of seed {seed} and epoch {epoch}, "
-            f"the first of {len(different)} is that of its row {different[0]}"
-        )
+@dataclass(frozen=True)
+class _Origins:
+    """What the offsets of a worker's rows must follow from; no sampler where that cannot be checked."""
+
+    sampler: Sampler | None
+    seed: int
+    epoch: int
+
+    @classmethod
+    def of(cls, worker: Worker, report: Report) -> _Origins:
+        """By ``meta.json``, which datasets of other writers say nothing in."""
+        spec = worker.meta.get("sampler")
+        if spec is None:
+            return cls(None, 0, 0)
+        sampler = None
+        try:
+            sampler = load_sampler(str(spec)).sampler
+        except (KeyError, ValueError) as error:
+            message = error.args[0] if error.args else error
+            report.notes.append(f"{worker.path}: the offsets are not checked: {message}")
+        return cls(sampler, worker.meta["seed"], worker.meta["epoch"])
+
+    @property
+    def needs_density(self) -> bool:
+        """Whether the offsets can only be checked with the source at hand."""
+        return self.sampler is not None and self.sampler.needs_density
+
+    def check(
+        self, name: str, found: _Found, density: NDArray[np.float32] | None, path: Place, report: Report
+    ) -> None:
+        """The offsets follow from seed, epoch, id, the grid that the rows name and, for some samplers, the density."""
+        if self.sampler is None or found.grid_shape is None or found.patch_shape is None:
+            return
+        if self.sampler.needs_density and density is None:
+            note = "the offsets depend on the densities: they are checked where --source gives those"
+            if note not in report.notes:
+                report.notes.append(note)
+            return
+        try:
+            drawn = draw(
+                self.sampler,
+                found.grid_shape,
+                found.patch_shape,
+                density,
+                found.rows,
+                seed=self.seed,
+                task_id=name,
+                epoch=self.epoch,
+            )
+        except ValueError as error:
+            report.problems.append(f"{path}: {error}")
+            return
+        different = np.flatnonzero((drawn != found.corners).any(axis=1))
+        if len(different):
+            report.problems.append(
+                f"{path}: {name}: the offsets are not those of seed {self.seed} and epoch {self.epoch}, "
+                f"the first of {len(different)} is that of its row {different[0]}"
+            )
+
+
+def _density(entry: Entry, found: _Found) -> NDArray[np.float32] | None:
+    """The density that a sampler saw; None where there is none like it, which is said elsewhere."""
+    try:
+        density = read(entry.path).density
+    except (OSError, ValueError):
+        return None
+    return density if density.shape == found.grid_shape else None
 
 
 def _groups(parquet: pq.ParquetFile, pad_to: int) -> Iterator[tuple[int, _Shard]]:
@@ -294,11 +359,11 @@ def _check_totals(worker: Worker, rows: int, materials: dict[str, _Found], repor
     meta, place = worker.meta, worker.path / "meta.json"
     if rows != meta["total_rows"]:
         report.problems.append(f"{place}: total_rows = {meta['total_rows']}, but the shards hold {rows}")
-    each = meta.get("patches_per_material")
+    expected = _budget(worker, report)
     report.problems += [
-        f"{worker.path}: {name} has {found.rows} rows, expected {each}"
+        f"{worker.path}: {name} has {found.rows} rows, expected {expected(name)}"
         for name, found in materials.items()
-        if each and found.rows != each
+        if expected(name) not in (None, found.rows)
     ]
     if "shards" not in meta:  # written by another program
         return
@@ -323,6 +388,23 @@ def _check_totals(worker: Worker, rows: int, materials: dict[str, _Found], repor
         _check_coverage(read_json(coverage), coverage, materials, report)
     except ValueError as error:
         report.problems.append(str(error))
+
+
+def _budget(worker: Worker, report: Report) -> Callable[[str], int | None]:
+    """Rows that each material should have; None where nothing says how many."""
+    each = worker.meta.get("patches_per_material")
+    if worker.meta.get("budget", "equal") == "equal":
+        return lambda _name: each or None
+    path = worker.path / BUDGET
+    try:
+        digest = sha256_of(path)
+        patches = read_json(path)["patches"]
+    except (OSError, ValueError, KeyError) as error:
+        report.problems.append(f"{path}: cannot be read: {error}")
+        return lambda _name: None
+    if digest != worker.meta.get("budget_sha256"):
+        report.problems.append(f"{path}: not the budget that the rows were written by")
+    return lambda name: patches.get(name, 0)
 
 
 def _check_coverage(

@@ -19,6 +19,7 @@ from tomat.engine.local import Progress, Run, Summary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from tomat.budget import Shares
     from tomat.dataset.config import TokenizeConfig
     from tomat.dataset.inputs import Entry
 
@@ -39,6 +40,7 @@ class Part:
         entries: this worker's materials.
         out: the dataset directory or a URL.
         on_error, threads: as of :class:`tomat.engine.Run`.
+        shares: patches of each of them.
         codec_file: name and content of the codec where it is a local file, which other machines may not have.
     """
 
@@ -47,6 +49,7 @@ class Part:
     out: str
     on_error: Literal["fail", "skip"]
     threads: int | None
+    shares: Shares
     codec_file: tuple[str, bytes] | None = None
 
     def run(
@@ -68,7 +71,13 @@ class Part:
                 Path(folder, name).write_bytes(content)
                 config = replace(config, codec=str(Path(folder, name)))
             run = Run(
-                config, self.entries, self.out, on_error=self.on_error, threads=self.threads, is_part=True
+                config,
+                self.entries,
+                self.out,
+                on_error=self.on_error,
+                threads=self.threads,
+                is_part=True,
+                shares=self.shares,
             )
             if begin is not None:
                 begin(run)
@@ -129,10 +138,12 @@ class Job:
         codec = self.config.codec
         if codec is not None and not is_url(codec) and Path(codec).is_file():
             codec_file = (Path(codec).name, Path(codec).read_bytes())
+        shares = self.config.shares(self.entries)
         for index in range(self.n_workers):
             config = replace(self.config, worker_index=index)
             own = tuple(config.own(self.entries))
-            yield Part(config, own, self.out, self.on_error, self.threads or threads, codec_file)
+            patches = replace(shares, patches=tuple(config.own(shares.patches)))
+            yield Part(config, own, self.out, self.on_error, self.threads or threads, patches, codec_file)
 
     def complete(self, summaries: Iterable[Summary]) -> Summary:
         """The summary of all, once their parts were found in one place.

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from tomat import _core
 from tomat._files import is_url, open_bytes
 from tomat._remote import fetch_group, place
@@ -17,11 +19,15 @@ from tomat._threads import processors
 from tomat.dataset.bucket_directory import run_directory
 from tomat.dataset.config import identity_hash
 from tomat.dataset.run_directory import REASONS
+from tomat.sampling import draw, native_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from numpy.typing import NDArray
+
     from tomat._remote import Place
+    from tomat.budget import Shares
     from tomat.dataset.config import TokenizeConfig
     from tomat.dataset.inputs import Entry
     from tomat.dataset.run_directory import RunDirectory, Totals
@@ -103,6 +109,7 @@ class Run:
         on_error: ``fail`` stops at the first material that is missing or unreadable; ``skip`` counts and names it.
         threads: encoding threads (and as many that read); one a processor where None.
         is_part: ``entries`` are this worker's own part already.
+        shares: patches of each of ``entries``; by the configuration's budget where None.
     """
 
     def __init__(
@@ -114,11 +121,14 @@ class Run:
         on_error: Literal["fail", "skip"] = "fail",
         threads: int | None = None,
         is_part: bool = False,
+        shares: Shares | None = None,
     ) -> None:
         """Work out the shards; nothing is written."""
         self.config = config
         self.entries = list(entries) if is_part else config.own(entries)
-        self.identity = config.identity(self.entries)
+        shares = shares or config.shares(entries)
+        self.patches = list(shares.patches) if is_part else config.own(shares.patches)
+        self.identity = config.identity(self.entries, shares.digest)
         self.root = place(out)
         own = f"worker-{config.worker_index:02d}"
         self.directory = run_directory(self.root / own if config.n_workers > 1 else self.root)
@@ -130,12 +140,7 @@ class Run:
     @property
     def plan(self) -> list[tuple[str, int, int]]:
         """Name, first material and end of each shard: fixed by the list and the configuration."""
-        step = self.config.materials_per_shard
-        starts = range(0, len(self.entries), step)
-        return [
-            (f"shard-{k:05d}.parquet", start, min(start + step, len(self.entries)))
-            for k, start in enumerate(starts)
-        ]
+        return self.config.shards(self.patches)
 
     @property
     def described(self) -> str:
@@ -181,7 +186,8 @@ class Run:
         vanished = directory.missing(self.identity, names)
         if vanished:
             raise OSError(f"{directory}: shards vanished while the run went on: {vanished[:5]}")
-        totals = directory.finish(self.config, self.identity, names)
+        rows = dict(zip((entry.task_id for entry in self.entries), self.patches, strict=True))
+        totals = directory.finish(self.config, self.identity, names, rows)
         counters = dict(native.progress())
         stages = {stage: counters[f"{stage}_ns"] / 1e9 for stage in _STAGES}
         return self._summary(totals, len(there), start, stages)
@@ -273,13 +279,17 @@ class Run:
             "vocabulary_hash": self.identity["vocabulary_hash"],
             "unit": config.data_unit,
         }
+        sampler = config.origins.sampler
+        native = native_arguments(sampler)
         self._native = _core.ShardRun(
             config.tokenizer._core,
             [(entry.task_id, entry.path) for entry in self.entries],
             self._fetch if is_remote else None,
             seed=config.seed,
             epoch=config.epoch,
-            patches_per_material=config.rows,
+            patches=self.patches,
+            sampler=native,
+            draw=None if native[0] else (self._draw, sampler.needs_density),
             unit=config.data_unit,
             directory=self.directory.path,
             metadata=[(f"tomat.{key}", value) for key, value in described.items()],
@@ -293,6 +303,28 @@ class Run:
         if self._is_cancelled:  # before there was anything to cancel
             self._native.cancel()
         return self._native
+
+    def _draw(
+        self,
+        task_id: str,
+        grid_shape: tuple[int, int, int],
+        patch_shape: tuple[int, int, int],
+        density: NDArray[np.float32] | None,
+        n: int,
+    ) -> NDArray[np.int64]:
+        """Origins by a sampler that is not the core's; called from the pipeline's threads."""
+        sampler, config = self.config.origins.sampler, self.config
+        drawn = draw(
+            sampler,
+            grid_shape,
+            patch_shape,
+            density,
+            n,
+            seed=config.seed,
+            task_id=task_id,
+            epoch=config.epoch,
+        )
+        return drawn.astype(np.int64)
 
     def _fetch(self, index: int) -> dict[str, bytes] | bytes | None:
         """A material as the pipeline takes it from Python; called from its reading threads.
@@ -340,13 +372,15 @@ class Run:
     def _write(self, native: _core.ShardRun, pending: list[tuple[str, int, int]]) -> bool:
         """Write the shards and bring them to their place; False where the run was cancelled."""
         for batch in self.directory.batches(pending):
+            is_whole = False
             try:
                 is_whole = native.run(list(batch))
             finally:
                 # Shards before an unreadable material, or before Ctrl-C, are finished too.
                 self.directory.publish([name for name, _, _ in batch])
+                if not is_whole:
+                    self.directory.settle()
             if not is_whole:
-                self.directory.settle()
                 return False
         self.directory.settle()
         return True

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 use tomat_core::coverage;
-use tomat_core::sampler::{SampleKey, uniform_offsets};
+use tomat_core::patch::check_offset;
+use tomat_core::sampler::{SampleKey, Target};
 
 use super::record::{LeftOut, MaterialRecord};
 use super::{Job, OnError, Progress};
@@ -102,7 +103,8 @@ impl<'a> MaterialEncoder<'a> {
     }
 
     /// # Errors
-    /// A fault of the input with [`OnError::Fail`], with the material's id in front where the error lacks a file.
+    /// A fault of the input with [`OnError::Fail`], with the material's id in front where the error lacks a file; a
+    /// failure of the sampler always.
     pub(super) fn encode(
         &mut self,
         index: usize,
@@ -110,9 +112,12 @@ impl<'a> MaterialEncoder<'a> {
         progress: &Progress,
     ) -> Result<Outcome> {
         let task_id = self.job.source.task_id(index).to_owned();
-        match material.and_then(|material| self.rows_of(&task_id, material, progress)) {
+        match material.and_then(|material| self.rows_of(index, &task_id, material, progress)) {
             Ok(rows) => Ok(Outcome::Rows(Box::new(rows))),
             Err(error) => {
+                if matches!(error, Error::Sampler { .. }) {
+                    return Err(error);
+                }
                 let reason = Reason::of(&error);
                 if reason.is_fault() && self.job.on_error == OnError::Fail {
                     return Err(error);
@@ -122,21 +127,28 @@ impl<'a> MaterialEncoder<'a> {
         }
     }
 
-    fn rows_of(&mut self, task_id: &str, material: Material, progress: &Progress) -> Result<EncodedMaterial> {
-        let Job { tokenizer, sampling, unit, .. } = self.job;
+    fn rows_of(
+        &mut self,
+        index: usize,
+        task_id: &str,
+        material: Material,
+        progress: &Progress,
+    ) -> Result<EncodedMaterial> {
+        let Job { tokenizer, unit, .. } = self.job;
         let Material { density, crystal, .. } = material;
         let grid_shape = density.shape();
-        let offsets = Progress::timed(&progress.encode_ns, || -> Result<_> {
-            let lattice = crystal.lattice.parameters();
-            tokenizer.check(grid_shape, &lattice, crystal.atomic_numbers.len())?;
+        let n_atoms = crystal.atomic_numbers.len();
+        let (offsets, patch_shape) = Progress::timed(&progress.encode_ns, || -> Result<_> {
+            tokenizer.check(grid_shape, &crystal.lattice.parameters(), n_atoms)?;
+            let (patch_shape, _) = tokenizer.shape_for(n_atoms)?;
+            // Before the unit changes: rounding must not make the patches depend on the codec.
+            let target = Target { grid: grid_shape, patch: patch_shape, density: Some(density.values()) };
+            let offsets = self.draw(index, task_id, &target)?;
             let density = density.into_unit(*unit, crystal.lattice.volume());
-            let key = SampleKey { seed: sampling.seed, task_id, epoch: sampling.epoch };
-            let offsets = uniform_offsets(grid_shape, sampling.patches_per_material, key)?;
             self.rows.resize(offsets.len() * tokenizer.pad_to(), 0);
             tokenizer.encode_density(&density, &crystal, &offsets, &mut self.rows)?;
-            Ok(offsets)
+            Ok((offsets, patch_shape))
         })?;
-        let (patch_shape, _) = tokenizer.shape_for(crystal.atomic_numbers.len())?;
         let coverage =
             Progress::timed(&progress.encode_ns, || coverage::histogram(grid_shape, patch_shape, &offsets))?;
         let corners: Vec<[i32; 3]> = offsets.iter().map(|o| o.map(|n| n as i32)).collect();
@@ -150,5 +162,21 @@ impl<'a> MaterialEncoder<'a> {
             coverage,
         };
         Ok(EncodedMaterial { record, rows })
+    }
+
+    fn draw(&self, index: usize, task_id: &str, target: &Target<'_>) -> Result<Vec<[usize; 3]>> {
+        let sampling = self.job.sampling;
+        let n = sampling.patches.get(index).copied().unwrap_or_default();
+        let key = SampleKey { seed: sampling.seed, task_id, epoch: sampling.epoch };
+        let failed = |problem: String| Error::Sampler { task_id: task_id.to_owned(), problem };
+        let offsets = sampling.origins.offsets(target, n, key).map_err(|error| failed(error.to_string()))?;
+        if offsets.len() != n {
+            return Err(failed(format!("the sampler gave {} origins, {n} were asked for", offsets.len())));
+        }
+        for &offset in &offsets {
+            check_offset(target.grid, offset)
+                .map_err(|error| failed(format!("the sampler gave what is no origin: {error}")))?;
+        }
+        Ok(offsets)
     }
 }

@@ -1,0 +1,98 @@
+"""Questions to a catalogue: SQL by DuckDB, and a summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat.catalogue.table import load
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["query", "summary"]
+
+#: Columns whose distribution a summary gives.
+_NUMBERS = ("voxels", "n_atoms", "electrons", "volume")
+_QUANTILES = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+
+
+def query(path: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and rows of an SQL query; the catalogue is the table ``catalogue``.
+
+    Raises:
+        FileNotFoundError: no such catalogue.
+        ValueError: SQL that cannot be, or DuckDB is not installed.
+    """
+    try:
+        import duckdb
+    except ImportError as error:
+        raise ValueError("queries need DuckDB: pip install duckdb") from error
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such catalogue; make one with tomat catalogue build")
+    name = str(path).replace("'", "''")
+    with duckdb.connect(":memory:") as connection:
+        try:
+            connection.execute(f"CREATE VIEW catalogue AS SELECT * FROM read_parquet('{name}')")
+            result = connection.execute(sql)
+            if result.description is None:
+                return [], []
+            return [column[0] for column in result.description], result.fetchall()
+        except duckdb.Error as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def summary(path: str | Path) -> dict[str, Any]:
+    """Counts by split and category, totals, and distributions of the sizes.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`tomat.catalogue.load`.
+    """
+    table = load(path)
+    facts: dict[str, Any] = {"materials": table.num_rows}
+    for name in ("split", "category"):
+        facts[name] = _counts(table, name)
+    for name, key in (("reduced_formula", "n_reduced_formulas"), ("chemsys", "n_chemsys")):
+        values = set(table[name].to_pylist()) - {None} if name in table.column_names else set()
+        facts[key] = len(values) or None
+    facts["distributions"] = {
+        name: _distribution(table, name) for name in (*_NUMBERS, *_tokens(table)) if _known(table, name).size
+    }
+    axes = [_known(table, name) for name in ("nx", "ny", "nz")]
+    if all(axis.size for axis in axes):
+        facts["grid_axes"] = {"min": int(min(map(np.min, axes))), "max": int(max(map(np.max, axes)))}
+    return facts
+
+
+def _tokens(table: pa.Table) -> list[str]:
+    return [name for name in table.column_names if name.startswith("tokens_")]
+
+
+def _known(table: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """The values of a column that are not null."""
+    if name not in table.column_names:
+        return np.empty(0)
+    values: np.ndarray[tuple[int], np.dtype[np.float64]] = (
+        table[name].drop_null().to_numpy().astype(np.float64)
+    )
+    return values
+
+
+def _counts(table: pa.Table, name: str) -> dict[str, int]:
+    if name not in table.column_names:
+        return {}
+    counted = table[name].value_counts().to_pylist()
+    return {row["values"] or "unknown": row["counts"] for row in sorted(counted, key=lambda r: -r["counts"])}
+
+
+def _distribution(table: pa.Table, name: str) -> dict[str, float]:
+    values = _known(table, name)
+    quantiles = {key: float(np.quantile(values, q, method="inverted_cdf")) for key, q in _QUANTILES.items()}
+    return {
+        "sum": float(values.sum()),
+        "mean": float(values.mean()),
+        **quantiles,
+        "unknown": table.num_rows - len(values),
+    }

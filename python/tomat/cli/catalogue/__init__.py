@@ -1,0 +1,9 @@
+"""The catalogue of materials: a parquet file with one row each, to plan, choose and divide by.
+
+\b
+Examples:
+  tomat catalogue build /data/rho_gga -o catalogue.parquet
+  tomat catalogue summary catalogue.parquet
+  tomat catalogue query catalogue.parquet "SELECT category, count(*) FROM catalogue GROUP BY 1"
+  tomat catalogue split catalogue.parquet --by reduced_formula -o split.json
+"""
