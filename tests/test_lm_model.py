@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import types
 from typing import Any
 
@@ -33,7 +36,7 @@ def vocabulary() -> ModelVocabulary:
     return ModelVocabulary(PatchTokenizer("v3", "l1-1k", pad_to=LENGTH, patch_size=3))
 
 
-def _model(vocabulary: ModelVocabulary, attention: str, sequences_per_row: int = 2) -> DensityLM:
+def _model(vocabulary: ModelVocabulary, attention: str, sequences_per_row: int | None = None) -> DensityLM:
     config = ModelConfig(attention=attention, seq_len=LENGTH, attention_block=32, **SMALL)  # type: ignore[arg-type]
     levanter = config.levanter(vocabulary, platform="cpu", sequences_per_row=sequences_per_row)
     model = build(levanter, vocabulary, jax.random.PRNGKey(0))
@@ -117,6 +120,19 @@ def test_no_token_sees_what_its_mask_hides(vocabulary: ModelVocabulary, attentio
         for row, at in enumerate(changed, 1):
             moved = np.abs(got[row] - got[0]).max(axis=-1) > 1e-6
             assert (moved == _seen(kind)[:, at])[real].all(), (attention, kind, at)
+
+
+def test_a_causal_model_of_single_sequences_does_without_segments(vocabulary: ModelVocabulary) -> None:
+    tokens = hax.named(jnp.arange(LENGTH) % vocabulary.size, "position")
+
+    def activations(sequences_per_row: int | None, kind: str) -> Any:
+        model = _model(vocabulary, "vanilla", sequences_per_row)
+        return np.asarray(eqx.filter_jit(lambda mask: model.activations(tokens, mask).array)(_mask(kind)))
+
+    want, honoured = activations(None, "causal"), activations(None, "causal single")
+    np.testing.assert_allclose(honoured[SINGLE >= 0], want[SINGLE >= 0], atol=1e-5)
+    assert np.abs(honoured - want)[SINGLE < 0].max() > 1e-3
+    np.testing.assert_array_equal(activations(1, "causal single"), want)
 
 
 def test_positions_count_where_they_are_given(vocabulary: ModelVocabulary) -> None:
@@ -221,3 +237,50 @@ def test_float32_does_not_go_to_cudnn(vocabulary: ModelVocabulary) -> None:
     fused, plain = (_model(vocabulary, attention) for attention in ("cudnn", "vanilla"))
     got, want = (model.activations(tokens, AttentionMask.causal()).array for model in (fused, plain))
     np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+_ON_FOUR_DEVICES = """
+import haliax as hax, jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh
+from levanter.layers.attention import AttentionMask
+from tomat.lm.attention import attend
+
+assert jax.device_count() == 4
+Batch, Pos, Size = hax.Axis("batch", 4), hax.Axis("position", 32), hax.Axis("head_size", 8)
+Heads, Kv = hax.Axis("heads", 4), hax.Axis("kv_head", 2)
+keys = jax.random.split(jax.random.PRNGKey(0), 3)
+query = hax.random.normal(keys[0], (Batch, Heads, Pos, Size))
+key, value = (hax.random.normal(k, (Batch, Kv, Pos, Size)) for k in keys[1:])
+lengths = np.array([32, 20, 7, 1])[:, None]  # every row, so every device, has its own mask
+padded = hax.named(jnp.asarray(np.where(np.arange(32) < lengths, 0, -1)), (Batch, Pos))
+halves = hax.named(jnp.asarray((np.arange(32) >= lengths // 2).astype(int)), (Batch, Pos))
+
+def total(query, key, value, mask, count):
+    return hax.sum(hax.sin(attend(query, key, value, mask, "xla", count))).scalar()
+
+for causal in (False, True):
+    plain = AttentionMask.causal() if causal else AttentionMask()
+    masks = ((plain, 1), (plain.with_segment_ids(padded), 1), (plain.with_segment_ids(halves), 2))
+    for mask, count in masks[2:] if causal else masks:
+        run = lambda *arrays: jax.value_and_grad(total, argnums=(0, 1, 2))(*arrays, mask, count)
+        want, want_gradients = jax.jit(run)(query, key, value)
+        mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ("data", "model"))
+        mapping = {"batch": "data", "heads": "model", "kv_head": "model"}
+        with hax.partitioning.set_mesh(mesh), hax.axis_mapping(mapping):
+            arrays = [hax.shard(array) for array in (query, key, value)]
+            traced = jax.jit(run).trace(*arrays)
+            got, got_gradients = traced.lower().compile()(*arrays)
+        assert "shard_map" in str(traced.jaxpr)
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+        for one, other in zip(got_gradients, want_gradients, strict=True):
+            np.testing.assert_allclose(one.array, other.array, atol=1e-5)
+"""
+
+
+def test_rows_and_heads_split_over_devices() -> None:
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    ran = subprocess.run(
+        [sys.executable, "-c", _ON_FOUR_DEVICES], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]

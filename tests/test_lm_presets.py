@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from tomat.lm.flops import mfu, peak_flops, step_flops
+from tomat.lm.memory import device_memory, step_memory
 from tomat.lm.presets import PRESETS, ModelConfig, ModelShape, parameter_count
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
@@ -123,3 +124,54 @@ def test_mfu_is_the_share_of_the_peak_of_all_devices() -> None:
 )
 def test_peak_of_a_device(kind: str, peak: float | None) -> None:
     assert peak_flops(kind) == peak
+
+
+#: Peak GiB a chip of v6e as the compiler counts it, of the table in docs/tpu.md: preset, chips, rows at a time,
+#: micro-batches, checkpointing.
+COMPILED = [
+    ("30M", 8, 16, False, "full", 4.28),
+    ("200M", 8, 4, True, "full", 3.21),
+]
+
+
+@pytest.mark.parametrize(("preset", "chips", "rows", "micro", "checkpointing", "peak"), COMPILED)
+def test_the_estimate_of_memory_is_near_the_compilers(
+    preset: str,
+    chips: int,
+    rows: int,
+    micro: bool,
+    checkpointing: str,
+    peak: float,
+) -> None:
+    shape = ModelConfig(preset=preset, gradient_checkpointing=checkpointing).shape()
+    memory = step_memory(
+        shape, 18_688, rows_at_a_time=rows, devices=chips, micro_batches=micro, head_ids=16_384
+    )
+    assert memory.total / 2**30 == pytest.approx(peak, rel=1 / 3)
+
+
+def test_memory_by_what_it_is_for() -> None:
+    shape = PRESETS["200M"]
+    one = step_memory(shape, 18_688, rows_at_a_time=2)
+    assert one.parameters == 4 * 220_490_240
+    assert one.optimizer == 2 * one.parameters
+    assert one.gathered == 0
+    assert one.kept == 12 * 2 * 1024 * 2 * 8192
+    many = step_memory(shape, 18_688, rows_at_a_time=2, devices=8, average=True, optimizer="muon")
+    assert many.state == 3 * one.parameters / 8
+    assert many.kept == one.kept
+    keeps = step_memory(dataclasses.replace(shape, gradient_checkpointing="off"), 18_688, rows_at_a_time=2)
+    assert keeps.kept > 10 * one.kept
+    assert keeps.layer == 0
+    assert step_memory(shape, 18_688, rows_at_a_time=2, block_size=0).logits == 8 * 2 * 8192 * 18_688
+    names = [name for name, _ in one.rows()]
+    assert names[-1] == "total"
+    assert dict(one.rows())["total"] == pytest.approx(sum(size for _, size in one.rows()[:-1]))
+    with pytest.raises(KeyError, match="unknown optimizer 'sgd'"):
+        step_memory(shape, 18_688, rows_at_a_time=2, optimizer="sgd")
+
+
+def test_memory_of_a_device() -> None:
+    assert device_memory("TPU v6 lite") == 31.25 * 2**30
+    assert device_memory("NVIDIA A100-SXM4-40GB") == 39 * 2**30
+    assert device_memory("cpu") is None

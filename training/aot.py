@@ -263,8 +263,7 @@ def _arguments(trainer: Trainer, model: Any, vocabulary: ModelVocabulary, run: R
     def example() -> DensityExample:
         whole = hax.zeros((batch, position), dtype=jnp.int32)
         mask = AttentionMask.causal() if run.objective == "causal" else AttentionMask()
-        if run.objective != "causal" or run.sequences_per_row > 1:
-            mask = mask.with_segment_ids(whole)
+        mask = mask.with_segment_ids(whole)
         real = hax.zeros((batch, position), dtype=jnp.float32)
         return DensityExample(
             tokens=whole, loss_weight=real, attn_mask=mask, targets=whole, values=real, pos_ids=whole

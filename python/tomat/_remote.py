@@ -20,7 +20,7 @@ from tomat._threads import in_order
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Place", "UrlPath", "at_hand", "fetch_files", "fetch_group", "place", "size_of"]
+__all__ = ["Place", "UrlPath", "at_hand", "fetch_files", "fetch_group", "place"]
 
 #: The array of a density, as the ``rho_gga`` layout calls it.
 _ARRAY = "charge_density_total"
@@ -28,6 +28,13 @@ _ARRAY = "charge_density_total"
 _REQUESTS = 8
 #: More chunks than this are a mistake: the layout has one.
 _MAX_CHUNKS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What is known of every file behind a URL, under the name the system gives it."""
+
+    st_size: int
 
 
 @dataclass(frozen=True)
@@ -83,9 +90,13 @@ class UrlPath:
             raise ValueError(f"{self.url}: mode {mode!r}; a URL is opened for reading bytes, 'rb'")
         return cast("IO[bytes]", self._ask(lambda fs, path: fs.open(path, "rb")))
 
-    def size(self) -> int:
-        """Bytes of the file."""
-        return int(self.info()["size"])
+    def stat(self) -> Stat:
+        """Its size.
+
+        Raises:
+            OSError: ``FileNotFoundError`` where it is not there.
+        """
+        return Stat(int(self.info()["size"]))
 
     def info(self) -> dict[str, Any]:
         """What the store says of the file: ``size``, ``type``, its checksums."""
@@ -154,11 +165,6 @@ def place(path: str | Path | UrlPath) -> Place:
     if isinstance(path, UrlPath):
         return path
     return UrlPath(str(path).rstrip("/")) if is_url(path) else Path(path)
-
-
-def size_of(path: Place) -> int:
-    """Bytes of a file."""
-    return path.size() if isinstance(path, UrlPath) else path.stat().st_size
 
 
 @contextlib.contextmanager

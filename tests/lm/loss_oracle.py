@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ def cross_entropy(logits: Floats, target: int) -> float:
     return log_normaliser(logits) - float(logits[target])
 
 
+@functools.cache
 def ranges(codec: LloydMaxCodec | LogCodec) -> list[tuple[float, float, float]]:
     """Decoded value, lower and upper edge of the bins, ascending; edges as the format page defines them."""
     if isinstance(codec, LloydMaxCodec):
@@ -78,11 +80,12 @@ def crps(logits: Floats, value: float, points: Sequence[float]) -> float:
     """The integral, over all pieces between the c_i and the value."""
     p = probabilities(logits).tolist()
     knots = sorted({*points, value})
-    total = []
+    total, cumulative, passed = [], 0.0, 0
     for left, right in itertools.pairwise(knots):
-        middle = left + (right - left) / 2
-        cumulative = math.fsum(pi for pi, c in zip(p, points, strict=True) if c <= left)
-        step = 1.0 if middle >= value else 0.0
+        while passed < len(points) and points[passed] <= left:
+            cumulative += p[passed]
+            passed += 1
+        step = 1.0 if left + (right - left) / 2 >= value else 0.0
         total.append((cumulative - step) ** 2 * (right - left))
     return math.fsum(total)
 

@@ -1,6 +1,9 @@
 //! Many patches of many materials at once, written straight into a batch.
 
-use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2, ToPyArray};
+use numpy::{
+    PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods,
+    ToPyArray,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tomat_core::grid::{Lattice, LatticeParameters};
@@ -100,6 +103,11 @@ pub(crate) fn encode_patches<'py>(
         return Err(PyValueError::new_err("tokens and values differ in shape"));
     }
     let (guess_density, mut guess_tokens) = guess.unzip();
+    // A slice is given for either order of the axes; rows are what is meant.
+    let guess_rows = guess_tokens.as_ref().is_none_or(|array| array.is_c_contiguous());
+    if !(tokens.is_c_contiguous() && values.is_c_contiguous() && guess_rows) {
+        return Err(PyValueError::new_err("the arrays of a batch are not C-contiguous"));
+    }
     let mut batch = Batch {
         width: shape[1],
         tokens: tokens.as_slice_mut()?,

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from tomat.cli import catalogue, codec, promolecule
+from tomat.cli import catalogue, codec, promolecule, study
 
 __all__ = ["app", "main", "tokenize_main"]
 
@@ -23,11 +23,14 @@ _COMMANDS = (
     "verify",
     "plan",
     "coverage",
+    "sync",
+    "export_hf",
     "train",
     "predict",
     "eval",
     "compare",
     "probe",
+    "report",
     "sweep",
 )
 #: The same for ``tomat codec``.
@@ -48,13 +51,14 @@ def _app(package: str, names: tuple[str, ...], doc: str | None) -> typer.Typer:
     for name in names:
         module = import_module(f"{package}.{name}")
         settings = {**_HELP, **getattr(module, "CONTEXT", {})}
-        made.command(name, help=module.__doc__, context_settings=settings)(module.command)
+        made.command(name.replace("_", "-"), help=module.__doc__, context_settings=settings)(module.command)
     return made
 
 
 app = _app("tomat.cli", _COMMANDS, "Electron densities of crystals as token sequences.")
 app.add_typer(_app("tomat.cli.codec", _CODEC_COMMANDS, codec.__doc__), name="codec")
 app.add_typer(promolecule.app, name="promolecule")
+app.add_typer(study.app, name="study")
 app.add_typer(_app("tomat.cli.catalogue", _CATALOGUE_COMMANDS, catalogue.__doc__), name="catalogue")
 #: One command in an application is the application itself.
 _tokenize_app = _app("tomat.cli", ("tokenize",), None)

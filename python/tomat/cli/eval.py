@@ -45,8 +45,9 @@ def command(
     ] = None,
     passes: Annotated[int, typer.Option(help="Passes of k_pass.", min=1)] = 8,
     estimate: Annotated[
-        Literal["median", "mean", "mode"], typer.Option(help="What of a distribution is the prediction.")
-    ] = "median",
+        Literal["median", "mean", "mode"] | None,
+        typer.Option(help="What of a distribution is the prediction.  [default: the checkpoint's]"),
+    ] = None,
     overlap: Annotated[int, typer.Option(help="Grid points by which patches overlap.", min=0)] = 0,
     promolecule: Annotated[
         str | None,

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import typer
 
 from tomat._files import read_json
-from tomat._remote import size_of
 from tomat._threads import in_order
 from tomat.dataset.manifest import Dataset, open_dataset
 from tomat.dataset.run_directory import REASONS
@@ -50,7 +49,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     """The facts about a dataset that a user asks for first, added up over workers."""
     meta = dataset.meta
     paths = list(dataset.shard_paths())
-    size = sum(size for _, size in in_order(size_of, paths))
+    size = sum(size for _, size in in_order(lambda path: path.stat().st_size, paths))
     histogram = _coverage(dataset)
     voxels = sum(histogram)
     return {

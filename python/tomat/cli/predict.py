@@ -75,6 +75,9 @@ def command(
     mode: Annotated[str | None, typer.Option(help="one_pass, k_pass or free_running.")] = None,
     passes: Annotated[int | None, typer.Option(min=1, help="Passes of k_pass.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Temperature of samples.")] = None,
+    nucleus: Annotated[
+        float | None, typer.Option(help="Samples come from the likeliest tokens of this share.")
+    ] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Samples; their spread is written too.")] = None,
     estimate: Annotated[str | None, typer.Option(help="median, mean or mode.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Patches at a time.")] = None,
@@ -113,6 +116,7 @@ def command(
         mode=mode,
         passes=passes,
         temperature=temperature,
+        nucleus=nucleus,
         samples=samples,
         estimate=estimate,
         batch_size=batch_size,
@@ -143,7 +147,8 @@ def _bar(total: int, *, shown: bool) -> Iterator[Report | None]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("structures", total=total)
 
         def report(through: int, name: str, share: float) -> None:
@@ -156,7 +161,8 @@ def _print(summary: Summary, out: Path, suffixes: tuple[str, ...], *, quiet: boo
     import sys
 
     for failure in summary.failed[:_SHOWN]:
-        print(f"failed: {failure.name}: {failure.error}", file=sys.stderr)
+        named = failure.error.startswith((failure.name, failure.path))
+        print(f"failed: {'' if named else failure.name + ': '}{failure.error}", file=sys.stderr)
     if len(summary.failed) > _SHOWN:
         print(f"failed: {len(summary.failed) - _SHOWN} more; --json lists all", file=sys.stderr)
     if quiet:

@@ -3,6 +3,16 @@
 from tomat.dataset.config import TokenizeConfig
 from tomat.dataset.inputs import Entry, resolve_inputs
 from tomat.dataset.manifest import Dataset, open_dataset
+from tomat.dataset.sync import SyncReport, sync_dataset
 from tomat.dataset.verify import verify_dataset
 
-__all__ = ["Dataset", "Entry", "TokenizeConfig", "open_dataset", "resolve_inputs", "verify_dataset"]
+__all__ = [
+    "Dataset",
+    "Entry",
+    "SyncReport",
+    "TokenizeConfig",
+    "open_dataset",
+    "resolve_inputs",
+    "sync_dataset",
+    "verify_dataset",
+]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 from filelock import FileLock, Timeout
 
 from tomat._files import atomic_file, read_json, write_json
-from tomat._remote import size_of
 from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec, LogCodec
 from tomat.dataset.config import identity_hash
@@ -203,7 +202,7 @@ class RunDirectory:
 
     def _has_size(self, record: dict[str, Any]) -> bool:
         shard = self.place / str(record["shard"])
-        return shard.exists() and size_of(shard) == record.get("bytes")
+        return shard.exists() and shard.stat().st_size == record.get("bytes")
 
     def _is_whole(self, name: str) -> bool:
         record = read_json(self.progress / f"{name}.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -98,7 +99,10 @@ def put(source: Path, target: Place, sums: Sums | None = None) -> Sums:
     expected = sums_of(source) if sums is None else sums
     if isinstance(target, Path):
         unfinished = target.with_name(f".{target.name}.tmp")
-        shutil.copyfile(source, unfinished)
+        with source.open("rb") as original, unfinished.open("wb") as copy:
+            shutil.copyfileobj(original, copy, _BLOCK)
+            copy.flush()
+            os.fsync(copy.fileno())
         _check(unfinished, expected)
         unfinished.replace(target)
         return expected

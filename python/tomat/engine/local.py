@@ -372,13 +372,15 @@ class Run:
     def _write(self, native: _core.ShardRun, pending: list[tuple[str, int, int]]) -> bool:
         """Write the shards and bring them to their place; False where the run was cancelled."""
         for batch in self.directory.batches(pending):
+            is_whole = False
             try:
                 is_whole = native.run(list(batch))
             finally:
                 # Shards before an unreadable material, or before Ctrl-C, are finished too.
                 self.directory.publish([name for name, _, _ in batch])
+                if not is_whole:
+                    self.directory.settle()
             if not is_whole:
-                self.directory.settle()
                 return False
         self.directory.settle()
         return True

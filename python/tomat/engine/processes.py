@@ -26,6 +26,8 @@ logger = logging.getLogger("tomat")
 
 #: Seconds between two looks at the workers where none says anything.
 _POLL_S = 0.5
+#: Seconds a worker gets to end its material when it is stopped.
+_PATIENCE_S = 30.0
 #: How often a worker may die before its job is given up.
 _LIVES = 4
 
@@ -142,7 +144,9 @@ class _Pool:
         self._waiting.clear()
         for _, process in self._running.values():
             process.terminate()
-        for connection in list(self._running):
+        for connection, (_, process) in list(self._running.items()):
+            process.join(_PATIENCE_S)
+            process.kill()  # one that hangs in a read; what it finished stays
             self._reap(connection)
 
 

@@ -70,7 +70,7 @@ class Resampler:
         for name in range(n) if clusters is None else clusters:
             numbers.setdefault(name, len(numbers))
         names = range(n) if clusters is None else clusters
-        self.level = level
+        self.level, self.resamples = level, resamples
         self.n_units = len(numbers)
         self._unit = np.array([numbers[name] for name in names], dtype=np.int64)
         counts = np.random.default_rng(seed).multinomial(
@@ -100,6 +100,34 @@ class Resampler:
         sums = np.concatenate([chunk @ np.stack([above, below], axis=1) for chunk in self._chunks()])
         drawn = sums[:, 1] > 0.0
         return self._interval(value, sums[drawn, 0] / sums[drawn, 1])
+
+    def means(self, values: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.float64]:
+        """The weighted mean of each column in each resample; NaN where no material of weight above 0 was drawn.
+
+        Args:
+            values: (n, m) finite.
+            weights: as :meth:`mean` takes them.
+
+        Returns:
+            (resamples, m).
+
+        Raises:
+            ValueError: arrays of another length, values that are not finite.
+        """
+        w = self._weights(weights)
+        columns = [w, *(w * self._checked(column) for column in np.asarray(values, dtype=np.float64).T)]
+        units = np.stack([np.bincount(self._unit, column, self.n_units) for column in columns], axis=1)
+        sums = np.concatenate([chunk @ units for chunk in self._chunks()])
+        with np.errstate(invalid="ignore"):
+            return np.asarray(sums[:, 1:] / sums[:, :1])
+
+    def interval(
+        self, value: float, drawn: NDArray[np.float64], weights: ArrayLike | None = None
+    ) -> Interval:
+        """The interval of a number of the materials of weight above 0, from its value in each resample (or NaN)."""
+        if np.count_nonzero(np.bincount(self._unit, self._weights(weights), self.n_units)) < 2:
+            return Interval(value, None, None)
+        return self._interval(value, drawn[~np.isnan(drawn)])
 
     def quantile(self, values: ArrayLike, fraction: float) -> Interval:
         """A quantile, interpolated linearly between ranks as :func:`tomat.metrics.summary` does.

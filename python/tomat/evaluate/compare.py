@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from tomat.evaluate.result import Result
 
-__all__ = ["Contender", "compare", "comparison_table", "contender"]
+__all__ = ["FACTS", "Contender", "compare", "comparison_table", "contender", "materials"]
 
 #: Facts of a material that a comparison takes from its rows.
-_FACTS = ("task_id", "data_hash", "formula", "chemsys", "category", "n_electrons")
+FACTS = ("task_id", "data_hash", "formula", "chemsys", "category", "n_electrons")
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ def compare(
     chosen = settings or Settings()
     _check_units(contenders, common=common)
     runs = [of.runs() for of in contenders]
-    names = _materials(contenders, runs, common=common)
-    facts = [{key: runs[0][0][name][key] for key in _FACTS} for name in names]
+    names = materials(contenders, runs, common=common)
+    facts = [{key: runs[0][0][name][key] for key in FACTS} for name in names]
     values = [_averaged(of, run, names, metric) for of, run in zip(contenders, runs, strict=True)]
     resampler = chosen.resampler(facts)
     electrons = np.array([row["n_electrons"] for row in facts])
@@ -202,7 +202,7 @@ def _check_units(contenders: Sequence[Contender], *, common: bool) -> None:
         )
 
 
-def _materials(
+def materials(
     contenders: Sequence[Contender],
     runs: Sequence[Sequence[Mapping[str, Mapping[str, Any]]]],
     *,

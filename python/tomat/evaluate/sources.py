@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from tomat.codec import load_codec
 from tomat.evaluate.methods import DIAGNOSTICS, HEADLINES, CodecFloor, Method, PromoleculeMethod
 from tomat.evaluate.patches import PatchMethod
-from tomat.predict.predictor import PromoleculePredictor
+from tomat.predict.api import open_predictor
 from tomat.promolecule import Promolecule
-from tomat.tokenizer import PatchTokenizer
 
 if TYPE_CHECKING:
     from tomat.codec import Codec
+    from tomat.predict.predictor import PatchPredictor
 
 __all__ = ["PROMOLECULE", "open_methods", "open_predictors"]
 
@@ -72,19 +72,28 @@ def _baselines(codec: Codec, promolecule: Promolecule) -> tuple[list[Method], st
     return [PromoleculeMethod(promolecule), CodecFloor(codec, unit)], unit
 
 
-def open_predictors(checkpoint: str, modes: Sequence[str], options: Mapping[str, Any]) -> list[Any]:
+def open_predictors(
+    checkpoint: str, modes: Sequence[str], options: Mapping[str, Any]
+) -> list[PatchPredictor]:
     """A predictor a mode; a checkpoint needs ``tomat[train]``, ``promolecule[:NAME]`` does not.
+
+    Args:
+        checkpoint: as ``tomat.predict.api.open_predictor`` takes it.
+        modes: all that the checkpoint supports (the predictor's ``modes``, its own mode where it lists none) if empty.
+        options: ``passes`` (of ``k_pass`` alone), ``estimate``.
 
     Raises:
         ValueError: JAX is not installed, or a mode the checkpoint does not support.
     """
-    head, _, named = checkpoint.partition(":")
-    if head == PROMOLECULE:
-        return [PromoleculePredictor(PatchTokenizer("v3", "lmq-16k"), Promolecule.load(named or _DEFAULT))]
-    try:
-        from tomat.lm import predictor as lm
-    except ImportError as error:
-        raise ValueError(f"a checkpoint needs {error.name}: pip install 'tomat[train]'") from error
-    opening = cast("Any", lm)
-    wanted = list(modes) or list(opening.modes_of(checkpoint))
-    return [opening.open_predictor(checkpoint, mode=mode, **options) for mode in wanted]
+    if not modes:
+        first = open_predictor(checkpoint, **_options(None, options))
+        modes = tuple(getattr(first, "modes", (first.mode,)))
+        if tuple(modes) == (first.mode,):
+            return [first]
+    return [open_predictor(checkpoint, mode=mode, **_options(mode, options)) for mode in modes]
+
+
+def _options(mode: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that mean something in a mode and are given."""
+    of_mode = {key: value for key, value in options.items() if key != "passes" or mode == "k_pass"}
+    return {key: value for key, value in of_mode.items() if value is not None}

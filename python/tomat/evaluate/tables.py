@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tomat.evaluate.aggregate import modes_of
-from tomat.evaluate.methods import DIAGNOSTICS
+from tomat.evaluate.methods import BASELINES, DIAGNOSTICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tomat.evaluate.result import Result
 
-__all__ = ["LABELS", "NONE", "Table", "group_tables", "headline", "interval", "percent"]
+__all__ = ["LABELS", "NONE", "Table", "group_tables", "headline", "interval", "percent", "shared_baselines"]
 
 #: What tables call the modes.
 LABELS = {
@@ -75,14 +75,13 @@ def headline(results: Sequence[Result]) -> Table:
     """One row a result and mode."""
     rows: list[tuple[str, ...]] = []
     below: list[tuple[str, ...]] = []
-    seen: set[tuple[str, ...]] = set()
+    shared = shared_baselines(results)
     for result in results:
         for mode in modes_of(result.rows):
-            line = (_name(result, mode, several=len(results) > 1), *_numbers(result, mode))
-            # The baselines of results over the same materials are the same.
-            if line in seen:
+            if mode in shared and result is not results[0]:
                 continue
-            seen.add(line)
+            bare = mode in shared or len(results) == 1
+            line = (label(mode) if bare else f"{result.name}, {label(mode)}", *_numbers(result, mode))
             (below if mode in DIAGNOSTICS else rows).append(line)
     level = {float(result.settings.get("level", 0.95)) for result in results}
     ends = " and ".join(f"{100 * x:g} %" for x in sorted(level))
@@ -108,10 +107,17 @@ def headline(results: Sequence[Result]) -> Table:
     )
 
 
-def _name(result: Result, mode: str, *, several: bool) -> str:
-    if mode in ("promolecule", "codec_floor") or not several:
-        return label(mode)
-    return f"{result.name}, {label(mode)}"
+def shared_baselines(results: Sequence[Result]) -> set[str]:
+    """The baselines that are the same in all results, number by number: they need to be shown once."""
+
+    def key(result: Result, mode: str) -> dict[str, float]:
+        return {name: row["nmae"] for name, row in result.of_mode(mode).items()}
+
+    return {
+        mode
+        for mode in BASELINES
+        if len(results) > 1 and all(key(results[0], mode) == key(result, mode) for result in results)
+    }
 
 
 def _numbers(result: Result, mode: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["PLANE", "VOLUME", "Gallery", "Picture", "load_pictures", "picture_of", "save_picture"]
 
 #: Points along the longest axis of a kept volume, and of a kept plane.
-VOLUME, PLANE = 32, 120
+VOLUME, PLANE = 24, 96
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,14 +47,16 @@ class FusedAttention(Attention):
 
     Attributes:
         implementation: ``cudnn`` or ``xla``, which does the same by plain operations on every platform.
-        sequences_per_row: packed sequences a row at most.
+        sequences_per_row: packed sequences a row at most; None where that is not known: segments are honoured then.
     """
 
     implementation: Implementation = eqx.field(default="cudnn", static=True)
-    sequences_per_row: int = eqx.field(default=1, static=True)
+    sequences_per_row: int | None = eqx.field(default=None, static=True)
 
     @classmethod
-    def of(cls, plain: Attention, implementation: Implementation, sequences_per_row: int) -> FusedAttention:
+    def of(
+        cls, plain: Attention, implementation: Implementation, sequences_per_row: int | None
+    ) -> FusedAttention:
         """The layer with the weights of ``plain``."""
         fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
         return cls(**fields, implementation=implementation, sequences_per_row=sequences_per_row)
@@ -90,7 +92,7 @@ def attend(
     values: hax.NamedArray,
     mask: Mask,
     implementation: Implementation,
-    sequences_per_row: int = 1,
+    sequences_per_row: int | None = None,
 ) -> hax.NamedArray:
     """Scaled dot-product attention over the axis ``position``.
 
@@ -100,7 +102,7 @@ def attend(
         values: as ``keys``.
         mask: what a query may see.
         implementation: as for :class:`FusedAttention`.
-        sequences_per_row: packed sequences a row at most.
+        sequences_per_row: packed sequences a row at most, None where that is not known.
 
     Returns:
         {batch..., position, heads, head_size}.
@@ -139,7 +141,7 @@ def attend(
 
 
 def _lower(
-    mask: Mask, position: hax.Axis, batch: tuple[hax.Axis, ...], sequences_per_row: int
+    mask: Mask, position: hax.Axis, batch: tuple[hax.Axis, ...], sequences_per_row: int | None
 ) -> tuple[bool, jax.Array | None, jax.Array | None]:
     """A mask as causal or not, lengths {batch} of the sequences, and an explicit boolean mask {batch, 1, T, S}."""
     if mask is None:

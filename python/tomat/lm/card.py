@@ -24,8 +24,8 @@ logits = model(ids).logits
 """
 
 _BOTH_WAYS = """It looks both ways: **every token sees every other token of its row**, and the density is predicted
-in one pass. `config.json` says `"is_causal": false`, which not every version and attention of `transformers` heeds
-without a mask, so always give the mask explicitly, of 4 dimensions and additive (0 where a token may be seen):
+in one pass. `config.json` says so (`"is_causal": false`), and `transformers` 5.12 heeds it; for every version, give
+the mask explicitly, of 4 dimensions and additive (0 where a token may be seen):
 
 ```python
 import torch

@@ -37,7 +37,7 @@ class Trained:
     Attributes:
         path: the checkpoint folder it came from.
         step: steps it was trained for.
-        model: in inference mode, float32.
+        model: in inference mode, float32, whole on every device of this process.
         config: of the model.
         vocabulary: the ids it reads and answers with.
         objective: what it was trained for.
@@ -72,20 +72,33 @@ def open_checkpoint(path: str, *, averaged: bool = True) -> Trained:
         FileNotFoundError: no checkpoint there, or none that is complete.
         ValueError: a note that is damaged, of a later version, or names another codec.
     """
-    place, note, vocabulary = open_note(path)
-    config = draccus.decode(ModelConfig, note["model"]).levanter(
-        vocabulary, bidirectional=note["objective"]["kind"] != "next_token"
-    )
+    root = path.rstrip("/")
+    if exists(f"{root}/config.json"):
+        return _open_export(root)
+    place, note, vocabulary = open_note(root)
     objective = draccus.decode(ObjectiveConfig, note["objective"])
-    if exists(f"{place}/config.json"):
-        from tomat.lm.export import load_export
-
-        model = load_export(place, config, vocabulary)
-    else:
-        model = _load(place, config, vocabulary, averaged=averaged)
-    return Trained(
-        place, int(note.get("step", -1)) + 1, inference_mode(model, True), config, vocabulary, objective, note
+    config = draccus.decode(ModelConfig, note["model"]).levanter(
+        vocabulary, bidirectional=not objective.causal
     )
+    model = inference_mode(_load(place, config, vocabulary, averaged=averaged), True)
+    return Trained(place, int(note["step"]) + 1, model, config, vocabulary, objective, note)
+
+
+def _open_export(place: str) -> Trained:
+    from tomat.lm.export import load_exported
+
+    exported = load_exported(place)
+    about = exported.metadata
+    objective = draccus.decode(ObjectiveConfig, about["objective"])
+    note = about.get("note") or {
+        "name": place.rsplit("/", 1)[-1],
+        "objective": about["objective"],
+        "codec": {"name": exported.vocabulary.codec.name, "hash": exported.vocabulary.codec.hash},
+        "vocabulary": {"hash": exported.vocabulary.hash},
+    }
+    model = inference_mode(exported.model, True)
+    step = int(note.get("step", -1)) + 1
+    return Trained(place, step, model, exported.model.config, exported.vocabulary, objective, note)
 
 
 def open_note(path: str) -> tuple[str, dict[str, Any], ModelVocabulary]:
@@ -95,9 +108,7 @@ def open_note(path: str) -> tuple[str, dict[str, Any], ModelVocabulary]:
         FileNotFoundError, ValueError: as :func:`open_checkpoint`.
     """
     root = path.rstrip("/")
-    place = root
-    if not exists(f"{root}/config.json") and not exists(f"{root}/metadata.json"):
-        place = latest_checkpoint(root)
+    place = root if exists(f"{root}/metadata.json") else latest_checkpoint(root)
     note = read_note(place)
     run = place.rsplit("/", 2)[0] if "/" in place else "."
     tokenizer = tokenizer_from(note, [place, run, root])
@@ -129,4 +140,5 @@ def _load(
     subpath = "model"
     if averaged and exists(f"{place}/model_averaging"):
         subpath = "model_averaging/model"
-    return load_checkpoint(shape, place, subpath=subpath)
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))
+    return load_checkpoint(shape, place, subpath=subpath, mesh=mesh, axis_mapping={})

@@ -10,7 +10,7 @@ import equinox as eqx
 import haliax as hax
 import jax
 from haliax.nn.scan import ScanCheckpointPolicy
-from levanter.layers.attention import AttentionBackend
+from levanter.layers.attention import AttentionBackend, AttentionMask
 from levanter.layers.rotary import DefaultRotaryEmbeddingsConfig
 from levanter.models.qwen import Qwen3Config, Qwen3LMHeadModel
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from levanter.models.llama import LlamaTransformer
     from transformers.models.qwen3 import Qwen3Config as HfQwen3Config
 
-    from tomat.lm.attention import Implementation
+    from tomat.lm.attention import Implementation, Mask
     from tomat.lm.presets import ModelConfig
     from tomat.lm.vocabulary import ModelVocabulary
 
@@ -62,12 +62,13 @@ class DensityLMConfig(Qwen3Config):
     Attributes:
         attention: ``splash``, ``cudnn``, ``xla``, ``flash`` or ``vanilla``.
         bidirectional: what the model is trained for; the mask of an example decides what it sees.
-        sequences_per_row: packed sequences a row at most; see :class:`~tomat.lm.attention.FusedAttention`.
+        sequences_per_row: packed sequences a row at most, None where that is not known. With 1, segments tell the
+            sequence from its padding alone, and a causal model does not look at them: more would see each other.
     """
 
     attention: str = "vanilla"
     bidirectional: bool = False
-    sequences_per_row: int = 1
+    sequences_per_row: int | None = None
 
     @property
     @override
@@ -97,6 +98,36 @@ class DensityLM(Qwen3LMHeadModel):
             transformer = eqx.tree_at(_attention, transformer, fused)
         return cls(transformer, plain.embeddings, plain.lm_head)
 
+    @override
+    def __call__(
+        self,
+        input_ids: hax.NamedArray,
+        attn_mask: Mask = None,
+        pos_ids: hax.NamedArray | None = None,
+        *,
+        key: jax.Array | None = None,
+    ) -> hax.NamedArray:
+        """Logits {..., position, vocab}."""
+        return super().__call__(input_ids, self._needed(attn_mask), pos_ids, key=key)
+
+    @override
+    def activations(
+        self,
+        input_ids: hax.NamedArray,
+        attn_mask: Mask = None,
+        *,
+        key: jax.Array | None = None,
+        pos_ids: hax.NamedArray | None = None,
+    ) -> hax.NamedArray:
+        """Activations {..., position, embed} after the last norm."""
+        return super().activations(input_ids, self._needed(attn_mask), key=key, pos_ids=pos_ids)
+
+    def _needed(self, mask: Mask) -> Mask:
+        """The mask without segments that change nothing: padding follows a single sequence, which never sees it."""
+        if self.config.sequences_per_row == 1 and isinstance(mask, AttentionMask) and mask.is_causal:
+            return dataclasses.replace(mask, segment_ids=None)
+        return mask
+
 
 def _attention(transformer: LlamaTransformer) -> Attention:
     """The attention of all layers: its weights have the axis ``layer``."""
@@ -104,10 +135,10 @@ def _attention(transformer: LlamaTransformer) -> Attention:
 
 
 def from_qwen3(plain: Qwen3Config, *, attention: str, bidirectional: bool) -> DensityLMConfig:
-    """Levanter's Qwen3 configuration, such as one read from ``config.json``, as ours."""
+    """Levanter's Qwen3 configuration, such as one read from ``config.json``, as ours: to predict, a sequence a row."""
     fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(Qwen3Config)}
     fields |= {"attn_backend": _LEVANTER_BACKENDS[attention], "gradient_checkpointing": False}
-    return DensityLMConfig(**fields, attention=attention, bidirectional=bidirectional)
+    return DensityLMConfig(**fields, attention=attention, bidirectional=bidirectional, sequences_per_row=1)
 
 
 def attention_for(choice: str, platform: str, seq_len: int) -> str:
@@ -134,7 +165,7 @@ def levanter_config(
     seq_len: int | None = None,
     platform: str | None = None,
     bidirectional: bool = False,
-    sequences_per_row: int = 1,
+    sequences_per_row: int | None = None,
 ) -> DensityLMConfig:
     """Levanter's configuration of a model: scanned layers, tied embeddings, attention by platform.
 
@@ -144,13 +175,13 @@ def levanter_config(
         seq_len: tokens a row, instead of the configuration's.
         platform: where the model runs, such as ``tpu``; JAX's default backend where None.
         bidirectional: whether it is trained with full attention (objectives ``masked`` and ``guess``).
-        sequences_per_row: packed sequences a row at most.
+        sequences_per_row: packed sequences a row at most, None where that is not known; 1 is the fastest.
 
     Raises:
         ValueError: numbers that make no model, or a vocabulary without room for them.
     """
     shape = config.shape(seq_len)
-    if sequences_per_row < 1:
+    if sequences_per_row is not None and sequences_per_row < 1:
         raise ValueError(f"sequences_per_row = {sequences_per_row} must be at least 1")
     backend = attention_for(config.attention, platform or jax.default_backend(), shape.seq_len)
     if backend == "splash" and shape.seq_len % 128:

@@ -15,7 +15,7 @@ import numpy as np
 from levanter.layers.attention import AttentionMask
 
 from tomat.lm.checkpoint import Trained, open_checkpoint
-from tomat.lm.data.shuffle import key_of, uniform
+from tomat.lm.data.shuffle import key_of, random_bits
 from tomat.lm.estimates import Estimates, Sampling, estimates
 from tomat.lm.generate import Fed, generate
 from tomat.lm.loss import DensityTargets
@@ -152,8 +152,15 @@ class ModelPredictor:
                 f"{decoding.estimate}; use --estimate mode or sample"
             )
         dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-        self._model = jax.tree.map(lambda a: a.astype(dtype) if eqx.is_inexact_array(a) else a, trained.model)
-        self._devices = jax.devices()
+        self._mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))
+        self._model = jax.tree.map(
+            lambda a: jax.device_put(a.astype(dtype), self._sharding()) if eqx.is_inexact_array(a) else a,
+            trained.model,
+        )
+
+    def _sharding(self, *axes: str) -> jax.sharding.NamedSharding:
+        """Arrays split along their first axes over the devices; whole on each without any."""
+        return jax.sharding.NamedSharding(self._mesh, jax.sharding.PartitionSpec(*axes))  # type: ignore[no-untyped-call]
 
     @property
     def tokenizer(self) -> PatchTokenizer:
@@ -164,6 +171,16 @@ class ModelPredictor:
     def mode(self) -> Mode:
         """How predictions come about."""
         return self.decoding.mode
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """All modes the model can predict in."""
+        return MODES[self.trained.objective.kind]
+
+    @property
+    def gives_expected_error(self) -> bool:
+        """Whether predictions hold ``expected_error`` where requests hold the truth."""
+        return self._components == 1 or self.mode == "free_running"
 
     @property
     def needs_guess(self) -> bool:
@@ -195,6 +212,10 @@ class ModelPredictor:
             "run": note["name"],
             "step": self.trained.step,
             "weights": self.trained.fingerprint,
+            "parameters": sum(a.size for a in jax.tree.leaves(eqx.filter(self._model, eqx.is_array))),
+            "tokens": self.trained.step
+            * note["schedule"]["train_batch_size"]
+            * self.trained.config.max_seq_len,
             "codec": note["codec"]["hash"],
             "vocabulary": note["vocabulary"]["hash"],
             "objective": note["objective"],
@@ -225,7 +246,7 @@ class ModelPredictor:
         return [prediction for prediction in out if prediction is not None]
 
     def _padded(self, length: int) -> int:
-        limit = self.trained.config.max_seq_len
+        limit = int(self.trained.config.max_seq_len)
         if length > limit:
             raise ValueError(f"a row of {length} tokens does not fit the model's {limit}")
         return min(-(-length // _STEP) * _STEP, limit)
@@ -322,7 +343,7 @@ class ModelPredictor:
             return self._free_running(batch)
         if self.mode == "k_pass":
             return self._k_pass(batch)
-        return self._read(self._forward(batch.tokens, batch, uniform(batch.keys, batch.count)), batch)
+        return self._read(self._forward(batch.tokens, batch, _uniform(batch.keys, batch.count)), batch)
 
     def _k_pass(self, batch: _Batch) -> _Decoded:
         """Pass by pass, the voxels the model is surest of are written into its input (MaskGIT's cosine schedule).
@@ -335,7 +356,7 @@ class ModelPredictor:
         kept: _Decoded | None = None
         passes = min(self.decoding.passes, count // k)
         for number in range(passes):
-            drawn = uniform(batch.keys + np.uint64(number), count)
+            drawn = _uniform(batch.keys + np.uint64(number), count)
             found = self._forward(tokens, batch, drawn)
             fresh = self._read(found, batch)
             kept = fresh if kept is None else kept.where(known, fresh)
@@ -367,7 +388,7 @@ class ModelPredictor:
             truth = np.repeat(batch.truth, self._components, axis=1)
         values = np.stack(
             [
-                self._generated(batch, uniform(batch.keys + np.uint64(number), batch.count), truth, fed)
+                self._generated(batch, _uniform(batch.keys + np.uint64(number), batch.count), truth, fed)
                 for number in range(self.decoding.samples)
             ]
         )
@@ -417,11 +438,9 @@ class ModelPredictor:
 
     def _placed(self, *arrays: NDArray[Any]) -> list[jax.Array]:
         """Arrays on the devices, their rows split over them where they divide."""
-        if len(self._devices) == 1 or self.batch_size % len(self._devices):
-            return [jnp.asarray(a) for a in arrays]
-        mesh = jax.sharding.Mesh(np.array(self._devices), ("data",))
-        split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))  # type: ignore[no-untyped-call]
-        return [jax.device_put(a, split) for a in arrays]
+        divides = self.batch_size % self._mesh.size == 0
+        sharding = self._sharding("data") if divides else self._sharding()
+        return [jax.device_put(a, sharding) for a in arrays]
 
     def _places(self, found: Estimates) -> NDArray[Any]:
         """Places among the density ids, by the estimate, (rows, count); a mean takes the bin it falls nearest to."""
@@ -443,6 +462,11 @@ class ModelPredictor:
         density = np.asarray(getattr(found, self.decoding.estimate), np.float32)
         error = None if batch.truth is None else np.asarray(found.expected_error, np.float32)
         return _Decoded(density, np.asarray(found.spread, np.float32), error)
+
+
+def _uniform(keys: NDArray[np.uint64], n: int) -> NDArray[np.float32]:
+    """Numbers in [0, 1), (len(keys), n): one row a key."""
+    return random_bits(keys, n).astype(np.float32) * np.float32(2.0**-24)
 
 
 @dataclass(frozen=True, eq=False)

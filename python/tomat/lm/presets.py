@@ -228,7 +228,7 @@ class ModelConfig:
         seq_len: int | None = None,
         platform: str | None = None,
         bidirectional: bool = False,
-        sequences_per_row: int = 1,
+        sequences_per_row: int | None = None,
     ) -> Qwen3Config:
         """Levanter's configuration of this model; see :func:`tomat.lm.model.levanter_config` (needs JAX)."""
         from tomat.lm.model import levanter_config

@@ -47,7 +47,7 @@ class Outcome:
         files: where it is.
         steps: steps done, earlier parts of the run included.
         first_step: the step this part started from; above 0 for a resumed run.
-        loss: of the last step.
+        loss: of the last step; None where all steps had been done before.
         evaluation: the last evaluation's numbers by name; empty without validation data.
         changes: what differs from how the run was started, by leave of ``allow_change``.
     """
@@ -55,7 +55,7 @@ class Outcome:
     files: RunFiles
     steps: int
     first_step: int
-    loss: float
+    loss: float | None
     evaluation: dict[str, float]
     changes: list[Change]
 
@@ -73,7 +73,8 @@ class Outcome:
     def __str__(self) -> str:
         """For people."""
         begun = f" (resumed at step {self.first_step})" if self.first_step else ""
-        lines = [f"{self.files.root}: {self.steps} steps{begun}, loss {self.loss:.4f}"]
+        how = "all of them done before" if self.loss is None else f"loss {self.loss:.4f}"
+        lines = [f"{self.files.root}: {self.steps} steps{begun}, {how}"]
         lines += [f"  changed on purpose: {change}" for change in self.changes]
         lines += [f"  {name}: {value:.5g}" for name, value in self.evaluation.items()]
         return "\n".join(lines)
@@ -213,13 +214,15 @@ def _run(config: TrainConfig, rows: Rows, validation: Rows | None, changes: list
         stop = StopRequest()
         trainer.add_hook(stop.hook(trainer), every=1)
         loader = _loader(config, trainer, dataset)
-        with stop.listening():
-            info = _train(trainer, state, loader, guard)
+        info = None
+        if first_step < trainer.num_train_steps:
+            with stop.listening():
+                info = _train(trainer, state, loader, guard)
     return Outcome(
         files=config.files,
-        steps=int(info.state.step),
+        steps=first_step if info is None else int(info.state.step),
         first_step=first_step,
-        loss=float(info.loss),
+        loss=None if info is None else float(info.loss),
         evaluation=dict(evaluation.last) if evaluation is not None else {},
         changes=changes,
     )
@@ -277,8 +280,6 @@ def _train(trainer: Trainer, state: Any, loader: DataLoader[Any], guard: LossGua
     """Levanter's loop; a loss that is not finite is reported with the rows it came from."""
     step = int(state.step)
     info: StepInfo[Any] | None = None
-    if step >= trainer.num_train_steps:
-        return trainer.train(state, loader)
     try:
         for info in trainer.training_steps(state, loader.iter_from_step(step)):
             step = int(info.step) + 1

@@ -34,6 +34,7 @@ def open_predictor(
     mode: str | None = None,
     passes: int | None = None,
     temperature: float | None = None,
+    nucleus: float | None = None,
     samples: int | None = None,
     estimate: str | None = None,
     batch_size: int | None = None,
@@ -45,8 +46,9 @@ def open_predictor(
         checkpoint: folder or URL of a checkpoint (needs ``tomat[train]``); ``promolecule`` for the sum of spherical
             atoms in the package, ``promolecule:FILE`` for one of your own.
         mode: ``one_pass``, ``k_pass``, ``free_running``; the checkpoint's own where None.
-        passes: of ``k_pass``.
+        passes: of ``k_pass``; here and below the model's own default where None.
         temperature: of samples.
+        nucleus: samples are drawn from the likeliest tokens that hold this share of the probability.
         samples: densities drawn for each patch; their mean is the prediction, their standard deviation its spread.
         estimate: ``median``, ``mean`` or ``mode`` of the predicted distribution.
         batch_size: patches at a time.
@@ -57,10 +59,11 @@ def open_predictor(
         OSError: it cannot be read.
     """
     name = str(checkpoint)
-    options = {
+    options: dict[str, Any] = {
         "mode": mode,
         "passes": passes,
         "temperature": temperature,
+        "nucleus": nucleus,
         "samples": samples,
         "estimate": estimate,
     }
@@ -69,8 +72,8 @@ def open_predictor(
         if given:
             raise ValueError(f"a promolecule knows no {', '.join(given)}; leave it out")
         source = name.partition(":")[2] or _BUNDLED
-        # The patches and the unit of a promolecule are any; these are the defaults of the package.
-        tokenizer = PatchTokenizer("v3", "lmq-16k")
+        # Nothing is encoded: a layout without a lattice and rows of any length refuse no crystal.
+        tokenizer = PatchTokenizer("v2", "lmq-16k", patch_size=19, pad_to=1 << 24)
         return PromoleculePredictor(tokenizer, Promolecule.load(source), batch_size=batch_size or 256)
     try:
         models: Any = importlib.import_module("tomat.lm.predictor")
@@ -79,8 +82,10 @@ def open_predictor(
             f"{checkpoint}: predicting from a checkpoint needs JAX and Levanter ({error}): pip install 'tomat[train]'; "
             "or give promolecule, which needs neither"
         ) from error
-    opened: Any = models
-    predictor: PatchPredictor = opened.open_predictor(checkpoint, **options, batch_size=batch_size, seed=seed)
+    options |= {"batch_size": batch_size, "seed": seed}
+    # What is not given is left to the model's own defaults.
+    chosen = {key: value for key, value in options.items() if value is not None}
+    predictor: PatchPredictor = models.open_predictor(name, **chosen)
     return predictor
 
 

@@ -74,8 +74,8 @@ class SeamStatistics:
     """How well patches fit together.
 
     Attributes:
-        roughness: mean \\|second difference\\| across the seams of patches over that elsewhere: 1 where seams cannot be
-            told from the rest; None where one patch covers the cell or seams are everywhere.
+        roughness: median \\|third difference\\| across the seams of patches over that elsewhere: about 1 where seams
+            cannot be told from the rest; None where one patch covers the cell or seams are everywhere.
         disagreement: standard deviation among the patches that share a voxel, summed, over the sum of \\|density\\|;
             None without overlap.
     """
@@ -90,7 +90,7 @@ class Prediction:
 
     Attributes:
         material: the crystal with its density, in the unit of the codec.
-        spread: (nx, ny, nz) float32 standard deviation over samples, in the same unit; None where nothing was sampled.
+        spread: (nx, ny, nz) float32 standard deviation of the prediction, in the same unit; None where it is not known.
         electrons: its integrals.
         seams: how well its patches fit together.
         n_patches: patches that were predicted.
@@ -149,11 +149,14 @@ class _Open:
 
     def take(self, index: int, patch: PatchPrediction) -> None:
         started = time.perf_counter()
-        self.density.add(index, patch.density)
-        if patch.spread is not None:
-            if self.spread is None:
-                self.spread = Assembly(self.cover)
-            self.spread.add(index, patch.spread)
+        try:
+            self.density.add(index, patch.density)
+            if patch.spread is not None:
+                if self.spread is None:
+                    self.spread = Assembly(self.cover)
+                self.spread.add(index, patch.spread)
+        except ValueError as error:
+            self.error = _named(self.job.crystal, error)
         self.done += 1
         self.seconds += time.perf_counter() - started
 
@@ -168,20 +171,17 @@ class _Batch:
         """Predict, and hand each job its patches; one that cannot be predicted fails alone."""
         items = [(job, index) for job, index in self.items if job.error is None]
         self.items = []
+        jobs = list(dict.fromkeys(job for job, _ in items))
         try:
             self._run(predictor, items)
         except ValueError as error:
-            jobs = list(dict.fromkeys(job for job, _ in items))
             if len(jobs) == 1:
-                jobs[0].error = error
+                jobs[0].error = _named(jobs[0].job.crystal, error)
             else:
                 for one in jobs:
-                    part = _Batch(
-                        [(job, index) for job, index in items if job is one and not job.density.has(index)]
-                    )
-                    part.run(predictor, None)
+                    _Batch([(job, index) for job, index in items if job is one]).run(predictor, None)
         if progress:
-            for job in dict.fromkeys(job for job, _ in items):
+            for job in jobs:
                 progress(job.job, job.done, len(job.cover))
 
     @staticmethod
@@ -194,7 +194,8 @@ class _Batch:
         share = (time.perf_counter() - started) / max(len(items), 1)
         for (job, index), answer in zip(items, answers, strict=True):
             job.seconds += share
-            job.take(index, answer)
+            if job.error is None:
+                job.take(index, answer)
 
 
 def predict_density(
@@ -288,12 +289,16 @@ def _open(predictor: PatchPredictor, job: Job, overlap: int, normalize: bool) ->
         # A predictor that could see the truth in another mode would be worth nothing as evidence.
         truth = truth if predictor.mode == "teacher_forced" else None
     except ValueError as error:
-        message = str(error)
-        named = message if message.startswith(crystal.name) else f"{crystal.name}: {message}"
-        raise ValueError(named) from error
+        raise _named(crystal, error) from error
     opened = _Open(job, plan, guess, truth, Assembly(plan))
     opened.seconds = time.perf_counter() - started
     return opened
+
+
+def _named(crystal: Crystal, error: ValueError) -> ValueError:
+    """The error with the crystal's name in front."""
+    message = str(error)
+    return error if message.startswith(crystal.name) else ValueError(f"{crystal.name}: {message}")
 
 
 def _check_valence(predictor: PatchPredictor, job: Job) -> None:
@@ -367,18 +372,23 @@ def _close(predictor: PatchPredictor, opened: _Open, normalize: bool) -> Predict
 
 
 def _roughness(plan: Cover, density: NDArray[np.float32]) -> float | None:
-    """Mean \\|second difference\\| beside seams over that elsewhere, pooled over the axes that have both."""
+    """Third differences over the edges between grid planes: of the edges that are seams over the others.
+
+    A third difference over four points is small where the density is smooth, and twice the step where a seam lies in
+    its middle; those with a seam beside their middle are left out. A plane's is the median over its points, since near
+    nuclei densities are rough by nature. Pooled over the axes that have edges of both kinds.
+    """
     at = elsewhere = 0.0
     for axis, starts in enumerate(plan.seams()):
         n = density.shape[axis]
-        beside = np.zeros(n, dtype=bool)
-        beside[starts] = True
-        beside[(starts - 1) % n] = True
-        if not beside.any() or beside.all():
+        seam, near = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+        seam[starts] = True
+        near[(starts[:, None] + np.array([-1, 0, 1])) % n] = True
+        if not seam.any() or near.all():
             continue
-        others = tuple(other for other in range(3) if other != axis)
-        curvature = np.roll(density, 1, axis) - 2 * density + np.roll(density, -1, axis)
-        profile = np.abs(curvature).mean(axis=others, dtype=np.float64)
-        at += float(profile[beside].mean())
-        elsewhere += float(profile[~beside].mean())
+        third = np.roll(density, -1, axis) - np.roll(density, 2, axis)
+        third += 3 * (np.roll(density, 1, axis) - density)
+        profile = np.median(np.moveaxis(np.abs(third), axis, 0).reshape(n, -1), axis=1)
+        at += float(profile[seam].mean())
+        elsewhere += float(profile[~near].mean())
     return at / elsewhere if elsewhere else None

@@ -194,10 +194,6 @@ class Assembly:
             points, folded = _fold(where, addend, self.cover.grid_shape)
             target[np.ix_(*points)] += folded
 
-    def has(self, index: int) -> bool:
-        """Whether patch ``index`` was added."""
-        return not self._missing[index]
-
     @property
     def complete(self) -> bool:
         """Whether all patches were added."""

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import ArrayLike
 
-__all__ = ["DEFAULT_SPACING", "MAX_AXIS", "check_grid", "friendly_sizes", "grid_for", "parse_grid"]
+__all__ = [
+    "DEFAULT_SPACING",
+    "MAX_AXIS",
+    "check_grid",
+    "friendly_sizes",
+    "grid_for",
+    "mean_spacing",
+    "parse_grid",
+]
 
 #: Distance of grid points along a lattice vector, in angstrom, where a predictor does not know that of its data: the
 #: geometric mean over the axes of 431 plane-wave densities at cutoffs of 60 and 75 Ry.
@@ -76,6 +84,22 @@ def grid_for(
             )
         shape.append(nearest)
     return shape[0], shape[1], shape[2]
+
+
+def mean_spacing(cells: Iterable[tuple[ArrayLike, Sequence[int]]]) -> float:
+    """Distance of grid points in angstrom, the geometric mean over all axes of ``(lattice, grid shape)``.
+
+    :func:`grid_for` with it gives grids as dense as these, on average.
+
+    Raises:
+        ValueError: no cells.
+    """
+    logs = [
+        np.log(np.linalg.norm(np.asarray(lattice), axis=1) / np.asarray(shape)) for lattice, shape in cells
+    ]
+    if not logs:
+        raise ValueError("no cells to take the mean spacing of")
+    return float(np.exp(np.mean(logs)))
 
 
 def check_grid(grid_shape: Sequence[int]) -> tuple[int, int, int]:

@@ -149,10 +149,10 @@ class OutputFolder:
         return record
 
     def _write_spread(self, job: Job, prediction: Prediction) -> str:
-        """The spread over samples as a density of its own."""
+        """The spread as a density of its own."""
         name = f"{job.crystal.name}.spread.zarr"
         if prediction.spread is not None:
-            source = {"format": "prediction", "what": "standard deviation over samples"}
+            source = {"format": "prediction", "what": "standard deviation of the prediction"}
             spread = job.crystal.material(prediction.spread, prediction.material.unit, source)
             write(spread, self.path / name)
         return name

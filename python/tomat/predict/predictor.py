@@ -6,18 +6,19 @@ Point (i, j, k) of a patch is grid point ``(offset + (i, j, k)) mod grid_shape``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 
 from tomat.predict.crystal import Crystal
+from tomat.predict.grid import mean_spacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tomat.material import Unit
+    from tomat.material import Material, Unit
     from tomat.promolecule import Promolecule
     from tomat.tokenizer import PatchTokenizer
 
@@ -90,6 +91,40 @@ class TrainingFacts:
     spacing: float | None = None
     valence: Mapping[int, float] = field(default_factory=dict)
     promolecule: Promolecule | None = None
+
+    @classmethod
+    def of(cls, materials: Iterable[Material], promolecule: Promolecule | None = None) -> Self:
+        """Read off training data: the mean spacing, and the electrons of the elements that compositions tell.
+
+        Raises:
+            ValueError: no materials.
+        """
+        from tomat.promolecule import valence_of
+
+        cells: list[tuple[NDArray[np.float64], Triple]] = []
+        counts: list[tuple[list[int], float]] = []
+        for material in materials:
+            cells.append((material.lattice, material.grid_shape))
+            counts.append((material.atomic_numbers.tolist(), material.n_electrons))
+        return cls(mean_spacing(cells), valence_of(counts), promolecule)
+
+    def to_json(self) -> dict[str, Any]:
+        """Spacing and valence as JSON; the promolecule is kept elsewhere."""
+        return {"spacing": self.spacing, "valence": {str(z): n for z, n in sorted(self.valence.items())}}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any], promolecule: Promolecule | None = None) -> Self:
+        """What :meth:`to_json` gave.
+
+        Raises:
+            ValueError: something else.
+        """
+        try:
+            spacing = stored.get("spacing")
+            valence = {int(z): float(n) for z, n in dict(stored.get("valence") or {}).items()}
+            return cls(None if spacing is None else float(spacing), valence, promolecule)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"facts about training data are damaged: {error}") from error
 
 
 class PatchPredictor(Protocol):

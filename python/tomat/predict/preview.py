@@ -57,9 +57,12 @@ def preview(
         true = truth.in_unit("e_per_A3").density
         rows += [("true", true), ("predicted - true", rows[0][1] - true)]
     # No pyplot: it keeps state, and asks for a display.
-    figure = Figure(figsize=(11.0, 3.6 * len(rows) + 0.4), layout="constrained")
+    figure = Figure(figsize=(11.0, 3.6 * len(rows) + 0.4))
     FigureCanvasAgg(figure)
+    # Fixed margins: a layout that is solved for draws everything twice.
     axes = figure.subplots(len(rows), 3, squeeze=False)
+    inch = 1.0 / float(figure.get_figheight())
+    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.5 * inch, top=1 - 0.7 * inch)
     norms = _norms([values for _, values in rows])
     for row, ((label, values), norm) in enumerate(zip(rows, norms, strict=True)):
         for column, normal in enumerate((2, 1, 0)):
@@ -67,8 +70,10 @@ def preview(
             if row == 0:
                 axes[row, column].set_title(_plane_name(normal), fontsize=9)
         axes[row, 0].set_ylabel(label)
-        figure.colorbar(mesh, ax=axes[row, :].tolist(), label="electrons / A$^3$", shrink=0.9)
-    figure.suptitle(title or f"{material.task_id}, {material.n_electrons:.4g} electrons", fontsize=10)
+        figure.colorbar(mesh, ax=axes[row, :].tolist(), label="electrons / A$^3$", shrink=0.9, pad=0.02)
+    figure.suptitle(
+        title or f"{material.task_id}, {material.n_electrons:.4g} electrons", fontsize=10, y=1 - 0.15 * inch
+    )
     buffer = io.BytesIO()
     # Without the version of what drew it: equal densities give equal files.
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})

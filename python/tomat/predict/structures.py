@@ -166,6 +166,8 @@ def _with_ase(path: Path, shown: str) -> Crystal:
 
 
 def _only(found: list[Any], shown: str) -> Any:
+    if not found:
+        raise ValueError("no crystal in it")
     if len(found) != 1:
         raise _RefusedError(f"{shown}: it holds {len(found)} crystals; give a file with the one to predict")
     return found[0]

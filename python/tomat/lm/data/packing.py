@@ -116,8 +116,8 @@ def _separate(
     rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     free = size - np.bincount(rows, weights=lengths[sequences]).astype(np.int64)
     by_length = np.argsort(lengths[sequences], kind="stable")
+    twice = _repeated(rows, materials[sequences])
     for repair in range(_REPAIRS):
-        twice = _repeated(rows, materials[sequences])
         if not twice.size:
             return
         draws = [key_of(seed, "swap", repair, place) for place in twice.tolist()]
@@ -127,16 +127,19 @@ def _separate(
             there = lengths[sequences[by_length]]
             low = np.searchsorted(there, lengths[sequences[twice]], side="left")
             high = np.searchsorted(there, lengths[sequences[twice]], side="right")
+        stay = []
         for place, draw, first, end in zip(twice.tolist(), draws, low.tolist(), high.tolist(), strict=True):
             other = int(by_length[first + draw % (end - first)])
-            _swap(place, other, starts, sequences, rows, free, lengths, materials)
+            if not _swap(place, other, starts, sequences, rows, free, lengths, materials):
+                stay.append(place)
+        twice = np.array(stay, dtype=np.int64)
 
 
 def _repeated(rows: NDArray[np.int64], materials: NDArray[np.int32]) -> NDArray[np.int64]:
     """Places whose material stands in their row already."""
-    order = np.lexsort((materials, rows))
-    same = (rows[order][1:] == rows[order][:-1]) & (materials[order][1:] == materials[order][:-1])
-    repeated: NDArray[np.int64] = order[1:][same]
+    pairs = rows * (int(materials.max()) + 1) + materials
+    order = np.argsort(pairs, kind="stable")
+    repeated: NDArray[np.int64] = order[1:][pairs[order][1:] == pairs[order][:-1]]
     return repeated
 
 
@@ -149,8 +152,11 @@ def _swap(
     free: NDArray[np.int64],
     lengths: NDArray[np.int32],
     materials: NDArray[np.int32],
-) -> None:
-    """Exchange two places where both rows have room and neither then holds the other's material twice."""
+) -> bool:
+    """Exchange two places where both rows have room and neither then holds the other's material twice.
+
+    True where the first place's material is alone in its row afterwards, or was already.
+    """
 
     def clashes(at: int, material: int) -> bool:
         row = rows[at]
@@ -158,14 +164,17 @@ def _swap(
         return any(p != at and materials[sequences[p]] == material for p in there)
 
     mine, theirs = sequences[place], sequences[other]
+    if not clashes(place, materials[mine]):
+        return True  # its double has moved
     longer = int(lengths[theirs]) - int(lengths[mine])
     fits = longer <= free[rows[place]] and -longer <= free[rows[other]]
     same = materials[mine] == materials[theirs] or rows[place] == rows[other]
     if same or not fits or clashes(place, materials[theirs]) or clashes(other, materials[mine]):
-        return
+        return False
     sequences[[place, other]] = sequences[[other, place]]
     free[rows[place]] -= longer
     free[rows[other]] += longer
+    return True
 
 
 def _fill(lengths: NDArray[np.int32], rows: int, size: int) -> float:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from tomat import _core
 from tomat._threads import in_order
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
+from tomat.dataset.run_directory import REASONS
 from tomat.lm.data.cache import Arrays, FlatFile, built
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tomat._remote import Place
     from tomat.lm.data.guess import Guess
     from tomat.lm.data.rows import RowBatch
     from tomat.tokenizer import Patch, PatchTokenizer
@@ -36,7 +38,7 @@ class ParquetSource:
     """The sequences of a dataset directory.
 
     Args:
-        path: the directory; all of its workers must be there.
+        path: the directory, or a URL; all of its workers must be there.
         expected: what it must be like, e.g. ``{"layout": "v3", "pad_to": 8192, "codec_hash": ...}``; None is anything.
         cache: folder for the unpacked rows; in memory where None.
         guess: a starting density, evaluated for each row from its own preamble.
@@ -87,19 +89,21 @@ class ParquetSource:
 
     def _hashes(self) -> list[list[Any]]:
         """Name and SHA-256 of each shard: as stated, or of its bytes where nothing is."""
-        found = []
-        for worker in self._dataset.workers:
-            for shard in worker.shards:
-                stated = shard.get("sha256")
-                place = worker.path / shard["name"]
-                if not place.exists():
-                    raise ValueError(f"{place}: missing, but listed in meta.json")
-                size = place.stat().st_size
-                if "bytes" in shard and shard["bytes"] != size:
-                    raise ValueError(f"{place}: {size} bytes, but meta.json says {shard['bytes']}")
-                content = stated or hashlib.sha256(place.read_bytes()).hexdigest()
-                found.append([worker.path.name, shard["name"], content])
-        return found
+        parts = in_order(self._hash, list(self._shards()), self._threads)
+        return [[worker.path.name, shard["name"], content] for (worker, shard), content in parts]
+
+    def _hash(self, part: tuple[Worker, dict[str, Any]]) -> str:
+        worker, shard = part
+        where = worker.path / shard["name"]
+        try:
+            if "sha256" not in shard:
+                return hashlib.sha256(where.read_bytes()).hexdigest()
+            size = where.stat().st_size
+        except FileNotFoundError as error:
+            raise ValueError(f"{where}: missing, but listed in meta.json") from error
+        if shard.get("bytes", size) != size:
+            raise ValueError(f"{where}: {size} bytes, but meta.json says {shard['bytes']}")
+        return str(shard["sha256"])
 
     def _build(self, folder: Path, limit: int | None) -> dict[str, Any]:
         """Unpack all shards; a few are in memory at a time."""
@@ -282,7 +286,7 @@ class _Shard:
     density: NDArray[np.int64]
 
 
-def _read_shard(path: Path, shard: dict[str, Any], tokenizer: PatchTokenizer) -> _Shard:
+def _read_shard(path: Place, shard: dict[str, Any], tokenizer: PatchTokenizer) -> _Shard:
     """A shard whose bytes are those that ``meta.json`` states and whose rows all decode."""
     data = path.read_bytes()
     stated = shard.get("sha256")
@@ -328,13 +332,14 @@ def _check_expected(dataset: Dataset, tokenizer: PatchTokenizer, expected: Mappi
 
 
 def _left_out(dataset: Dataset) -> dict[str, list[str]]:
-    """Materials that were left out when the rows were written, as far as ``meta.json`` names them."""
+    """Materials that were left out when the rows were written; ``?`` for those that ``meta.json`` does not name."""
     found: dict[str, list[str]] = {}
     for worker in dataset.workers:
-        for key, value in worker.meta.items():
-            reason = key.removeprefix("n_materials_")
-            if key != reason and reason != "listed" and isinstance(value, int) and value:
-                found.setdefault(reason, []).extend(["?"] * value)
+        for reason in REASONS:
+            count = int(worker.meta.get(f"n_materials_{reason}", 0))
+            named = [str(name) for name in worker.meta.get(f"first_materials_{reason}", [])][:count]
+            if count:
+                found.setdefault(reason, []).extend([*named, *["?"] * (count - len(named))])
     return found
 
 

@@ -64,7 +64,7 @@ class DensityStore:
         identity = {
             "format": 1,
             "unit": unit,
-            "entries": [[entry.task_id, entry.path, *_stamp(entry.path)] for entry in entries],
+            "entries": [[entry.task_id, _absolute(entry.path), *_stamp(entry.path)] for entry in entries],
         }
 
         def build(folder: Path, limit: int | None) -> dict[str, Any]:
@@ -261,6 +261,10 @@ def _refuse(left_out: dict[str, list[str]], problems: list[str]) -> None:
             + "; ".join(problems[:_NAMED])
             + ("; ..." if n > _NAMED else "")
         )
+
+
+def _absolute(path: str) -> str:
+    return path if is_url(path) else str(Path(path).absolute())
 
 
 def _stamp(path: str) -> list[Any]:

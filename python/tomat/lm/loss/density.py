@@ -62,7 +62,7 @@ class LossConfig:
     scope: str = "density"
     normalise: str = "positions"
     positions_per_row: int | None = None
-    block_size: int = 2048
+    block_size: int = 1024
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -150,10 +150,8 @@ class DensityLoss:
         losses, terms = per_position(
             self.position_losses, self.config.block_size, flat.spec, flat.x, head, flat.given
         )
-        metrics = self._metrics(terms, weight, self.divisor(weight))
-        return self._reduced(
-            losses * weight, weight, flat.axes, reduction, reduction_axis
-        ) + auxiliary, metrics
+        reduced = self._reduced(losses * weight, weight, flat.axes, reduction, reduction_axis)
+        return reduced + auxiliary, self._metrics(terms, weight, flat.given["target"])
 
     def effective_weight(self, weight: jax.Array, target: jax.Array) -> jax.Array:
         """loss_weight, and 0 for targets that the scope leaves out."""

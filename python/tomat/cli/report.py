@@ -1,0 +1,34 @@
+"""Make one self-contained HTML page from runs and results.
+
+INPUT is any of: the folder of a training run (metrics.jsonl), a result of tomat eval or tomat probe, JSON of tomat
+compare, tomat study or tomat codec compare, a dataset directory (its coverage). The page needs no network, is readable
+on a phone, and follows the reader's theme.
+
+\b
+Examples:
+  tomat report runs/tiny result -o report.html
+  tomat report runs/* result-a result-b comparison.json probes dataset -o report.html --title "Tiny models"
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tomat._files import write_atomically
+
+
+def command(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page.")],
+    title: Annotated[str, typer.Option(help="Of the page.")] = "tomat report",
+) -> None:
+    """Parse, build, write."""
+    from tomat.report.build import build
+    from tomat.report.sources import load_sources
+
+    page = build(load_sources(inputs), title)
+    write_atomically(out, page.encode())
+    print(f"written: {out} ({len(page.encode()) / 1e6:.1f} MB)")

@@ -1,0 +1,74 @@
+"""Studies over several results.
+
+\b
+Examples:
+  tomat study sampling-weight eq-0 eq-1 eq-2 --electrons el-0 --electrons el-1 --electrons el-2 -o study.json
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tomat._files import write_atomically
+from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
+
+_SAMPLING_WEIGHT = """Do budgets of patches by electrons make better models than equal ones?
+
+EQUAL are results of tomat eval, one a seed, of models trained with training/sampling_weight/equal.yaml; those of
+training/sampling_weight/electrons.yaml come with --electrons. Prints the three metrics (per material, per electron, by
+decile of electrons), and which of the hypotheses held that were written down beforehand.
+
+\b
+Examples:
+  tomat study sampling-weight eq-0 eq-1 eq-2 --electrons el-0 --electrons el-1 --electrons el-2 -o study.json
+  tomat report study.json -o study.html
+"""
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, rich_markup_mode=None, add_completion=False)
+
+
+@app.callback()
+def _studies() -> None:
+    """Keep the name of the one study."""
+
+
+@app.command("sampling-weight", help=_SAMPLING_WEIGHT)
+def command(
+    equal: Annotated[list[str], typer.Argument(metavar="EQUAL...", show_default=False)],
+    electrons: Annotated[list[str], typer.Option(help="Result of a model trained by electrons; repeatable.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write JSON there.")] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="Which numbers.  [default: the first headline mode of the first result]"),
+    ] = None,
+    unmatched: Annotated[
+        bool, typer.Option("--unmatched", help="Take models that were trained for different lengths.")
+    ] = False,
+    intervals_by: By = "chemsys",
+    resamples: Resamples = 2000,
+    level: Level = 0.95,
+    bootstrap_seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, no tables.")] = False,
+) -> None:
+    """Parse, study, print."""
+    from tomat.evaluate.aggregate import modes_of
+    from tomat.evaluate.evaluate import primary_mode
+    from tomat.evaluate.result import load_result
+    from tomat.evaluate.study import sampling_weight, study_tables
+
+    arms = [[load_result(path) for path in paths] for paths in (equal, electrons)]
+    chosen = mode or primary_mode(modes_of(arms[0][0].rows))
+    drawn = settings(intervals_by, resamples, level, bootstrap_seed)
+    content = sampling_weight(arms[0], arms[1], chosen, drawn, unmatched=unmatched)
+    text = json.dumps(content, indent=1)
+    if out is not None:
+        write_atomically(out, (text + "\n").encode())
+    if as_json:
+        print(text)
+        return
+    for table in study_tables(content):
+        print_table(table)

@@ -1,0 +1,263 @@
+"""A dataset as a folder of the Hugging Face Hub: parquet by split, a card with its numbers, a tokenizer."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from tomat import _core
+from tomat._files import read_json, write_atomically, write_json
+from tomat._remote import UrlPath, at_hand
+from tomat._threads import in_order
+from tomat.codec import LloydMaxCodec
+from tomat.dataset.hf_card import card
+from tomat.dataset.hf_tokenizer import write_tokenizer
+from tomat.dataset.manifest import open_dataset
+from tomat.dataset.run_directory import CODEC, COVERAGE, REASONS, sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tomat._remote import Place
+    from tomat.dataset.manifest import Dataset, Worker
+
+__all__ = ["Export", "Split", "export_hf"]
+
+#: Where the facts of the export are kept, for programs.
+FACTS = "tomat.json"
+#: What the splits of one export have in common.
+_SHARED = (
+    "tokenizer_version",
+    "patch_size",
+    "pad_to",
+    "vocabulary_hash",
+    "codec_hash",
+    "density_codec_name",
+    "unit",
+)
+
+
+@dataclass
+class Split:
+    """The numbers of one split, all of them counted in what was exported.
+
+    Attributes:
+        name: as the Hub's readers know it.
+        materials, rows: in it.
+        tokens: of all rows, padding left out.
+        n_shards, bytes: parquet files and their size.
+        memory_bytes: of the columns once they are read.
+        voxels, covered: grid points of all materials, and those that at least one patch covers.
+        left_out: materials that were listed and are not in it, by reason.
+        workers: how many made it, and how many of them are here.
+        configuration: what made it.
+    """
+
+    name: str
+    materials: int = 0
+    rows: int = 0
+    tokens: int = 0
+    n_shards: int = 0
+    bytes: int = 0
+    memory_bytes: int = 0
+    voxels: int = 0
+    covered: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    workers: tuple[int, int] = (0, 0)
+    configuration: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was exported."""
+
+    directory: Path
+    splits: tuple[Split, ...]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Shard:
+    worker: Worker
+    entry: dict[str, Any]
+    target: Path
+
+
+def export_hf(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    *,
+    name: str | None = None,
+    license_id: str | None = None,
+    allow_partial: bool = False,
+    link: bool = True,
+    watch: Callable[[int, int], None] | None = None,
+) -> Export:
+    """Write datasets, one a split, as a folder that ``datasets.load_dataset`` and the Hub read.
+
+    Args:
+        sources: datasets, local or behind URLs, of one layout and codec, each of another split.
+        out: a new or empty local directory.
+        name: of the dataset, on its card; that of the directory where None.
+        license_id: as the Hub names it (``cc-by-4.0``); the card says nothing where None.
+        allow_partial: take what is there when workers are missing; the card says so.
+        link: hard links in place of copies, where the file system can.
+        watch: told after each shard how many of how many are done.
+
+    Raises:
+        FileExistsError: ``out`` is not empty.
+        FileNotFoundError, ValueError: as :func:`open_dataset`; two splits of one name, or of different layouts.
+        OSError: a shard that is not what was written.
+    """
+    root = Path(out)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise FileExistsError(f"{root}: is there and not empty; choose another place")
+    datasets = [open_dataset(source, allow_partial=allow_partial) for source in sources]
+    names = [_split_name(dataset) for dataset in datasets]
+    _check_together(datasets, names)
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    total = sum(len(worker.shards) for dataset in datasets for worker in dataset.workers)
+    done = 0
+
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        if watch is not None:
+            watch(done, total)
+
+    splits = tuple(
+        _export_split(dataset, split, root, link=link, tell=tell)
+        for dataset, split in zip(datasets, names, strict=True)
+    )
+    facts = _write_beside(datasets[0], splits, root)
+    text = card(name or root.resolve().name, license_id, splits, facts)
+    write_atomically(root / "README.md", text.encode())
+    return Export(root, splits, facts)
+
+
+def _split_name(dataset: Dataset) -> str:
+    """The split's own name where the Hub's readers take it; ``train`` for a dataset of all materials."""
+    split = str(dataset.meta.get("split") or "all")
+    return "train" if split == "all" else re.sub(r"\W", "_", split)
+
+
+def _check_together(datasets: Sequence[Dataset], names: Sequence[str]) -> None:
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ValueError(f"two datasets are of the split {sorted(twice)[0]!r}; export one of them elsewhere")
+    first = datasets[0]
+    for dataset in datasets[1:]:
+        for key in _SHARED:
+            if dataset.meta.get(key) != first.meta.get(key):
+                ours, theirs = dataset.meta.get(key), first.meta.get(key)
+                raise ValueError(
+                    f"{dataset.path}: {key} is {ours!r}, but {first.path} has {theirs!r}; the splits of one export "
+                    "share layout and codec"
+                )
+
+
+def _export_split(dataset: Dataset, name: str, root: Path, *, link: bool, tell: Callable[[], None]) -> Split:
+    shards = [(worker, entry) for worker in dataset.workers for entry in worker.shards]
+    planned = [
+        _Shard(worker, entry, root / "data" / f"{name}-{k:05d}-of-{len(shards):05d}.parquet")
+        for k, (worker, entry) in enumerate(shards)
+    ]
+    split = Split(name, n_shards=len(shards))
+    pad = dataset.tokenizer.vocabulary.specials["[PAD]"]
+
+    def export(shard: _Shard) -> tuple[int, int, int]:
+        return _export_shard(shard, pad, link=link)
+
+    for shard, (rows, tokens, memory) in in_order(export, planned):
+        split.rows += rows
+        split.tokens += tokens
+        split.memory_bytes += memory
+        split.bytes += shard.target.stat().st_size
+        tell()
+    if split.rows != dataset.total_rows:
+        raise ValueError(
+            f"{dataset.path}: the shards hold {split.rows} rows, meta.json says {dataset.total_rows}"
+        )
+    _add_facts(split, dataset)
+    return split
+
+
+def _export_shard(shard: _Shard, pad: int, *, link: bool) -> tuple[int, int, int]:
+    """Put a shard in its place: its rows, tokens that are no padding, and bytes in memory."""
+    source = shard.worker.path / shard.entry["name"]
+    if isinstance(source, UrlPath) or not (link and _linked(source, shard.target)):
+        with at_hand(source) as local:
+            shutil.copyfile(local, shard.target)
+    digest = sha256_of(shard.target)
+    if digest != shard.entry.get("sha256", digest):
+        raise OSError(
+            f"{source}: the content is not what was written (SHA-256 {digest}, expected {shard.entry['sha256']})"
+        )
+    rows = tokens = memory = 0
+    with pq.ParquetFile(shard.target) as parquet:
+        for group in range(parquet.num_row_groups):
+            table = parquet.read_row_group(group)
+            rows += table.num_rows
+            memory += table.nbytes
+            flat = table["input_ids"].combine_chunks().flatten().to_numpy()
+            tokens += int(np.count_nonzero(flat != pad))
+    return rows, tokens, memory
+
+
+def _linked(source: Path, target: Path) -> bool:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        return False
+    return True
+
+
+def _add_facts(split: Split, dataset: Dataset) -> None:
+    """What the workers' files say of the split."""
+    meta = dataset.meta
+    split.materials = dataset.count("n_materials")
+    split.left_out = {reason: n for reason in REASONS if (n := dataset.count(f"n_materials_{reason}"))}
+    split.workers = (len(dataset.workers), int(meta.get("n_workers", len(dataset.workers))))
+    for worker in dataset.workers:
+        path: Place = worker.path / COVERAGE
+        histogram = read_json(path).get("histogram", []) if path.exists() else []
+        split.voxels += sum(histogram)
+        split.covered += sum(histogram[1:])
+    own = {"worker_index", "n_materials_listed", "materials_hash", "tomat_version"}
+    identity = meta.get("identity") or {
+        key: meta.get(key) for key in ("seed", "patches_per_material", "patch_size", "pad_to", "unit")
+    }
+    split.configuration = {key: value for key, value in identity.items() if key not in own}
+
+
+def _write_beside(dataset: Dataset, splits: Sequence[Split], root: Path) -> dict[str, Any]:
+    """The tokenizer, the codec, and the facts for programs."""
+    tokenizer = dataset.tokenizer
+    write_tokenizer(root, tokenizer.vocabulary, max_length=tokenizer.pad_to)
+    codec = tokenizer.density_codec
+    if isinstance(codec, LloydMaxCodec):
+        codec.save(root / CODEC)
+    facts: dict[str, Any] = {
+        "tomat_version": _core.__version__,
+        "layout": tokenizer.layout.name,
+        "patch_size": tokenizer.patch_size,
+        "pad_to": tokenizer.pad_to,
+        "fallback_shapes": [list(shape) for shape in tokenizer.fallback_shapes],
+        "codec": codec.name,
+        "codec_file": CODEC if isinstance(codec, LloydMaxCodec) else None,
+        "codec_hash": codec.hash,
+        "codec_parameters": None if isinstance(codec, LloydMaxCodec) else codec.parameters,
+        "vocabulary_size": tokenizer.vocabulary.total_size,
+        "vocabulary_hash": tokenizer.vocabulary.hash,
+        "unit": dataset.meta.get("unit", "chgcar"),
+        "splits": {split.name: {**vars(split), "workers": list(split.workers)} for split in splits},
+    }
+    write_json(root / FACTS, facts)
+    return facts

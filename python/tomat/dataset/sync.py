@@ -1,0 +1,214 @@
+"""Copy a dataset from place to place: every byte checked, every worker counted, ``meta.json`` last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tomat._files import read_json
+from tomat._remote import UrlPath, at_hand, place
+from tomat._retry import retried
+from tomat._threads import in_order
+from tomat.dataset.manifest import Worker, open_dataset
+from tomat.dataset.run_directory import BUDGET, CODEC, COVERAGE, META, sha256_of
+from tomat.dataset.transfer import DamagedError, Sums, is_same, put, sums_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tomat._remote import Place
+
+__all__ = ["SyncReport", "sync_dataset"]
+
+#: Files under way at once.
+THREADS = 8
+#: Keys of ``meta.json`` that the workers of one dataset share.
+_SHARED = (
+    "n_workers",
+    "tokenizer_version",
+    "patch_size",
+    "vocabulary_hash",
+    "codec_hash",
+    "seed",
+    "epoch",
+    "split",
+)
+
+
+@dataclass
+class SyncReport:
+    """What a copy came to.
+
+    Attributes:
+        workers: workers whose parts are in the copy.
+        n_workers: workers the dataset was made by.
+        rows: of those that are in it.
+        copied, present: files that were copied now, and that were there and the same.
+        bytes: of the files that were copied.
+        missing: indices of the workers that are not in it.
+    """
+
+    workers: int = 0
+    n_workers: int = 0
+    rows: int = 0
+    copied: int = 0
+    present: int = 0
+    bytes: int = 0
+    missing: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file to copy; the SHA-256 is None where no ``meta.json`` states it."""
+
+    source: Place
+    target: Place
+    sha256: str | None
+
+
+def sync_dataset(
+    source: str | Path,
+    target: str | Path,
+    *,
+    allow_partial: bool = False,
+    overwrite: bool = False,
+    threads: int = THREADS,
+    watch: Callable[[int, int], None] | None = None,
+) -> SyncReport:
+    """Copy a dataset, or what an earlier copy left out of it.
+
+    Shards must have the SHA-256 that ``meta.json`` states, at the source and at the target. A worker's ``meta.json``
+    follows its shards: a copy that was broken off does not open.
+
+    Args:
+        source: a dataset, local or behind a URL.
+        target: a directory or URL; what is there of another dataset stops the copy.
+        allow_partial: copy what is there when workers are missing.
+        overwrite: replace another dataset at the target.
+        threads: files under way at once.
+        watch: told after each file how many of how many are done.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`open_dataset`; another dataset at the target.
+        OSError: a file that is damaged at the source, or does not arrive.
+    """
+    dataset = open_dataset(source, allow_partial=allow_partial)
+    root = place(target)
+    if str(root) == str(dataset.path):
+        raise ValueError(f"{root}: source and target are the same")
+    folders = [(worker, _folder(root, dataset.path, worker)) for worker in dataset.workers]
+    _check_target(root, folders, overwrite=overwrite)
+    report = SyncReport(len(dataset.workers), int(dataset.meta.get("n_workers", len(dataset.workers))))
+    total = sum(len(list(_files(worker, folder))) + 1 for worker, folder in folders)
+    for worker, folder in folders:
+        if isinstance(folder, Path):
+            folder.mkdir(parents=True, exist_ok=True)
+        last = _File(worker.path / META, folder / META, None)
+        for files in (list(_files(worker, folder)), [last]):
+            for _, size in in_order(_copy, files, threads):
+                report.copied += size is not None
+                report.present += size is None
+                report.bytes += size or 0
+                if watch is not None:
+                    watch(report.copied + report.present, total)
+    return _counted(report, target, allow_partial=allow_partial)
+
+
+def _folder(root: Place, source: Place, worker: Worker) -> Place:
+    return root if worker.path == source else root / worker.path.name
+
+
+def _files(worker: Worker, folder: Place) -> Iterator[_File]:
+    """All files of a worker but ``meta.json``."""
+    for shard in worker.shards:
+        yield _File(worker.path / shard["name"], folder / shard["name"], shard.get("sha256"))
+    names = {BUDGET, COVERAGE, CODEC}
+    codec = worker.meta.get("lmq_path")
+    if codec and "/" not in codec:  # of another writer, under another name
+        names.add(codec)
+    for name in sorted(names):
+        if (worker.path / name).exists():
+            yield _File(worker.path / name, folder / name, None)
+
+
+def _check_target(root: Place, folders: list[tuple[Worker, Place]], *, overwrite: bool) -> None:
+    """Refuse to mix two datasets.
+
+    Raises:
+        ValueError: another one is there.
+    """
+    if root.is_file():
+        raise ValueError(f"{root}: a file; the target is a directory")
+    there: list[Place] = [root, *(root.glob("worker-*") if root.is_dir() else [])]
+    ours = {str(folder): worker for worker, folder in folders}
+    for folder in there:
+        if not (folder / META).exists():
+            continue
+        worker = ours.get(str(folder))
+        if worker is not None and read_json(folder / META) == worker.meta:
+            continue
+        same_run = worker is None and _is_sibling(read_json(folder / META), folders[0][0].meta)
+        if same_run and folder != root:
+            continue  # a worker that the source lacks
+        if not overwrite:
+            raise ValueError(
+                f"{folder}: another dataset is there; choose another target, or give --overwrite"
+            )
+        if isinstance(folder, UrlPath):
+            folder.remove([META])
+        else:
+            (folder / META).unlink()
+
+
+def _is_sibling(meta: dict[str, Any], of: dict[str, Any]) -> bool:
+    return all(meta.get(key) == of.get(key) for key in _SHARED)
+
+
+def _copy(file: _File) -> int | None:
+    """Copy and check a file; its size, or None where it was there and the same."""
+    if _is_there(file):
+        return None
+
+    def fetch_and_put() -> int:
+        with at_hand(file.source) as local:
+            sums = sums_of(local)
+            if file.sha256 not in (None, sums.sha256):
+                raise DamagedError(
+                    f"{file.source}: the content is not what was written (SHA-256 {sums.sha256}, expected "
+                    f"{file.sha256})"
+                )
+            put(local, file.target, sums)
+        return sums.size
+
+    if isinstance(file.source, UrlPath):
+        return retried(fetch_and_put, str(file.source))
+    return fetch_and_put()
+
+
+def _is_there(file: _File) -> bool:
+    """Whether the target has the file already, by its SHA-256 or by checksums that two stores both keep."""
+    try:
+        if file.sha256 is not None and isinstance(file.target, Path):
+            return sha256_of(file.target) == file.sha256
+        if isinstance(file.source, UrlPath) and isinstance(file.target, UrlPath):
+            ours, theirs = file.source.info(), file.target.info()
+            keys = [key for key in ("md5Hash", "crc32c") if key in ours and key in theirs]
+            if keys and ours["size"] == theirs["size"]:
+                return all(ours[key] == theirs[key] for key in keys)
+        if not file.target.exists():
+            return False
+        with at_hand(file.source) as local:
+            sums: Sums = sums_of(local)
+        return file.sha256 in (None, sums.sha256) and is_same(file.target, sums)
+    except FileNotFoundError:
+        return False
+
+
+def _counted(report: SyncReport, target: str | Path, *, allow_partial: bool) -> SyncReport:
+    """See that the copy opens with all the workers it should have."""
+    copy = open_dataset(target, allow_partial=allow_partial)
+    there = {int(worker.meta.get("worker_index", index)) for index, worker in enumerate(copy.workers)}
+    report.workers, report.rows = len(copy.workers), copy.total_rows
+    report.missing = sorted(set(range(report.n_workers)) - there)
+    return report

@@ -1,0 +1,149 @@
+"""What a training run will take, before it takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from tomat.lm.flops import StepFlops, peak_flops
+from tomat.lm.memory import StepMemory, device_memory, step_memory
+from tomat.lm.presets import ParameterCount
+from tomat.lm.train import open_data, training_flops
+from tomat.lm.vocabulary import ModelVocabulary
+
+if TYPE_CHECKING:
+    from tomat.lm.config import TrainConfig
+
+__all__ = ["Estimate", "estimate"]
+
+_GIB = 2**30
+#: Devices whose times are told beside that of this machine.
+_SHOWN = ("TPU v6e", "NVIDIA H200", "NVIDIA A100")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Sizes and times of a run.
+
+    Attributes:
+        config: the run.
+        vocabulary: ids of its model.
+        parameters: of its model.
+        flops: of a step.
+        memory: of a device.
+        rows: numbers about an epoch of the data.
+        devices: how many there are here, and of which kind.
+        mfu: share of the peak FLOP/s that times are told for.
+    """
+
+    config: TrainConfig
+    vocabulary: ModelVocabulary
+    parameters: ParameterCount
+    flops: StepFlops
+    memory: StepMemory
+    rows: dict[str, Any]
+    devices: tuple[int, str]
+    mfu: float
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole run, padding included."""
+        return self.flops.tokens * self.config.trainer.num_train_steps
+
+    def hours(self, kind: str, devices: int = 1) -> float | None:
+        """Time of the run on devices of a kind; None where their peak is not known."""
+        peak = peak_flops(kind)
+        if peak is None:
+            return None
+        return self.flops.seconds(self.mfu, peak, devices) * self.config.trainer.num_train_steps / 3600
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts."""
+        count, kind = self.devices
+        kinds = [*_SHOWN, *([kind] if peak_flops(kind) else [])]
+        return {
+            "run": self.config.files.root,
+            "batch": [self.config.trainer.train_batch_size, self.config.model.shape().seq_len],
+            "vocabulary": {"size": self.vocabulary.size, "rows": self.vocabulary.padded_size},
+            "parameters": self.parameters.total,
+            "data": self.rows,
+            "epochs": self.config.trainer.num_train_steps
+            * self.config.trainer.train_batch_size
+            / self.rows["rows"],
+            "tokens": self.tokens,
+            "flops_per_step": self.flops.model,
+            "flops": self.flops.model * self.config.trainer.num_train_steps,
+            "memory_gib": dict(self.memory.rows()),
+            "devices": {"count": count, "kind": kind},
+            "mfu": self.mfu,
+            "device_hours": {name: self.hours(name) for name in kinds},
+        }
+
+    def __str__(self) -> str:
+        """For people."""
+        facts = self.as_json()
+        shape = self.config.model.shape()
+        count, kind = self.devices
+        room = device_memory(kind)
+        lines = [
+            f"run         {facts['run']}, {self.config.trainer.num_train_steps:,} steps",
+            f"batch       {facts['batch'][0]} rows of {shape.seq_len:,} tokens",
+            f"vocabulary  {self.vocabulary.size:,} ids, {self.vocabulary.padded_size:,} rows of the embedding",
+            f"model       {self.config.model.preset}: {self.parameters}",
+            f"data        {self.rows['materials']:,} materials, {self.rows['rows']:,} rows an epoch, "
+            f"{self.rows['fill']:.0%} of their places filled; {facts['epochs']:.3g} epochs",
+            f"tokens      {self.tokens:.4g}",
+            f"FLOPs       {self.flops.model:.4g} a step, {facts['flops']:.4g} in all; "
+            f"{self.flops.hardware / self.flops.model - 1:.0%} more are computed a second time",
+            f"memory      estimated a device ({count} of {kind} here"
+            + (f", {room / _GIB:.4g} GiB each):" if room else "):"),
+            *(f"  {name:<10}{size:8.2f} GiB" for name, size in self.memory.rows()),
+            f"time        at {self.mfu:.0%} of the peak, on one device:",
+        ]
+        for name in facts["device_hours"]:
+            hours = facts["device_hours"][name]
+            lines.append(
+                f"  {name:<12}{hours:10.3g} h" if hours is not None else f"  {name:<12} peak not known"
+            )
+        return "\n".join(lines)
+
+
+def estimate(config: TrainConfig, *, mfu: float = 0.4) -> Estimate:
+    """Open the data and add up; nothing is compiled, nothing written but the data's cache.
+
+    Raises:
+        OSError, KeyError, ValueError: data or numbers that cannot be.
+    """
+    if not 0 < mfu <= 1:
+        raise ValueError(f"mfu = {mfu} must be above 0 and at most 1")
+    rows, _ = open_data(config)
+    vocabulary = ModelVocabulary(rows.tokenizer)
+    shape = config.model.shape()
+    devices = jax.device_count()
+    at_a_time = config.trainer.per_device_parallelism
+    whole = -(-config.trainer.train_batch_size // devices)
+    optimizer = type(config.optimizer).__name__.removesuffix("Config").lower()
+    density = vocabulary.density
+    memory = step_memory(
+        shape,
+        vocabulary.padded_size,
+        rows_at_a_time=at_a_time if at_a_time > 0 else whole,
+        devices=devices,
+        optimizer=optimizer if optimizer in ("adam", "muon") else "adam",
+        average=config.trainer.model_averaging is not None,
+        micro_batches=0 < at_a_time < whole,
+        head_ids=density.stop - density.start if config.loss.scope == "density" else None,
+        block_size=config.loss.block_size,
+    )
+    return Estimate(
+        config,
+        vocabulary,
+        config.model.parameter_count(vocabulary),
+        training_flops(config, vocabulary),
+        memory,
+        rows.counts,
+        (devices, jax.devices()[0].device_kind),
+        mfu,
+    )

@@ -1,0 +1,159 @@
+"""What a training step takes of the memory of one device, estimated before anything is compiled; needs no JAX.
+
+Parameters, gradients, optimizer and average are float32 and split over all devices (FSDP); activations are bfloat16 and
+belong to the rows a device computes at a time. The estimate says what is large and why, and is meant to be within a
+third of the compiler's figure (docs/tpu.md sets both side by side); ``training/aot.py`` asks the compiler.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tomat.lm.presets import parameter_count
+
+if TYPE_CHECKING:
+    from tomat.lm.presets import ModelShape
+
+__all__ = ["DEVICE_MEMORY", "OPTIMIZER_SLOTS", "StepMemory", "device_memory", "step_memory"]
+
+_GIB = 2**30
+
+#: Bytes a program may use on one device, by the start of JAX's ``device_kind``. The first that fits counts.
+DEVICE_MEMORY: dict[str, float] = {
+    "TPU v6 lite": 31.25 * _GIB,
+    "TPU v6e": 31.25 * _GIB,
+    "TPU v5 lite": 15.75 * _GIB,
+    "TPU v5e": 15.75 * _GIB,
+    "TPU v5": 95 * _GIB,
+    "TPU v4": 31.25 * _GIB,
+    "NVIDIA B200": 178 * _GIB,
+    "NVIDIA H200": 139 * _GIB,
+    "NVIDIA H100 NVL": 93 * _GIB,
+    "NVIDIA H100": 79 * _GIB,
+    "NVIDIA A100-SXM4-40GB": 39 * _GIB,
+    "NVIDIA A100-PCIE-40GB": 39 * _GIB,
+    "NVIDIA A100": 79 * _GIB,
+    "NVIDIA L40S": 44 * _GIB,
+    "NVIDIA L4": 22 * _GIB,
+}
+
+#: float32 numbers an optimizer keeps beside each parameter. Muon keeps one for matrices, and Adam's two for the rest.
+OPTIMIZER_SLOTS = {"adam": 2.0, "muon": 1.0}
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes on one device at the peak of a step, by what they are for.
+
+    Attributes:
+        parameters: float32, this device's share.
+        gradients: float32, its share; with micro-batches the sum and the new ones.
+        optimizer: float32, its share.
+        average: the exponential moving average, its share.
+        gathered: weights in bfloat16 as they are used: the embedding and two layers, brought together from all
+            devices.
+        kept: activations kept for the backward pass.
+        layer: activations of the layer that is computed again, with their gradients.
+        logits: of one block of positions, with their gradient.
+    """
+
+    parameters: float
+    gradients: float
+    optimizer: float
+    average: float
+    gathered: float
+    kept: float
+    layer: float
+    logits: float
+
+    @property
+    def state(self) -> float:
+        """What is there between steps: parameters, optimizer and average."""
+        return self.parameters + self.optimizer + self.average
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        total: float = sum(getattr(self, field.name) for field in dataclasses.fields(self))
+        return total
+
+    def rows(self) -> list[tuple[str, float]]:
+        """Names and GiB, the total last; what a dry run prints."""
+        parts = [(field.name, getattr(self, field.name) / _GIB) for field in dataclasses.fields(self)]
+        return [*parts, ("total", self.total / _GIB)]
+
+
+def step_memory(
+    shape: ModelShape,
+    vocabulary_rows: int,
+    *,
+    rows_at_a_time: int,
+    devices: int = 1,
+    optimizer: str = "adam",
+    average: bool = False,
+    micro_batches: bool = False,
+    head_ids: int | None = None,
+    block_size: int = 2048,
+) -> StepMemory:
+    """Memory of a step on one device.
+
+    Args:
+        shape: the model.
+        vocabulary_rows: rows of the embedding.
+        rows_at_a_time: rows a device computes at once (a micro-batch's, if there are several).
+        devices: devices the parameters are split over.
+        optimizer: a name of :data:`OPTIMIZER_SLOTS`.
+        average: whether a moving average of the parameters is kept.
+        micro_batches: whether gradients of several micro-batches are summed.
+        head_ids: ids the loss looks at; all rows of the embedding where None.
+        block_size: positions whose logits exist at once; 0 for all.
+
+    Raises:
+        KeyError: an unknown optimizer.
+    """
+    if optimizer not in OPTIMIZER_SLOTS:
+        raise KeyError(f"unknown optimizer {optimizer!r}; known: {', '.join(OPTIMIZER_SLOTS)}")
+    count = parameter_count(shape, vocabulary_rows)
+    share = 4.0 * count.total / devices
+    tokens = rows_at_a_time * shape.seq_len
+    inside = _layer_bytes(shape) * tokens
+    carried = 2.0 * shape.hidden_dim * tokens
+    layers = shape.num_layers
+    kept = {
+        "off": layers * (inside + carried),
+        "full": layers * carried,
+        "nested": 2 * layers**0.5 * carried,
+        "offload": 2 * carried,
+    }[shape.gradient_checkpointing]
+    positions = min(block_size or tokens, tokens)
+    gathered = 0.0 if devices == 1 else 2.0 * (count.embedding + 2 * count.layers / layers)
+    return StepMemory(
+        parameters=share,
+        gradients=share * (2 if micro_batches else 1),
+        optimizer=share * OPTIMIZER_SLOTS[optimizer],
+        average=share if average else 0.0,
+        gathered=gathered,
+        kept=kept,
+        layer=inside if shape.gradient_checkpointing != "off" else 0.0,
+        logits=2 * 4.0 * positions * (head_ids or vocabulary_rows),
+    )
+
+
+def device_memory(device_kind: str) -> float | None:
+    """Bytes a program may use on a device, by JAX's ``device.device_kind``; None for those not in the table."""
+    return next((size for kind, size in DEVICE_MEMORY.items() if device_kind.startswith(kind)), None)
+
+
+def _layer_bytes(shape: ModelShape) -> float:
+    """Bytes a token that the backward pass of one layer needs of its inside, attention by a flash kernel.
+
+    bfloat16: the two normalised inputs, queries, keys and values before and after norm and rotation, attention's
+    output, the residual after it, gate, up and their product; float32: the inputs of the norms and a number a head.
+    """
+    half = 2.0 * (
+        3 * shape.hidden_dim + 3 * shape.attention_dim + 5 * shape.kv_dim + 3 * shape.intermediate_dim
+    )
+    single = 4.0 * (2 * shape.hidden_dim + shape.attention_dim + shape.kv_dim + shape.num_heads)
+    return half + single

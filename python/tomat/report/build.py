@@ -1,0 +1,340 @@
+"""A report: one page from runs, results, comparisons, studies, probes, coverage and codecs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat.evaluate.aggregate import modes_of
+from tomat.evaluate.compare import comparison_table
+from tomat.evaluate.evaluate import primary_mode
+from tomat.evaluate.methods import DIAGNOSTICS, is_headline
+from tomat.evaluate.probes import probe_table
+from tomat.evaluate.study import study_tables
+from tomat.evaluate.tables import NONE, Table, group_tables, headline, label, percent
+from tomat.evaluate.volumes import load_pictures
+from tomat.report import figures
+from tomat.report.page import Figure, Page
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tomat.evaluate.result import Result
+    from tomat.report.runs import Run
+    from tomat.report.sources import Sources
+
+__all__ = ["build"]
+
+#: Materials that the table of the worst names.
+_NAMED = 10
+#: Curves of a run that are drawn, besides every ``eval/`` number: name, title, logarithmic, steps averaged.
+_CURVES = (
+    ("train/loss", "training loss", True, 25),
+    ("optim/learning_rate", "learning rate", False, 1),
+    ("grad/norm/total", "gradient norm", True, 25),
+)
+_SPEEDS = (
+    ("throughput/tokens_per_second", "tokens a second", False, 25),
+    ("throughput/mfu", "model FLOPs utilisation, %", False, 25),
+    ("throughput/loading_time", "seconds waited for data", True, 25),
+)
+#: Numbers on held-out data that are drawn at most.
+_MOST = 12
+
+
+def build(sources: Sources, title: str = "tomat report") -> str:
+    """The page.
+
+    Raises:
+        ValueError: plotly is not installed, or a damaged picture.
+    """
+    page = Page(title, _lead(sources))
+    if sources.results:
+        _headline(page, sources.results)
+        for result in sources.results:
+            _result(page, result, several=len(sources.results) > 1)
+    for content in sources.comparisons:
+        page.section("Comparison")
+        page.table(comparison_table(content))
+    for content in sources.studies:
+        page.section("Sampling-weight study")
+        for table in study_tables(content):
+            page.table(table)
+    for content in sources.probes:
+        page.section(f"Does {content['identity']['name']} use what it is given?")
+        page.table(probe_table(content))
+    if sources.runs:
+        _training(page, sources.runs)
+    _scaling(page, sources)
+    _coverage(page, sources.coverages)
+    _floors(page, sources.floors)
+    _provenance(page, sources)
+    return page.render()
+
+
+def _lead(sources: Sources) -> str:
+    names = (
+        ("runs", "training run", "training runs"),
+        ("results", "evaluation", "evaluations"),
+        ("comparisons", "comparison", "comparisons"),
+        ("studies", "study", "studies"),
+        ("probes", "probed model", "probed models"),
+        ("coverages", "dataset", "datasets"),
+        ("floors", "comparison of codecs", "comparisons of codecs"),
+    )
+    counts = [(len(getattr(sources, key)), one, many) for key, one, many in names]
+    return ", ".join(f"{n} {one if n == 1 else many}" for n, one, many in counts if n) + "."
+
+
+def _headline(page: Page, results: Sequence[Result]) -> None:
+    page.section("How good")
+    table = headline(results)
+    page.table(table)
+    for result in results:
+        if result.errors:
+            failed = sorted({error["task_id"] for error in result.errors})
+            page.text(
+                f"{result.name}: {len(failed)} materials failed and are in no number here: {', '.join(failed[:5])}"
+                + (" and more." if len(failed) > 5 else "."),
+                "warning",
+            )
+    page.figures(figures.headline(results))
+
+
+def _result(page: Page, result: Result, *, several: bool) -> None:
+    page.section(f"Where the error sits{f': {result.name}' if several else ''}")
+    page.figures(*figures.where(result))
+    for table in group_tables(result):
+        page.table(table)
+    mode = primary_mode(modes_of(result.rows))
+    page.section(f"Materials{f': {result.name}' if several else ''}")
+    page.table(_extremes(result, mode))
+    for picture in load_pictures(result.path):
+        about = picture.about
+        what = f"NMAE {percent(about['nmae'])} %, {label(about['mode'])}"
+        page.heading(f"{about['task_id']} ({about['formula']}): {what}")
+        page.figures(*figures.planes(picture))
+        page.figures(figures.solid(picture))
+
+
+def _extremes(result: Result, mode: str) -> Table:
+    """The worst and the best materials of a mode, beside the baselines."""
+    rows = sorted(result.of_mode(mode).values(), key=lambda row: (-row["nmae"], row["task_id"]))
+    others = [m for m in modes_of(result.rows) if m != mode and m not in DIAGNOSTICS]
+    chosen = rows if len(rows) <= 2 * _NAMED else [*rows[:_NAMED], *rows[-_NAMED:]]
+    lines = []
+    for row in chosen:
+        beside = [result.of_mode(m).get(row["task_id"]) for m in others]
+        lines.append(
+            (
+                row["task_id"],
+                row["formula"],
+                str(row["n_atoms"]),
+                f"{row['n_electrons']:.4g}",
+                f"{row['n_voxels']:,}",
+                percent(row["nmae"]),
+                *(NONE if other is None else percent(other["nmae"]) for other in beside),
+                f"{row['electron_error']:+.2g}",
+                f"{row['seconds']:.3g}",
+            )
+        )
+    head = (
+        "material",
+        "formula",
+        "atoms",
+        "electrons",
+        "voxels",
+        f"NMAE {label(mode)}, %",
+        *(f"{label(m)}, %" for m in others),
+        "electrons off",
+        "seconds",
+    )
+    what = (
+        "All materials" if len(chosen) == len(rows) else f"The {_NAMED} worst and the {_NAMED} best materials"
+    )
+    return Table(f"{what}, the largest NMAE first", head, tuple(lines))
+
+
+def _training(page: Page, runs: Sequence[Run]) -> None:
+    page.section("Training")
+    page.table(_runs(runs))
+    for run in runs:
+        if run.not_finite:
+            name, steps = next(iter(run.not_finite.items()))
+            page.text(
+                f"{run.name}: {name} was not finite at step {steps[0]} and {len(steps) - 1} more.", "warning"
+            )
+    names = sorted({name for run in runs for name in run.series if name.startswith("eval/")})
+    held_out = [(name, name.removeprefix("eval/").replace("_", " "), False, 1) for name in names]
+    first = sorted(held_out, key=lambda entry: entry[0] != "eval/loss")[:_MOST]
+    page.figures(*_drawn(runs, (*_CURVES, *first)))
+    if len(held_out) > _MOST:
+        page.text(f"{len(held_out) - _MOST} more numbers on held-out data are in the runs' files.", "note")
+    speeds = _drawn(runs, _SPEEDS)
+    if speeds:
+        page.heading("Throughput")
+        page.figures(*speeds)
+
+
+def _drawn(runs: Sequence[Run], chosen: Sequence[tuple[str, str, bool, int]]) -> list[Figure]:
+    made = [
+        figures.curves(runs, name, title, logarithmic=logarithmic and _positive(runs, name), smooth=smooth)
+        for name, title, logarithmic, smooth in chosen
+    ]
+    return [figure for figure in made if figure is not None]
+
+
+def _positive(runs: Sequence[Run], name: str) -> bool:
+    return all((run.series[name].values > 0).all() for run in runs if name in run.series)
+
+
+def _runs(runs: Sequence[Run]) -> Table:
+    lines = []
+    for run in runs:
+        loss = run.loss
+        speeds = [_median(run, name) for name in ("throughput/tokens_per_second", "throughput/mfu")]
+        hours = NONE if run.seconds is None else f"{run.seconds.last / 3600:.2f}"
+        lines.append(
+            (
+                run.name,
+                f"{run.steps:,}",
+                _short(run.tokens),
+                _short(run.flops),
+                _short(run.parameters),
+                NONE if loss is None else f"{loss[1]:.4g} ({loss[0]})",
+                *speeds,
+                hours,
+                str(run.unreadable),
+            )
+        )
+    head = (
+        "run",
+        "steps",
+        "tokens",
+        "FLOPs",
+        "parameters",
+        "loss",
+        "tokens a second",
+        "MFU, %",
+        "hours",
+        "lines cut off",
+    )
+    return Table("Runs", head, tuple(lines), (), "Tokens a second and MFU: medians over the run.")
+
+
+def _median(run: Run, name: str) -> str:
+    series = run.series.get(name)
+    return NONE if series is None else f"{float(np.median(series.values)):,.3g}"
+
+
+def _short(value: float | None) -> str:
+    return NONE if value is None else f"{value:.3g}"
+
+
+def _scaling(page: Page, sources: Sources) -> None:
+    losses = [
+        {"name": run.name, "value": run.loss[1], **_size(run)} for run in sources.runs if run.loss is not None
+    ]
+    errors = []
+    for result in sources.results:
+        mode = primary_mode(modes_of(result.rows))
+        identity = result.identity["methods"].get(mode, {})
+        size = {key: identity.get(key) for key in ("tokens", "flops", "parameters")}
+        if is_headline(mode) and any(isinstance(value, int | float) and value for value in size.values()):
+            value = 100 * result.aggregates[mode]["metrics"]["nmae"]["mean"]["value"]
+            errors.append({"name": result.name, "value": value, **size})
+    made = [figures.scaling(losses, "loss"), figures.scaling(errors, "mean NMAE, %")]
+    shown = [figure for figure in made if figure is not None]
+    if shown:
+        page.section("Scaling")
+        for figure in shown:
+            page.figures(figure)
+
+
+def _size(run: Run) -> dict[str, float | None]:
+    return {"tokens": run.tokens, "flops": run.flops, "parameters": run.parameters}
+
+
+def _coverage(page: Page, coverages: Sequence[tuple[str, list[int]]]) -> None:
+    if not coverages:
+        return
+    page.section("Coverage of the training data")
+    data, lines = [], []
+    for number, (name, counts) in enumerate(coverages):
+        total = sum(counts) or 1
+        shares = [100 * n / total for n in counts]
+        data.append(
+            {
+                "type": "bar",
+                "name": figures.plain(name),
+                "x": list(range(len(counts))),
+                "y": shares,
+                "marker": {"color": figures.colour(number)},
+            }
+        )
+        mean = sum(times * n for times, n in enumerate(counts)) / total
+        lines.append(
+            (name, f"{total:,}", f"{shares[0]:.3g}" if shares else NONE, f"{mean:.3g}", str(len(counts) - 1))
+        )
+    head = ("dataset", "voxels", "never seen, %", "times seen, mean", "most")
+    page.table(Table("How often the patches cover a voxel", head, tuple(lines)))
+    layout = {
+        "xaxis": {"title": {"text": "times covered"}},
+        "yaxis": {"title": {"text": "share of the voxels, %"}},
+        "margin": {"l": 10, "r": 10, "t": 34, "b": 50},
+        "showlegend": len(coverages) > 1,
+    }
+    page.figures(Figure("Share of the voxels by how often patches cover them.", data, layout))
+
+
+def _floors(page: Page, floors: Sequence[dict[str, Any]]) -> None:
+    for content in floors:
+        page.section(f"Codec floors, {content['unit']}")
+        bins = sorted({n for curve in content["curves"] for n in curve["bins"]})
+        data, lines = [], []
+        for number, curve in enumerate(content["curves"]):
+            of = dict(zip(curve["bins"], curve["mean"], strict=True))
+            lines.append((curve["method"], *(percent(of.get(n)) for n in bins)))
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers",
+                    "name": figures.plain(curve["method"]),
+                    "x": curve["bins"],
+                    "y": [100 * value for value in curve["mean"]],
+                    "line": {"color": figures.colour(number)},
+                }
+            )
+        layout = {
+            "xaxis": {
+                "type": "log",
+                "title": {"text": "bins"},
+                "tickvals": bins,
+                "ticktext": [f"{n:,}" for n in bins],
+            },
+            "yaxis": {"type": "log", "title": {"text": "mean NMAE floor, %"}},
+            "margin": {"l": 10, "r": 10, "t": 34, "b": 50},
+            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        }
+        page.figures(Figure("Mean NMAE that a codec loses by itself, against its bins.", data, layout))
+        where = "held-out materials" if content["held_out"] else "materials of the fit itself"
+        note = f"Fitted to {content['n_fit']} materials, measured on {content['n_test']} {where}."
+        page.table(Table("Mean NMAE floor, %", ("method", *(f"{n:,}" for n in bins)), tuple(lines), (), note))
+
+
+def _provenance(page: Page, sources: Sources) -> None:
+    page.section("How these numbers were made")
+    for result in sources.results:
+        content = {key: value for key, value in result.identity.items() if key != "data"}
+        data = dict(result.identity["data"])
+        data["materials"] = (
+            f"{len(data.get('materials', []))} materials, listed in {result.path.name}/result.json"
+        )
+        text = json.dumps({**content, "data": data, "intervals": result.settings}, indent=1)
+        page.details(f"Evaluation {result.name}", text)
+    for content in sources.probes:
+        page.details(f"Probes {content['identity']['name']}", " ".join(content["identity"]["command"]))
+    for run in sources.runs:
+        page.details(f"Run {run.name}", json.dumps({"path": str(run.path), **run.about}, indent=1))

@@ -1,0 +1,340 @@
+"""Figures of results and runs as plotly takes them; the page gives them their colours of ink and paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat.evaluate.aggregate import modes_of
+from tomat.evaluate.methods import DIAGNOSTICS
+from tomat.evaluate.tables import label, shared_baselines
+from tomat.report.isosurface import half_level, isosurface
+from tomat.report.page import Figure, packed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tomat.evaluate.result import Result
+    from tomat.evaluate.volumes import Picture
+    from tomat.report.runs import Run, Series
+
+__all__ = ["COLOURS", "curves", "headline", "planes", "scaling", "solid", "where"]
+
+#: Colours that are told apart on white and on black, also with colour blindness (after M. Okabe and K. Ito's set).
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#888888")
+#: Points of a curve that are drawn.
+_DRAWN = 2000
+
+
+def colour(number: int) -> str:
+    """One of :data:`COLOURS`, from the start again when they are used up."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def plain(text: str) -> str:
+    """``text`` where plotly would read tags."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def headline(results: Sequence[Result]) -> Figure:
+    """Mean NMAE with intervals, a line each; diagnostics are not drawn."""
+    lines: dict[str, dict[str, Any]] = {}
+    shared = shared_baselines(results)
+    for result in results:
+        for mode in (mode for mode in modes_of(result.rows) if mode not in DIAGNOSTICS):
+            bare = mode in shared or len(results) == 1
+            name = label(mode) if bare else f"{plain(result.name)}, {label(mode)}"
+            lines[name] = result.aggregates[mode]["metrics"]["nmae"]["mean"]
+    names = list(lines)[::-1]
+    values = [100 * lines[name]["value"] for name in names]
+    trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": values,
+        "y": names,
+        "marker": {"size": 11, "color": COLOURS[0]},
+        "error_x": _errors([lines[name] for name in names]),
+        "hovertemplate": "%{y}<br>%{x:.4g} %<extra></extra>",
+    }
+    layout = {
+        "xaxis": {"type": "log", "title": {"text": "mean NMAE, %"}, "dtick": 1},
+        "yaxis": {"type": "category"},
+        "margin": {"l": 10, "r": 20, "t": 34, "b": 50},
+        "showlegend": False,
+    }
+    return Figure(
+        "Mean NMAE over materials with bootstrap intervals.", [trace], layout, 120 + 34 * len(names)
+    )
+
+
+def _errors(intervals: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Error bars in per cent; none where there is no interval."""
+    up = [100 * ((x["high"] or x["value"]) - x["value"]) for x in intervals]
+    down = [100 * (x["value"] - (x["low"] if x["low"] is not None else x["value"])) for x in intervals]
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.5, "width": 4}
+
+
+#: What the figures of a result are over: key of the aggregates, title of the axis, kind of the axis.
+_WHERE = (
+    ("by_decile", "tenth of materials, by electrons", "linear"),
+    ("by_category", "chemical category", "category"),
+    ("by_distance", "nearest atom, Å", "linear"),
+    ("by_depth", "grid points to the patch's face", "linear"),
+    ("by_order", "tenth of the patch, in order", "linear"),
+)
+
+
+def where(result: Result) -> list[Figure]:
+    """NMAE over groups of materials and bins of voxels, a curve a mode; diagnostics are not drawn."""
+    found = []
+    for key, title, kind in _WHERE:
+        data = []
+        for number, mode in enumerate(m for m in modes_of(result.rows) if m not in DIAGNOSTICS):
+            groups = result.aggregates[mode][key]
+            if not groups:
+                continue
+            x = [_place(key, group) for group in groups]
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "markers" if kind == "category" else "lines+markers",
+                    "name": label(mode),
+                    "x": x,
+                    "y": [100 * group["nmae"]["value"] or None for group in groups],
+                    "error_y": _errors([group["nmae"] for group in groups]),
+                    "line": {"color": colour(number)},
+                    "marker": {"color": colour(number), "size": 8, "symbol": number},
+                }
+            )
+        if data:
+            layout = {
+                "xaxis": {"title": {"text": title}, "type": kind},
+                "yaxis": {"type": "log", "title": {"text": "NMAE, %"}, "dtick": 1},
+                "margin": {"l": 10, "r": 10, "t": 34, "b": 50},
+                "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+            }
+            found.append(Figure(f"NMAE by {title}.", data, layout))
+    return found
+
+
+def _place(key: str, group: dict[str, Any]) -> Any:
+    if key == "by_decile":
+        return group["decile"]
+    if key == "by_category":
+        return group["category"]
+    if key == "by_order":
+        return group["from"] + 1
+    end = group["to"]
+    return group["from"] if key == "by_depth" or end is None else 0.5 * (group["from"] + end)
+
+
+def curves(
+    runs: Sequence[Run], name: str, title: str, *, logarithmic: bool = False, smooth: int = 1
+) -> Figure | None:
+    """One number of several runs over their steps; None where no run has it."""
+    data: list[dict[str, Any]] = []
+    for number, run in enumerate(runs):
+        series = run.series.get(name)
+        if series is None:
+            continue
+        steps, values = _thinned(series, smooth)
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines" if len(values) > 1 else "markers",
+                "name": plain(run.name),
+                "x": packed(steps.astype(np.int32)),
+                "y": packed(values),
+                "line": {"color": colour(number), "width": 1.5},
+            }
+        )
+    if not data:
+        return None
+    layout = {
+        "xaxis": {"title": {"text": "step"}},
+        "yaxis": {"title": {"text": title}, "type": "log" if logarithmic else "linear"},
+        "margin": {"l": 10, "r": 10, "t": 34, "b": 50},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "showlegend": len(runs) > 1,
+    }
+    mean = f", mean over up to {smooth} logged steps" if smooth > 1 else ""
+    return Figure(f"{title} ({name}){mean}.", data, layout)
+
+
+def _thinned(series: Series, smooth: int) -> tuple[Any, Any]:
+    """At most so many points as a screen shows, each the mean of its neighbourhood."""
+    n = len(series.steps)
+    width = max(min(smooth, n), -(-n // _DRAWN))
+    starts = np.arange(0, n, width)
+    counts = np.diff(np.append(starts, n))
+    # The step of a mean is its last: nothing is drawn before it was there.
+    return series.steps[starts + counts - 1], np.add.reduceat(series.values, starts) / counts
+
+
+def scaling(points: Sequence[dict[str, Any]], title: str) -> Figure | None:
+    """Loss or error against tokens, FLOPs and parameters, a panel each, both axes logarithmic.
+
+    Args:
+        points: ``name``, ``value`` and any of ``tokens``, ``flops``, ``parameters``.
+        title: of the value.
+    """
+    axes = [
+        (key, words)
+        for key, words in (
+            ("tokens", "tokens seen"),
+            ("flops", "FLOPs spent"),
+            ("parameters", "parameters"),
+        )
+        if any(point.get(key) for point in points)
+    ]
+    if not axes:
+        return None
+    data = []
+    layout: dict[str, Any] = {"margin": {"l": 10, "r": 10, "t": 34, "b": 50}, "showlegend": len(points) > 1}
+    layout["legend"] = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+    layout["grid"] = {"rows": 1, "columns": len(axes), "pattern": "independent"}
+    for panel, (key, words) in enumerate(axes, start=1):
+        suffix = "" if panel == 1 else str(panel)
+        layout[f"xaxis{suffix}"] = {"type": "log", "title": {"text": words}, "exponentformat": "power"}
+        layout[f"yaxis{suffix}"] = {"type": "log", "title": {"text": title if panel == 1 else ""}}
+        for number, point in enumerate(points):
+            if point.get(key):
+                data.append(
+                    {
+                        "type": "scatter",
+                        "mode": "markers",
+                        "name": plain(point["name"]),
+                        "legendgroup": point["name"],
+                        "showlegend": panel == 1,
+                        "x": [point[key]],
+                        "y": [point["value"]],
+                        "xaxis": f"x{suffix}",
+                        "yaxis": f"y{suffix}",
+                        "marker": {"color": colour(number), "size": 11, "symbol": number % 8},
+                    }
+                )
+    return Figure(f"{title} against {', '.join(words for _, words in axes)}.", data, layout)
+
+
+def planes(picture: Picture) -> list[Figure]:
+    """True, predicted and their difference in one plane of a material."""
+    true, predicted = picture.planes.astype(np.float64)
+    least = max(float(np.quantile(true[true > 0], 0.01)) if (true > 0).any() else 1e-4, 1e-4)
+    top = float(max(true.max(), predicted.max(), 10 * least))
+    largest = float(np.abs(predicted - true).max()) or 1.0
+    width, height = picture.about["size"]
+    where = f"plane of a and b at {picture.about['fraction']:.3f} c"
+    found = []
+    for name, values in (
+        ("true", true),
+        ("predicted", predicted),
+        ("predicted minus true", predicted - true),
+    ):
+        signed = name.startswith("predicted minus")
+        shown = values if signed else np.log10(np.maximum(values, least))
+        scale: dict[str, Any] = (
+            {"colorscale": _DIVERGING, "zmin": -largest, "zmax": largest}
+            if signed
+            else {"colorscale": "Viridis", "zmin": float(np.log10(least)), "zmax": float(np.log10(top))}
+        )
+        n, m = shown.shape
+        trace = {
+            "type": "heatmap",
+            # plotly's first axis goes up.
+            "z": packed(shown.T),
+            "x0": 0.5 * width / n,
+            "dx": width / n,
+            "y0": 0.5 * height / m,
+            "dy": height / m,
+            "colorbar": {"thickness": 10, "len": 0.9, "title": {"text": "e/Å³" if signed else "log₁₀ e/Å³"}},
+            "hovertemplate": "%{x:.2f} Å, %{y:.2f} Å: %{z:.3g}<extra></extra>",
+            **scale,
+        }
+        axis = {"showgrid": False, "zeroline": False, "ticksuffix": " Å"}
+        layout = {
+            "xaxis": {**axis, "constrain": "domain"},
+            "yaxis": {**axis, "scaleanchor": "x", "constrain": "domain"},
+            "margin": {"l": 10, "r": 10, "t": 34, "b": 40},
+        }
+        found.append(Figure(f"{picture.about['task_id']}, {name}: {where}.", [trace], layout, 300))
+    return found
+
+
+#: Blue to orange through white-grey: a difference of zero stands out on neither paper.
+_DIVERGING = [[0.0, "#0072b2"], [0.25, "#7ab8dc"], [0.5, "#f2f2f2"], [0.75, "#f0a872"], [1.0, "#d55e00"]]
+
+
+def solid(picture: Picture) -> Figure:
+    """Isosurfaces of the true and the predicted density that one can turn, with atoms and cell."""
+    true, predicted = picture.volumes
+    level = half_level(true)
+    data: list[dict[str, Any]] = []
+    for name, values, paint in (("true", true, COLOURS[0]), ("predicted", predicted, COLOURS[1])):
+        points, triangles = isosurface(values, level, picture.lattice)
+        if not len(triangles):
+            continue
+        data.append(
+            {
+                "type": "mesh3d",
+                "name": name,
+                "showlegend": True,
+                "color": paint,
+                "opacity": 0.5,
+                "hoverinfo": "name",
+                **{axis: packed(points[:, i]) for i, axis in enumerate("xyz")},
+                **{corner: packed(triangles[:, i]) for i, corner in enumerate("ijk")},
+            }
+        )
+    data += [_cell(picture), _atoms(picture)]
+    hidden = {"visible": False, "showbackground": False}
+    layout = {
+        "scene": {**{f"{axis}axis": hidden for axis in "xyz"}, "aspectmode": "data"},
+        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        "legend": {"orientation": "h", "x": 0, "y": 1},
+    }
+    says = (
+        f"{picture.about['task_id']}: surfaces at {level:.3g} e/Å³, inside of which lies half of the true density. "
+        "Drag to turn, choose in the legend."
+    )
+    return Figure(says, data, layout, 420, solid=True)
+
+
+def _cell(picture: Picture) -> dict[str, Any]:
+    corners = (
+        np.array([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)], dtype=np.float64) @ picture.lattice
+    )
+    path: list[list[float] | None] = []
+    for one in range(8):
+        for axis in (4, 2, 1):
+            if not one & axis:
+                path += [corners[one].tolist(), corners[one | axis].tolist(), None]
+    coordinates = [[None if point is None else point[i] for point in path] for i in range(3)]
+    return {
+        "type": "scatter3d",
+        "mode": "lines",
+        "name": "cell",
+        "meta": "ink",
+        "showlegend": False,
+        "hoverinfo": "skip",
+        "line": {"width": 2},
+        **dict(zip("xyz", coordinates, strict=True)),
+    }
+
+
+def _atoms(picture: Picture) -> dict[str, Any]:
+    from tomat import _core
+
+    symbols = _core.elements()
+    numbers = [int(z) for z in picture.atomic_numbers]
+    places = (picture.frac_coords % 1.0) @ picture.lattice
+    kinds = sorted(set(numbers))
+    return {
+        "type": "scatter3d",
+        "mode": "markers",
+        "name": "atoms",
+        "text": [symbols[z - 1] for z in numbers],
+        "hoverinfo": "text",
+        "marker": {"size": 5, "color": [colour(2 + kinds.index(z)) for z in numbers]},
+        **{axis: packed(places[:, i]) for i, axis in enumerate("xyz")},
+    }

@@ -1,0 +1,248 @@
+"""A page that needs nothing but itself: sections, tables and plotly figures, readable on a phone, dark and light."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from tomat.evaluate.tables import Table
+
+__all__ = ["Figure", "Page", "packed"]
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: light-dark(#1c1e21, #e3e6ea); --paper: light-dark(#ffffff, #16181c);
+  --soft: light-dark(#565b63, #a9b0b9); --line: light-dark(#d5d9df, #3a3f47); --card: light-dark(#f6f7f9, #1e2126);
+  --link: light-dark(#0b5394, #8ec2f0); }
+* { box-sizing: border-box; }
+body { font: 16px/1.55 system-ui, sans-serif; margin: 0 auto; max-width: 76rem; padding: 1rem 1rem 4rem;
+  background: var(--paper); color: var(--ink); overflow-wrap: break-word; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: .5rem 0; }
+h2 { font-size: 1.3rem; margin: 2.5rem 0 .5rem; border-top: 1px solid var(--line); padding-top: 1.2rem; }
+h3 { font-size: 1.05rem; margin: 1.6rem 0 .3rem; }
+p, figcaption, summary { max-width: 46rem; }
+.note, figcaption, caption { color: var(--soft); font-size: .9rem; }
+a { color: var(--link); }
+nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; list-style: none; padding: 0; margin: .6rem 0 0; }
+nav a { display: inline-block; padding: .3rem 0; }
+.skip { position: absolute; left: -100vw; } .skip:focus { position: static; }
+.scroll { overflow-x: auto; margin: .6rem 0; }
+.scroll:focus-visible, a:focus-visible { outline: 2px solid var(--link); }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding: .2rem 0; font-weight: 600; color: var(--ink); }
+th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+thead th { vertical-align: bottom; white-space: normal; min-width: 4.5rem; font-weight: 600; }
+th[scope=row], thead th:first-child { text-align: left; font-weight: 500; min-width: 0; white-space: normal; }
+tbody.below { border-top: 3px double var(--ink); } tbody.below * { color: var(--soft); font-style: italic; }
+figure { margin: 1rem 0; } .plot { width: 100%; min-width: 0; }
+.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: .5rem 1rem; }
+.panels > figure { margin: 0; min-width: 0; }
+pre { background: var(--card); padding: .8rem; overflow-x: auto; font-size: .8rem; }
+.warning { border-left: 4px solid #d55e00; padding: .3rem .8rem; background: var(--card); }
+@media (max-width: 30rem) { body { padding: .5rem .7rem 3rem; } th, td { padding: .3rem .45rem; } }
+@media print { .plot { break-inside: avoid; } nav { display: none; } }
+"""
+
+#: Draws every figure when it comes near, in the colours of the reader's theme, and again when that changes.
+_SCRIPT = """
+(() => {
+  const dark = window.matchMedia('(prefers-color-scheme: dark)');
+  const plots = [...document.querySelectorAll('.plot')];
+  const read = div => JSON.parse(document.getElementById(div.id + '-data').textContent);
+  const narrow = () => window.innerWidth < 600;
+  function themed(layout) {
+    const ink = dark.matches ? '#e3e6ea' : '#1c1e21', grid = dark.matches ? '#3a3f47' : '#d5d9df';
+    const paper = dark.matches ? '#16181c' : '#ffffff';
+    const out = {...layout, font: {color: ink, size: 13}, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)',
+      hoverlabel: {bgcolor: paper, font: {color: ink}}, modebar: {bgcolor: 'rgba(0,0,0,0)', color: ink}};
+    for (const key of Object.keys(out)) if (/^[xy]axis/.test(key))
+      out[key] = {gridcolor: grid, linecolor: grid, zerolinecolor: grid, automargin: true, ...out[key]};
+    if (out.updatemenus) out.updatemenus = out.updatemenus.map(menu =>
+      ({...menu, bgcolor: paper, bordercolor: grid, font: {color: ink}}));
+    return out;
+  }
+  function recoloured(data) {
+    const ink = dark.matches ? '#e3e6ea' : '#1c1e21';
+    return data.map(trace => trace.meta === 'ink' ? {...trace, line: {...trace.line, color: ink}} : trace);
+  }
+  function draw(div) {
+    const figure = read(div);
+    Plotly.react(div, recoloured(figure.data), themed(figure.layout), {displaylogo: false, responsive: true,
+      displayModeBar: narrow() ? false : 'hover', modeBarButtons: [figure.solid ? ['toImage', 'resetCameraDefault3d']
+        : ['toImage', 'zoom2d', 'pan2d', 'resetScale2d']]});
+    div.dataset.drawn = 'yes';
+  }
+  const near = new IntersectionObserver(entries => {
+    for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
+  }, {rootMargin: '400px'});
+  for (const div of plots) near.observe(div);
+  // Flat figures are all drawn, one after the other; solid ones wait until they come near, browsers hold few of them.
+  const flat = plots.filter(div => !read(div).solid);
+  (function next() {
+    const div = flat.shift();
+    if (!div) return;
+    if (!div.dataset.drawn) { near.unobserve(div); draw(div); }
+    setTimeout(next, 20);
+  })();
+  const again = () => { for (const div of plots) if (div.dataset.drawn) draw(div); };
+  dark.addEventListener('change', again);
+  window.addEventListener('beforeprint', () => plots.forEach(draw));
+})();
+"""
+
+
+def packed(values: NDArray[np.floating] | NDArray[np.integer]) -> dict[str, str]:
+    """An array as plotly's typed arrays in base64: float32, or int32."""
+    kind = "f4" if np.issubdtype(values.dtype, np.floating) else "i4"
+    array = np.ascontiguousarray(values, dtype=f"<{kind}")
+    out = {"dtype": kind, "bdata": base64.b64encode(array.tobytes()).decode()}
+    if array.ndim > 1:
+        out["shape"] = ", ".join(map(str, array.shape))
+    return out
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plotly figure.
+
+    Attributes:
+        says: what it shows, for those who do not see it; also its caption.
+        data: traces.
+        layout: without colours, which the page gives.
+        height: in CSS pixels.
+        solid: holds a scene in three dimensions.
+    """
+
+    says: str
+    data: list[dict[str, Any]]
+    layout: dict[str, Any]
+    height: int = 380
+    solid: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page under way.
+
+    Attributes:
+        title: of the page.
+        lead: a paragraph under it.
+    """
+
+    title: str
+    lead: str = ""
+    _sections: list[tuple[str, str]] = field(default_factory=list)
+    _parts: list[str] = field(default_factory=list)
+    _numbers: list[int] = field(default_factory=lambda: [0])
+
+    def section(self, title: str) -> None:
+        """A new section."""
+        name = f"section-{len(self._sections) + 1}"
+        self._sections.append((name, title))
+        self._parts.append(f'<h2 id="{name}">{html.escape(title)}</h2>')
+
+    def heading(self, text: str) -> None:
+        """A heading within a section."""
+        self._parts.append(f"<h3>{html.escape(text)}</h3>")
+
+    def text(self, text: str, kind: str = "") -> None:
+        """A paragraph; ``kind`` is ``note`` or ``warning``, or empty."""
+        self._parts.append(f"<p{f' class={kind}' if kind else ''}>{html.escape(text)}</p>")
+
+    def table(self, table: Table) -> None:
+        """A table, with what stands below the line in a body of its own."""
+
+        def rows(lines: Sequence[Sequence[str]]) -> str:
+            return "".join(
+                f'<tr><th scope="row">{html.escape(line[0])}</th>'
+                + "".join(f"<td>{html.escape(cell)}</td>" for cell in line[1:])
+                + "</tr>"
+                for line in lines
+            )
+
+        head = "".join(f'<th scope="col">{html.escape(cell) or _EMPTY}</th>' for cell in table.head)
+        below = f'<tbody class="below">{rows(table.below)}</tbody>' if table.below else ""
+        label = html.escape(table.title, quote=True)
+        self._parts.append(
+            f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table>'
+            f"<caption>{html.escape(table.title)}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{rows(table.rows)}</tbody>{below}</table></div>"
+        )
+        if table.note:
+            self.text(table.note, "note")
+
+    def figures(self, *figures: Figure) -> None:
+        """Figures; several stand side by side where there is room."""
+        if not figures:
+            return
+        made = "".join(self._figure(figure) for figure in figures)
+        self._parts.append(f'<div class="panels">{made}</div>' if len(figures) > 1 else made)
+
+    def details(self, summary: str, text: str) -> None:
+        """Preformatted text that opens on demand."""
+        self._parts.append(
+            f"<details><summary>{html.escape(summary)}</summary><pre>{html.escape(text)}</pre></details>"
+        )
+
+    def _figure(self, figure: Figure) -> str:
+        self._numbers[0] += 1
+        name = f"figure-{self._numbers[0]}"
+        # A tag inside a script could end it.
+        content = {"data": figure.data, "layout": figure.layout, "solid": figure.solid}
+        data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+        says = html.escape(figure.says, quote=True)
+        return (
+            f'<figure><div class="plot" id="{name}" role="img" aria-label="{says}" style="height:{figure.height}px">'
+            f'</div><script type="application/json" id="{name}-data">{data}</script>'
+            f"<figcaption>{html.escape(figure.says)}</figcaption></figure>"
+        )
+
+    def render(self) -> str:
+        """The page; needs plotly, whose script is in it where there are figures.
+
+        Raises:
+            ValueError: plotly is not installed.
+        """
+        links = "".join(
+            f'<li><a href="#{name}">{html.escape(title)}</a></li>' for name, title in self._sections
+        )
+        script = f"<script>{_plotly()}</script><script>{_SCRIPT}</script>" if self._numbers[0] else ""
+        return "\n".join(
+            [
+                "<!doctype html>",
+                '<html lang="en"><head><meta charset="utf-8">',
+                f"<title>{html.escape(self.title)}</title>",
+                '<meta name="viewport" content="width=device-width, initial-scale=1">',
+                # An empty icon: browsers would ask the server for one.
+                '<link rel="icon" href="data:,">',
+                f"<style>{_STYLE}</style></head><body>",
+                '<a class="skip" href="#main">Skip to the content</a>',
+                f"<header><h1>{html.escape(self.title)}</h1>",
+                f"<p>{html.escape(self.lead)}</p>" if self.lead else "",
+                f'<nav aria-label="Sections"><ul>{links}</ul></nav></header><main id="main">',
+                *self._parts,
+                f"</main>{script}</body></html>",
+                "",
+            ]
+        )
+
+
+_EMPTY = '<span aria-hidden="true"></span>'
+
+
+def _plotly() -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise ValueError("a report with figures needs plotly: pip install 'tomat[plot]'") from error
+    script: str = get_plotlyjs()
+    return script.replace("</script", "<\\/script")

@@ -1,0 +1,183 @@
+"""Training runs as they lie on disk: a folder with ``metrics.jsonl``, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat._files import read_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["METRICS_FILE", "Run", "Series", "load_run"]
+
+#: The file of a run that its numbers stand in.
+METRICS_FILE = "metrics.jsonl"
+#: Facts about a run, where it wrote them: ``name``, ``parameters``.
+_ABOUT_FILE = "run.json"
+#: Where numbers of a run stand; the first that is there counts.
+_TOKENS = ("throughput/total_tokens", "total_tokens")
+_GFLOPS = ("throughput/total_gflops", "total_gflops")
+_PARAMETERS = ("parameter_count", "model/parameters", "parameters")
+_LOSS = ("eval/loss", "eval/masked/loss", "train/loss")
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One number of a run over its steps.
+
+    Attributes:
+        steps: (n,) ascending, each once.
+        values: (n,) finite.
+    """
+
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    @property
+    def last(self) -> float:
+        """The value at the last step."""
+        return float(self.values[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A training run.
+
+    Attributes:
+        path: its folder.
+        name: what reports call it.
+        series: numbers by name.
+        seconds: time since the first line at each step there is, where lines say the time.
+        not_finite: steps at which a number was NaN or infinite, by name.
+        unreadable: lines that are no JSON objects with a step: cut off when the run was stopped.
+        about: facts the run wrote about itself.
+    """
+
+    path: Path
+    name: str
+    series: dict[str, Series]
+    seconds: Series | None
+    not_finite: dict[str, list[int]]
+    unreadable: int
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def first_of(self, names: tuple[str, ...]) -> Series | None:
+        """The first series there is."""
+        return next((self.series[name] for name in names if name in self.series), None)
+
+    @property
+    def steps(self) -> int:
+        """The last step."""
+        return max((int(of.steps[-1]) for of in self.series.values()), default=0)
+
+    @property
+    def tokens(self) -> float | None:
+        """Tokens seen in all."""
+        series = self.first_of(_TOKENS)
+        return None if series is None else series.last
+
+    @property
+    def flops(self) -> float | None:
+        """Floating-point operations spent in all."""
+        series = self.first_of(_GFLOPS)
+        return None if series is None else series.last * 1e9
+
+    @property
+    def parameters(self) -> float | None:
+        """Parameters of the model."""
+        for name in _PARAMETERS:
+            if isinstance(self.about.get(name), int | float):
+                return float(self.about[name])
+        series = self.first_of(_PARAMETERS)
+        return None if series is None else series.last
+
+    @property
+    def loss(self) -> tuple[str, float] | None:
+        """The last loss, that on held-out data where there is one, and its name.
+
+        Of a training loss, which is noisy, the mean over the last twentieth of its steps.
+        """
+        for name in _LOSS:
+            if name in self.series:
+                of = self.series[name]
+                n = max(1, len(of.values) // 20) if name.startswith("train") else 1
+                return name, float(of.values[-n:].mean())
+        return None
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a run's folder, or its ``metrics.jsonl``.
+
+    A line that was cut off is left out and counted. Where a step comes again (the run went on from an earlier
+    checkpoint) the later line counts, number by number.
+
+    Raises:
+        FileNotFoundError: no metrics there.
+        ValueError: not one line that can be read.
+    """
+    given = Path(path)
+    place = given if given.name == METRICS_FILE else given / METRICS_FILE
+    if not place.exists():
+        raise FileNotFoundError(f"{place}: not there; give the folder of a training run")
+    found: dict[str, dict[int, float]] = {}
+    times: dict[int, float] = {}
+    unreadable = 0
+    with place.open("rb") as file:
+        for line in file:
+            record = _record(line)
+            if record is None:
+                unreadable += bool(line.strip())
+                continue
+            step = int(record["step"])
+            for name, value in record.items():
+                if name == "time" and isinstance(value, int | float):
+                    times[step] = float(value)
+                elif name not in ("step", "time") and _is_number(value):
+                    found.setdefault(name, {})[step] = float(value)
+    if not found:
+        raise ValueError(f"{place}: not one line is a JSON object with a step and numbers")
+    folder = place.parent
+    about = read_json(folder / _ABOUT_FILE) if (folder / _ABOUT_FILE).exists() else {}
+    bad = {
+        name: steps
+        for name, values in found.items()
+        if (steps := sorted(step for step, value in values.items() if not math.isfinite(value)))
+    }
+    series = {name: of for name, values in found.items() if (of := _series(values)) is not None}
+    return Run(folder, str(about.get("name") or folder.name), series, _elapsed(times), bad, unreadable, about)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or not _is_number(record.get("step")):
+        return None
+    return record if math.isfinite(record["step"]) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _series(values: dict[int, float]) -> Series | None:
+    steps = [step for step in sorted(values) if math.isfinite(values[step])]
+    if not steps:
+        return None
+    return Series(np.array(steps, dtype=np.int64), np.array([values[step] for step in steps]))
+
+
+def _elapsed(times: dict[int, float]) -> Series | None:
+    """Seconds since the first step; a pause between two lives of a run counts as it passed."""
+    series = _series(times)
+    if series is None:
+        return None
+    return Series(series.steps, series.values - series.values[0])
