@@ -1,4 +1,4 @@
-"""The plan: expectations against what patches really do, the numbers of the field, and what it says of odd materials."""
+"""The plan: expectations against what patches really do, the numbers of the field, what it says of odd materials."""
 
 from __future__ import annotations
 
