@@ -64,9 +64,12 @@ def visit(
     height: int = 900,
     dark: bool = False,
     expressions: dict[str, str] | None = None,
-    picture: bool = False,
+    picture: int = 0,
 ) -> Visit:
-    """Open ``page``, scroll through it, wait for its figures, and evaluate JavaScript ``expressions``."""
+    """Open ``page``, scroll through it, wait for its figures, and evaluate JavaScript ``expressions``.
+
+    ``picture``: so many pixels of its length go onto the screenshot.
+    """
     return asyncio.run(_visit(page, width, height, dark, expressions or {}, picture))
 
 
@@ -118,7 +121,7 @@ _SETTLE = """(async () => {
 
 
 async def _visit(
-    page: Path, width: int, height: int, dark: bool, expressions: dict[str, str], picture: bool
+    page: Path, width: int, height: int, dark: bool, expressions: dict[str, str], picture: int
 ) -> Visit:
     async with _browser() as session:
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -143,7 +146,7 @@ async def _visit(
             session.found.facts[name] = await session.value(expression)
         if picture:
             full = await session.value("document.documentElement.scrollHeight")
-            clip = {"x": 0, "y": 0, "width": width, "height": min(full, 16000), "scale": 1}
+            clip = {"x": 0, "y": 0, "width": width, "height": min(full, picture), "scale": 1}
             shot = await session.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
             session.found.screenshot = base64.b64decode(shot["data"])
         return session.found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +22,8 @@ def preamble(tokenizer: tomat.PatchTokenizer, request: PatchRequest) -> np.ndarr
     crystal = request.crystal
     empty = np.zeros(request.grid_shape, dtype=np.float32)
     offsets = np.array([request.offset])
-    return tokenizer.encode(empty, crystal.lattice, crystal.atomic_numbers, crystal.frac_coords, offsets)[0]
+    rows = tokenizer.encode(empty, crystal.lattice, crystal.atomic_numbers, crystal.frac_coords, offsets)
+    return np.asarray(rows[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +107,3 @@ class TruthPredictor:
             return made
         error = np.abs(truth * self.factor - truth) + self.expected * np.abs(truth)
         return replace(made, expected_error=error.astype(np.float32))
-
-
-def fingerprint(text: str) -> float:
-    """A number from a text."""
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32

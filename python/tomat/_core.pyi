@@ -11,6 +11,7 @@ type _Floats = NDArray[np.float32] | NDArray[np.float64]
 type _Triple = tuple[int, int, int]
 
 __all__ = [
+    "MAX_GRID_AXIS",
     "Crystals",
     "DensityCodec",
     "LloydMaxCodec",

@@ -21,6 +21,8 @@ _COMMANDS = (
     "show",
     "info",
     "verify",
+    "plan",
+    "coverage",
     "sync",
     "export_hf",
     "train",

@@ -160,10 +160,9 @@ class _Whole:
     def add(self, index: int, prediction: PatchPrediction) -> None:
         """Patch ``index``."""
         self._density.add(index, prediction.density)
-        expected = getattr(prediction, "expected_error", None)
-        if expected is not None:
+        if prediction.expected_error is not None:
             self._errors += 1
-            self._error.add(index, expected)
+            self._error.add(index, prediction.expected_error)
         if not self._patches.overlap:
             grid, own = self._patches.owned(index)
             self._place[grid] = self._places[own]

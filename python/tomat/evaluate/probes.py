@@ -26,6 +26,7 @@ from tomat.evaluate.measure import Truth
 from tomat.evaluate.result import Workplace
 from tomat.evaluate.tables import Table, interval, percent
 from tomat.material import Material, read
+from tomat.tokenizer import PatchTokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from tomat.dataset.inputs import Entry
     from tomat.evaluate.methods import Predicted
     from tomat.evaluate.patches import PatchMethod
+    from tomat.predict.predictor import PatchRequest
 
 __all__ = ["COLUMNS", "ProbePlan", "load_probes", "probe", "probe_material", "probe_table"]
 
@@ -223,21 +225,24 @@ def same_tokens(method: PatchMethod, material: Material, variant: Variant) -> fl
         return None
     asked = method.requests_of(material)
     changed = [variant.alter(request) for request in asked]
-    tokenizer = method.predictor.tokenizer
-    same = 0
-    for one, other in zip(asked, changed, strict=True):
-        rows = [
-            tokenizer.encode(
-                np.zeros(request.grid_shape, dtype=np.float32),
-                request.crystal.lattice,
-                request.crystal.atomic_numbers,
-                request.crystal.frac_coords,
-                np.array([request.offset]),
-            )
-            for request in (one, other)
-        ]
-        same += bool((rows[0] == rows[1]).all())
-    return same / len(asked)
+    of = method.predictor.tokenizer
+    # Patches of one voxel: the preamble is all that is compared.
+    atoms = max(request.crystal.n_atoms for request in (*asked, *changed))
+    tokenizer = PatchTokenizer(
+        of.layout.name, of.density_codec, patch_size=1, pad_to=of.length(atoms, (1, 1, 1))
+    )
+    empty = {request.grid_shape: np.zeros(request.grid_shape, np.float32) for request in (*asked, *changed)}
+
+    def preamble(request: PatchRequest) -> NDArray[np.int32]:
+        crystal = request.crystal
+        offsets = np.array([request.offset])
+        density = empty[request.grid_shape]
+        return tokenizer.encode(
+            density, crystal.lattice, crystal.atomic_numbers, crystal.frac_coords, offsets
+        )
+
+    same = [(preamble(a) == preamble(b)).all() for a, b in zip(asked, changed, strict=True)]
+    return float(np.mean(same))
 
 
 def summarise(rows: Sequence[dict[str, Any]], settings: Settings) -> dict[str, Any]:

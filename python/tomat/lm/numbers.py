@@ -148,13 +148,14 @@ def row_sums(
     vocabulary: ModelVocabulary,
     *,
     others: bool = False,
-    block_size: int = 2048,
+    block_size: int = 1024,
     key: Any = None,
 ) -> Arrays:
     """Sums over the positions of each row that are asked for (``loss_weight`` above 0, whatever it is).
 
     Pure and jit-able; ``vocabulary``, ``others`` and ``block_size`` are static. A density token has the probability of
-    the softmax over the tokens of its component: the layout says which component stands where.
+    the softmax over the tokens of its component: the layout says which component stands where. Under a mesh call it as
+    a trainer calls its loss, inside ``hax.axis_mapping`` of the compute mapping: blocks are cut device by device then.
 
     Args:
         model: a Levanter language model.

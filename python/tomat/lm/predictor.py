@@ -173,6 +173,16 @@ class ModelPredictor:
         return self.decoding.mode
 
     @property
+    def modes(self) -> tuple[Mode, ...]:
+        """All modes the model can predict in."""
+        return MODES[self.trained.objective.kind]
+
+    @property
+    def gives_expected_error(self) -> bool:
+        """Whether predictions hold ``expected_error`` where requests hold the truth."""
+        return self._components == 1 or self.mode == "free_running"
+
+    @property
     def needs_guess(self) -> bool:
         """Whether requests must hold a starting density."""
         return self.trained.objective.kind == "guess"
@@ -202,6 +212,8 @@ class ModelPredictor:
             "run": note["name"],
             "step": self.trained.step,
             "weights": self.trained.fingerprint,
+            "parameters": sum(a.size for a in jax.tree.leaves(eqx.filter(self._model, eqx.is_array))),
+            "tokens": self.trained.step * note["schedule"]["train_batch_size"] * self.trained.config.max_seq_len,
             "codec": note["codec"]["hash"],
             "vocabulary": note["vocabulary"]["hash"],
             "objective": note["objective"],
@@ -232,7 +244,7 @@ class ModelPredictor:
         return [prediction for prediction in out if prediction is not None]
 
     def _padded(self, length: int) -> int:
-        limit = self.trained.config.max_seq_len
+        limit = int(self.trained.config.max_seq_len)
         if length > limit:
             raise ValueError(f"a row of {length} tokens does not fit the model's {limit}")
         return min(-(-length // _STEP) * _STEP, limit)

@@ -268,7 +268,7 @@ def _coverage(page: Page, coverages: Sequence[tuple[str, list[int]]]) -> None:
         data.append(
             {
                 "type": "bar",
-                "name": name,
+                "name": figures.plain(name),
                 "x": list(range(len(counts))),
                 "y": shares,
                 "marker": {"color": figures.colour(number)},
@@ -301,7 +301,7 @@ def _floors(page: Page, floors: Sequence[dict[str, Any]]) -> None:
                 {
                     "type": "scatter",
                     "mode": "lines+markers",
-                    "name": curve["method"],
+                    "name": figures.plain(curve["method"]),
                     "x": curve["bins"],
                     "y": [100 * value for value in curve["mean"]],
                     "line": {"color": figures.colour(number)},

@@ -32,6 +32,11 @@ def colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
+def plain(text: str) -> str:
+    """``text`` where plotly would read tags."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
 def headline(results: Sequence[Result]) -> Figure:
     """Mean NMAE with intervals, a line each; diagnostics are not drawn."""
     lines: dict[str, dict[str, Any]] = {}
@@ -39,7 +44,7 @@ def headline(results: Sequence[Result]) -> Figure:
     for result in results:
         for mode in (mode for mode in modes_of(result.rows) if mode not in DIAGNOSTICS):
             bare = mode in shared or len(results) == 1
-            name = label(mode) if bare else f"{result.name}, {label(mode)}"
+            name = label(mode) if bare else f"{plain(result.name)}, {label(mode)}"
             lines[name] = result.aggregates[mode]["metrics"]["nmae"]["mean"]
     names = list(lines)[::-1]
     values = [100 * lines[name]["value"] for name in names]
@@ -138,7 +143,7 @@ def curves(
             {
                 "type": "scatter",
                 "mode": "lines" if len(values) > 1 else "markers",
-                "name": run.name,
+                "name": plain(run.name),
                 "x": packed(steps.astype(np.int32)),
                 "y": packed(values),
                 "line": {"color": colour(number), "width": 1.5},
@@ -199,7 +204,7 @@ def scaling(points: Sequence[dict[str, Any]], title: str) -> Figure | None:
                     {
                         "type": "scatter",
                         "mode": "markers",
-                        "name": point["name"],
+                        "name": plain(point["name"]),
                         "legendgroup": point["name"],
                         "showlegend": panel == 1,
                         "x": [point[key]],

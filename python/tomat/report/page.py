@@ -68,7 +68,6 @@ _SCRIPT = """
       out[key] = {gridcolor: grid, linecolor: grid, zerolinecolor: grid, automargin: true, ...out[key]};
     if (out.updatemenus) out.updatemenus = out.updatemenus.map(menu =>
       ({...menu, bgcolor: paper, bordercolor: grid, font: {color: ink}}));
-    if (narrow()) out.legend = {...out.legend, orientation: 'h', x: 0, y: -0.3, yanchor: 'top', xanchor: 'left'};
     return out;
   }
   function recoloured(data) {
@@ -197,9 +196,9 @@ class Page:
     def _figure(self, figure: Figure) -> str:
         self._numbers[0] += 1
         name = f"figure-{self._numbers[0]}"
-        # "</" inside a script would end it.
+        # A tag inside a script could end it.
         content = {"data": figure.data, "layout": figure.layout, "solid": figure.solid}
-        data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
+        data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
         says = html.escape(figure.says, quote=True)
         return (
             f'<figure><div class="plot" id="{name}" role="img" aria-label="{says}" style="height:{figure.height}px">'

@@ -29,7 +29,10 @@ class DataConfig:
         fallback_shapes: patch shapes tried in order where the cube does not fit.
         unit: of log codecs, ``chgcar`` or ``e_per_A3``.
         patches_per_material: rows a material and epoch.
-        sampler: where patches are cut: ``uniform``, or the name of one that is given to ``open_rows``.
+        sampler: where patches are cut: ``uniform``, ``electrons``, ``tiling``, or one that a package adds
+            (docs/sampling.md).
+        budget: how ``patches_per_material`` is shared out: ``equal``, or ``electrons`` for patches in proportion to the
+            electrons in the cell, the same in all.
         seed: of the sampler, the packing and the order.
         pack: whether several short sequences share a row.
         guess: starting density: a promolecule (``qe-sg15``, ``slater``, a path); None has none.
@@ -53,6 +56,7 @@ class DataConfig:
     unit: str | None = None
     patches_per_material: int | None = None
     sampler: str = "uniform"
+    budget: str = "equal"
     seed: int = 0
     pack: bool = False
     guess: str | None = None

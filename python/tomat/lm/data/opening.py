@@ -5,19 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tomat import _core
+from tomat.budget import patches_of
 from tomat.codec import load_codec
 from tomat.dataset.config import TokenizeConfig
 from tomat.dataset.inputs import resolve_inputs
 from tomat.lm.data.guess import Guess, load_guess
-from tomat.lm.data.on_the_fly import DensitySource, uniform_sampler
+from tomat.lm.data.on_the_fly import DensitySource
 from tomat.lm.data.parquet import ParquetSource
 from tomat.lm.data.rows import Rows
 from tomat.lm.data.store import DensityStore
+from tomat.sampling import draw, load_sampler
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tomat.lm.data.config import DataConfig
     from tomat.lm.data.on_the_fly import Budget, Sampler
     from tomat.lm.data.rows import Source
+    from tomat.material import Material
+    from tomat.sampling import Sampler as DensitySampler
+    from tomat.tokenizer import PatchTokenizer
 
 __all__ = ["open_rows"]
 
@@ -74,8 +82,6 @@ def _dataset(config: DataConfig, guess: Guess | None) -> ParquetSource:
 def _densities(
     config: DataConfig, size: int, guess: Guess | None, sampler: Sampler | None, budget: Budget | None
 ) -> DensitySource:
-    if sampler is None and config.sampler != "uniform":
-        raise KeyError(f"unknown sampler {config.sampler!r}; known: uniform")
     settings = TokenizeConfig(
         layout=config.layout or "v3",
         codec=config.codec,
@@ -100,17 +106,44 @@ def _densities(
         on_error=config.on_error,
         threads=config.threads,
     )
+    name = config.sampler
+    if sampler is None:
+        named = load_sampler(name)
+        sampler, name = _sampler(named.sampler, settings.tokenizer), named.spec
     return DensitySource(
         store,
         settings.tokenizer,
-        budget=budget or settings.rows,
+        budget=budget or _shares(config.budget, settings.rows, store),
         seed=config.seed,
-        sampler=sampler or uniform_sampler,
-        sampler_name=config.sampler,
+        sampler=sampler,
+        sampler_name=name,
         guess=guess,
         on_error=config.on_error,
         threads=config.threads,
     )
+
+
+def _sampler(sampler: DensitySampler, tokenizer: PatchTokenizer) -> Sampler:
+    """A sampler of :mod:`tomat.sampling` as the source calls it."""
+
+    def draw_of(material: Material, n: int, seed: int, epoch: int) -> NDArray[np.int32]:
+        patch = tokenizer.shape_for(len(material.atomic_numbers))
+        density = material.density if sampler.needs_density else None
+        return draw(
+            sampler, material.grid_shape, patch, density, n, seed=seed, task_id=material.task_id, epoch=epoch
+        )
+
+    return draw_of
+
+
+def _shares(budget: str, mean: int, store: DensityStore) -> Budget:
+    """Patches of each material, ``mean`` on average; see :mod:`tomat.budget`."""
+    electrons = None
+    if budget == "electrons":
+        electrons = [store.material(index).n_electrons for index in range(len(store))]
+    patches = patches_of(budget, mean, store.task_ids, electrons)
+    shares = dict(zip(store.task_ids, patches.tolist(), strict=True))
+    return lambda material: shares[material.task_id]
 
 
 def _valence(name: str) -> dict[int, float]:

@@ -62,7 +62,7 @@ class LossConfig:
     scope: str = "density"
     normalise: str = "positions"
     positions_per_row: int | None = None
-    block_size: int = 2048
+    block_size: int = 1024
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.

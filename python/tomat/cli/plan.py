@@ -1,0 +1,223 @@
+"""Say what a run will be before it runs: rows, tokens, padding, expected coverage, bytes, hours, what is left out.
+
+CATALOGUE is made by tomat catalogue build; a CSV file (id, nx, ny, nz, n_atoms) does as well. The options are those of
+tomat tokenize. Bytes and hours come from a short measurement on this machine, on synthetic densities of the median
+size or on those given with --measure-on; or from --rate. At the end, how many patches each material gets by the budgets
+equal and electrons, and whether they differ enough to compare models by (the sampling-weight study).
+
+\b
+Examples:
+  tomat plan catalogue.parquet
+  tomat plan catalogue.parquet --layout v2 --split train --n-workers 16
+  tomat plan catalogue.parquet --sampler tiling --patches-per-material 128 --rate 2000 --threads 1 --json
+  tomat plan catalogue.parquet --out plan.parquet
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tomat.catalogue.rows import is_csv, read_csv
+from tomat.catalogue.table import load
+from tomat.cli.tokenize import _shape
+from tomat.dataset.config import TokenizeConfig
+from tomat.dataset.inputs import resolve_inputs
+from tomat.plan.plan import Plan, plan
+from tomat.plan.rate import Rate, measure
+from tomat.tokenizer import FALLBACK_SHAPES, PAD_TO
+
+_GIB = 2**30
+
+
+def command(
+    catalogue: Annotated[str, typer.Argument(metavar="CATALOGUE", help="Parquet or CSV file.")],
+    split: Annotated[str | None, typer.Option(help="Only the materials of this split.")] = None,
+    layout: Annotated[str, typer.Option(help="v1, v2, v2-lat or v3.")] = "v3",
+    codec: Annotated[str | None, typer.Option(help="Density codec.  [default: the layout's]")] = None,
+    patch_size: Annotated[
+        int | None, typer.Option(help="Edge of the patch.  [default: the layout's]")
+    ] = None,
+    patches_per_material: Annotated[
+        int | None, typer.Option(help="Rows a material, on average.  [default: the layout's]")
+    ] = None,
+    pad_to: Annotated[int, typer.Option(help="Tokens a row.")] = PAD_TO,
+    fallback_shape: Annotated[
+        list[str] | None,
+        typer.Option(help="Patch shape where the cube does not fit; repeatable.  [default: 18,19,19]"),
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="Where patches are cut.")] = "uniform",
+    budget: Annotated[str, typer.Option(help="equal or electrons.")] = "equal",
+    rows_per_shard: Annotated[int, typer.Option(help="Rows a parquet file, at most.")] = 2048,
+    n_workers: Annotated[int, typer.Option(help="Workers.", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of a worker.", min=1)] = 1,
+    rate: Annotated[
+        float | None, typer.Option(help="Rows a second of a thread; nothing is measured then.")
+    ] = None,
+    bytes_a_token: Annotated[float | None, typer.Option(help="Bytes a token, with --rate.")] = None,
+    measure_on: Annotated[
+        list[str] | None, typer.Option(help="Densities to measure with, as INPUTs of tomat tokenize.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Parquet file: rows and coverage of each material.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Read, measure, plan, print."""
+    if rate is not None and not rate > 0:
+        raise typer.BadParameter("--rate is rows a second, above 0")
+    if rate is not None and measure_on:
+        raise typer.BadParameter("--rate and --measure-on exclude each other")
+    config = TokenizeConfig(
+        layout=layout,
+        codec=codec,
+        patch_size=patch_size,
+        patches_per_material=patches_per_material,
+        pad_to=pad_to,
+        fallback_shapes=tuple(_shape(s) for s in fallback_shape) if fallback_shape else FALLBACK_SHAPES,
+        sampler=sampler,
+        budget=budget,
+        catalogue=catalogue,
+        rows_per_shard=rows_per_shard,
+        n_workers=n_workers,
+    )
+    rows = _rows(catalogue, split)
+    if rate is not None:
+        cost = Rate(1 / rate, 0.0, bytes_a_token, threads, "given")
+    else:
+        cost = _measured(config, rows, measure_on, threads)
+    made = plan(config, rows, rate=cost)
+    if out is not None:
+        _save(out, made)
+    if as_json:
+        print(json.dumps(made.facts))
+    else:
+        _print(made.facts)
+
+
+def _rows(path: str, split: str | None) -> list[dict[str, Any]]:
+    rows = list(read_csv(path)) if is_csv(path) else load(path).to_pylist()
+    if split is None:
+        return rows
+    chosen = [row for row in rows if row.get("split") == split]
+    if not chosen:
+        known = sorted({str(row["split"]) for row in rows if row.get("split") is not None})
+        raise ValueError(f"{path}: no materials of split {split!r}; known: {', '.join(known) or 'none'}")
+    return chosen
+
+
+def _measured(
+    config: TokenizeConfig, rows: list[dict[str, Any]], inputs: list[str] | None, threads: int
+) -> Rate:
+    from dataclasses import replace
+
+    if inputs:
+        return replace(measure(config, entries=resolve_inputs(inputs, limit=8)), threads=threads)
+    known = [row for row in rows if row.get("voxels") is not None and row.get("n_atoms") is not None]
+    if not known:
+        return replace(measure(config), threads=threads)
+    median = sorted(known, key=lambda row: (row["voxels"], str(row["id"])))[len(known) // 2]
+    grid = (int(median["nx"]), int(median["ny"]), int(median["nz"]))
+    return replace(measure(config, grid=grid, n_atoms=int(median["n_atoms"])), threads=threads)
+
+
+def _save(out: Path, made: Plan) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from tomat._files import atomic_file
+
+    names = ("id", "rows", "tokens", "coverage", "reason", "voxels")
+    columns = {name: [m[name] for m in made.materials] for name in names}
+    columns["patch_shape"] = [
+        None if m["patch_shape"] is None else list(m["patch_shape"]) for m in made.materials
+    ]
+    with atomic_file(out) as file:
+        pq.write_table(pa.table(columns), file, compression="zstd")
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in (*_what(facts), *_cost(facts)):
+        table.add_row(name, value)
+    console.print(table)
+    study = facts["study"]
+    console.print(
+        "\npatches of a material by budget"
+        + (" (electrons estimated from the atoms)" if study["estimated"] else "")
+    )
+    columns = ("min", "p10", "p50", "p90", "max", "mean", "max_to_min")
+    budgets = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("", *columns):
+        budgets.add_column(column.replace("_to_", ":"), justify="right" if column else "left")
+    for name, values in study["budgets"].items():
+        budgets.add_row(name, *(f"{values[column]:,.4g}" for column in columns))
+    console.print(budgets)
+    console.print(
+        f"sampling-weight study: {study['verdict']}: {'; '.join(study['reasons'])}", highlight=False
+    )
+
+
+def _what(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    config, materials = facts["configuration"], facts["materials"]
+    lines = [
+        (
+            "run",
+            f"{config['layout']}, patch {config['patch_size']}, M {config['patches_per_material']}, "
+            f"{config['codec']}, sampler {config['sampler']}, budget {config['budget']}",
+        ),
+        ("materials", f"{materials['written']:,} of {materials['listed']:,}"),
+        ("rows", f"{facts['rows']:,} of {config['pad_to']:,} tokens"),
+        ("tokens", f"{facts['tokens']:,}, {facts['padding']:.1%} of them padding"),
+    ]
+    coverage = facts["coverage"]
+    if coverage is None:
+        lines.append(("coverage", f"not known for the sampler {config['sampler']}"))
+    else:
+        most = "at most " if coverage["is_upper_bound"] else ""
+        lines.append(
+            (
+                "coverage",
+                f"{most}{coverage['mean_material']:.1%} of the mean material, {most}{coverage['of_all_voxels']:.1%} of "
+                f"all {facts['voxels']:,} voxels (p10 {coverage['p10']:.1%}, median {coverage['p50']:.1%}, p90 "
+                f"{coverage['p90']:.1%})",
+            )
+        )
+    for shape, entry in facts["fallback"]["shapes"].items():
+        lines.append((f"fallback {shape}", _named(entry["count"], entry["first"])))
+    for reason, entry in materials["left_out"].items():
+        lines.append((f"left out, {reason}", _named(entry["count"], entry["first"])))
+    return lines
+
+
+def _named(count: int, first: Any, shown: int = 5) -> str:
+    names = list(first)[:shown]
+    more = f" and {count - len(names):,} more" if count > len(names) else ""
+    return f"{count:,}: {', '.join(names)}{more}"
+
+
+def _cost(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    cost = facts.get("cost")
+    if cost is None:
+        return []
+    size = "unknown (give --bytes-a-token)"
+    if cost["bytes"] is not None:
+        size = f"{cost['bytes'] / _GIB:,.1f} GiB, {cost['bytes_a_token']:.2f} bytes a token"
+    workers = facts["configuration"]["n_workers"]
+    return [
+        ("size", f"{size}, about {cost['shards']:,} shards"),
+        (
+            "time",
+            f"{cost['hours_of_a_worker']:.2g} hours of each of {workers} workers with {cost['threads']} threads, "
+            f"{cost['rows_a_second_of_a_worker']:,.0f} rows/s ({cost['source']})",
+        ),
+    ]

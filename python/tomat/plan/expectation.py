@@ -1,0 +1,173 @@
+"""How often patches are expected to cover the voxels of a material, before any is cut."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tomat.sampling import Electrons, Tiling, Uniform, tiles
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tomat.sampling import Sampler
+
+__all__ = ["expected_coverage", "expected_histogram", "is_bound"]
+
+type Shape = tuple[int, int, int]
+type Pmf = NDArray[np.float64]
+
+
+def is_bound(sampler: Sampler) -> bool:
+    """Whether :func:`expected_coverage` is an upper bound and not the expectation itself."""
+    return isinstance(sampler, Electrons)
+
+
+def expected_coverage(grid: Shape, patch: Shape, n: int, sampler: Sampler) -> float | None:
+    """The expected fraction of a material's voxels that ``n`` patches cover; None where nothing is known of a sampler.
+
+    - ``uniform``: ``1 - (1 - p)^n`` with ``p = prod min(P, n_axis) / n_axis``, the probability that a patch covers a
+      given voxel, the same for all; without replacement ``1 - C(N - B, n) / C(N, n)`` with N origins of which
+      ``B = p N`` cover it.
+    - ``tiling``: exact, see :func:`expected_histogram`.
+    - ``electrons``: the value of ``uniform``, an upper bound: the mean of ``1 - (1 - p_v)^n`` over voxels whose p_v
+      have the mean p is largest where all are equal (Jensen). Without replacement nothing is said.
+    """
+    if isinstance(sampler, Tiling):
+        return 1.0 - float(_tiling(grid, patch, n)[0])
+    if isinstance(sampler, Electrons) and not sampler.replacement:
+        return None
+    if not isinstance(sampler, Uniform | Electrons):
+        return None
+    origins = math.prod(grid)
+    covering = math.prod(min(p, g) for p, g in zip(patch, grid, strict=True))
+    if sampler.replacement:
+        return -math.expm1(n * math.log1p(-covering / origins)) if covering < origins else float(n > 0)
+    if n > origins - covering:
+        return 1.0
+    return -math.expm1(_log_choose(origins - covering, n) - _log_choose(origins, n))
+
+
+def expected_histogram(grid: Shape, patch: Shape, n: int, sampler: Sampler) -> Pmf | None:
+    """``h[k]``: how many voxels ``n`` patches are expected to cover exactly k times, float64; None where not known.
+
+    For ``uniform`` one patch covers a voxel with a probability distribution that is the product of those of the axes
+    (on an axis shorter than the patch, ``floor(P / n)`` or one more times); n patches give its n-fold convolution, the
+    binomial distribution where no axis is shorter. Without replacement it is the hypergeometric one (and the same as
+    with, where an axis is shorter). For ``tiling`` a random voxel of a pass belongs to one of up to 27 classes by how
+    many tiles cover it along each axis; passes are independent, so their distributions convolve.
+    """
+    if isinstance(sampler, Tiling):
+        pmf = _tiling(grid, patch, n)
+    elif isinstance(sampler, Uniform):
+        pmf = _uniform(grid, patch, n, replacement=sampler.replacement)
+    else:
+        return None
+    voxels: Pmf = pmf * float(math.prod(grid))
+    return voxels
+
+
+@lru_cache(maxsize=65536)
+def _uniform(grid: Shape, patch: Shape, n: int, *, replacement: bool) -> Pmf:
+    is_short = any(p > g for p, g in zip(patch, grid, strict=True))
+    origins = math.prod(grid)
+    if not replacement and not is_short and n <= origins:
+        return _hypergeometric(origins, math.prod(patch), n)
+    one = np.ones(1)
+    for p, g in zip(patch, grid, strict=True):
+        rounds, rest = divmod(p, g)
+        axis = np.zeros(rounds + 2)
+        axis[rounds], axis[rounds + 1] = 1 - rest / g, rest / g
+        one = _product(one, axis)
+    return _power(one, n)
+
+
+def _product(a: Pmf, b: Pmf) -> Pmf:
+    """The distribution of the product of two independent counts; a scalar of one stands for the count 1."""
+    a = np.array([0.0, 1.0]) if len(a) == 1 else a
+    found = np.zeros((len(a) - 1) * (len(b) - 1) + 1)
+    for (i, x), (j, y) in itertools.product(enumerate(a), enumerate(b)):
+        found[i * j] += x * y
+    return _trim(found)
+
+
+def _power(pmf: Pmf, n: int) -> Pmf:
+    """The distribution of the sum of ``n`` independent counts."""
+    result = np.ones(1)
+    while n:
+        if n & 1:
+            result = np.convolve(result, pmf)
+        n >>= 1
+        if n:
+            pmf = np.convolve(pmf, pmf)
+    return result
+
+
+def _trim(pmf: Pmf) -> Pmf:
+    return np.trim_zeros(pmf, "b") if pmf[1:].any() else pmf[:1]
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def _hypergeometric(total: int, marked: int, drawn: int) -> Pmf:
+    """Of ``drawn`` of ``total``, ``marked`` of them marked: how many are."""
+    pmf = np.zeros(min(marked, drawn) + 1)
+    whole = _log_choose(total, drawn)
+    for k in range(max(0, drawn - (total - marked)), len(pmf)):
+        pmf[k] = math.exp(_log_choose(marked, k) + _log_choose(total - marked, drawn - k) - whole)
+    result: Pmf = pmf / pmf.sum()
+    return result
+
+
+@lru_cache(maxsize=65536)
+def _tiling(grid: Shape, patch: Shape, n: int) -> Pmf:
+    disjoint, whole = tiles(grid, patch)
+    passes, rest = divmod(n, whole)
+    return np.convolve(
+        _power(_pass(grid, patch, disjoint, whole, whole), passes),
+        _pass(grid, patch, disjoint, whole, rest) if rest else np.ones(1),
+    )
+
+
+@lru_cache(maxsize=65536)
+def _pass(grid: Shape, patch: Shape, disjoint: int, whole: int, n: int) -> Pmf:
+    """How often the first ``n`` patches of a pass cover a random voxel."""
+    found = np.zeros(1)
+    for classes in itertools.product(*[_classes(g, p) for g, p in zip(grid, patch, strict=True)]):
+        share = math.prod(c[0] for c in classes)
+        times = math.prod(c[1] for c in classes)
+        covering = math.prod(c[2] for c in classes)
+        by_disjoint = int(all(c[3] for c in classes))
+        if n <= disjoint:
+            pmf = np.array([1 - by_disjoint * n / disjoint, by_disjoint * n / disjoint])
+        else:
+            others = _hypergeometric(whole - disjoint, covering - by_disjoint, n - disjoint)
+            pmf = np.concatenate([np.zeros(by_disjoint), others])
+        spread = np.zeros((len(pmf) - 1) * times + 1)
+        spread[::times] = pmf
+        width = max(len(found), len(spread))
+        found = np.pad(found, (0, width - len(found))) + share * np.pad(spread, (0, width - len(spread)))
+    return _trim(found)
+
+
+def _classes(points: int, patch: int) -> list[tuple[float, int, int, bool]]:
+    """Voxels along an axis: share, times a tile covers them, tiles that do, whether a disjoint one is among those."""
+    if points <= patch:
+        rounds, rest = divmod(patch, points)
+        found = [((points - rest) / points, rounds, 1, True), (rest / points, rounds + 1, 1, True)]
+    elif points % patch == 0:
+        found = [(1.0, 1, 1, True)]
+    else:
+        gap = points % patch
+        found = [
+            ((points - patch) / points, 1, 1, True),
+            ((patch - gap) / points, 1, 2, True),
+            (gap / points, 1, 1, False),
+        ]
+    return [item for item in found if item[0] > 0]

@@ -1,0 +1,173 @@
+"""Coverage of a dataset as it is: the workers' histograms added up, and what was to be expected of its patches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat._files import read_json
+from tomat.dataset.run_directory import COVERAGE
+from tomat.plan.expectation import expected_coverage, expected_histogram, is_bound
+from tomat.sampling import load_sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tomat.dataset.manifest import Dataset, Worker
+    from tomat.sampling import Sampler
+
+__all__ = ["Coverage", "MaterialCoverage", "measured_coverage"]
+
+type Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class MaterialCoverage:
+    """One material: its patches, the share of its voxels they cover, and the share that was to be expected."""
+
+    task_id: str
+    voxels: int
+    rows: int
+    covered: float
+    planned: float | None
+
+
+@dataclass
+class Coverage:
+    """A dataset's coverage.
+
+    Attributes:
+        histogram: voxels covered 0, 1, 2, ... times.
+        planned: how many were to be expected; None where the sampler does not say.
+        materials: each of them.
+        notes: what could not be compared.
+        facts: the numbers, as JSON takes them.
+    """
+
+    histogram: list[int] = field(default_factory=list)
+    planned: list[float] | None = None
+    materials: list[MaterialCoverage] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether there is something to compare with."""
+        return bool(self.materials) and all(m.planned is not None for m in self.materials)
+
+
+def measured_coverage(dataset: Dataset, grids: Mapping[str, Shape] | None = None) -> Coverage:
+    """Add up the workers' histograms and set them against what their patches let expect.
+
+    Args:
+        dataset: the dataset; of all workers, or of those that are there.
+        grids: of the materials, by id, for datasets that do not name them: from a catalogue.
+
+    Raises:
+        OSError, ValueError: a worker's histograms are missing or damaged, or do not add up.
+    """
+    found = Coverage()
+    planned = np.zeros(0)
+    sampler = _sampler(dataset, found)
+    is_known = sampler is not None
+    for worker in dataset.workers:
+        stored = _stored(worker)
+        _add(found.histogram, stored["histogram"])
+        for task_id, counts, grid, patch in _materials(worker, stored, grids or {}):
+            voxels = int(sum(counts))
+            rows = sum(k * n for k, n in enumerate(counts)) // math.prod(patch)
+            share = expectation = None
+            if sampler is not None and grid is not None:
+                share = expected_coverage(grid, patch, rows, sampler)
+                expectation = expected_histogram(grid, patch, rows, sampler)
+            if expectation is None:
+                is_known = False
+            else:
+                planned = _summed(planned, expectation)
+            covered = 1 - counts[0] / voxels
+            found.materials.append(MaterialCoverage(task_id, voxels, rows, covered, share))
+    found.planned = planned.tolist() if is_known and len(planned) else None
+    found.facts = _facts(found, sampler)
+    return found
+
+
+def _sampler(dataset: Dataset, found: Coverage) -> Sampler | None:
+    """The sampler of a dataset; datasets of other writers say nothing, and draw uniformly by the format."""
+    try:
+        return load_sampler(str(dataset.meta.get("sampler") or "uniform")).sampler
+    except (KeyError, ValueError) as error:
+        found.notes.append(f"nothing to compare with: {error.args[0] if error.args else error}")
+        return None
+
+
+def _stored(worker: Worker) -> dict[str, Any]:
+    path = worker.path / COVERAGE
+    stored = read_json(path)
+    counts, materials = stored.get("histogram"), stored.get("per_material")
+    if not isinstance(counts, list) or not isinstance(materials, dict):
+        raise ValueError(f"{path}: not the histograms of a dataset (histogram, per_material)")
+    total: list[int] = []
+    for histogram in materials.values():
+        _add(total, histogram)
+    if total != counts:
+        raise ValueError(f"{path}: the histogram is not the sum of those of its materials; see tomat verify")
+    return stored
+
+
+def _materials(
+    worker: Worker, stored: dict[str, Any], grids: Mapping[str, Shape]
+) -> Iterator[tuple[str, list[int], Shape | None, Shape]]:
+    """Id, histogram, grid and patch of each material."""
+    edge = int(worker.meta["patch_size"])
+    known = stored.get("grids", {})
+    for task_id, counts in stored["per_material"].items():
+        shapes = known.get(task_id, ())
+        x, y, z = shapes[3:] or (edge, edge, edge)
+        own = shapes[:3] or grids.get(task_id)
+        grid = None if own is None else (int(own[0]), int(own[1]), int(own[2]))
+        if grid is not None and math.prod(grid) != sum(counts):
+            raise ValueError(
+                f"{worker.path / COVERAGE}: {task_id} has {sum(counts)} voxels, its grid is {grid}"
+            )
+        yield task_id, counts, grid, (x, y, z)
+
+
+def _add(total: list[int], counts: Sequence[int]) -> None:
+    total.extend([0] * (len(counts) - len(total)))
+    for times, voxels in enumerate(counts):
+        total[times] += voxels
+
+
+def _summed(a: np.ndarray[Any, np.dtype[np.float64]], b: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    width = max(len(a), len(b))
+    return np.asarray(np.pad(a, (0, width - len(a))) + np.pad(b, (0, width - len(b))))
+
+
+def _facts(found: Coverage, sampler: Sampler | None) -> dict[str, Any]:
+    voxels = np.array([m.voxels for m in found.materials], dtype=np.float64)
+    covered = np.array([m.covered for m in found.materials])
+    facts: dict[str, Any] = {
+        "materials": len(found.materials),
+        "voxels": int(sum(found.histogram)),
+        "rows": sum(m.rows for m in found.materials),
+        "histogram": found.histogram,
+        "planned_histogram": found.planned,
+        "measured": _shares(covered, voxels),
+        "planned": None,
+    }
+    if found.is_planned and sampler is not None:
+        expected = np.array([m.planned for m in found.materials], dtype=np.float64)
+        facts["planned"] = {**_shares(expected, voxels), "is_upper_bound": is_bound(sampler)}
+    return facts | {"notes": found.notes}
+
+
+def _shares(covered: np.ndarray[Any, np.dtype[np.float64]], voxels: Any) -> dict[str, float]:
+    if not len(covered):
+        return {"mean_material": 0.0, "of_all_voxels": 0.0}
+    return {
+        "mean_material": float(covered.mean()),
+        "of_all_voxels": float(covered @ voxels / voxels.sum()),
+    }

@@ -1,0 +1,236 @@
+"""The plan of a run: what a catalogue and a configuration say before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat.budget import patches_of
+from tomat.plan.expectation import expected_coverage, is_bound
+from tomat.plan.study import budget_study
+from tomat.sampling import sample_offsets, tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tomat.dataset.config import TokenizeConfig
+    from tomat.plan.rate import Rate
+    from tomat.tokenizer import PatchTokenizer
+
+__all__ = ["Plan", "plan"]
+
+#: Ids a plan names for each reason or shape; per-material output has all.
+SHOWN = 20
+
+_LATTICE = ("a", "b", "c", "alpha", "beta", "gamma")
+#: A cell that every layout can write.
+_ANY_LATTICE = [1.0, 1.0, 1.0, 90.0, 90.0, 90.0]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will be; see docs/catalogue.md for how each number comes about.
+
+    Attributes:
+        facts: all of it, as JSON takes it.
+        materials: of each material: id, rows, patch shape (None where left out), reason, tokens before padding, and the
+            expected coverage.
+    """
+
+    facts: dict[str, Any]
+    materials: list[dict[str, Any]] = field(repr=False)
+
+
+def plan(config: TokenizeConfig, rows: Sequence[Mapping[str, Any]], *, rate: Rate | None = None) -> Plan:
+    """Plan a run over the materials of a catalogue.
+
+    Args:
+        config: of the run.
+        rows: of the catalogue: ``id``, ``nx``, ``ny``, ``nz``, ``n_atoms``, and ``electrons`` for the budget electrons.
+        rate: what a row costs; bytes and hours are left out where None.
+
+    Raises:
+        ValueError: no materials, a material without grid or atoms, or without electrons where the budget needs them.
+    """
+    if not rows:
+        raise ValueError("the catalogue has no materials to plan for")
+    unknown = [row["id"] for row in rows if any(row.get(k) is None for k in ("nx", "ny", "nz", "n_atoms"))]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} materials have no grid or no number of atoms: {', '.join(unknown[:5])}"
+        )
+    ids = [str(row["id"]) for row in rows]
+    patches = patches_of(config.budget, config.rows, ids, _electrons(config, rows))
+    materials = [_material(config, row, int(n)) for row, n in zip(rows, patches.tolist(), strict=True)]
+    written = [m for m in materials if m["reason"] is None]
+    facts = {
+        "configuration": _configuration(config),
+        "materials": {"listed": len(rows), "written": len(written), "left_out": _left_out(materials)},
+        "fallback": _fallback(written, config.tokenizer),
+        **_amounts(config, written),
+        "coverage": _coverage(config, written),
+        "study": _study(config, rows, ids),
+    }
+    if rate is not None:
+        facts["cost"] = _cost(config, written, rate)
+    return Plan(facts, materials)
+
+
+def _electrons(config: TokenizeConfig, rows: Sequence[Mapping[str, Any]]) -> list[float] | None:
+    if config.budget == "equal":
+        return None
+    unknown = [row["id"] for row in rows if row.get("electrons") is None]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} materials have no electrons in this catalogue: {', '.join(unknown[:5])}; build it from "
+            "the densities"
+        )
+    return [float(row["electrons"]) for row in rows]
+
+
+def _configuration(config: TokenizeConfig) -> dict[str, Any]:
+    tokenizer = config.tokenizer
+    return {
+        "layout": config.layout,
+        "codec": tokenizer.density_codec.name,
+        "patch_size": tokenizer.patch_size,
+        "patches_per_material": config.rows,
+        "pad_to": config.pad_to,
+        "fallback_shapes": [list(shape) for shape in config.fallback_shapes],
+        "sampler": config.origins.spec,
+        "budget": config.budget,
+        "n_workers": config.n_workers,
+        "rows_per_shard": config.rows_per_shard,
+    }
+
+
+def _material(config: TokenizeConfig, row: Mapping[str, Any], n: int) -> dict[str, Any]:
+    grid = (int(row["nx"]), int(row["ny"]), int(row["nz"]))
+    n_atoms = int(row["n_atoms"])
+    lattice = [row.get(name) for name in _LATTICE]
+    reason, detail = _refusal(config.tokenizer, grid, lattice, n_atoms)
+    found: dict[str, Any] = {
+        "id": str(row["id"]),
+        "reason": reason,
+        "detail": detail,
+        "voxels": int(np.prod(grid)),
+    }
+    if reason is not None:
+        return found | {"rows": 0, "patch_shape": None, "tokens": 0, "coverage": None}
+    shape, tokens = _sizes(config.tokenizer, n_atoms)
+    coverage = _covered(grid, shape, n, config)
+    return found | {"rows": n, "patch_shape": shape, "tokens": tokens, "coverage": coverage}
+
+
+def _covered(
+    grid: tuple[int, int, int], shape: tuple[int, int, int], n: int, config: TokenizeConfig
+) -> float | None:
+    return expected_coverage(grid, shape, n, config.origins.sampler)
+
+
+def _refusal(
+    tokenizer: PatchTokenizer, grid: tuple[int, int, int], lattice: list[Any], n_atoms: int
+) -> tuple[str | None, str]:
+    """Why a material is left out, as the pipeline has it, and in words: the core is asked."""
+    known = [float(x) for x in lattice] if None not in lattice else _ANY_LATTICE
+    questions: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("oversized", lambda: sample_offsets(grid, 0, seed=0, task_id="")),
+        ("bad_lattice", lambda: tokenizer._core.check((1, 1, 1), known, 0)),
+        ("overflow", lambda: tokenizer._core.shape_for(n_atoms)),
+    )
+    for reason, ask in questions:
+        try:
+            ask()
+        except ValueError as error:
+            return reason, str(error)
+    return None, ""
+
+
+@lru_cache(maxsize=4096)
+def _sizes(tokenizer: PatchTokenizer, n_atoms: int) -> tuple[tuple[int, int, int], int]:
+    """Shape of the patch, and tokens of a sequence."""
+    shape = tokenizer.shape_for(n_atoms)
+    return shape, tokenizer.length(n_atoms, shape)
+
+
+def _left_out(materials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for material in materials:
+        if material["reason"] is not None:
+            entry = found.setdefault(material["reason"], {"count": 0, "first": {}})
+            entry["count"] += 1
+            if len(entry["first"]) < SHOWN:
+                entry["first"][material["id"]] = material["detail"]
+    return found
+
+
+def _fallback(written: Sequence[Mapping[str, Any]], tokenizer: PatchTokenizer) -> dict[str, Any]:
+    cube = (tokenizer.patch_size,) * 3
+    found: dict[str, Any] = {}
+    for material in written:
+        if material["patch_shape"] != cube:
+            name = " x ".join(map(str, material["patch_shape"]))
+            entry = found.setdefault(name, {"count": 0, "first": []})
+            entry["count"] += 1
+            if len(entry["first"]) < SHOWN:
+                entry["first"].append(material["id"])
+    return {"count": sum(entry["count"] for entry in found.values()), "shapes": found}
+
+
+def _amounts(config: TokenizeConfig, written: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    rows = np.array([m["rows"] for m in written], dtype=np.int64)
+    used = int((rows * np.array([m["tokens"] for m in written], dtype=np.int64)).sum())
+    total = int(rows.sum()) * config.pad_to
+    workers = [int(rows[k :: config.n_workers].sum()) for k in range(config.n_workers)]
+    return {
+        "rows": int(rows.sum()),
+        "tokens": total,
+        "padding": 1 - used / total if total else 0.0,
+        "voxels": int(sum(m["voxels"] for m in written)),
+        "rows_of_a_worker": {"min": min(workers), "max": max(workers)},
+    }
+
+
+def _coverage(config: TokenizeConfig, written: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    known = [(m["coverage"], m["voxels"]) for m in written if m["coverage"] is not None]
+    if len(known) < len(written) or not known:
+        return None
+    coverage, voxels = (np.array(column, dtype=np.float64) for column in zip(*known, strict=True))
+    quantiles = {
+        name: float(np.quantile(coverage, q))
+        for name, q in (("min", 0), ("p10", 0.1), ("p50", 0.5), ("p90", 0.9), ("max", 1))
+    }
+    return {
+        "is_upper_bound": is_bound(config.origins.sampler),
+        "mean_material": float(coverage.mean()),
+        "of_all_voxels": float(coverage @ voxels / voxels.sum()),
+        **quantiles,
+    }
+
+
+def _study(config: TokenizeConfig, rows: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> dict[str, Any]:
+    """The budgets side by side; electrons are taken to go with the atoms where the catalogue does not have them."""
+    estimated = any(row.get("electrons") is None for row in rows)
+    electrons = [float(row["n_atoms"] if estimated else row["electrons"]) for row in rows]
+    cube = (config.tokenizer.patch_size,) * 3
+    needed = [tiles((int(r["nx"]), int(r["ny"]), int(r["nz"])), cube)[1] for r in rows]
+    return budget_study(ids, electrons, config.rows, np.array(needed, dtype=np.int64), estimated=estimated)
+
+
+def _cost(config: TokenizeConfig, written: Sequence[Mapping[str, Any]], rate: Rate) -> dict[str, Any]:
+    rows = sum(m["rows"] for m in written)
+    voxels = sum(m["voxels"] for m in written)
+    size = None if rate.bytes_a_token is None else rows * config.pad_to * rate.bytes_a_token
+    shards = len(config.shards([m["rows"] for m in written[:: config.n_workers]])) * config.n_workers
+    return {
+        "source": rate.source,
+        "bytes_a_token": rate.bytes_a_token,
+        "bytes": None if size is None else int(size),
+        "shards": shards,
+        "threads": rate.threads,
+        "rows_a_second_of_a_worker": rows / max(rate.hours(rows, voxels, 1) * 3600, 1e-12),
+        "hours_of_a_worker": rate.hours(rows, voxels, config.n_workers),
+    }

@@ -1,0 +1,104 @@
+"""What budgets do to the number of patches a material gives: is the sampling-weight study worth running on these?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat.budget import BUDGETS, patches_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["budget_study"]
+
+#: The bottom decile must lose at least this share of its patches for the study to show anything there.
+LEAST_CONTRAST = 0.5
+#: Materials that rounding up to one patch may hold at most, as a share.
+MOST_AT_ONE = 0.01
+#: Patches beyond those that cover their material once, at most, as a share.
+MOST_REPEATED = 0.25
+
+
+def budget_study(
+    task_ids: Sequence[str],
+    electrons: Sequence[float],
+    mean: int,
+    tiles: NDArray[np.int64],
+    *,
+    estimated: bool = False,
+) -> dict[str, Any]:
+    """The distribution of M under each budget, and whether the two differ enough to compare models by them.
+
+    Args:
+        task_ids: the materials.
+        electrons: of each.
+        mean: patches a material, on average.
+        tiles: patches that cover each material once (:func:`tomat.sampling.tiles`, all of a pass).
+        estimated: whether the electrons are not known but estimated.
+
+    Returns:
+        ``budgets``: min, p10, p50, p90, max, mean and max:min of M for each; ``bottom_decile`` and ``top_decile``:
+        patches that the tenth of the materials with fewest and most electrons gets by electrons, as a multiple of what
+        it gets equally; ``at_one``: share of materials rounded up to one patch; ``repeated``: share of patches beyond
+        what covers their material once; ``total_variation``: half the summed difference of the two distributions of
+        patches over materials; ``verdict`` in a word, and ``reasons``.
+    """
+    weights = np.asarray(electrons, dtype=np.float64)
+    shares = {budget: patches_of(budget, mean, task_ids, weights.tolist()) for budget in BUDGETS}
+    by_electrons = shares["electrons"]
+    order = np.argsort(weights, kind="stable")
+    tenth = max(1, len(order) // 10)
+    facts: dict[str, Any] = {
+        "estimated": estimated,
+        "budgets": {budget: _distribution(patches) for budget, patches in shares.items()},
+        "bottom_decile": float(by_electrons[order[:tenth]].sum() / (mean * tenth)),
+        "top_decile": float(by_electrons[order[-tenth:]].sum() / (mean * tenth)),
+        "at_one": float((weights * mean * len(weights) / weights.sum() < 1).mean()),
+        "repeated": float(np.maximum(by_electrons - tiles, 0).sum() / by_electrons.sum()),
+        "total_variation": float(np.abs(by_electrons / by_electrons.sum() - 1 / len(weights)).sum() / 2),
+    }
+    return facts | _verdict(facts)
+
+
+def _distribution(patches: NDArray[np.int64]) -> dict[str, float]:
+    low, p10, p50, p90, high = (
+        int(np.quantile(patches, q, method="inverted_cdf")) for q in (0.0, 0.1, 0.5, 0.9, 1.0)
+    )
+    return {
+        "min": low,
+        "p10": p10,
+        "p50": p50,
+        "p90": p90,
+        "max": high,
+        "mean": float(patches.mean()),
+        "max_to_min": high / low,
+    }
+
+
+def _verdict(facts: dict[str, Any]) -> dict[str, Any]:
+    """``weak`` where the budgets hardly differ, ``distorted`` where rounding or repetition makes the difference."""
+    reasons = []
+    weak = facts["bottom_decile"] > LEAST_CONTRAST
+    if weak:
+        reasons.append(
+            f"the tenth of the materials with fewest electrons keeps {facts['bottom_decile']:.0%} of its patches (more "
+            f"than {LEAST_CONTRAST:.0%}): a difference between the models is not to be expected there"
+        )
+    else:
+        reasons.append(
+            f"the tenth of the materials with fewest electrons gets {facts['bottom_decile']:.0%} of its equal share, "
+            f"the tenth with most {facts['top_decile']:.0%}"
+        )
+    distorted = facts["at_one"] > MOST_AT_ONE or facts["repeated"] > MOST_REPEATED
+    if facts["at_one"] > MOST_AT_ONE:
+        reasons.append(f"{facts['at_one']:.1%} of the materials are rounded up to one patch: raise the mean")
+    if facts["repeated"] > MOST_REPEATED:
+        reasons.append(
+            f"{facts['repeated']:.0%} of the patches by electrons go to materials that fewer cover whole: they repeat "
+            "voxels; lower the mean"
+        )
+    return {"verdict": "weak" if weak else "distorted" if distorted else "usable", "reasons": reasons}

@@ -1,0 +1,444 @@
+"""Evaluation of whole materials: results, comparisons, the study, and what happens when things go wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+import tomat
+from predictors import TokenPredictor, TruthPredictor
+from runs import LABEL, ROOT, farm, tomat_main
+from tomat import metrics
+from tomat.dataset.inputs import Entry
+from tomat.evaluate.compare import compare, contender
+from tomat.evaluate.evaluate import Evaluation, evaluate
+from tomat.evaluate.measure import COLUMNS
+from tomat.evaluate.methods import CodecFloor, Method, Predicted, PromoleculeMethod
+from tomat.evaluate.patches import PatchMethod
+from tomat.evaluate.result import Result, load_result
+from tomat.evaluate.study import sampling_weight
+from tomat.evaluate.tables import headline
+from tomat.evaluate.volumes import load_pictures
+from tomat.predict.predictor import PatchPrediction, PatchRequest
+from tomat.promolecule import Promolecule
+
+SMALL = ("qe-0211", "qe-0003", "vasp-mp-2300242", "qe-0040", "qe-0048")
+ENTRIES = [Entry(name, str(LABEL / f"{name}.zarr")) for name in SMALL]
+CODEC = tomat.load_codec("lmq-16k")
+
+
+class Scaled:
+    """A method that gives the truth with an error of its own for each material: known NMAE everywhere."""
+
+    mode: Any = "one_pass"
+
+    def __init__(self, errors: dict[str, float], **about: Any) -> None:
+        self.errors, self.about, self.calls = errors, about, 0
+
+    def identity(self) -> dict[str, Any]:
+        return {"scaled": self.errors, **self.about}
+
+    def predict(self, material: tomat.Material) -> Predicted:
+        self.calls += 1
+        factor = 1.0 + self.errors[material.task_id]
+        return Predicted(material.density.astype(np.float64) * factor, material.unit, 0.5)
+
+
+def scaled(folder: Path, errors: dict[str, float], **about: Any) -> Result:
+    """A result with these NMAEs."""
+    entries = [entry for entry in ENTRIES if entry.task_id in errors]
+    return evaluate(
+        Evaluation([Scaled(errors, **about)], entries, "chgcar", {}, folder.name, pictures=0), folder
+    )
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The promolecule over the test split, through the command line."""
+    out = tmp_path_factory.mktemp("results") / "baseline"
+    done = tomat_main("eval", "promolecule", ROOT, "--split", "test", "-o", out)
+    assert done.code == 0, done.err
+    assert "promolecule" in done.out
+    assert "codec floor" in done.out
+    return out
+
+
+# --- one result ---------------------------------------------------------------------------------------------
+
+
+def test_a_result_says_what_metrics_say(baseline: Path) -> None:
+    result = load_result(baseline)
+    assert len(result.rows) == 8
+    for row in result.rows:
+        material = tomat.read(row["path"])
+        if row["mode"] == "promolecule":
+            predicted = Promolecule.load("qe-sg15").predict(material, fallback="slater")
+        else:
+            predicted = CODEC.roundtrip(material.density)
+        assert row["nmae"] == pytest.approx(metrics.nmae(predicted, material.density), rel=1e-6)
+        assert row["nemd"] == row["nmae"]
+        assert row["n_electrons"] == pytest.approx(material.n_electrons)
+        assert sum(row["distance_error"]) / sum(row["distance_density"]) == pytest.approx(row["nmae"])
+        assert sum(row["distance_voxels"]) == row["n_voxels"] == material.density.size
+    mean = np.mean([row["nmae"] for row in result.rows if row["mode"] == "promolecule"])
+    assert result.aggregates["promolecule"]["metrics"]["nmae"]["mean"]["value"] == pytest.approx(mean)
+    assert result.errors == []
+
+
+def test_a_result_holds_what_is_needed_to_do_it_again(baseline: Path) -> None:
+    identity = json.loads((baseline / "result.json").read_text())["identity"]
+    assert identity["methods"]["codec_floor"]["codec_hash"] == CODEC.hash
+    assert identity["methods"]["promolecule"]["promolecule"] == Promolecule.load("qe-sg15").hash
+    assert identity["tomat"] == tomat.__version__
+    assert identity["versions"]["numpy"] == np.__version__
+    assert identity["command"][:3] == ["tomat", "eval", "promolecule"]
+    assert len(identity["data"]["materials"]) == 4
+    assert identity["data"]["split"] == "test"
+    table = pq.read_table(baseline / "materials.parquet")
+    assert table.column_names == list(COLUMNS)
+    assert len(set(table["data_hash"].to_pylist())) == 4
+
+
+def test_the_same_command_measures_nothing_again(tmp_path: Path) -> None:
+    method = Scaled(dict.fromkeys(SMALL, 0.1))
+    plan = Evaluation([method], ENTRIES, "chgcar", {})
+    first = evaluate(plan, tmp_path / "r")
+    assert method.calls == 5
+    again = evaluate(plan, tmp_path / "r")
+    assert method.calls == 5
+    assert again.rows == first.rows
+    assert again.aggregates == first.aggregates
+
+
+class StoppedError(Exception):
+    """What ends an evaluation in the middle."""
+
+
+def test_a_stopped_evaluation_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+    errors = {name: 0.02 * (1 + i) for i, name in enumerate(SMALL)}
+    whole = evaluate(Evaluation([Scaled(errors)], ENTRIES, "chgcar", {}, pictures=1), tmp_path / "whole")
+
+    class Breaking(Scaled):
+        def predict(self, material: tomat.Material) -> Predicted:
+            if self.calls == 3:
+                raise StoppedError
+            return super().predict(material)
+
+    plan = Evaluation([Breaking(errors)], ENTRIES, "chgcar", {}, pictures=1)
+    with pytest.raises(StoppedError):
+        evaluate(plan, tmp_path / "r")
+    with pytest.raises(FileNotFoundError, match="not finished"):
+        load_result(tmp_path / "r")
+    method = Scaled(errors)
+    got = evaluate(replace(plan, methods=[method]), tmp_path / "r")
+    assert method.calls == 2
+    assert got.aggregates == whole.aggregates
+    names = [sorted(p.name for p in (tmp_path / x / "volumes").iterdir()) for x in ("r", "whole")]
+    assert names[0] == names[1]
+    shown = [picture.about["task_id"] for picture in load_pictures(tmp_path / "r")]
+    assert shown == [SMALL[-1], SMALL[0]]
+
+
+def test_another_evaluation_is_not_overwritten(tmp_path: Path) -> None:
+    scaled(tmp_path / "r", dict.fromkeys(SMALL, 0.1))
+    with pytest.raises(ValueError, match="another evaluation; different: methods"):
+        scaled(tmp_path / "r", dict.fromkeys(SMALL, 0.2))
+    plan = Evaluation([Scaled(dict.fromkeys(SMALL, 0.2))], ENTRIES, "chgcar", {}, "r", pictures=0)
+    result = evaluate(plan, tmp_path / "r", overwrite=True)
+    assert result.aggregates["one_pass"]["metrics"]["nmae"]["mean"]["value"] == pytest.approx(0.2)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("")
+    with pytest.raises(ValueError, match="holds files"):
+        scaled(tmp_path / "other", dict.fromkeys(SMALL, 0.1))
+
+
+def test_failures_are_counted_named_and_tried_again(tmp_path: Path) -> None:
+    root = farm(tmp_path / "data", ["m-1", "m-2", "m-3"])
+    shutil.rmtree(tmp_path / "data" / "label" / "m-2.zarr", ignore_errors=True)
+    (tmp_path / "data" / "label" / "m-2.zarr").unlink(missing_ok=True)
+    done = tomat_main("eval", "promolecule", root, "-o", tmp_path / "r", "-q")
+    assert done.code == 1
+    assert "failed: m-2:" in done.err
+    assert "1 materials failed" in done.err
+    result = load_result(tmp_path / "r")
+    assert [error["task_id"] for error in result.errors] == ["m-2"]
+    # The table says of how many.
+    assert headline([result]).rows[0][1] == "2 of 3"
+    (tmp_path / "data" / "label" / "m-2.zarr").symlink_to(LABEL / "qe-0211.zarr")
+    again = tomat_main("eval", "promolecule", root, "-o", tmp_path / "r", "-q")
+    assert again.code == 0, again.err
+    assert load_result(tmp_path / "r").aggregates["promolecule"]["n"] == 3
+
+
+def test_a_prediction_that_is_none_is_a_failure(tmp_path: Path) -> None:
+    class Bad(Scaled):
+        def predict(self, material: tomat.Material) -> Predicted:
+            good = super().predict(material)
+            if material.task_id == SMALL[0]:
+                good.density[0, 0, 0] = np.nan
+            if material.task_id == SMALL[1]:
+                return replace(good, density=good.density[:-1])
+            return good
+
+    plan = Evaluation([Bad(dict.fromkeys(SMALL, 0.1))], ENTRIES, "chgcar", {}, pictures=0)
+    result = evaluate(plan, tmp_path / "r")
+    assert {error["task_id"]: error["mode"] for error in result.errors} == dict.fromkeys(
+        SMALL[:2], "one_pass"
+    )
+    assert "NaN" in result.errors[0]["error"]
+    assert "shape" in result.errors[1]["error"]
+
+
+def test_nothing_measured_is_an_error(tmp_path: Path) -> None:
+    entries = [Entry("gone", str(tmp_path / "gone.zarr"))]
+    with pytest.raises(ValueError, match=r"none of 1 materials could be measured; the first: gone"):
+        evaluate(Evaluation([Scaled({})], entries, "chgcar", {}), tmp_path / "r")
+
+
+@pytest.mark.parametrize("name", ["materials.parquet", "result.json"])
+def test_damaged_results_are_refused(tmp_path: Path, name: str) -> None:
+    scaled(tmp_path / "r", dict.fromkeys(SMALL, 0.1))
+    place = tmp_path / "r" / name
+    place.write_bytes(place.read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"result.json|damaged"):
+        load_result(tmp_path / "r")
+
+
+# --- patch predictors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlap", [0, 3])
+def test_a_patch_predictor_covers_every_voxel_once(overlap: int) -> None:
+    for name in ("qe-0211", "vasp-mp-2300242"):
+        material = tomat.read(LABEL / f"{name}.zarr")
+        got = PatchMethod(TruthPredictor(1.0), overlap).predict(material)
+        np.testing.assert_allclose(got.density, material.density, rtol=2e-6)
+        assert got.place is not None
+        assert got.patch_shape == (8, 8, 8)
+        assert got.place.min() >= 0
+        assert got.place.max() < 512
+
+
+def test_expected_errors_make_the_nemd(tmp_path: Path) -> None:
+    plan = Evaluation([PatchMethod(TruthPredictor(1.1, expected=0.05))], ENTRIES[:2], "chgcar", {})
+    result = evaluate(plan, tmp_path / "r")
+    for row in result.rows:
+        assert row["nmae"] == pytest.approx(0.1, rel=1e-4)
+        assert row["nemd"] == pytest.approx(0.15, rel=1e-4)
+        # One factor everywhere is mended by the right number of electrons.
+        assert row["nmae_scaled"] == pytest.approx(0, abs=1e-6)
+        for what in ("depth", "order"):
+            assert sum(row[f"{what}_voxels"]) == row["n_voxels"]
+            assert sum(row[f"{what}_error"]) / sum(row[f"{what}_density"]) == pytest.approx(row["nmae"])
+
+
+def test_truth_is_handed_over_to_diagnostics_alone() -> None:
+    seen: list[bool] = []
+
+    class Looking(TokenPredictor):
+        def predict(self, requests: Any) -> list[PatchPrediction]:
+            seen.extend(request.truth is not None for request in requests)
+            return super().predict(requests)
+
+    material = tomat.read(ENTRIES[0].path)
+    PatchMethod(Looking()).predict(material)
+    assert not any(seen)
+    seen.clear()
+    PatchMethod(Looking(mode="teacher_forced")).predict(material)
+    assert all(seen)
+
+
+def test_position_bins_see_where_an_error_sits(tmp_path: Path) -> None:
+    class BadFaces(TruthPredictor):
+        def _one(self, request: PatchRequest) -> PatchPrediction:
+            made = super()._one(request)
+            density: NDArray[np.float32] = made.density.copy()
+            density[1:-1, 1:-1, 1:-1] /= np.float32(self.factor)
+            return replace(made, density=density)
+
+    result = evaluate(
+        Evaluation([PatchMethod(BadFaces(2.0, mode="one_pass"))], ENTRIES, "chgcar", {}), tmp_path / "r"
+    )
+    by_depth = result.aggregates["one_pass"]["by_depth"]
+    assert by_depth[0]["from"] == 0
+    assert by_depth[0]["nmae"]["value"] == pytest.approx(1.0, rel=1e-4)
+    assert all(group["nmae"]["value"] < 1e-5 for group in by_depth[1:])
+    mean = result.aggregates["one_pass"]["metrics"]["nmae"]["mean"]["value"]
+    assert by_depth[0]["contribution"] == pytest.approx(mean, rel=1e-4)
+
+
+def test_teacher_forcing_stays_under_the_line(tmp_path: Path) -> None:
+    methods: list[Method] = [
+        PatchMethod(TruthPredictor(1.01)),
+        PatchMethod(TruthPredictor(1.2, mode="one_pass")),
+        CodecFloor(CODEC, "chgcar"),
+        PromoleculeMethod(Promolecule.analytic("slater")),
+    ]
+    result = evaluate(Evaluation(methods, ENTRIES, "chgcar", {}), tmp_path / "r")
+    table = headline([result])
+    assert [row[0] for row in table.rows] == ["one pass", "promolecule", "codec floor"]
+    assert [row[0] for row in table.below] == ["teacher forced (sees true neighbours)"]
+    assert "diagnostics" in table.note
+    assert load_pictures(tmp_path / "r")[0].about["mode"] == "one_pass"
+
+
+def test_modes_are_given_once(tmp_path: Path) -> None:
+    method = Scaled({})
+    for methods in ([], [method, method]):
+        with pytest.raises(ValueError, match="each once"):
+            evaluate(Evaluation(methods, ENTRIES, "chgcar", {}), tmp_path / "r")
+    for arguments in (("--mode", "one_pass"), ("--mode", "clairvoyant")):
+        done = tomat_main("eval", "promolecule", ROOT, "-o", tmp_path / "q", *arguments)
+        assert done.code == 1
+        assert "mode" in done.err
+
+
+def test_units(tmp_path: Path) -> None:
+    """A codec of electrons per cubic angstrom: the promolecule's numbers are the same, the floor is its own."""
+    done = tomat_main(
+        "eval",
+        "promolecule",
+        ROOT,
+        "--split",
+        "test",
+        "--codec",
+        "l1-16k-e_per_A3",
+        "-o",
+        tmp_path / "a",
+        "-q",
+    )
+    assert done.code == 0, done.err
+    other = tomat_main("eval", "promolecule", ROOT, "--split", "test", "-o", tmp_path / "b", "-q")
+    assert other.code == 0
+    rows = [load_result(tmp_path / x).of_mode("promolecule") for x in "ab"]
+    for name in rows[0]:
+        assert rows[0][name]["nmae"] == pytest.approx(rows[1][name]["nmae"], rel=1e-5)
+        assert rows[0][name]["electron_error"] == pytest.approx(rows[1][name]["electron_error"], abs=1e-4)
+        assert sum(rows[0][name]["distance_density"]) == pytest.approx(
+            sum(rows[1][name]["distance_density"]), rel=1e-5
+        )
+    refused = tomat_main("compare", tmp_path / "a", tmp_path / "b")
+    assert refused.code == 1
+    assert "different units" in refused.err
+    assert tomat_main("compare", tmp_path / "a", tmp_path / "b", "--common").code == 0
+
+
+# --- comparisons and the study ------------------------------------------------------------------------------
+
+
+def test_comparisons_are_paired(tmp_path: Path) -> None:
+    base = {name: 0.05 * (1 + i) for i, name in enumerate(SMALL)}
+    better = {name: x - 0.01 for name, x in base.items()}
+    scaled(tmp_path / "a", base)
+    scaled(tmp_path / "b", better)
+    got = compare([contender(f"one={tmp_path / 'a'}"), contender(str(tmp_path / "b"))])
+    line = got["contenders"][1]
+    # The materials vary by much, the difference not at all.
+    for key in ("value", "low", "high"):
+        assert line["difference"][key] == pytest.approx(-0.01, rel=1e-4)
+    assert line["wins"]["value"] == 1.0
+    assert got["contenders"][0]["name"] == "one"
+    done = tomat_main("compare", tmp_path / "a", tmp_path / "b", "--json")
+    assert done.json["contenders"][1]["difference"] == line["difference"]
+
+
+def test_ties_are_half_a_win(tmp_path: Path) -> None:
+    scaled(tmp_path / "a", dict.fromkeys(SMALL, 0.1))
+    got = compare([contender(str(tmp_path / "a")), contender(str(tmp_path / "a"))])
+    assert got["contenders"][1]["wins"]["value"] == 0.5
+    assert got["contenders"][1]["difference"]["value"] == 0.0
+
+
+def test_seeds_are_averaged_in_each_material(tmp_path: Path) -> None:
+    scaled(tmp_path / "a", dict.fromkeys(SMALL, 0.1))
+    for i in range(3):
+        scaled(tmp_path / f"s{i}", dict.fromkeys(SMALL, 0.06 + 0.02 * i))
+    seeds = ",".join(str(tmp_path / f"s{i}") for i in range(3))
+    got = compare([contender(str(tmp_path / "a")), contender(f"seeds={seeds}")])["contenders"][1]
+    assert got["mean"]["value"] == pytest.approx(0.08, rel=1e-4)
+    assert got["seeds"]["n"] == 3
+    assert got["seeds"]["sd"] == pytest.approx(0.02, rel=1e-3)
+
+
+def test_other_materials_are_refused_unless_asked(tmp_path: Path) -> None:
+    scaled(tmp_path / "a", dict.fromkeys(SMALL, 0.1))
+    scaled(tmp_path / "b", dict.fromkeys(SMALL[1:], 0.2))
+    both = [contender(str(tmp_path / x)) for x in "ab"]
+    with pytest.raises(ValueError, match=rf"1 missing \({SMALL[0]}\)"):
+        compare(both)
+    got = compare(both, common=True)
+    assert got["n"] == 4
+    assert got["left_out"] == [SMALL[0]]
+
+
+def test_other_densities_of_one_name_are_refused(tmp_path: Path) -> None:
+    scaled(tmp_path / "a", {"qe-0211": 0.1})
+    entry = Entry("qe-0211", str(LABEL / "qe-0003.zarr"))
+    evaluate(Evaluation([Scaled({"qe-0211": 0.1})], [entry], "chgcar", {}), tmp_path / "b")
+    with pytest.raises(ValueError, match="different true densities"):
+        compare([contender(str(tmp_path / x)) for x in "ab"], common=True)
+
+
+def test_contenders_that_are_none(tmp_path: Path) -> None:
+    result = scaled(tmp_path / "a", dict.fromkeys(SMALL, 0.1))
+    with pytest.raises(ValueError, match="at least two"):
+        compare([contender(str(result.path))])
+    with pytest.raises(ValueError, match="no numbers of mode k_pass"):
+        compare([contender(f"{result.path}@k_pass")] * 2)
+    with pytest.raises(ValueError, match="no column"):
+        compare([contender(str(result.path))] * 2, metric="beauty")
+    with pytest.raises(FileNotFoundError):
+        contender(str(tmp_path / "none"))
+
+
+def _study(tmp_path: Path, shift: float, bottom: float, **about: Any) -> dict[str, Any]:
+    """Two seeds of each budget; ``electrons`` worse by ``shift``, the smallest material by ``bottom``."""
+    rng = np.random.default_rng(0)
+    arms: dict[str, list[Result]] = {"equal": [], "electrons": []}
+    smallest = "vasp-mp-2300242"
+    for seed in range(2):
+        base = {name: 0.05 + 0.001 * float(rng.uniform()) for name in SMALL}
+        worse = {name: x + (bottom if name == smallest else shift) for name, x in base.items()}
+        for arm, errors in (("equal", base), ("electrons", worse)):
+            arms[arm].append(scaled(tmp_path / f"{arm}-{seed}-{shift}", errors, **about))
+    return sampling_weight(arms["equal"], arms["electrons"], "one_pass")
+
+
+def test_the_study_says_which_hypotheses_held(tmp_path: Path) -> None:
+    got = _study(tmp_path, 0.01, 0.05)
+    verdicts = {h["name"]: h["verdict"] for h in got["hypotheses"]}
+    assert verdicts == {"H1": "holds", "H2": "fails", "H3": "undecided"}
+    assert got["metrics"][0]["difference"]["value"] == pytest.approx(0.018, rel=1e-3)
+    assert got["seeds"] == {"equal": 2, "electrons": 2}
+    other = _study(tmp_path, -0.02, -0.02)
+    verdicts = {h["name"]: h["verdict"] for h in other["hypotheses"]}
+    assert verdicts["H1"] == "fails"
+    assert verdicts["H2"] == "holds"
+
+
+def test_the_study_from_the_command_line(tmp_path: Path) -> None:
+    for name, error in (("eq", 0.1), ("el", 0.12)):
+        scaled(tmp_path / name, dict.fromkeys(SMALL, error), steps=100)
+    scaled(tmp_path / "long", dict.fromkeys(SMALL, 0.1), steps=200)
+    out = tmp_path / "study.json"
+    done = tomat_main("study", "sampling-weight", tmp_path / "eq", "--electrons", tmp_path / "el", "-o", out)
+    assert done.code == 0, done.err
+    assert "H1" in done.out
+    assert "holds" in done.out
+    assert "With one seed" in done.out
+    assert json.loads(out.read_text())["format"] == "tomat sampling-weight study"
+    refused = tomat_main("study", "sampling-weight", tmp_path / "eq", "--electrons", tmp_path / "long")
+    assert refused.code == 1
+    assert "different steps" in refused.err
+    taken = tomat_main(
+        "study", "sampling-weight", tmp_path / "eq", "--electrons", tmp_path / "long", "--unmatched", "--json"
+    )
+    assert taken.code == 0
