@@ -46,12 +46,10 @@ def main() -> None:
     material = held_out()
     poscar = OUT / f"{material.task_id}.POSCAR"
     write_poscar(material, poscar)
+    where, crystal = OUT.relative_to(ROOT), poscar.relative_to(ROOT)
     grid = ",".join(map(str, material.grid_shape))
-    where = OUT.relative_to(ROOT)
     print(f"{material}: a crystal the model has not seen")
-    run(
-        f"tomat predict {RUN} {poscar.relative_to(ROOT)} --grid {grid} --format chgcar --format png -o {where}/predicted"
-    )
+    run(f"tomat predict {RUN} {crystal} --grid {grid} --format chgcar --format png -o {where}/predicted")
     run(f"tomat eval {RUN} {DATA} --split test --mode one_pass -o {where}/result")
     run(f"tomat report {RUN} {where}/result -o {where}/report.html")
     print(f"\nDone: {where}/predicted has the CHGCAR and a picture, {where}/report.html everything else.")
