@@ -59,7 +59,7 @@ test-rust: $(VENV)/.created
 	cargo test --workspace --quiet
 
 test-python: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.dev
 	cargo fmt --all --check

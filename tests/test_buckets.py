@@ -22,6 +22,7 @@ import tomat
 from buckets import BUCKET, Door, bucket, content, on_disk, somewhere, upload
 from runs import IDS, LABEL, ROOT, SHARD_EACH, end, farm, save_zarr, sound, start, tokenize, tomat_main, tree
 from tomat import _retry
+from tomat._remote import place as place_of
 from tomat.dataset import TokenizeConfig, open_dataset, resolve_inputs, verify_dataset
 from tomat.dataset.transfer import Sums, put, says, sums_of
 from tomat.engine import Job, ProcessEngine
@@ -307,6 +308,28 @@ def test_another_run_that_takes_the_place(flaky: type[Flaky]) -> None:
             run(CONFIG, entries, "flaky://b/out")
     finally:
         Flaky.put_file = original  # type: ignore[method-assign]
+
+
+def test_a_large_file_goes_up_in_parts(door: Door, tmp_path: Path) -> None:
+    """Above 5 MB the client uploads in parts; it is refused twice in the middle, and the whole is sent again."""
+    path = tmp_path / "large"
+    path.write_bytes(np.random.default_rng(0).bytes(6 << 20))
+    refused = 0
+
+    def fault(method: str, path: str, body: bytes) -> int | None:
+        nonlocal refused
+        refused += method == "POST" and len(body) > 1 << 20
+        # An answer that the client itself does not try again.
+        return 507 if method == "POST" and len(body) > 1 << 20 and refused <= 2 else None
+
+    target = place_of(f"{somewhere()}/large")
+    door.fault = fault
+    try:
+        put(path, target)
+    finally:
+        door.fault = lambda *_: None
+    assert refused == 3
+    assert target.read_bytes() == path.read_bytes()
 
 
 # --- checksums ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ class DataConfig:
 
     Attributes:
         path: a dataset directory written by ``tomat-tokenize``, or one like it.
+        allow_partial: open a dataset directory of which workers are missing.
         densities: files, folders, globs, list files or ``rho_gga`` roots; new patches every epoch.
         split_file: for a ``rho_gga`` root: JSON with the materials of each split.
         split: which split; of a dataset directory, the split it must be of.
@@ -41,6 +42,7 @@ class DataConfig:
     """
 
     path: str | None = None
+    allow_partial: bool = False
     densities: tuple[str, ...] = field(default=())
     split_file: str | None = None
     split: str | None = None

@@ -75,6 +75,7 @@ def _dataset(config: DataConfig, guess: Guess | None) -> ParquetSource:
         guess=guess,
         valence=_valence(config.valence),
         threads=config.threads,
+        allow_partial=config.allow_partial,
     )
 
 

@@ -38,12 +38,13 @@ class ParquetSource:
     """The sequences of a dataset directory.
 
     Args:
-        path: the directory, or a URL; all of its workers must be there.
+        path: the directory, or a URL; all of its workers must be there, unless ``allow_partial``.
         expected: what it must be like, e.g. ``{"layout": "v3", "pad_to": 8192, "codec_hash": ...}``; None is anything.
         cache: folder for the unpacked rows; in memory where None.
         guess: a starting density, evaluated for each row from its own preamble.
         valence: electrons of each element in these densities, for weights.
         threads: to unpack with.
+        allow_partial: take what is there when workers are missing.
 
     Raises:
         FileNotFoundError: no such directory.
@@ -60,9 +61,10 @@ class ParquetSource:
         guess: Guess | None = None,
         valence: Mapping[int, float] | None = None,
         threads: int | None = None,
+        allow_partial: bool = False,
     ) -> None:
         """Open the dataset and its cache."""
-        self._dataset = open_dataset(path)
+        self._dataset = open_dataset(path, allow_partial=allow_partial)
         self.tokenizer = self._dataset.tokenizer
         _check_expected(self._dataset, self.tokenizer, expected or {})
         self.unit = str(self._dataset.meta.get("unit", "chgcar"))
