@@ -166,7 +166,8 @@ def _training(page: Page, runs: Sequence[Run]) -> None:
             page.text(
                 f"{run.name}: {name} was not finite at step {steps[0]} and {len(steps) - 1} more.", "warning"
             )
-    names = sorted({name for run in runs for name in run.series if name.startswith("eval/")})
+    logged = {name for run in runs for name in run.series if name.startswith("eval/")}
+    names = sorted(name for name in logged if not name.endswith(("/rows", "/voxels")))
     diagnostic = [name for name in names if any(f"/{mode}/" in name for mode in DIAGNOSTICS)]
     held_out = [name for name in names if name not in diagnostic]
     page.figures(*_drawn(runs, (*_CURVES, *_held_out(held_out))))
