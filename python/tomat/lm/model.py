@@ -40,7 +40,7 @@ __all__ = [
 _VANILLA_TOKENS = 1024
 
 #: Logit of the token a model passes through unchanged, see :func:`ordinal_rows`.
-_SHARPNESS = 20.0
+_SHARPNESS = 12.0
 
 _LEVANTER_BACKENDS = {
     "splash": AttentionBackend.SPLASH,
