@@ -213,7 +213,9 @@ class ModelPredictor:
             "step": self.trained.step,
             "weights": self.trained.fingerprint,
             "parameters": sum(a.size for a in jax.tree.leaves(eqx.filter(self._model, eqx.is_array))),
-            "tokens": self.trained.step * note["schedule"]["train_batch_size"] * self.trained.config.max_seq_len,
+            "tokens": self.trained.step
+            * note["schedule"]["train_batch_size"]
+            * self.trained.config.max_seq_len,
             "codec": note["codec"]["hash"],
             "vocabulary": note["vocabulary"]["hash"],
             "objective": note["objective"],
