@@ -278,11 +278,10 @@ def print_report(figures: dict[str, Any]) -> None:
     most, left = figures["most_files"], figures["files_left"]
     print(f"  {figures['shards']} shards, at most {most} files at a time, {left} in the end")
     if "startup_of_a_long_list_s" in figures:
-        print(
-            f"  start with {figures['startup']:,} materials listed: {figures['startup_of_a_long_list_s']:.2f} s"
-        )
-    print("  materials   workers  cores     hours   terabytes    shards")
-    for line in plan(figures, cores):
+        wall, cpu = figures["startup_of_a_long_list_s"]
+        print(f"  start with {figures['startup']:,} materials listed: {wall:.2f} s, {cpu:.2f} of processor")
+    print("   materials    cores core hours     hours   terabytes    shards")
+    for line in plan(figures):
         who = f"{line['materials']:10,} {line['cores']:8,} {line['core_hours']:10.1f}"
         print(f"  {who} {line['hours']:9.2f} {line['terabytes']:11.3f} {line['shards']:9,.0f}")
 
