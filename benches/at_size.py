@@ -272,9 +272,11 @@ def print_report(figures: dict[str, Any]) -> None:
     )
     for name, third in zip(("first", "middle", "last"), figures["thirds"], strict=True):
         print(
-            f"  {name:6} third: {third['materials_a_second']:7.1f} materials/s, at most {third['peak_mb']:.0f} MB"
+            f"  {name:6} third: {third['materials_a_second']:6.1f} materials/s, {third['materials_a_cpu_second']:6.1f} "
+            f"a second of processor, at most {third['peak_mb']:.0f} MB"
         )
     print(f"  seconds before a worker begins: {', '.join(map(str, figures['startup_s']))}")
+    print(f"    of processor: {', '.join(map(str, figures['startup_cpu_s']))}")
     most, left = figures["most_files"], figures["files_left"]
     print(f"  {figures['shards']} shards, at most {most} files at a time, {left} in the end")
     if "startup_of_a_long_list_s" in figures:
