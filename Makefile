@@ -4,13 +4,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name Cargo.toml)
 PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.npz')
+# Tests run in as many processes; `make test JOBS=0` runs them in one.
+JOBS ?= auto
 # Wheels are built for the Python of the environment, whatever is on PATH.
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
-.PHONY: help demo test test-rust test-python lint bench codecs wheel smoke clean
+.PHONY: help demo demo-train demo-predict aot test test-rust test-python lint bench codecs wheel smoke clean
 
 help:
 	@echo 'make demo    tokenize the real densities in tests/data, show, verify, decode them back'
+	@echo 'make demo-train    train the tiny model on them, some minutes on two cores'
+	@echo 'make demo-predict  predict a crystal it has not seen, with report and honest error'
 	@echo 'make test    the tests, Rust and Python'
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubs'
 	@echo 'make bench   benchmarks with their baselines'
@@ -35,6 +39,17 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(PIP) install --quiet -c constraints.txt "$$(echo $(VENV)/wheel/*.whl)[dev]"
 	touch $@
 
+$(VENV)/.train: $(VENV)/.installed
+	@echo 'installing Levanter and JAX (1.8 GB, a minute or two) ...'
+	$(PIP) install --quiet -c constraints.txt "$$(echo $(VENV)/wheel/*.whl)[train,plot,structures]"
+	touch $@
+
+demo-train: $(VENV)/.train
+	$(BIN)/python scripts/demo_train.py
+
+demo-predict: $(VENV)/.train
+	$(BIN)/python scripts/demo_predict.py
+
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/demo.py
 
@@ -44,7 +59,7 @@ test-rust: $(VENV)/.created
 	cargo test --workspace --quiet
 
 test-python: $(VENV)/.dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.dev
 	cargo fmt --all --check
@@ -52,7 +67,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=tests $(BIN)/mypy tests benches scripts
+	MYPYPATH=tests $(BIN)/mypy tests benches scripts training
 	$(BIN)/python -m mypy.stubtest --ignore-disjoint-bases tomat._core
 
 bench: $(VENV)/.dev
@@ -70,4 +85,4 @@ smoke: $(VENV)/.installed
 	scripts/smoke.sh $(VENV)/wheel/*.whl
 
 clean:
-	rm -rf $(VENV) dist demo-out target
+	rm -rf $(VENV) dist demo-out demo-train-out demo-predict-out target

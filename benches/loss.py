@@ -112,7 +112,7 @@ def main() -> None:
     for name, value in cases:
         seconds, mebibytes = measure(value, given, arguments.rounds)
         results[name] = {"seconds": seconds, "MiB": mebibytes}
-        print(f"{name:46s} {1e3 * seconds:9.1f} ms {mebibytes:9.0f} MiB", flush=True)
+        print(f"{name:48s} {1e3 * seconds:9.1f} ms {mebibytes:9.0f} MiB", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 

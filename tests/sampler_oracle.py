@@ -44,7 +44,7 @@ def weights(density: NDArray[np.float32], patch: Shape) -> list[int]:
         fixed = np.ones(density.shape, dtype=object)
     else:
         bits = 62 - math.frexp(total)[1] - math.frexp(float(math.prod(patch)))[1]
-        fixed = np.array([round(v * 2.0**bits) for v in magnitudes], dtype=object).reshape(density.shape)
+        fixed = np.array([int(v * 2.0**bits) for v in magnitudes], dtype=object).reshape(density.shape)
     return [int(held(fixed, patch, o).sum()) for o in itertools.product(*map(range, density.shape))]
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -20,8 +21,9 @@ from hypothesis import strategies as st
 import tomat
 from runs import DATA, IDS, LABEL, ROOT, farm, tokenize, tomat_main
 from tomat import catalogue
-from tomat.catalogue import build as builder
-from tomat.catalogue.split import split_groups
+from tomat.catalogue import builder
+from tomat.catalogue.division import split_groups
+from tomat.catalogue.rows import row_of
 from tomat.catalogue.table import COLUMNS, SCHEMA
 from tomat.categories import category
 from tomat.dataset.inputs import Entry, resolve_inputs
@@ -70,24 +72,28 @@ def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     for name in IDS[:4]:
         shutil.copytree(LABEL / f"{name}.zarr", root / "label" / f"{name}.zarr")
     read: list[str] = []
-    row_of = builder.row_of
-    monkeypatch.setattr(builder, "row_of", lambda entry: read.append(entry.task_id) or row_of(entry))
+
+    def watched(entry: Entry) -> dict[str, Any]:
+        read.append(entry.task_id)
+        return row_of(entry)
+
+    monkeypatch.setattr(builder, "row_of", watched)
     out = tmp_path / "c.parquet"
 
-    def build() -> tuple[set[str], catalogue.BuildReport]:
+    def build() -> catalogue.BuildReport:
         read.clear()
-        return set(), catalogue.build(resolve_inputs([root]), out, threads=2)
+        return catalogue.build(resolve_inputs([root]), out, threads=2)
 
-    assert build()[1].read == 4
+    assert build().read == 4
     before = out.read_bytes()
-    _, report = build()
+    report = build()
     assert (read, report.kept, out.read_bytes()) == ([], 4, before)
     # One rewritten, one gone, one new.
     chunk = next((root / "label" / f"{IDS[0]}.zarr").rglob("0/0/0"))
     os.utime(chunk, ns=(1, chunk.stat().st_mtime_ns + 10**9))
     shutil.rmtree(root / "label" / f"{IDS[1]}.zarr")
     shutil.copytree(LABEL / f"{IDS[5]}.zarr", root / "label" / f"{IDS[5]}.zarr")
-    _, report = build()
+    report = build()
     assert sorted(read) == sorted([IDS[0], IDS[5]])
     assert (report.rows, report.kept, report.dropped) == (4, 2, 1)
     # The same as from nothing.

@@ -18,8 +18,9 @@ import pytest
 from levanter.layers.attention import AttentionMask
 from safetensors.numpy import load_file, save_file
 
+from random_models import random_model
 from tomat.lm.export import export_model, load_exported, state_dict, with_state_dict
-from tomat.lm.model import DensityLM, build
+from tomat.lm.model import DensityLM
 from tomat.lm.presets import ModelConfig
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
@@ -36,12 +37,7 @@ def _vocabulary(layout: str = "v3", codec: str = "l1-1k") -> ModelVocabulary:
 
 def _model(vocabulary: ModelVocabulary, *, bidirectional: bool) -> Any:
     levanter = CONFIG.levanter(vocabulary, platform="cpu", bidirectional=bidirectional)
-    model = eqx.filter_jit(lambda key: build(levanter, vocabulary, key))(jax.random.PRNGKey(3))
-    # Norms of one say nothing: every weight is random.
-    leaves, tree = jax.tree.flatten(model)
-    keys = jax.random.split(jax.random.PRNGKey(4), len(leaves))
-    noise = (leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True))
-    return jax.tree.unflatten(tree, list(noise))
+    return random_model(levanter, vocabulary, seed=3)
 
 
 @pytest.fixture(scope="session", params=[False, True], ids=["causal", "bidirectional"])
@@ -59,10 +55,16 @@ def tokens() -> Any:
     return np.random.default_rng(0).integers(0, _vocabulary().size, (2, LENGTH))
 
 
+@eqx.filter_jit
+def _forward(model: Any, tokens: Any, mask: AttentionMask) -> Any:
+    return (
+        model(hax.named(tokens, ("batch", "position")), mask).rearrange(("batch", "position", "vocab")).array
+    )
+
+
 def _logits(model: Any, tokens: Any, *, bidirectional: bool) -> Any:
-    named = hax.named(jnp.asarray(tokens), ("batch", "position"))
     mask = AttentionMask() if bidirectional else AttentionMask.causal()
-    return np.asarray(model(named, mask).rearrange(("batch", "position", "vocab")).array)
+    return np.asarray(_forward(model, jnp.asarray(tokens), mask))
 
 
 def _qwen3(directory: Path, tokens: Any, *, causal: bool) -> Any:

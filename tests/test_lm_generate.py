@@ -6,16 +6,15 @@ from typing import Any
 
 import equinox as eqx
 import haliax as hax
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from levanter.layers.attention import AttentionMask
 
+from random_models import random_model
 from tomat.lm.estimates import Estimates, Sampling
 from tomat.lm.generate import generate
 from tomat.lm.loss import DensityTargets
-from tomat.lm.model import build
 from tomat.lm.presets import ModelConfig
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
@@ -28,6 +27,13 @@ SAMPLING = Sampling(temperature=2.0, nucleus=0.3)
 DRAWN = np.random.default_rng(5).random((3, COUNT), dtype=np.float32)
 
 
+@eqx.filter_jit
+def _forward(model: Any, tokens: Any) -> Any:
+    """Logits (batch, position, vocab) of the full forward pass."""
+    out = model(hax.named(tokens, ("batch", "position")), AttentionMask.causal())
+    return out.rearrange(("batch", "position", "vocab")).array
+
+
 class Case:
     """A model with random weights, preambles of different lengths, and its most probable continuation."""
 
@@ -37,9 +43,7 @@ class Case:
             hidden_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, intermediate_dim=48, seq_len=LENGTH
         )
         levanter = config.levanter(self.vocabulary, platform="cpu")
-        model = eqx.filter_jit(lambda key: build(levanter, self.vocabulary, key))(jax.random.PRNGKey(1))
-        # Sharper distributions than those of a fresh model, so that the likeliest is not a matter of rounding.
-        self.model = eqx.tree_at(lambda m: m.transformer.norm.weight, model, replace_fn=lambda w: 4.0 * w)
+        self.model = random_model(levanter, self.vocabulary, seed=1)
         self.targets = DensityTargets.of(self.vocabulary)
         self.rows = np.random.default_rng(2).integers(1, self.vocabulary.size, (3, LENGTH)).astype(np.int32)
         self.greedy = self.run(Sampling(), "mode")
@@ -56,9 +60,7 @@ class Case:
         for row, first in enumerate(FIRST):
             rows[row, :first] = self.rows[row, :first]
             rows[row, first : first + COUNT] = places[row] + self.targets.first
-        named = hax.named(jnp.asarray(rows), ("batch", "position"))
-        out = self.model(named, AttentionMask.causal()).rearrange(("batch", "position", "vocab")).array
-        logits = np.asarray(out, np.float64)[..., self.vocabulary.density]
+        logits = np.asarray(_forward(self.model, jnp.asarray(rows)), np.float64)[..., self.vocabulary.density]
         logits = np.stack([logits[row, first - 1 : first - 1 + COUNT] for row, first in enumerate(FIRST)])
         logits = np.where(self.allowed(), logits, -np.inf)
         likely = np.exp(logits - logits.max(-1, keepdims=True))

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from levanter.layers.attention import AttentionBackend, AttentionMask, dot_product_attention
 
+from random_models import random_model
 from tomat.lm.attention import attend
 from tomat.lm.model import DensityLM, attention_for, build, count_parameters
 from tomat.lm.presets import PRESETS, ModelConfig
@@ -39,7 +40,7 @@ def vocabulary() -> ModelVocabulary:
 def _model(vocabulary: ModelVocabulary, attention: str, sequences_per_row: int | None = None) -> DensityLM:
     config = ModelConfig(attention=attention, seq_len=LENGTH, attention_block=32, **SMALL)  # type: ignore[arg-type]
     levanter = config.levanter(vocabulary, platform="cpu", sequences_per_row=sequences_per_row)
-    model = build(levanter, vocabulary, jax.random.PRNGKey(0))
+    model = random_model(levanter, vocabulary, seed=0)
     assert isinstance(model, DensityLM)
     return model
 
@@ -145,7 +146,12 @@ def test_positions_count_where_they_are_given(vocabulary: ModelVocabulary) -> No
     positions = np.concatenate([np.arange(50), np.arange(50), np.arange(28)])
     mask = AttentionMask.causal().with_segment_ids(hax.named(jnp.asarray(segments), "position"))
     tokens_named = hax.named(jnp.asarray(tokens), Pos)
-    got = model.activations(tokens_named, mask, pos_ids=hax.named(jnp.asarray(positions), Pos)).array
+
+    @eqx.filter_jit
+    def activations(positions: Any) -> Any:
+        return model.activations(tokens_named, mask, pos_ids=hax.named(positions, Pos)).array
+
+    got = activations(jnp.asarray(positions))
     np.testing.assert_allclose(got[:50], got[50:100], atol=1e-5)
     # A rotary embedding knows distances alone: three times as far apart is something else.
     stretched = model.activations(
@@ -235,7 +241,8 @@ def test_float32_does_not_go_to_cudnn(vocabulary: ModelVocabulary) -> None:
     """Evaluation in float32 on a GPU is exact, by Levanter's own path."""
     tokens = hax.named(jnp.arange(LENGTH) % vocabulary.size, "position")
     fused, plain = (_model(vocabulary, attention) for attention in ("cudnn", "vanilla"))
-    got, want = (model.activations(tokens, AttentionMask.causal()).array for model in (fused, plain))
+    forward = eqx.filter_jit(lambda model: model.activations(tokens, AttentionMask.causal()).array)
+    got, want = forward(fused), forward(plain)
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 

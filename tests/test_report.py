@@ -54,7 +54,8 @@ def test_a_run_that_was_cut_off_and_went_on(tmp_path: Path) -> None:
     # The later line of step 3 counts; numbers of one step in several lines stand together.
     assert run.series["train/loss"].values[3] == 7.5
     assert run.series["eval/loss"].steps.tolist() == [4]
-    assert run.unreadable == 4
+    # A line without a step is no damage: it is about the whole run.
+    assert run.unreadable == 3
     assert run.loss == ("eval/loss", 2.5)
     assert run.tokens == 640
     assert run.flops == 3e9
@@ -65,9 +66,14 @@ def test_a_run_that_was_cut_off_and_went_on(tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_not_finite_are_gaps_that_are_told(tmp_path: Path) -> None:
-    run = load_run(write_run(tmp_path / "run", [line(0), '{"step": 1, "train/loss": NaN}', line(2)]))
+    run = load_run(
+        write_run(
+            tmp_path / "run",
+            [line(0), '{"step": 1, "train/loss": NaN}', line(2), '{"step": 3, "train/loss": "inf"}'],
+        )
+    )
     assert run.series["train/loss"].steps.tolist() == [0, 2]
-    assert run.not_finite == {"train/loss": [1]}
+    assert run.not_finite == {"train/loss": [1, 3]}
 
 
 def test_runs_that_are_none(tmp_path: Path) -> None:
@@ -146,7 +152,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "parameter_count": 1e6 * (1 + number),
         }
         lines = [
-            line(i, **sizes, **{"throughput/total_tokens": 640 * (i + 1), "eval/loss": 3.0 - i / 50})
+            line(
+                i,
+                **sizes,
+                **{"throughput/total_tokens": 640 * (i + 1), "eval/one_pass/nmae_median": 3.0 - i / 50},
+            )
             for i in range(60)
         ]
         write_run(root / f"run-{number}", lines, '{"step"')

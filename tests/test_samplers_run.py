@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -186,6 +187,32 @@ def test_rows_by_electrons(tmp_path: Path, catalogue: Path, electrons: dict[str,
     assert all(pq.read_metadata(tmp_path / "one" / name).num_rows <= 16 for name in shards)
     facts = meta(tmp_path / "one")
     assert (facts["budget"], facts["patches_per_material"], facts["total_rows"]) == ("electrons", 3, 60)
+
+
+def test_engines_share_the_budget_out(tmp_path: Path, catalogue: Path) -> None:
+    """Processes and a bucket: the same files as workers one by one."""
+    common = (
+        ROOT,
+        *SMALL,
+        "--budget",
+        "electrons",
+        "--catalogue",
+        catalogue,
+        "--sampler",
+        "tiling",
+        "--quiet",
+    )
+    for worker in range(2):
+        sound(*common, "--out", tmp_path / "parts", "--worker-index", worker, "--n-workers", 2)
+    sound(*common, "--out", tmp_path / "processes", "--workers", 2)
+    assert tree(tmp_path / "processes") == tree(tmp_path / "parts")
+    url = "memory://budget-rows"
+    sound(*common, "--out", url, "--worker-index", 0, "--n-workers", 2)
+    fs = fsspec.filesystem("memory")
+    found = {Path(name).name: fs.cat_file(name) for name in fs.find("/budget-rows")}
+    local = {path.name: path.read_bytes() for path in (tmp_path / "parts" / "worker-00").iterdir()}
+    assert found == local
+    assert tomat_main("verify", url, "--allow-partial").code == 0
 
 
 def test_verify_knows_the_budget(tmp_path: Path, catalogue: Path) -> None:

@@ -47,13 +47,14 @@ def print_table(table: Table) -> None:
             zip(*(_marked(line, mark) for line, mark in zip(lines, marks, strict=True)), strict=True)
         )
         below = 0
-    drawn = Drawn(title=table.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    drawn = Drawn(box=None, padding=(0, 2, 0, 0))
     for i, name in enumerate(lines[0]):
         drawn.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
     for i, line in enumerate(lines[1:]):
         drawn.add_row(*line)
         if below and i == len(lines) - below - 2:
             drawn.add_row("—" * 12)
+    console.print(table.title, style="bold", highlight=False)
     console.print(drawn)
     if table.note:
         console.print(f"  {table.note}\n", highlight=False, soft_wrap=True)

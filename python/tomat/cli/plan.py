@@ -26,7 +26,7 @@ from tomat.catalogue.table import load
 from tomat.cli.tokenize import _shape
 from tomat.dataset.config import TokenizeConfig
 from tomat.dataset.inputs import resolve_inputs
-from tomat.plan.plan import Plan, plan
+from tomat.plan.planner import Plan, plan
 from tomat.plan.rate import Rate, measure
 from tomat.tokenizer import FALLBACK_SHAPES, PAD_TO
 

@@ -61,7 +61,7 @@ def command(
         from tomat.lm.dry_run import estimate
 
         report = estimate(run, mfu=mfu)
-        print(json.dumps(report.as_json(), indent=1) if as_json else str(report))
+        print(json.dumps(report.as_json()) if as_json else str(report))
         return
     if quiet:
         _be_quiet()

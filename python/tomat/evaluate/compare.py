@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,19 +123,16 @@ def compare(
     left_out = sorted({name for run in runs for rows in run for name in rows} - set(names))
     lines: list[dict[str, Any]] = []
     for of, run, own in zip(contenders, runs, values, strict=True):
+        seeds = [[rows[name] for name in names] for rows in run]
         line: dict[str, Any] = {
             "name": of.name,
             "mode": of.mode,
             "results": [str(result.path) for result in of.results],
             "mean": resampler.mean(own)._asdict(),
             "per_electron": resampler.mean(own, electrons)._asdict(),
-            "seeds": spread(
-                [[rows[name] for name in names] for rows in run], lambda rows: _mean(rows, metric)
-            ),
+            "seeds": spread(seeds, lambda rows: _mean(rows, metric)),
         }
-        if lines:
-            line |= _against(own, values[0], electrons, facts, resampler)
-        lines.append(line)
+        lines.append(line | (_against(own, values[0], electrons, facts, resampler) if lines else {}))
     return {
         "format": "tomat comparison",
         "version": 1,
@@ -143,12 +140,7 @@ def compare(
         "n": len(names),
         "materials": names,
         "left_out": left_out,
-        "intervals": {
-            "by": chosen.by,
-            "resamples": chosen.resamples,
-            "level": chosen.level,
-            "seed": chosen.seed,
-        },
+        "intervals": asdict(chosen),
         "contenders": lines,
     }
 

@@ -77,8 +77,6 @@ def sampling_weight(
     ones = np.ones(len(names))
     groups = deciles(electron_counts)
     bottom = (groups == 0).astype(np.float64)
-    per_material, per_electron = draws.difference(ones), draws.difference(electron_counts)
-    gap = draws.difference(bottom, minus=ones)
     return {
         "format": "tomat sampling-weight study",
         "version": 1,
@@ -95,30 +93,40 @@ def sampling_weight(
                 for number in sorted(set(groups.tolist()))
             ),
         ],
-        "hypotheses": [
-            {
-                "name": "H1",
-                "says": "training per electron is at least 0.1 points worse per material",
-                "difference": per_material._asdict(),
-                "bound": MARGIN,
-                "verdict": _verdict(per_material, MARGIN, above=True),
-            },
-            {
-                "name": "H2",
-                "says": "training per electron is better per electron",
-                "difference": per_electron._asdict(),
-                "bound": 0.0,
-                "verdict": _verdict(per_electron, 0.0, above=False),
-            },
-            {
-                "name": "H3",
-                "says": f"the gap is larger in the bottom decile of {N_GROUPS} than over all",
-                "difference": gap._asdict(),
-                "bound": 0.0,
-                "verdict": _verdict(gap, 0.0, above=True),
-            },
-        ],
+        "hypotheses": _hypotheses(draws, electron_counts, bottom),
     }
+
+
+def _hypotheses(
+    draws: _Draws, electrons: NDArray[np.float64], bottom: NDArray[np.float64]
+) -> list[dict[str, Any]]:
+    """The three, with their differences and verdicts; ``bottom`` is 1 in the first decile, 0 elsewhere."""
+    ones = np.ones(len(electrons))
+    asked = (
+        (
+            "H1",
+            "training per electron is at least 0.1 points worse per material",
+            draws.difference(ones),
+            MARGIN,
+        ),
+        ("H2", "training per electron is better per electron", draws.difference(electrons), 0.0),
+        (
+            "H3",
+            f"the gap is larger in the bottom decile of {N_GROUPS} than over all",
+            draws.difference(bottom, minus=ones),
+            0.0,
+        ),
+    )
+    return [
+        {
+            "name": name,
+            "says": says,
+            "difference": of._asdict(),
+            "bound": bound,
+            "verdict": _verdict(of, bound, above=name != "H2"),
+        }
+        for name, says, of, bound in asked
+    ]
 
 
 def _verdict(of: Interval, bound: float, *, above: bool) -> str:

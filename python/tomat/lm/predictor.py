@@ -127,7 +127,7 @@ class _Layout:
     """Rows of one crystal on one grid, and where their density tokens stand.
 
     Attributes:
-        tokens: (n, length) ids, density tokens included, without padding.
+        tokens: (length,) ids, density tokens included, without padding.
         first: column of the first density token.
         count: density tokens a row.
     """
@@ -236,7 +236,7 @@ class ModelPredictor:
         out: list[PatchPrediction | None] = [None] * len(requests)
         by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, layout in enumerate(layouts):
-            by_shape[self._padded(layout.tokens.shape[1]), layout.count].append(index)
+            by_shape[self._padded(layout.tokens.size), layout.count].append(index)
         for (length, _), chosen in by_shape.items():
             for start in range(0, len(chosen), self.batch_size):
                 part = chosen[start : start + self.batch_size]

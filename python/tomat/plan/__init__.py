@@ -1,7 +1,7 @@
 """What a run will be, before it is: rows, coverage, bytes, hours; docs/catalogue.md has the formulas."""
 
 from tomat.plan.expectation import expected_coverage, expected_histogram
-from tomat.plan.plan import Plan, plan
+from tomat.plan.planner import Plan, plan
 from tomat.plan.rate import Rate, measure
 from tomat.plan.study import budget_study
 

@@ -47,7 +47,7 @@ def expected_coverage(grid: Shape, patch: Shape, n: int, sampler: Sampler) -> fl
     covering = math.prod(min(p, g) for p, g in zip(patch, grid, strict=True))
     if sampler.replacement:
         return -math.expm1(n * math.log1p(-covering / origins)) if covering < origins else float(n > 0)
-    if n > origins - covering:
+    if n > origins - covering or n >= origins:
         return 1.0
     return -math.expm1(_log_choose(origins - covering, n) - _log_choose(origins, n))
 
@@ -57,9 +57,10 @@ def expected_histogram(grid: Shape, patch: Shape, n: int, sampler: Sampler) -> P
 
     For ``uniform`` one patch covers a voxel with a probability distribution that is the product of those of the axes
     (on an axis shorter than the patch, ``floor(P / n)`` or one more times); n patches give its n-fold convolution, the
-    binomial distribution where no axis is shorter. Without replacement it is the hypergeometric one (and the same as
-    with, where an axis is shorter). For ``tiling`` a random voxel of a pass belongs to one of up to 27 classes by how
-    many tiles cover it along each axis; passes are independent, so their distributions convolve.
+    binomial distribution where no axis is shorter. Without replacement origins are drawn from those that cover the
+    voxel equally often, a hypergeometric distribution, and every whole round covers each voxel ``prod P`` times. For
+    ``tiling`` a random voxel of a pass belongs to one of up to 27 classes by how many tiles cover it along each axis;
+    passes are independent, so their distributions convolve.
     """
     if isinstance(sampler, Tiling):
         pmf = _tiling(grid, patch, n)
@@ -73,17 +74,38 @@ def expected_histogram(grid: Shape, patch: Shape, n: int, sampler: Sampler) -> P
 
 @lru_cache(maxsize=65536)
 def _uniform(grid: Shape, patch: Shape, n: int, *, replacement: bool) -> Pmf:
-    is_short = any(p > g for p, g in zip(patch, grid, strict=True))
-    origins = math.prod(grid)
-    if not replacement and not is_short and n <= origins:
-        return _hypergeometric(origins, math.prod(patch), n)
     one = np.ones(1)
     for p, g in zip(patch, grid, strict=True):
         rounds, rest = divmod(p, g)
         axis = np.zeros(rounds + 2)
         axis[rounds], axis[rounds + 1] = 1 - rest / g, rest / g
         one = _product(one, axis)
-    return _power(one, n)
+    if replacement:
+        return _power(one, n)
+    origins = math.prod(grid)
+    rounds, rest = divmod(n, origins)
+    counts = [(times, round(share * origins)) for times, share in enumerate(one) if share > 0]
+    rounds_before = np.zeros(rounds * math.prod(patch))
+    result: Pmf = np.concatenate([rounds_before, _without_replacement(counts, origins, rest)])
+    return result
+
+
+def _without_replacement(counts: list[tuple[int, int]], total: int, drawn: int) -> Pmf:
+    """The sum of ``drawn`` values of a population in which each value stands so many times, ``total`` in all."""
+    width = drawn * max(value for value, _ in counts) + 1
+    # By how many are still to be drawn: the distribution of the sum so far.
+    states: dict[int, Pmf] = {drawn: np.eye(1, width)[0]}
+    for value, count in counts:
+        after: dict[int, Pmf] = {}
+        for left, sums in states.items():
+            for k, probability in enumerate(_hypergeometric(total, count, left)):
+                if probability > 0:
+                    moved = np.zeros(width)
+                    moved[value * k :] = sums[: width - value * k] * probability
+                    after[left - k] = after[left - k] + moved if left - k in after else moved
+        total -= count
+        states = after
+    return states[0]
 
 
 def _product(a: Pmf, b: Pmf) -> Pmf:

@@ -89,9 +89,19 @@ def measured_coverage(dataset: Dataset, grids: Mapping[str, Shape] | None = None
                 planned = _summed(planned, expectation)
             covered = 1 - counts[0] / voxels
             found.materials.append(MaterialCoverage(task_id, voxels, rows, covered, share))
+    _note_grids(found, dataset, grids or {})
     found.planned = planned.tolist() if is_known and len(planned) else None
     found.facts = _facts(found, sampler)
     return found
+
+
+def _note_grids(found: Coverage, dataset: Dataset, grids: Mapping[str, Shape]) -> None:
+    """Say so where the grids of materials are not known."""
+    unknown = [m.task_id for m in found.materials if m.planned is None and m.task_id not in grids]
+    if unknown and not any("grids" in read_json(worker.path / COVERAGE) for worker in dataset.workers):
+        found.notes.append(
+            "the dataset does not name the grids: give --catalogue for what was to be expected"
+        )
 
 
 def _sampler(dataset: Dataset, found: Coverage) -> Sampler | None:

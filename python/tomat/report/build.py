@@ -166,16 +166,28 @@ def _training(page: Page, runs: Sequence[Run]) -> None:
             page.text(
                 f"{run.name}: {name} was not finite at step {steps[0]} and {len(steps) - 1} more.", "warning"
             )
-    names = sorted({name for run in runs for name in run.series if name.startswith("eval/")})
-    held_out = [(name, name.removeprefix("eval/").replace("_", " "), False, 1) for name in names]
-    first = sorted(held_out, key=lambda entry: entry[0] != "eval/loss")[:_MOST]
-    page.figures(*_drawn(runs, (*_CURVES, *first)))
-    if len(held_out) > _MOST:
-        page.text(f"{len(held_out) - _MOST} more numbers on held-out data are in the runs' files.", "note")
+    logged = {name for run in runs for name in run.series if name.startswith("eval/")}
+    names = sorted(name for name in logged if not name.endswith(("/rows", "/voxels")))
+    diagnostic = [name for name in names if any(f"/{mode}/" in name for mode in DIAGNOSTICS)]
+    held_out = [name for name in names if name not in diagnostic]
+    page.figures(*_drawn(runs, (*_CURVES, *_held_out(held_out))))
+    if diagnostic:
+        page.heading("Under the line: diagnostics that see the true density")
+        page.figures(*_drawn(runs, _held_out(diagnostic)))
+    left = max(0, len(held_out) - _MOST) + max(0, len(diagnostic) - _MOST)
+    if left:
+        page.text(f"{left} more numbers on held-out data are in the runs' files.", "note")
     speeds = _drawn(runs, _SPEEDS)
     if speeds:
         page.heading("Throughput")
         page.figures(*speeds)
+
+
+def _held_out(names: Sequence[str]) -> list[tuple[str, str, bool, int]]:
+    """Numbers on held-out data as :data:`_CURVES` lists them: those a model is judged by first."""
+    first = ("nmae_median", "bits_per_voxel", "loss")
+    order = sorted(names, key=lambda name: (not name.endswith(first), name))[:_MOST]
+    return [(name, name.removeprefix("eval/").replace("_", " "), False, 1) for name in order]
 
 
 def _drawn(runs: Sequence[Run], chosen: Sequence[tuple[str, str, bool, int]]) -> list[Figure]:
@@ -234,9 +246,11 @@ def _short(value: float | None) -> str:
 
 
 def _scaling(page: Page, sources: Sources) -> None:
-    losses = [
-        {"name": run.name, "value": run.loss[1], **_size(run)} for run in sources.runs if run.loss is not None
-    ]
+    losses: dict[str, list[dict[str, Any]]] = {}
+    for run in sources.runs:
+        if run.loss is not None:
+            name, value = run.loss
+            losses.setdefault(name, []).append({"name": run.name, "value": value, **_size(run)})
     errors = []
     for result in sources.results:
         mode = primary_mode(modes_of(result.rows))
@@ -245,7 +259,8 @@ def _scaling(page: Page, sources: Sources) -> None:
         if is_headline(mode) and any(isinstance(value, int | float) and value for value in size.values()):
             value = 100 * result.aggregates[mode]["metrics"]["nmae"]["mean"]["value"]
             errors.append({"name": result.name, "value": value, **size})
-    made = [figures.scaling(losses, "loss"), figures.scaling(errors, "mean NMAE, %")]
+    made = [figures.scaling(points, name) for name, points in losses.items()]
+    made.append(figures.scaling(errors, "mean NMAE, %"))
     shown = [figure for figure in made if figure is not None]
     if shown:
         page.section("Scaling")

@@ -17,6 +17,7 @@ _MEASURED, _PLANNED = "#0072B2", "#D55E00"
 #: Counts drawn one by one; more are drawn as one bar.
 _MOST_BARS = 24
 
+_CONFIG = {"responsive": True, "displaylogo": False}
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
@@ -98,7 +99,12 @@ def html(coverage: Coverage) -> str:
             legend={"orientation": "h", "y": 1.08},
         )
     plots = [
-        figure.to_html(full_html=False, include_plotlyjs=first, div_id=name, config={"responsive": True})
+        figure.to_html(
+            full_html=False,
+            include_plotlyjs=first,
+            div_id=name,
+            config={"responsive": True, "displaylogo": False},
+        )
         for figure, name, first in ((histogram, "histogram", True), (materials, "materials", False))
     ]
     return f"""<!doctype html>

@@ -58,7 +58,7 @@ def headline(results: Sequence[Result]) -> Figure:
         "hovertemplate": "%{y}<br>%{x:.4g} %<extra></extra>",
     }
     layout = {
-        "xaxis": {"type": "log", "title": {"text": "mean NMAE, %"}, "dtick": 1},
+        "xaxis": {"type": "log", "title": {"text": "mean NMAE, %"}},
         "yaxis": {"type": "category"},
         "margin": {"l": 10, "r": 20, "t": 34, "b": 50},
         "showlegend": False,
@@ -110,7 +110,7 @@ def where(result: Result) -> list[Figure]:
         if data:
             layout = {
                 "xaxis": {"title": {"text": title}, "type": kind},
-                "yaxis": {"type": "log", "title": {"text": "NMAE, %"}, "dtick": 1},
+                "yaxis": {"type": "log", "title": {"text": "NMAE, %"}},
                 "margin": {"l": 10, "r": 10, "t": 34, "b": 50},
                 "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             }
@@ -165,7 +165,8 @@ def curves(
 def _thinned(series: Series, smooth: int) -> tuple[Any, Any]:
     """At most so many points as a screen shows, each the mean of its neighbourhood."""
     n = len(series.steps)
-    width = max(min(smooth, n), -(-n // _DRAWN))
+    # A short run is not smoothed away.
+    width = max(min(smooth, n // 40), -(-n // _DRAWN))
     starts = np.arange(0, n, width)
     counts = np.diff(np.append(starts, n))
     # The step of a mean is its last: nothing is drawn before it was there.

@@ -44,7 +44,7 @@ thead th { vertical-align: bottom; white-space: normal; min-width: 4.5rem; font-
 th[scope=row], thead th:first-child { text-align: left; font-weight: 500; min-width: 0; white-space: normal; }
 tbody.below { border-top: 3px double var(--ink); } tbody.below * { color: var(--soft); font-style: italic; }
 figure { margin: 1rem 0; } .plot { width: 100%; min-width: 0; }
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: .5rem 1rem; }
+.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: .5rem 1rem; }
 .panels > figure { margin: 0; min-width: 0; }
 pre { background: var(--card); padding: .8rem; overflow-x: auto; font-size: .8rem; }
 .warning { border-left: 4px solid #d55e00; padding: .3rem .8rem; background: var(--card); }

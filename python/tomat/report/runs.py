@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat._files import read_json
+from tomat.lm.presets import ModelConfig, parameter_count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,13 +20,19 @@ __all__ = ["METRICS_FILE", "Run", "Series", "load_run"]
 
 #: The file of a run that its numbers stand in.
 METRICS_FILE = "metrics.jsonl"
-#: Facts about a run, where it wrote them: ``name``, ``parameters``.
-_ABOUT_FILE = "run.json"
+#: What a run is made of, where it wrote it down.
+_ABOUT_FILE = "tomat.json"
 #: Where numbers of a run stand; the first that is there counts.
 _TOKENS = ("throughput/total_tokens", "total_tokens")
 _GFLOPS = ("throughput/total_gflops", "total_gflops")
 _PARAMETERS = ("parameter_count", "model/parameters", "parameters")
-_LOSS = ("eval/loss", "eval/masked/loss", "train/loss")
+_LOSS = (
+    "eval/one_pass/bits_per_voxel",
+    "eval/teacher_forced/bits_per_voxel",
+    "eval/partly_masked/bits_per_voxel",
+    "eval/loss",
+    "train/loss",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +99,15 @@ class Run:
     @property
     def parameters(self) -> float | None:
         """Parameters of the model."""
-        for name in _PARAMETERS:
-            if isinstance(self.about.get(name), int | float):
-                return float(self.about[name])
         series = self.first_of(_PARAMETERS)
-        return None if series is None else series.last
+        if series is not None:
+            return series.last
+        try:
+            shape = ModelConfig(**self.about["model"]).shape()
+            return float(parameter_count(shape, int(self.about["vocabulary"]["rows"])).total)
+        except (KeyError, TypeError, ValueError):
+            # A run of another program, or of another version: it says nothing that is known here.
+            return None
 
     @property
     def loss(self) -> tuple[str, float] | None:
@@ -135,12 +146,16 @@ def load_run(path: str | Path) -> Run:
             if record is None:
                 unreadable += bool(line.strip())
                 continue
-            step = int(record["step"])
+            # Lines without a step are facts about the whole run.
+            step = int(record["step"]) if _is_number(record.get("step")) else None
             for name, value in record.items():
-                if name == "time" and isinstance(value, int | float):
-                    times[step] = float(value)
-                elif name not in ("step", "time") and _is_number(value):
-                    found.setdefault(name, {})[step] = float(value)
+                number = _number(value)
+                if step is None or number is None or name == "step":
+                    continue
+                if name == "time":
+                    times[step] = number
+                else:
+                    found.setdefault(name, {})[step] = number
     if not found:
         raise ValueError(f"{place}: not one line is a JSON object with a step and numbers")
     folder = place.parent
@@ -159,13 +174,20 @@ def _record(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
     except ValueError:
         return None
-    if not isinstance(record, dict) or not _is_number(record.get("step")):
-        return None
-    return record if math.isfinite(record["step"]) else None
+    return record if isinstance(record, dict) else None
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _number(value: object) -> float | None:
+    """A number, those among them that JSON knows only as words: ``nan``, ``inf``."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and value not in ("nan", "inf", "-inf"):
+        return None
+    return float(value)
 
 
 def _series(values: dict[int, float]) -> Series | None:

@@ -22,12 +22,33 @@ pub fn box_sums(values: &mut [u64], grid: [usize; 3], patch: [usize; 3]) {
             return;
         }
         for lines in values.chunks_exact_mut(block) {
+            if inner == 1 {
+                slide_line(lines, patch[axis], &mut scratch);
+                continue;
+            }
             for first in (0..inner).step_by(STRIP) {
                 let width = STRIP.min(inner - first);
                 let strip = Strip { points: grid[axis], stride: inner, first, width };
                 strip.slide(lines, patch[axis], &mut scratch);
             }
         }
+    }
+}
+
+/// One line of neighbouring values.
+fn slide_line(line: &mut [u64], patch: usize, scratch: &mut Vec<u64>) {
+    let points = line.len();
+    let (rounds, rest) = ((patch / points) as u64, patch % points);
+    // Twice round, so that nothing wraps.
+    scratch.clear();
+    scratch.extend_from_slice(line);
+    scratch.extend_from_slice(line);
+    let add = |sum: u64, value: &u64| sum.wrapping_add(*value);
+    let whole = if rounds > 0 { line.iter().fold(0, add).wrapping_mul(rounds) } else { 0 };
+    let mut sum = scratch[..rest].iter().fold(whole, add);
+    for ((out, leaves), enters) in line.iter_mut().zip(&scratch[..points]).zip(&scratch[rest..]) {
+        *out = sum;
+        sum = sum.wrapping_add(enters.wrapping_sub(*leaves));
     }
 }
 

@@ -23,9 +23,9 @@ struct Table {
 impl Table {
     /// Box sums of `|rho|`, exact in fixed point.
     ///
-    /// `|rho|` is multiplied by the power of two that gives the sum over all boxes 62 bits, and rounded to an integer:
-    /// finer than float64 would hold the same sums, and the same on every machine in any order. A density that is zero
-    /// everywhere counts as constant.
+    /// `|rho|` is multiplied by the power of two that gives the sum over all boxes 62 bits, and rounded down to an
+    /// integer: finer than float64 would hold the same sums, and the same on every machine in any order. A density that
+    /// is zero everywhere counts as constant.
     fn new(grid: [usize; 3], patch: [usize; 3], density: &[f32]) -> Result<Self> {
         check_values(grid, density)?;
         let sum: f64 = density.iter().map(|&rho| f64::from(rho.abs())).sum();
@@ -35,7 +35,8 @@ impl Table {
             let exponents = exponent(sum) + exponent(boxes as f64);
             // A power of two by its bits: exact everywhere.
             let scale = f64::from_bits(((BITS - exponents + 1023) as u64) << 52);
-            density.iter().map(|&rho| (f64::from(rho.abs()) * scale).round_ties_even() as u64).collect()
+            // Through i64, whose conversion is one instruction; the sum of all is below 2^62.
+            density.iter().map(|&rho| (f64::from(rho.abs()) * scale) as i64 as u64).collect()
         } else {
             vec![1; density.len()]
         };

@@ -23,7 +23,7 @@ from typing import Annotated
 
 import typer
 
-from tomat.catalogue.build import BuildReport, build
+from tomat.catalogue.builder import BuildReport, build
 from tomat.catalogue.rows import is_csv, read_csv
 from tomat.catalogue.table import save
 from tomat.cli.codec._shared import Inputs, Quiet, Split, SplitFile, Threads, progress

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from tomat.catalogue.query import query
+from tomat.catalogue.sql import query
 
 
 def command(

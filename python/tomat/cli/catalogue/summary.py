@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from tomat.catalogue.query import summary
+from tomat.catalogue.sql import summary
 
 
 def command(

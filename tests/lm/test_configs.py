@@ -1,0 +1,48 @@
+"""The configurations of the repository can be read, and say what they are said to say."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("levanter")
+from tomat.lm.config import describe, dump, encode, load
+
+CONFIGS = Path(__file__).resolve().parent.parent.parent / "training" / "configs"
+ALL = sorted(CONFIGS.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_configuration_is_read_and_comes_back_from_its_dump(path: Path, tmp_path: Path) -> None:
+    config = load(path)
+    again = tmp_path / "dump.yaml"
+    again.write_text(dump(config))
+    back = load(again)
+    for section in ("data", "validation", "model", "objective", "loss", "optimizer", "loader", "out", "name"):
+        assert encode(getattr(back, section)) == encode(getattr(config, section)), section
+    assert back.trainer.num_train_steps == config.trainer.num_train_steps
+    assert config.validation is not None
+    assert config.data.guess or config.objective.kind != "guess"
+    shape = config.model.shape()
+    if config.model.preset != "tiny":
+        assert shape.seq_len == 8192
+
+
+def test_the_arms_of_the_sampling_weight_study_differ_in_the_budget_alone() -> None:
+    arms = [encode(load(CONFIGS / "sampling-weight" / f"{name}.yaml")) for name in ("equal", "electrons")]
+    assert {arm["data"].pop("budget") for arm in arms} == {"equal", "electrons"}
+    for section in ("data", "validation", "model", "objective", "loss", "optimizer", "evaluation", "loader"):
+        assert arms[0][section] == arms[1][section], section
+    schedules = [
+        {k: v for k, v in arm["trainer"].items() if k not in ("id", "log_dir", "checkpointer")}
+        for arm in arms
+    ]
+    assert schedules[0] == schedules[1]
+
+
+def test_every_field_is_listed_with_its_default() -> None:
+    from tomat.lm.config import TrainConfig
+
+    lines = list(describe(TrainConfig))
+    assert "trainer.num_train_steps: int = 1000" in lines
+    assert any(line.startswith("objective.kind: str = ") for line in lines)
+    assert "name: str (required)" in lines

@@ -1,0 +1,179 @@
+"""A trained model predicts what its training said it would, whatever else is in the batch."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("levanter")
+import tiny
+
+import tomat
+from tomat.lm.checkpoint import Trained, open_checkpoint
+from tomat.lm.data import open_rows
+from tomat.lm.predictor import DecodingConfig, ModelPredictor, open_predictor
+from tomat.lm.train import Outcome, train
+from tomat.material import Material
+from tomat.metrics import nmae_of_sums
+from tomat.predict.predictor import Crystal, PatchRequest
+from tomat.promolecule import Promolecule
+
+KINDS = ("guess", "masked", "next_token")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Trained, Outcome, Path]]:
+    found = {}
+    for kind in KINDS:
+        folder = tmp_path_factory.mktemp(kind)
+        outcome = train(tiny.config(folder, kind=kind, steps=4))
+        found[kind] = (open_checkpoint(outcome.files.root), outcome, folder)
+    return found
+
+
+def cut(values: np.ndarray, offset: tuple[int, int, int], shape: tuple[int, int, int]) -> np.ndarray:
+    index = [(o + np.arange(s)) % n for o, s, n in zip(offset, shape, values.shape, strict=True)]
+    return np.ascontiguousarray(values[np.ix_(*index)], np.float32)
+
+
+def request(
+    trained: Trained, material: Material, offset: tuple[int, int, int], truth: bool = True
+) -> PatchRequest:
+    """A patch of a material, with the guess the training had."""
+    given = material.in_unit("e_per_A3")
+    crystal = Crystal(material.lattice, material.atomic_numbers, material.frac_coords, name=material.task_id)
+    shape = trained.vocabulary.tokenizer.shape_for(len(material.atomic_numbers))
+    guess = Promolecule.load("qe-sg15").evaluate(
+        material.lattice, material.atomic_numbers, material.frac_coords, material.grid_shape
+    )
+    return PatchRequest(
+        crystal,
+        material.grid_shape,
+        offset,
+        shape,
+        guess=cut(guess, offset, shape),
+        truth=cut(given.density, offset, shape) if truth else None,
+    )
+
+
+def validation_requests(trained: Trained, folder: Path, kind: str) -> list[PatchRequest]:
+    """The patches the run was evaluated on."""
+    config = tiny.config(folder, kind=kind, steps=4)
+    assert config.validation is not None
+    rows = open_rows(config.validation, 128)
+    found = []
+    for index in range(len(rows)):
+        name, corner = rows.row_id(0, index).split("@")
+        x, y, z = (int(part) for part in corner.split(","))
+        found.append(request(trained, tomat.read(tiny.DATA / "label" / f"{name}.zarr"), (x, y, z)))
+    return found
+
+
+def predictor(trained: Trained, mode: str, **settings: object) -> ModelPredictor:
+    return ModelPredictor(trained, DecodingConfig(mode, batch_size=4, **settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("guess", "one_pass"), ("masked", "one_pass"), ("next_token", "teacher_forced")]
+)
+@pytest.mark.parametrize("estimate", ["median", "mean", "mode"])
+def test_prediction_scores_what_evaluation_while_training_said(
+    trained: dict[str, tuple[Trained, Outcome, Path]], kind: str, mode: str, estimate: str
+) -> None:
+    model, outcome, folder = trained[kind]
+    requests = validation_requests(model, folder, kind)
+    predicted = predictor(model, mode, estimate=estimate).predict(requests)
+    error = sum(float(np.abs(p.density - r.truth).sum()) for p, r in zip(predicted, requests, strict=True))
+    total = sum(float(np.abs(r.truth).sum()) for r in requests if r.truth is not None)
+    np.testing.assert_allclose(
+        nmae_of_sums(error, total), outcome.evaluation[f"{mode}/nmae_pooled_{estimate}"], rtol=2e-4
+    )
+
+
+def test_a_model_never_looks_at_the_truth_it_is_asked_for(
+    trained: dict[str, tuple[Trained, Outcome, Path]],
+) -> None:
+    for kind, mode in (("guess", "one_pass"), ("masked", "k_pass"), ("next_token", "free_running")):
+        model, _, folder = trained[kind]
+        requests = validation_requests(model, folder, kind)[:2]
+        predict = predictor(model, mode, passes=2).predict
+        told, untold = predict(requests), predict([replace(r, truth=None) for r in requests])
+        for a, b in zip(told, untold, strict=True):
+            np.testing.assert_array_equal(a.density, b.density)
+            assert b.expected_error is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        ("guess", "one_pass"),
+        ("masked", "k_pass"),
+        ("next_token", "free_running"),
+        ("next_token", "teacher_forced"),
+    ],
+)
+def test_a_prediction_does_not_depend_on_what_else_is_in_the_batch(
+    trained: dict[str, tuple[Trained, Outcome, Path]], kind: str, mode: str
+) -> None:
+    model, _, folder = trained[kind]
+    requests = validation_requests(model, folder, kind)
+    predict = predictor(model, mode, passes=3, estimate="sample").predict
+    together = predict(requests)
+    alone = predict(requests[1:2])[0]
+    np.testing.assert_allclose(together[1].density, alone.density, rtol=1e-4, atol=1e-6)
+    backwards = predict(requests[::-1])[::-1]
+    for a, b in zip(together, backwards, strict=True):
+        np.testing.assert_allclose(a.density, b.density, rtol=1e-4, atol=1e-6)
+
+
+def test_one_pass_of_k_is_one_pass(trained: dict[str, tuple[Trained, Outcome, Path]]) -> None:
+    model, _, folder = trained["masked"]
+    requests = validation_requests(model, folder, "masked")[:3]
+    once = predictor(model, "one_pass").predict(requests)
+    passes = predictor(model, "k_pass", passes=1).predict(requests)
+    for a, b in zip(once, passes, strict=True):
+        np.testing.assert_array_equal(a.density, b.density)
+
+
+def test_several_generations_spread_and_their_median_is_one_of_them(
+    trained: dict[str, tuple[Trained, Outcome, Path]],
+) -> None:
+    model, _, folder = trained["next_token"]
+    requests = validation_requests(model, folder, "next_token")[:2]
+    found = predictor(model, "free_running", samples=3).predict(requests)
+    points = model.vocabulary.codec.decode(np.arange(model.vocabulary.codec.sizes[0])[:, None]).astype(
+        np.float32
+    )
+    for prediction in found:
+        assert prediction.spread is not None
+        assert (prediction.spread > 0).any()
+        assert np.isin(prediction.density, points).all()
+
+
+def test_a_mode_the_model_does_not_have_is_refused(trained: dict[str, tuple[Trained, Outcome, Path]]) -> None:
+    for kind, mode in (("guess", "free_running"), ("next_token", "one_pass")):
+        root = trained[kind][1].files.root
+        with pytest.raises(ValueError, match=rf"a model of objective {kind} predicts in mode .*, not {mode}"):
+            open_predictor(root, mode=mode)  # type: ignore[arg-type]
+
+
+def test_what_a_request_lacks_is_named(trained: dict[str, tuple[Trained, Outcome, Path]]) -> None:
+    model, _, folder = trained["guess"]
+    asked = validation_requests(model, folder, "guess")[0]
+    with pytest.raises(ValueError, match="holds no guess"):
+        predictor(model, "one_pass").predict([replace(asked, guess=None)])
+    with pytest.raises(
+        ValueError, match=r"a patch of \(2, 3, 3\) points was asked for, rows hold \(3, 3, 3\)"
+    ):
+        predictor(model, "one_pass").predict([replace(asked, patch_shape=(2, 3, 3))])
+
+
+def test_the_checkpoint_tells_what_predictions_need(
+    trained: dict[str, tuple[Trained, Outcome, Path]],
+) -> None:
+    facts = predictor(trained["guess"][0], "one_pass").facts
+    assert facts.spacing is not None
+    assert 0.05 < facts.spacing < 0.3
+    assert facts.promolecule is not None
+    assert all(count == int(count) > 0 for count in facts.valence.values())
