@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import random
@@ -118,6 +119,8 @@ class Look:
     """What was seen at a moment."""
 
     seconds: float
+    #: Of the worker's own, on all its threads.
+    cpu_s: float
     shards: int
     memory_mb: float
     files: int
@@ -128,6 +131,7 @@ class Segment:
     """One process, from its start to its end or to being killed."""
 
     startup_s: float = 0.0
+    startup_cpu_s: float = 0.0
     seconds: float = 0.0
     shards_before: int = 0
     shards: int = 0
@@ -145,6 +149,15 @@ def memory_mb(process: int) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:")), 0.0)
 
 
+def cpu_s(process: int) -> float:
+    """Seconds of processor a process has had; 0 once it is gone."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def count(out: Path, pattern: str) -> int:
     return sum(1 for _ in out.glob(pattern))
 
@@ -160,10 +173,10 @@ def run_segment(root: Path, out: Path, options: Sequence[object], stop_at: int |
     while process.poll() is None:
         now = time.monotonic() - start
         if not segment.startup_s and set(out.glob(".progress/*.unfinished")) - debris:
-            segment.startup_s = now
+            segment.startup_s, segment.startup_cpu_s = now, cpu_s(process.pid)
         shards = count(out, "shard-*.parquet")
         files = sum(len(names) for _, _, names in os.walk(out))
-        segment.looks.append(Look(now, shards, memory_mb(process.pid), files))
+        segment.looks.append(Look(now, cpu_s(process.pid), shards, memory_mb(process.pid), files))
         if stop_at is not None and shards >= stop_at:
             process.send_signal(signal.SIGKILL)
             segment.was_killed = True
@@ -190,16 +203,22 @@ def thirds(segments: Sequence[Segment], materials_a_shard: int) -> list[dict[str
     found = []
     for third in range(3):
         low, high = last * third / 3, last * (third + 1) / 3
-        seconds = shards = 0.0
+        seconds = cpu = shards = 0.0
         memory = []
         for segment in segments:
-            for earlier, later in zip(segment.looks, segment.looks[1:], strict=False):
-                if low <= earlier.shards < high and earlier.seconds > segment.startup_s > 0:
+            for earlier, later in itertools.pairwise(segment.looks):
+                if low <= earlier.shards < high and earlier.seconds > segment.startup_s > 0 and later.cpu_s:
                     seconds += later.seconds - earlier.seconds
+                    cpu += later.cpu_s - earlier.cpu_s
                     shards += later.shards - earlier.shards
                     memory.append(later.memory_mb)
-        rate = shards * materials_a_shard / seconds if seconds else 0.0
-        found.append({"materials_a_second": rate, "peak_mb": max(memory, default=0.0)})
+        found.append(
+            {
+                "materials_a_second": shards * materials_a_shard / seconds if seconds else 0.0,
+                "materials_a_cpu_second": shards * materials_a_shard / cpu if cpu else 0.0,
+                "peak_mb": max(memory, default=0.0),
+            }
+        )
     return found
 
 
@@ -219,6 +238,7 @@ def summary(segments: Sequence[Segment], out: Path, materials: int, materials_a_
         "seconds": seconds,
         "kills": sum(segment.was_killed for segment in segments),
         "startup_s": [round(segment.startup_s, 2) for segment in segments],
+        "startup_cpu_s": [round(segment.startup_cpu_s, 2) for segment in segments],
         "thirds": thirds(segments, materials_a_shard),
         "shards": n_shards,
         "most_files": max(look.files for segment in segments for look in segment.looks),
@@ -227,48 +247,49 @@ def summary(segments: Sequence[Segment], out: Path, materials: int, materials_a_
     }
 
 
-def plan(figures: dict[str, Any], cores: int) -> list[dict[str, float]]:
-    """What the measured rate comes to for other numbers of materials, on workers of as many threads as were used."""
-    rate = float(np.median([third["materials_a_second"] for third in figures["thirds"]]))
+def plan(figures: dict[str, Any]) -> list[dict[str, float]]:
+    """What the measured work a material comes to for other numbers of materials and cores."""
+    rate = float(np.median([third["materials_a_cpu_second"] for third in figures["thirds"]]))
     a_material = figures["bytes"] / figures["materials"]
     return [
         {
             "materials": materials,
-            "workers": workers,
-            "cores": workers * cores,
-            "hours": materials / rate / workers / 3600,
+            "cores": cores,
+            "core_hours": materials / rate / 3600,
+            "hours": materials / rate / cores / 3600,
             "terabytes": materials * a_material / 1e12,
             "shards": materials / (figures["materials"] / figures["shards"]),
         }
         for materials in (77_466, 10_000_000)
-        for workers in (1, 16, 256)
+        for cores in (4, 64, 1024)
     ]
 
 
-def print_report(figures: dict[str, Any], cores: int) -> None:
+def print_report(figures: dict[str, Any]) -> None:
     print(
         f"{figures['materials']:,} materials, {figures['rows']:,} rows, {figures['bytes'] / 1e9:.2f} GB in "
         f"{figures['seconds']:.0f} s, {figures['kills']} kills, {figures['made_twice']} shards made twice"
     )
     for name, third in zip(("first", "middle", "last"), figures["thirds"], strict=True):
         print(
-            f"  {name:6} third: {third['materials_a_second']:7.1f} materials/s, at most {third['peak_mb']:.0f} MB"
+            f"  {name:6} third: {third['materials_a_second']:6.1f} materials/s, {third['materials_a_cpu_second']:6.1f} "
+            f"a second of processor, at most {third['peak_mb']:.0f} MB"
         )
     print(f"  seconds before a worker begins: {', '.join(map(str, figures['startup_s']))}")
+    print(f"    of processor: {', '.join(map(str, figures['startup_cpu_s']))}")
     most, left = figures["most_files"], figures["files_left"]
     print(f"  {figures['shards']} shards, at most {most} files at a time, {left} in the end")
     if "startup_of_a_long_list_s" in figures:
-        print(
-            f"  start with {figures['startup']:,} materials listed: {figures['startup_of_a_long_list_s']:.2f} s"
-        )
-    print("  materials   workers  cores     hours   terabytes    shards")
-    for line in plan(figures, cores):
-        who = f"{line['materials']:10,} {line['workers']:8} {line['cores']:6}"
+        wall, cpu = figures["startup_of_a_long_list_s"]
+        print(f"  start with {figures['startup']:,} materials listed: {wall:.2f} s, {cpu:.2f} of processor")
+    print("   materials    cores core hours     hours   terabytes    shards")
+    for line in plan(figures):
+        who = f"{line['materials']:10,} {line['cores']:8,} {line['core_hours']:10.1f}"
         print(f"  {who} {line['hours']:9.2f} {line['terabytes']:11.3f} {line['shards']:9,.0f}")
 
 
-def time_startup(root: Path, out: Path, listed: int, options: Sequence[object]) -> float:
-    """Seconds before a worker of 16 begins where ``listed`` materials are listed; it is killed then."""
+def time_startup(root: Path, out: Path, listed: int, options: Sequence[object]) -> tuple[float, float]:
+    """Seconds, and those of processor, before a worker of 16 begins where ``listed`` materials are listed."""
     ids = [path.stem for path in sorted((root / "label").iterdir())]
     label = root / "long" / "label"
     shutil.rmtree(root / "long", ignore_errors=True)
@@ -292,7 +313,7 @@ def time_startup(root: Path, out: Path, listed: int, options: Sequence[object]) 
     process = subprocess.Popen([*command, "--on-error", "skip", *map(str, options)])
     while not any(out.glob("worker-00/.progress/*.unfinished")) and process.poll() is None:
         time.sleep(0.01)
-    seconds = time.monotonic() - start
+    seconds = time.monotonic() - start, cpu_s(process.pid)
     process.kill()
     process.wait()
     return seconds
@@ -328,7 +349,7 @@ def main() -> None:
             root, arguments.out / "long", arguments.startup, options
         )
         shutil.rmtree(arguments.out / "long", ignore_errors=True)
-    print_report(figures, arguments.threads)
+    print_report(figures)
     if arguments.json:
         segments_json = [asdict(segment) for segment in segments]
         arguments.json.write_text(json.dumps(figures | {"segments": segments_json}, indent=1) + "\n")

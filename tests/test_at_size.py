@@ -83,4 +83,7 @@ def test_memory_does_not_grow_with_the_list(driver: ModuleType, root: Path, tmp_
     many = driver.run_segment(root, tmp_path / "many", OPTIONS, None)
     assert few.shards * 12 == pytest.approx(many.shards, rel=0.1)
     assert many.peak_mb < few.peak_mb + 40
-    assert driver.plan(driver.summary([many], tmp_path / "many", COUNT, A_SHARD), 2)[0]["materials"] == 77_466
+    figures = driver.summary([many], tmp_path / "many", COUNT, A_SHARD)
+    line = driver.plan(figures)[0]
+    assert line["terabytes"] == pytest.approx(figures["bytes"] / COUNT * 77_466 / 1e12)
+    assert line["hours"] == pytest.approx(line["core_hours"] / 4)

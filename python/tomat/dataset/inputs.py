@@ -22,7 +22,7 @@ _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _LIST_SUFFIXES = (".txt", ".list")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One material to tokenize: its id and where its density is."""
 

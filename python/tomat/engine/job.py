@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections import Counter
@@ -124,7 +125,10 @@ class Job:
             KeyError, OSError, ValueError: the codec cannot be read, or is not of the unit asked for.
         """
         _ = config.data_unit  # said here, once, not by every worker
-        everywhere = [replace(entry, path=_absolute(entry.path)) for entry in entries]
+        everywhere = [
+            entry if _is_absolute(entry.path) else replace(entry, path=_absolute(entry.path))
+            for entry in entries
+        ]
         return cls(config, everywhere, _absolute(str(out)), on_error, threads)
 
     @property
@@ -303,5 +307,9 @@ class Board:
         )
 
 
+def _is_absolute(path: str) -> bool:
+    return path.startswith(os.sep) or is_url(path)  # a Path a material would take longer than all else
+
+
 def _absolute(path: str) -> str:
-    return path if is_url(path) else str(Path(path).absolute())
+    return path if _is_absolute(path) else str(Path(path).absolute())

@@ -103,8 +103,11 @@ class RayEngine(Engine):
             options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
         try:
             ray.init(address=self._address or "local", **options | self._options)
-        except ConnectionError as error:
-            raise OSError(f"no Ray cluster answers at {self._address}: {error}") from error
+        except (ConnectionError, ray.exceptions.RayError) as error:
+            raise OSError(
+                f"no Ray cluster answers at {self._address} (one that asks for a token wants RAY_AUTH_MODE=token here "
+                f"too): {error}"
+            ) from error
         try:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)  # Ray puts its own there
