@@ -272,7 +272,8 @@ def ordinal_rows(n: int, width: int, key: jax.Array) -> jax.Array:
     phases = jax.random.uniform(key, (half,), maxval=2 * jnp.pi)
     angles = jnp.arange(n, dtype=jnp.float32)[:, None] * frequencies + phases
     waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=1)[:, :width]
-    return waves * (_SHARPNESS / width**0.5 / half**0.5)
+    scaled: jax.Array = waves * (_SHARPNESS / width**0.5 / half**0.5)
+    return scaled
 
 
 def count_parameters(model: Qwen3LMHeadModel) -> int:
