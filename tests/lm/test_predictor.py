@@ -178,3 +178,52 @@ def test_the_checkpoint_tells_what_predictions_need(
     assert 0.05 < facts.spacing < 0.3
     assert facts.promolecule is not None
     assert all(count == int(count) > 0 for count in facts.valence.values())
+
+
+def test_an_export_predicts_what_its_checkpoint_predicts(
+    trained: dict[str, tuple[Trained, Outcome, Path]], tmp_path: Path
+) -> None:
+    from typer.testing import CliRunner
+
+    from tomat.cli import app
+
+    model, outcome, folder = trained["guess"]
+    done = CliRunner().invoke(app, ["export", outcome.files.root, str(tmp_path / "exported")])
+    assert done.exit_code == 0, done.output
+    exported = open_checkpoint(str(tmp_path / "exported"))
+    assert exported.step == model.step
+    assert exported.fingerprint == model.fingerprint
+    requests = validation_requests(model, folder, "guess")[:2]
+    for a, b in zip(
+        predictor(model, "one_pass").predict(requests),
+        predictor(exported, "one_pass").predict(requests),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a.density, b.density)
+    assert predictor(exported, "one_pass").facts.spacing == predictor(model, "one_pass").facts.spacing
+
+
+def test_a_new_model_answers_with_the_token_it_sees_and_its_neighbours() -> None:
+    import haliax as hax
+    import jax
+    from levanter.layers.attention import AttentionMask
+
+    from tomat.lm.model import build
+    from tomat.lm.presets import ModelConfig
+    from tomat.lm.vocabulary import ModelVocabulary
+
+    vocabulary = ModelVocabulary(tomat.PatchTokenizer("v3", "l1-1k", 3, 128))
+    model = build(
+        ModelConfig(preset="tiny", seq_len=128).levanter(vocabulary, bidirectional=True),
+        vocabulary,
+        jax.random.PRNGKey(0),
+    )
+    start = vocabulary.density.start
+    bins = np.array([0, 1, 5, 100, 511, 512, 800, 1022, 1023])
+    tokens = hax.named(np.pad(bins + start, (0, 128 - len(bins))).astype(np.int32), model.Pos)
+    logits = np.asarray(model(tokens, AttentionMask()).array)[: len(bins), start : start + 1024]
+    np.testing.assert_array_equal(logits.argmax(axis=1), bins)
+    for row, at in zip(logits, bins, strict=True):
+        if 0 < at < 1023:
+            others = np.delete(row, [at - 1, at, at + 1])
+            assert min(row[at - 1], row[at + 1]) > others.max()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import NoReturn
@@ -26,6 +27,7 @@ _COMMANDS = (
     "sync",
     "export_hf",
     "train",
+    "export",
     "predict",
     "eval",
     "compare",
@@ -76,6 +78,8 @@ def tokenize_main() -> None:
 
 def _run(application: typer.Typer, name: str) -> None:
     """Errors a user can mend become one message and exit code 1; anything else keeps its traceback."""
+    # transformers, which Levanter imports, says at its import that PyTorch is missing: nothing here needs it.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         application(prog_name=name)
     except KeyError as error:

@@ -25,6 +25,8 @@ from typing import Annotated
 
 import typer
 
+from tomat.cli._models import needs_models
+
 #: Fields of the configuration are options that the command itself does not know.
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -46,7 +48,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Read the configuration, train, and say how it ended."""
-    _needs_train()
+    needs_models()
     from tomat.lm.config import TrainConfig, describe, load
 
     if fields:
@@ -76,13 +78,6 @@ def command(
     except TrainingLossError as error:
         raise ValueError(f"{run.name}: {error}") from error
     print(json.dumps(outcome.as_json()) if as_json else str(outcome))
-
-
-def _needs_train() -> None:
-    try:
-        import levanter  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f"training needs Levanter: pip install 'tomat[train]' ({error})") from error
 
 
 def _be_quiet() -> None:

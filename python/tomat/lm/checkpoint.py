@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,8 @@ from tomat.lm.run_files import exists
 from tomat.lm.vocabulary import ModelVocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from levanter.models.qwen import Qwen3LMHeadModel
 
     from tomat.lm.model import DensityLMConfig
@@ -141,4 +145,17 @@ def _load(
     if averaged and exists(f"{place}/model_averaging"):
         subpath = "model_averaging/model"
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))
-    return load_checkpoint(shape, place, subpath=subpath, mesh=mesh, axis_mapping={})
+    with _less_said("levanter.tensorstore_serialization"):
+        return load_checkpoint(shape, place, subpath=subpath, mesh=mesh, axis_mapping={})
+
+
+@contextlib.contextmanager
+def _less_said(name: str) -> Iterator[None]:
+    """Errors alone of a logger meanwhile: this one warns of every field of a model that is empty by design."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

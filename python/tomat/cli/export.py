@@ -1,0 +1,45 @@
+"""Export a trained model for Hugging Face transformers.
+
+CHECKPOINT is the folder or URL of a run (its latest complete checkpoint, averaged weights where there are any) or of one
+checkpoint. OUT gets model.safetensors, config.json, tokenizer.json, a model card, the codec and tomat.json; every
+weight is read back and compared. transformers loads it with equal logits, and so does every tomat command that takes
+a checkpoint.
+
+\b
+Examples:
+  tomat export runs/guess-30M exported
+  tomat export gs://bucket/runs/guess-30M/checkpoints/step-20000 exported --dtype bfloat16
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tomat.cli._models import needs_models
+
+
+def command(
+    checkpoint: Annotated[str, typer.Argument(help="Folder or URL of a run or checkpoint.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; an older export there is replaced.")],
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Of the weights.")] = "float32",
+) -> None:
+    """Open, export, say what was written."""
+    needs_models()
+    from tomat.lm.checkpoint import open_checkpoint
+    from tomat.lm.export import export_model
+
+    trained = open_checkpoint(checkpoint)
+    note = {name: value for name, value in trained.note.items() if name != "format"}
+    export_model(
+        trained.model,
+        trained.vocabulary,
+        out,
+        objective=trained.note["objective"],
+        data=trained.note.get("data"),
+        extra={"note": note, "steps": trained.step},
+        dtype=dtype,
+    )
+    print(f"{out}: {note['name']} after {trained.step} steps")
