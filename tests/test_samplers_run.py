@@ -68,13 +68,17 @@ def test_rows_are_those_of_the_sampler(spec: str, tmp_path: Path) -> None:
     assert "note" not in report.out
 
 
-def test_patches_do_not_depend_on_the_unit_of_the_codec(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", ["chgcar", "e_per_A3"])
+def test_the_sampler_sees_the_density_in_the_unit_of_the_run(unit: str, tmp_path: Path) -> None:
+    """The array that is encoded: what a trainer that reads densities on the fly has as well."""
+    out = tmp_path / unit
     common = (ROOT, *SMALL[:-2], "--codec", "fp16_1token", "--sampler", "electrons", "--limit", 6, "--quiet")
-    for unit in ("chgcar", "e_per_A3"):
-        sound(*common, "--unit", unit, "--out", tmp_path / unit)
-    one, other = rows_of(tmp_path / "chgcar"), rows_of(tmp_path / "e_per_A3")
-    for name, rows in one.items():
-        np.testing.assert_array_equal(other[name].offsets, rows.offsets)
+    sound(*common, "--unit", unit, "--out", out)
+    for name, rows in rows_of(out).items():
+        rho = tomat.read(LABEL / f"{name}.zarr").in_unit(unit).density
+        drawn = sampling.Electrons().offsets(rho.shape, (4, 4, 4), rho, 3, seed=0, task_id=name)
+        np.testing.assert_array_equal(rows.offsets, drawn)
+    assert tomat_main("verify", out, "--source", ROOT).code == 0
 
 
 @pytest.mark.usefixtures("plugin")

@@ -67,7 +67,7 @@ class Sampler(Protocol):
     ) -> NDArray[np.int32]:
         """The origins (low corners) of patches 0 to n - 1: int32 (n, 3) grid points along x, y, z.
 
-        ``density`` is float32 (nx, ny, nz) in the unit of its file.
+        ``density`` is float32 (nx, ny, nz) in the unit of the run: that of the codec, ``chgcar`` for most.
         """
 
 

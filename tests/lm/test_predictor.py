@@ -84,8 +84,9 @@ def test_prediction_scores_what_evaluation_while_training_said(
     model, outcome, folder = trained[kind]
     requests = validation_requests(model, folder, kind)
     predicted = predictor(model, mode, estimate=estimate).predict(requests)
-    error = sum(float(np.abs(p.density - r.truth).sum()) for p, r in zip(predicted, requests, strict=True))
-    total = sum(float(np.abs(r.truth).sum()) for r in requests if r.truth is not None)
+    truths = [np.asarray(one.truth) for one in requests]
+    error = sum(float(np.abs(p.density - t).sum()) for p, t in zip(predicted, truths, strict=True))
+    total = sum(float(np.abs(t).sum()) for t in truths)
     np.testing.assert_allclose(
         nmae_of_sums(error, total), outcome.evaluation[f"{mode}/nmae_pooled_{estimate}"], rtol=2e-4
     )

@@ -4,7 +4,7 @@
     modal volume create tomat
     modal volume put tomat DATA data                      # a rho_gga folder or a parquet dataset
     modal run --detach training/launch/modal_train.py --config training/configs/guess-30M.yaml \\
-        --fields "--data.path /volume/data --trainer.num_train_steps 20000"
+        --fields "--data.densities [/volume/data] --validation.densities [/volume/data] --trainer.num_train_steps 20000"
 
 Everything under /volume is the volume; the run goes to /volume/runs. TOMAT_MODAL_GPU chooses the GPU (H200).
 """

@@ -77,7 +77,7 @@ pub struct Sampling {
     pub seed: u64,
     /// The pass over the materials.
     pub epoch: u64,
-    /// Draws the origins; it is given the density in the unit of its file.
+    /// Draws the origins; it is given the density in the unit of the run.
     pub origins: Arc<dyn DrawOrigins>,
     /// Patches of each material of the source.
     pub patches: Vec<usize>,

@@ -29,7 +29,7 @@ def query(path: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
     try:
         import duckdb
     except ImportError as error:
-        raise ValueError("queries need DuckDB: pip install duckdb") from error
+        raise ValueError("queries need DuckDB: pip install 'tomat[catalogue]'") from error
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such catalogue; make one with tomat catalogue build")
     name = str(path).replace("'", "''")

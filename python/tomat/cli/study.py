@@ -18,9 +18,9 @@ from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
 
 _SAMPLING_WEIGHT = """Do budgets of patches by electrons make better models than equal ones?
 
-EQUAL are results of tomat eval, one a seed, of models trained with training/sampling_weight/equal.yaml; those of
-training/sampling_weight/electrons.yaml come with --electrons. Prints the three metrics (per material, per electron, by
-decile of electrons), and which of the hypotheses held that were written down beforehand.
+EQUAL are results of tomat eval, one a seed, of models trained with training/configs/sampling-weight/equal.yaml; those
+of electrons.yaml beside it come with --electrons. Prints the three metrics (per material, per electron, by decile of
+electrons), and which of the hypotheses held that were written down beforehand.
 
 \b
 Examples:

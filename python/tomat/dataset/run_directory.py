@@ -143,7 +143,8 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove a dataset, ``meta.json`` first, so that what is left never looks finished; other files stay."""
         for name in (META, COVERAGE, CODEC, BUDGET):
-            (self.path / name).unlink(missing_ok=True)
+            if (self.path / name).exists():
+                (self.path / name).unlink()
         self._clear_debris()
         for shard in self.path.glob("shard-*.parquet"):
             shard.unlink()

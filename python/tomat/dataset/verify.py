@@ -241,7 +241,7 @@ def _verify_shard(
     for name, found in materials.items():
         density = None
         if origins.needs_density and sources is not None and name in sources:
-            density = _density(sources[name], found)
+            density = _density(sources[name], worker.meta.get("unit", "chgcar"), found)
         origins.check(name, found, density, path, report)
     total = sum(found.rows for found in materials.values())
     report.rows += total
@@ -310,10 +310,10 @@ class _Origins:
             )
 
 
-def _density(entry: Entry, found: _Found) -> NDArray[np.float32] | None:
+def _density(entry: Entry, unit: str, found: _Found) -> NDArray[np.float32] | None:
     """The density that a sampler saw; None where there is none like it, which is said elsewhere."""
     try:
-        density = read(entry.path).density
+        density = read(entry.path).in_unit(unit).density
     except (OSError, ValueError):
         return None
     return density if density.shape == found.grid_shape else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast, override
 import equinox as eqx
 import haliax as hax
 import jax
+import jax.numpy as jnp
 from haliax.nn.scan import ScanCheckpointPolicy
 from levanter.layers.attention import AttentionBackend, AttentionMask
 from levanter.layers.rotary import DefaultRotaryEmbeddingsConfig
@@ -38,6 +39,9 @@ __all__ = [
 #: Rows up to this many tokens take plain attention on a CPU: the matrix is small, and flash only adds loops.
 _VANILLA_TOKENS = 1024
 
+#: Logit of the token a model passes through unchanged, see :func:`ordinal_rows`.
+_SHARPNESS = 12.0
+
 _LEVANTER_BACKENDS = {
     "splash": AttentionBackend.SPLASH,
     "flash": AttentionBackend.JAX_FLASH,
@@ -64,11 +68,13 @@ class DensityLMConfig(Qwen3Config):
         bidirectional: what the model is trained for; the mask of an example decides what it sees.
         sequences_per_row: packed sequences a row at most, None where that is not known. With 1, segments tell the
             sequence from its padding alone, and a causal model does not look at them: more would see each other.
+        initialisation: ``ordinal`` or ``random``; see :func:`build`.
     """
 
     attention: str = "vanilla"
     bidirectional: bool = False
     sequences_per_row: int | None = None
+    initialisation: str = "random"
 
     @property
     @override
@@ -208,12 +214,66 @@ def levanter_config(
         attention=backend,
         bidirectional=bidirectional,
         sequences_per_row=sequences_per_row,
+        initialisation=config.initialisation,
     )
 
 
 def build(config: Qwen3Config, vocabulary: ModelVocabulary, key: jax.Array) -> Qwen3LMHeadModel:
-    """A model with random weights, float32; its axis ``vocab`` has ``vocabulary.padded_size`` rows."""
-    return config.build(hax.Axis("vocab", vocabulary.padded_size), key=key)
+    """A new model, float32; its axis ``vocab`` has ``vocabulary.padded_size`` rows.
+
+    With ``initialisation`` ``random`` all weights are Levanter's. With ``ordinal`` the rows of density tokens are
+    :func:`ordinal_rows`, and what layers add to the residual stream starts at zero: the new model answers with the
+    density token it sees and its neighbours, and learns what to change. Only the start differs, not the model.
+    """
+    key, density_key = jax.random.split(key)
+    model = config.build(hax.Axis("vocab", vocabulary.padded_size), key=key)
+    if getattr(config, "initialisation", "random") == "ordinal":
+        model = eqx.tree_at(_embedding, model, _with_ordinal_rows(_embedding(model), vocabulary, density_key))
+        model = eqx.tree_at(_added, model, [weight * 0 for weight in _added(model)])
+    return model
+
+
+def _embedding(model: Qwen3LMHeadModel) -> hax.NamedArray:
+    return model.embeddings.token_embeddings.weight
+
+
+def _added(model: Qwen3LMHeadModel) -> list[hax.NamedArray]:
+    """The matrices whose products are added to the residual stream."""
+    layers = model.transformer.layers.stacked
+    return [layers.self_attn.o_proj.weight, layers.mlp.down_proj.weight]
+
+
+def _with_ordinal_rows(
+    embedding: hax.NamedArray, vocabulary: ModelVocabulary, key: jax.Array
+) -> hax.NamedArray:
+    table = embedding.rearrange(("vocab", "embed"))
+    rows = table.array
+    start = vocabulary.density.start
+    for size, part in zip(
+        vocabulary.codec.sizes, jax.random.split(key, len(vocabulary.codec.sizes)), strict=True
+    ):
+        made = ordinal_rows(size, rows.shape[1], part).astype(rows.dtype)
+        rows = rows.at[start : start + size].set(made)
+        start += size
+    return hax.named(rows, table.axes).rearrange(embedding.axes)
+
+
+def ordinal_rows(n: int, width: int, key: jax.Array) -> jax.Array:
+    """Embeddings (n, width) of n bins in a row: neighbours are alike, at every scale.
+
+    Pairs of cos(w i + phase), sin(w i + phase) with random phases and frequencies w from one turn over two ranges to a
+    quarter turn a bin, evenly spaced in their logarithm: the product of rows i and j depends on i - j alone and falls
+    like its logarithm. The length of the rows makes a model that passes a token through unchanged
+    answer with a peak of a few bins around it, since the output layer is the same matrix behind a norm.
+    """
+    half = (width + 1) // 2
+    low, high = jnp.pi / n, jnp.pi / 2
+    frequencies = low * (high / low) ** jnp.linspace(0.0, 1.0, half)
+    phases = jax.random.uniform(key, (half,), maxval=2 * jnp.pi)
+    angles = jnp.arange(n, dtype=jnp.float32)[:, None] * frequencies + phases
+    waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=1)[:, :width]
+    scaled: jax.Array = waves * (_SHARPNESS / width**0.5 / half**0.5)
+    return scaled
 
 
 def count_parameters(model: Qwen3LMHeadModel) -> int:

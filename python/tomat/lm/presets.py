@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ATTENTION",
     "GRADIENT_CHECKPOINTING",
+    "INITIALISATION",
     "PRESETS",
     "ModelConfig",
     "ModelShape",
@@ -23,6 +24,9 @@ __all__ = [
 
 #: What computes attention; ``auto`` takes the fastest of the platform (see docs/models.md).
 ATTENTION = ("auto", "splash", "cudnn", "xla", "flash", "vanilla")
+
+#: How a model starts.
+INITIALISATION = ("ordinal", "random")
 
 #: What the backward pass keeps of a layer: ``off`` everything, ``full`` its input alone, ``offload`` its input, on the
 #: host, ``nested`` the inputs of every few layers.
@@ -178,6 +182,8 @@ class ModelConfig:
         gradient_checkpointing: one of :data:`GRADIENT_CHECKPOINTING`.
         attention: one of :data:`ATTENTION`.
         attention_block: tokens a block of the splash and flash kernels; None for their own choice.
+        initialisation: ``ordinal``: neighbouring density tokens start alike, and layers add nothing yet; ``random``:
+            Levanter's. See :func:`tomat.lm.model.build` and docs/models.md.
     """
 
     preset: str = "tiny"
@@ -192,6 +198,7 @@ class ModelConfig:
     gradient_checkpointing: str | None = None
     attention: str = "auto"
     attention_block: int | None = None
+    initialisation: str = "ordinal"
 
     def shape(self, seq_len: int | None = None) -> ModelShape:
         """The preset with the changes; ``seq_len`` counts before the configuration's own.
@@ -201,6 +208,7 @@ class ModelConfig:
         """
         _known("preset", self.preset, tuple(PRESETS))
         _known("attention", self.attention, ATTENTION)
+        _known("initialisation", self.initialisation, INITIALISATION)
         preset = PRESETS[self.preset]
         names = (field.name for field in dataclasses.fields(ModelShape))
         changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}

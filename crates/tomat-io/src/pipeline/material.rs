@@ -141,10 +141,9 @@ impl<'a> MaterialEncoder<'a> {
         let (offsets, patch_shape) = Progress::timed(&progress.encode_ns, || -> Result<_> {
             tokenizer.check(grid_shape, &crystal.lattice.parameters(), n_atoms)?;
             let (patch_shape, _) = tokenizer.shape_for(n_atoms)?;
-            // Before the unit changes: rounding must not make the patches depend on the codec.
+            let density = density.into_unit(*unit, crystal.lattice.volume());
             let target = Target { grid: grid_shape, patch: patch_shape, density: Some(density.values()) };
             let offsets = self.draw(index, task_id, &target)?;
-            let density = density.into_unit(*unit, crystal.lattice.volume());
             self.rows.resize(offsets.len() * tokenizer.pad_to(), 0);
             tokenizer.encode_density(&density, &crystal, &offsets, &mut self.rows)?;
             Ok((offsets, patch_shape))
