@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 pytest.importorskip("levanter")
 import tiny
@@ -197,3 +198,9 @@ def test_unknown_fields_and_values_of_the_wrong_kind_are_refused(tmp_path: Path)
 def test_a_name_that_is_no_folder_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="name"):
         tiny.config(tmp_path, "--name", name)
+
+
+def test_a_run_that_is_going_on_keeps_others_out(finished: tuple[Path, Outcome]) -> None:
+    run, _ = finished
+    with FileLock(run / ".lock"), pytest.raises(ValueError, match="another process is training this run"):
+        train(tiny.config(run.parent.parent, steps=STEPS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import levanter.callbacks
 import levanter.tracker
 import levanter.trainer
 import numpy as np
+from filelock import FileLock, Timeout
 from levanter.data.loader import DataLoader
 from levanter.trainer import Trainer
 
@@ -31,6 +33,8 @@ from tomat.lm.tracking import JsonLinesConfig
 from tomat.lm.vocabulary import ModelVocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from levanter.callbacks import StepInfo
 
     from tomat.lm.data import Rows
@@ -99,13 +103,37 @@ def train(config: TrainConfig) -> Outcome:
     levanter.trainer.initialize(config.trainer)
     _quieten()
     try:
-        rows, validation = open_data(config)
-        note = make_note(config, rows, validation)
-        changes = _begin(config, note, rows)
-        config.trainer.checkpointer.note = note
-        return _run(config, rows, validation, changes)
+        with _alone(files):
+            rows, validation = open_data(config)
+            note = make_note(config, rows, validation)
+            changes = _begin(config, note, rows)
+            config.trainer.checkpointer.note = note
+            return _run(config, rows, validation, changes)
     finally:
         levanter.tracker.current_tracker().finish()
+
+
+@contextlib.contextmanager
+def _alone(files: RunFiles) -> Iterator[None]:
+    """Keep other runs of this name on this machine out; the first process holds the lock for all of its run.
+
+    Raises:
+        ValueError: one is going on.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    lock = FileLock(files.local / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(
+            f"{files.root}: another process is training this run; wait for it, or choose another name"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _quieten() -> None:
