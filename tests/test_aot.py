@@ -70,11 +70,16 @@ def test_a_table_of_results(aot: Any) -> None:
         "fits": True,
         "error": "",
     }
-    error = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 132.52G of 31.25G hbm."
-    refused = {**fits, "run": {**run, "micro": -1, "checkpointing": "off"}, "peak_bytes": 0, "fits": False}
-    lines = aot.markdown([fits, {**refused, "error": error}]).splitlines()
+    refused = {**fits, "run": {**run, "micro": -1, "checkpointing": "off"}, "fits": False}
+    refused |= {"peak_bytes": 0, "argument_bytes": 0}
+    errors = (
+        "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 132.52G of 31.25G hbm.",
+        "the total memory required for HLO temporaries (32.01G) exceeds available HBM (31.24G).",
+    )
+    lines = aot.markdown([fits, *({**refused, "error": error} for error in errors)]).splitlines()
     assert lines[2] == "| 200M | v6e:2x4 | causal | 128 | 4 | full | 3.0 | 0.50 | 250 | 0.61 | yes |"
-    assert lines[3].endswith("| 128 | 16 | off | - | 0.50 | 250 | 0.61 | no: 132.52G needed |")
+    assert lines[3].endswith("| 128 | 16 | off | - | - | 250 | 0.61 | no: 132.52 GiB needed |")
+    assert lines[4].endswith("| no: 32.01 GiB needed |")
 
 
 def test_a_loss_that_is_not_known_is_refused(aot: Any) -> None:

@@ -131,6 +131,13 @@ def test_peak_of_a_device(kind: str, peak: float | None) -> None:
 COMPILED = [
     ("30M", 8, 16, False, "full", 4.28),
     ("200M", 8, 4, True, "full", 3.21),
+    ("1B", 8, 4, True, "full", 7.66),
+    ("200M", 8, 16, False, "full", 11.06),
+    ("1B", 8, 16, False, "full", 22.30),
+    ("1B", 16, 4, True, "full", 6.40),
+    ("30M", 8, 1, False, "off", 3.14),
+    ("30M", 8, 4, True, "off", 12.5),
+    ("200M", 8, 1, False, "off", 16.35),
 ]
 
 
@@ -147,7 +154,7 @@ def test_the_estimate_of_memory_is_near_the_compilers(
     memory = step_memory(
         shape, 18_688, rows_at_a_time=rows, devices=chips, micro_batches=micro, head_ids=16_384
     )
-    assert memory.total / 2**30 == pytest.approx(peak, rel=1 / 3)
+    assert memory.total / 2**30 == pytest.approx(peak, rel=0.2)
 
 
 def test_memory_by_what_it_is_for() -> None:

@@ -17,6 +17,7 @@ import dataclasses
 import importlib
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -349,11 +350,14 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
         run = result["run"]
         share = run["batch"] // result["chips"]
         flops = result["model_flops"] / result["chips"]
-        peak = f"{result['peak_bytes'] / GIB:.1f}" if result["peak_bytes"] else "-"
+        peak, state = (
+            f"{result[name] / GIB:.{digits}f}" if result[name] else "-"
+            for name, digits in (("peak_bytes", 1), ("argument_bytes", 2))
+        )
         lines.append(
             f"| {run['preset']} | {run['topology']} | {run['objective']} | {run['batch']} | "
             f"{run['micro'] if run['micro'] > 0 else share} | {run['checkpointing']} | {peak} | "
-            f"{result['argument_bytes'] / GIB:.2f} | {flops / 1e12:.0f} | {flops / (0.45 * 918e12):.2f} | "
+            f"{state} | {flops / 1e12:.0f} | {flops / (0.45 * 918e12):.2f} | "
             f"{'yes' if result['fits'] else 'no: ' + _needed(result['error'])} |"
         )
     return "\n".join(lines)
@@ -361,8 +365,8 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
 
 def _needed(error: str) -> str:
     """What the compiler says is needed, of its message."""
-    words = error.split("Used ")
-    return words[1].split(" of ")[0] + " needed" if len(words) > 1 else error[:60]
+    found = re.search(r"Used ([\d.]+)G|\(([\d.]+)G\) exceeds", error)
+    return f"{found[1] or found[2]} GiB needed" if found else error[:60]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
