@@ -82,7 +82,7 @@ def open_checkpoint(path: str, *, averaged: bool = True) -> Trained:
     place, note, vocabulary = open_note(root)
     objective = draccus.decode(ObjectiveConfig, note["objective"])
     config = draccus.decode(ModelConfig, note["model"]).levanter(
-        vocabulary, bidirectional=not objective.causal
+        vocabulary, bidirectional=not objective.causal, sequences_per_row=1
     )
     model = inference_mode(_load(place, config, vocabulary, averaged=averaged), True)
     return Trained(place, int(note["step"]) + 1, model, config, vocabulary, objective, note)
