@@ -11,13 +11,12 @@ import tiny
 
 import tomat
 from tomat.lm.checkpoint import Trained, open_checkpoint
-from tomat.lm.data import open_rows
+from tomat.lm.data import load_guess, open_rows
 from tomat.lm.predictor import DecodingConfig, ModelPredictor, open_predictor
 from tomat.lm.train import Outcome, train
 from tomat.material import Material
 from tomat.metrics import nmae_of_sums
 from tomat.predict.predictor import Crystal, PatchRequest
-from tomat.promolecule import Promolecule
 
 KINDS = ("guess", "masked", "next_token")
 
@@ -44,7 +43,7 @@ def request(
     given = material.in_unit("e_per_A3")
     crystal = Crystal(material.lattice, material.atomic_numbers, material.frac_coords, name=material.task_id)
     shape = trained.vocabulary.tokenizer.shape_for(len(material.atomic_numbers))
-    guess = Promolecule.load("qe-sg15").evaluate(
+    guess = load_guess("qe-sg15")(
         material.lattice, material.atomic_numbers, material.frac_coords, material.grid_shape
     )
     return PatchRequest(
@@ -177,6 +176,10 @@ def test_the_checkpoint_tells_what_predictions_need(
     assert facts.spacing is not None
     assert 0.05 < facts.spacing < 0.3
     assert facts.promolecule is not None
+    material = tomat.read(next((tiny.DATA / "label").iterdir()))
+    crystal = (material.lattice, material.atomic_numbers, material.frac_coords, material.grid_shape)
+    given = facts.starting_density(*crystal, "e_per_A3")
+    np.testing.assert_array_equal(given, load_guess("qe-sg15")(*crystal).astype(np.float32))
     assert all(count == int(count) > 0 for count in facts.valence.values())
 
 

@@ -136,12 +136,13 @@ class PatchMethod:
         ]
 
     def _guess(self, material: Material) -> NDArray[np.float32]:
-        promolecule = self.predictor.facts.promolecule
-        if promolecule is None:
-            raise ValueError(
-                "the predictor needs a starting density but names no promolecule to make it with"
-            )
-        return promolecule.predict(material).astype(np.float32)
+        return self.predictor.facts.starting_density(
+            material.lattice,
+            material.atomic_numbers,
+            material.frac_coords,
+            material.grid_shape,
+            material.unit,
+        )
 
 
 class _Whole:

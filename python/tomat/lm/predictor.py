@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import equinox as eqx
@@ -15,11 +15,13 @@ import numpy as np
 from levanter.layers.attention import AttentionMask
 
 from tomat.lm.checkpoint import Trained, open_checkpoint
+from tomat.lm.data.guess import load_guess
 from tomat.lm.data.shuffle import key_of, random_bits
 from tomat.lm.estimates import Estimates, Sampling, estimates
 from tomat.lm.generate import Fed, generate
 from tomat.lm.loss import DensityTargets
 from tomat.predict.predictor import PatchPrediction, PatchRequest, TrainingFacts
+from tomat.promolecule import Promolecule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,14 +197,12 @@ class ModelPredictor:
     @functools.cached_property
     def facts(self) -> TrainingFacts:
         """What the training data said."""
-        facts = self.trained.note.get("data_facts", {})
-        promolecule = None
-        if self.needs_guess:
-            from tomat.promolecule import Promolecule
-
-            promolecule = Promolecule.load(facts["guess"])
-        valence = {int(z): float(count) for z, count in facts.get("valence", {}).items()}
-        return TrainingFacts(facts.get("spacing"), valence, promolecule)
+        stored = self.trained.note.get("data_facts", {})
+        facts = TrainingFacts.from_json(stored)
+        if not self.needs_guess:
+            return facts
+        name = stored["guess"]
+        return replace(facts, promolecule=Promolecule.load(name), guess=load_guess(name))
 
     def identity(self) -> dict[str, Any]:
         """Checkpoint, step and decoding."""

@@ -315,17 +315,14 @@ def _check_valence(predictor: PatchPredictor, job: Job) -> None:
 
 
 def _guess(predictor: PatchPredictor, job: Job) -> NDArray[np.float32]:
-    promolecule = predictor.facts.promolecule
-    if promolecule is None:
-        raise ValueError("the predictor needs a guess and has no promolecule to make it")
     crystal = job.crystal
-    return promolecule.evaluate(
+    return predictor.facts.starting_density(
         crystal.lattice,
         crystal.atomic_numbers,
         crystal.frac_coords,
         job.grid_shape,
         unit_of(predictor.tokenizer),
-    ).astype(np.float32)
+    )
 
 
 def _truth(predictor: PatchPredictor, job: Job, truth: Material) -> NDArray[np.float32]:

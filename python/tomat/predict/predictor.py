@@ -6,12 +6,13 @@ Point (i, j, k) of a patch is grid point ``(offset + (i, j, k)) mod grid_shape``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 
+from tomat import _core
 from tomat.predict.crystal import Crystal
 from tomat.predict.grid import mean_spacing
 
@@ -38,6 +39,9 @@ __all__ = [
 type Mode = Literal["one_pass", "k_pass", "free_running", "teacher_forced"]
 
 type Triple = tuple[int, int, int]
+type GuessFunction = Callable[
+    [NDArray[np.float64], NDArray[np.int32], NDArray[np.float64], Triple], NDArray[np.floating[Any]]
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +89,37 @@ class TrainingFacts:
     Attributes:
         spacing: distance of grid points in angstrom, see :mod:`tomat.predict.grid`; None where not known.
         valence: valence electrons by atomic number, for the elements where the data tell them.
-        promolecule: makes the guess of predictors that need one.
+        promolecule: the baseline of its kind of data, and what the guess is made with where ``guess`` is None.
+        guess: ``(lattice, atomic numbers, fractional coordinates, grid shape)`` to electrons per cubic angstrom on the
+            grid: the starting density that a model was trained with, to be given to it again.
     """
 
     spacing: float | None = None
     valence: Mapping[int, float] = field(default_factory=dict)
     promolecule: Promolecule | None = None
+    guess: GuessFunction | None = None
+
+    def starting_density(
+        self,
+        lattice: NDArray[np.float64],
+        atomic_numbers: NDArray[np.int32],
+        frac_coords: NDArray[np.float64],
+        grid_shape: Triple,
+        unit: Unit,
+    ) -> NDArray[np.float32]:
+        """The guess on a whole grid, in ``unit``.
+
+        Raises:
+            ValueError: nothing there to make it with, or an element it does not know.
+        """
+        if self.guess is not None:
+            values = self.guess(lattice, atomic_numbers, frac_coords, grid_shape)
+            return (values * (_core.cell_volume(lattice) if unit == "chgcar" else 1.0)).astype(np.float32)
+        if self.promolecule is None:
+            raise ValueError("the predictor needs a guess and has no promolecule to make it")
+        return self.promolecule.evaluate(lattice, atomic_numbers, frac_coords, grid_shape, unit).astype(
+            np.float32
+        )
 
     @classmethod
     def of(cls, materials: Iterable[Material], promolecule: Promolecule | None = None) -> Self:
@@ -133,7 +162,7 @@ class PatchPredictor(Protocol):
     Attributes:
         tokenizer: fixes the codec, its unit, and the patch shape of a crystal (``shape_for``).
         mode: how predictions come about.
-        needs_guess: requests must hold a guess, made with ``facts.promolecule``.
+        needs_guess: requests must hold a guess, made with ``facts.starting_density``.
         batch_size: requests that are best handed over at a time.
         facts: about the data it was made from.
     """
