@@ -399,11 +399,12 @@ def valence_of(counts: Iterable[tuple[Sequence[int], float]]) -> dict[int, float
     for row, (atoms, _) in zip(matrix, known, strict=True):
         for z in atoms:
             row[column[int(z)]] += 1
-    _, singular, vectors = np.linalg.svd(matrix)
-    rank = int(np.sum(singular > 1e-9 * singular[0]))
+    # Compositions nothing is known of: directions that no material has. As wide as elements, whatever the materials.
+    sizes, directions = np.linalg.eigh(matrix.T @ matrix)
+    unknown = directions[:, sizes <= 1e-10 * sizes[-1]]
     targets = np.array([electrons for _, electrons in known], dtype=np.float64)
     solution: NDArray[np.float64] = np.linalg.lstsq(matrix, targets, rcond=None)[0]
-    told = np.abs(vectors[rank:]).max(axis=0, initial=0.0) < 1e-9
+    told = np.abs(unknown).max(axis=1, initial=0.0) < 1e-6
     whole = np.round(solution)
     fits = told & (np.abs(solution - whole) < 0.01) & (whole >= 1)
     return {z: float(whole[i]) for z, i in column.items() if fits[i]}

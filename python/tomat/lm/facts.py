@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tomat.lm.data.on_the_fly import DensitySource
+from tomat.predict.grid import mean_spacing
 from tomat.predict.predictor import TrainingFacts
+from tomat.promolecule import valence_of
 
 if TYPE_CHECKING:
     from tomat.lm.data import DataConfig, Rows
@@ -22,6 +24,10 @@ def data_facts(rows: Rows, config: DataConfig) -> dict[str, Any]:
     facts: dict[str, Any] = {"guess": config.guess}
     source = rows.source
     if isinstance(source, DensitySource):
+        # From what the store knows: the densities themselves are not read again.
         store = source.store
-        facts |= TrainingFacts.of(store.material(index) for index in range(len(store))).to_json()
+        spacing = mean_spacing(zip(store.lattice, store.grid, strict=True))
+        atoms = [store.atomic_numbers(index) for index in range(len(store))]
+        valence = valence_of(zip(atoms, store.n_electrons.tolist(), strict=True))
+        facts |= TrainingFacts(spacing, valence).to_json()
     return facts

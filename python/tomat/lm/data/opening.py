@@ -138,9 +138,7 @@ def _sampler(sampler: DensitySampler, tokenizer: PatchTokenizer) -> Sampler:
 
 def _shares(budget: str, mean: int, store: DensityStore) -> Budget:
     """Patches of each material, ``mean`` on average; see :mod:`tomat.budget`."""
-    electrons = None
-    if budget == "electrons":
-        electrons = [store.material(index).n_electrons for index in range(len(store))]
+    electrons = store.n_electrons.tolist() if budget == "electrons" else None
     patches = patches_of(budget, mean, store.task_ids, electrons)
     shares = dict(zip(store.task_ids, patches.tolist(), strict=True))
     return lambda material: shares[material.task_id]

@@ -141,6 +141,18 @@ class DensityStore:
         return _core.cell_volume(self.lattice[index])
 
     @cached_property
+    def n_electrons(self) -> NDArray[np.float64]:
+        """(n,) electrons in each cell, from the means that were taken when the store was built."""
+        mean = self.arrays["mean"]
+        if self.unit == "chgcar":
+            return mean
+        return mean * np.array([self.volume(index) for index in range(len(self))])
+
+    def atomic_numbers(self, index: int) -> list[int]:
+        """Of the atoms of one material."""
+        return self._crystal(index)[2]
+
+    @cached_property
     def hash(self) -> str:
         """SHA-256 of the materials' names and contents: equal wherever the files lie."""
         lines = "\n".join(
