@@ -12,6 +12,7 @@ import levanter.tracker
 import numpy as np
 from levanter.data.loader import DataLoader
 
+from tomat.lm.data.shuffle import key_of, permute
 from tomat.lm.data.stream import ExampleDataset
 from tomat.lm.numbers import aggregate, count_tokens, label_of, row_sums, unigram_bits
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "evaluation_objective"]
 
-#: Rows of training data whose tokens are counted for the unigram line.
+#: Rows of training data, drawn from all, whose tokens are counted for the unigram line.
 _COUNTED_ROWS = 512
 
 
@@ -101,7 +102,8 @@ class Evaluation:
 
     def _unigram(self, training: Rows, validation: Rows, vocabulary: ModelVocabulary) -> float:
         """Bits a voxel of the training data's token frequencies on the rows that are evaluated."""
-        reference = training.rows(0, np.arange(min(len(training), _COUNTED_ROWS)))
+        chosen = permute(np.arange(min(len(training), _COUNTED_ROWS)), len(training), key_of("unigram"))
+        reference = training.rows(0, chosen)
         scored = count_tokens(self._counts_of, vocabulary)
         del self._counts_of
         return unigram_bits(

@@ -143,7 +143,7 @@ class DensityStore:
     @cached_property
     def n_electrons(self) -> NDArray[np.float64]:
         """(n,) electrons in each cell, from the means that were taken when the store was built."""
-        mean = self.arrays["mean"]
+        mean: NDArray[np.float64] = self.arrays["mean"]
         if self.unit == "chgcar":
             return mean
         return mean * np.array([self.volume(index) for index in range(len(self))])
