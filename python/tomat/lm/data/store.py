@@ -146,7 +146,9 @@ class DensityStore:
         mean: NDArray[np.float64] = self.arrays["mean"]
         if self.unit == "chgcar":
             return mean
-        return mean * np.array([self.volume(index) for index in range(len(self))])
+        volumes = np.array([self.volume(index) for index in range(len(self))], dtype=np.float64)
+        counts: NDArray[np.float64] = mean * volumes
+        return counts
 
     def atomic_numbers(self, index: int) -> list[int]:
         """Of the atoms of one material."""
