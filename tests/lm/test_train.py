@@ -184,6 +184,18 @@ def test_other_objectives_train_and_their_numbers_carry_their_label(kind: str, t
     assert {name.split("/")[0] for name in outcome.evaluation if "/" in name} == {label}
 
 
+def test_other_trackers_stand_beside_the_json_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    trackers = (
+        f"[{{type: tensorboard, logdir: {tmp_path}/tb}}, {{type: wandb, mode: offline, project: tomat}}]"
+    )
+    outcome = train(tiny.config(tmp_path, "--trainer.tracker", trackers, steps=3))
+    assert len(losses(Path(outcome.files.root))) == 3
+    assert list((tmp_path / "tb").rglob("events.out.tfevents.*"))
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
+
+
 def test_unknown_fields_and_values_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
     for arguments in (
         ["--model.layers", "3"],
