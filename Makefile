@@ -73,6 +73,10 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	cargo bench --workspace
 	$(BIN)/python benches/end_to_end.py
+	$(BIN)/python benches/prediction.py
+	JAX_PLATFORMS=cpu $(BIN)/python benches/loader.py
+	JAX_PLATFORMS=cpu $(BIN)/python benches/loss.py
+	JAX_PLATFORMS=cpu $(BIN)/python benches/model_prediction.py --preset tiny --patch-size 7 --codec l1-1k-e_per_A3 --patches 64 --batch 8
 
 codecs: $(VENV)/.installed
 	$(BIN)/python training/make_codecs.py $(if $(DATA),--data $(DATA))

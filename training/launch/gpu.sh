@@ -9,7 +9,7 @@
 #   --trainer.distributed.coordinator_address HOST0:1234 --trainer.distributed.num_processes N
 #   --trainer.distributed.process_id I
 set -euo pipefail
-usage() { sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 2; }
+usage() { sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "$0"; exit 2; }
 
 [ $# -ge 2 ] || usage
 action=$1

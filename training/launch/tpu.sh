@@ -8,13 +8,13 @@
 #   training/launch/tpu.sh stop    NAME ZONE                the runs save their state and stop
 #   training/launch/tpu.sh delete  NAME ZONE
 #
-# Needs gcloud, logged in, with a project set. Data and runs must be in a bucket (data.path and out: gs://...): hosts
+# Needs gcloud, logged in, with a project set. Data and runs must be in a bucket (data.densities or data.path, and out: gs://...): hosts
 # share no disk. `train` starts one process a host under nohup; JAX finds the slice's hosts by itself and connects them
 # before anything else happens. A run that was stopped or preempted goes on with the same `train` command.
 set -euo pipefail
 
 RUNTIME=v2-alpha-tpuv6e
-usage() { sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//'; exit 2; }
+usage() { sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "$0"; exit 2; }
 on_all() { gcloud compute tpus tpu-vm ssh "$name" --zone "$zone" --worker=all --command "$1"; }
 
 [ $# -ge 3 ] || usage
