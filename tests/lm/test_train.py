@@ -16,6 +16,7 @@ import tiny
 
 from tomat.lm.callbacks import StoppedError, TrainingLossError
 from tomat.lm.checkpoint import latest_checkpoint, open_checkpoint
+from tomat.lm.config import load
 from tomat.lm.metrics_file import read_metrics
 from tomat.lm.train import Outcome, train
 
@@ -83,6 +84,13 @@ def test_a_finished_run_is_not_trained_again(finished: tuple[Path, Outcome]) -> 
     again = train(tiny.config(run.parent.parent, steps=STEPS))
     assert (again.first_step, again.steps) == (STEPS, STEPS)
     assert losses(run) == before
+
+
+def test_the_configuration_a_run_leaves_is_that_run(finished: tuple[Path, Outcome]) -> None:
+    run, _ = finished
+    config = load(run / "config.yaml")
+    assert config.trackers == ()
+    assert train(config).first_step == STEPS
 
 
 def stop_at(run: Path, step: int) -> threading.Thread:

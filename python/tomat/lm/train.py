@@ -95,6 +95,7 @@ def train(config: TrainConfig) -> Outcome:
     """
     files = config.files
     files.make()
+    written = dump(config)  # as it was asked for, before the run's own tracker and notes come in
     config.trainer.tracker = (
         JsonLinesConfig(str(files.local / "metrics.jsonl"), files.metrics),
         *config.trackers,
@@ -106,7 +107,7 @@ def train(config: TrainConfig) -> Outcome:
         with _alone(files):
             rows, validation = open_data(config)
             note = make_note(config, rows, validation)
-            changes = _begin(config, note, rows)
+            changes = _begin(config, written, note, rows)
             config.trainer.checkpointer.note = note
             return _run(config, rows, validation, changes)
     finally:
@@ -199,7 +200,7 @@ def _schedule(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _begin(config: TrainConfig, note: dict[str, Any], rows: Rows) -> list[Change]:
+def _begin(config: TrainConfig, written: str, note: dict[str, Any], rows: Rows) -> list[Change]:
     """Check that a run of this name is this run; write down what it is."""
     files = config.files
     changes: list[Change] = []
@@ -208,7 +209,7 @@ def _begin(config: TrainConfig, note: dict[str, Any], rows: Rows) -> list[Change
         changes = check_same(old, note, tuple(config.allow_change), files.root)
     if jax.process_index() == 0:
         write_codec(rows.tokenizer.density_codec, files.root)
-        run_files.write(files.config, dump(config).encode())
+        run_files.write(files.config, written.encode())
         run_files.write_mapping(files.identity, note)
     return changes
 
