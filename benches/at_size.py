@@ -249,7 +249,10 @@ def summary(segments: Sequence[Segment], out: Path, materials: int, materials_a_
 
 def plan(figures: dict[str, Any]) -> list[dict[str, float]]:
     """What the measured work a material comes to for other numbers of materials and cores."""
-    rate = float(np.median([third["materials_a_cpu_second"] for third in figures["thirds"]]))
+    rates = [third["materials_a_cpu_second"] for third in figures["thirds"]]
+    if min(rates) <= 0:
+        raise SystemExit(f"{figures['seconds']:.1f} s are too short to measure a rate; give more materials")
+    rate = float(np.median(rates))
     a_material = figures["bytes"] / figures["materials"]
     return [
         {

@@ -84,6 +84,11 @@ def test_memory_does_not_grow_with_the_list(driver: ModuleType, root: Path, tmp_
     assert few.shards * 12 == pytest.approx(many.shards, rel=0.1)
     assert many.peak_mb < few.peak_mb + 40
     figures = driver.summary([many], tmp_path / "many", COUNT, A_SHARD)
-    line = driver.plan(figures)[0]
+    # A rate of its own: the run is short, and on a quick machine over before two looks at its clock.
+    measured = {**figures, "thirds": [{"materials_a_cpu_second": rate} for rate in (40.0, 50.0, 90.0)]}
+    line = driver.plan(measured)[0]
+    assert line["core_hours"] == pytest.approx(77_466 / 50.0 / 3600)
+    with pytest.raises(SystemExit, match="too short to measure"):
+        driver.plan({**figures, "thirds": [{"materials_a_cpu_second": 0.0}]})
     assert line["terabytes"] == pytest.approx(figures["bytes"] / COUNT * 77_466 / 1e12)
     assert line["hours"] == pytest.approx(line["core_hours"] / 4)

@@ -53,7 +53,10 @@ def apart(inputs: Path, out: Path, n: int, *options: object) -> dict[str, str]:
 def part_processes() -> list[int]:
     """Workers that this process started."""
     found = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return [int(line.split()[0]) for line in found.stdout.splitlines() if "spawn_main" in line]
 
@@ -123,7 +126,10 @@ def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
     engine = ProcessEngine(2)
     kills: list[int] = []
 
+    deadline = time.monotonic() + 180
+
     def watch(progress: Progress) -> None:
+        assert kills or time.monotonic() < deadline, "the part never came to its gate"
         seen.append(progress)
         is_stuck = (tmp_path / "out" / "worker-00" / "shard-00002.parquet").exists()
         others = [tmp_path / "out" / f"worker-0{index}" / "meta.json" for index in (1, 2)]
