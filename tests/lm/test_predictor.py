@@ -230,3 +230,29 @@ def test_a_new_model_answers_with_the_token_it_sees_and_its_neighbours() -> None
         if 0 < at < 1023:
             others = np.delete(row, [at - 1, at, at + 1])
             assert min(row[at - 1], row[at + 1]) > others.max()
+
+
+@pytest.mark.parametrize("attention", ["flash", "vanilla"])
+def test_long_rows_are_predicted_by_whole_blocks_of_attention(attention: str) -> None:
+    """Rows of 1,400 tokens: attention by blocks of 1,024 takes no other length than two of them."""
+    import jax
+
+    from tomat.lm.model import build
+    from tomat.lm.objective import ObjectiveConfig
+    from tomat.lm.presets import ModelConfig
+    from tomat.lm.vocabulary import ModelVocabulary
+
+    vocabulary = ModelVocabulary(tomat.PatchTokenizer("v3", "l1-1k-e_per_A3", 11, 2048))
+    config = ModelConfig(
+        hidden_dim=16, num_heads=2, num_layers=1, intermediate_dim=16, seq_len=2048, attention=attention
+    ).levanter(vocabulary, bidirectional=True, sequences_per_row=1)
+    model = build(config, vocabulary, jax.random.PRNGKey(0))
+    made = Trained("", 0, model, config, vocabulary, ObjectiveConfig("guess"), {"name": "long"})
+    material = tomat.read(next(iter(sorted((tiny.DATA / "label").iterdir()))))
+    found = ModelPredictor(made, DecodingConfig(batch_size=1)).predict([request(made, material, (0, 0, 0))])[
+        0
+    ]
+    # A new model answers with the guess, by the codec's bins.
+    asked = request(made, material, (0, 0, 0))
+    near = np.abs(found.density - np.asarray(asked.guess)).sum() / np.abs(np.asarray(asked.guess)).sum()
+    assert near < 0.2

@@ -42,6 +42,9 @@ _VANILLA_TOKENS = 1024
 #: Logit of the token a model passes through unchanged, see :func:`ordinal_rows`.
 _SHARPNESS = 12.0
 
+#: Tokens a block of Levanter's flash attention where none is configured.
+_FLASH_BLOCK = 1024
+
 _LEVANTER_BACKENDS = {
     "splash": AttentionBackend.SPLASH,
     "flash": AttentionBackend.JAX_FLASH,
@@ -194,6 +197,12 @@ def levanter_config(
         raise ValueError(
             f"splash attention takes rows of a multiple of 128 tokens, not {shape.seq_len}: "
             "change model.seq_len or model.attention"
+        )
+    block = config.attention_block or _FLASH_BLOCK
+    if backend == "flash" and shape.seq_len > block and shape.seq_len % block:
+        raise ValueError(
+            f"flash attention takes rows of a multiple of {block} tokens, not {shape.seq_len}: "
+            "change model.seq_len, model.attention_block or model.attention"
         )
     del vocabulary  # every vocabulary fits; the argument is there for models that will not take all
     return DensityLMConfig(

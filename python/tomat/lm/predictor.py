@@ -43,7 +43,7 @@ MODES: dict[str, tuple[Mode, ...]] = {
     "next_token": ("free_running", "teacher_forced"),
 }
 
-#: Rows are cut to a multiple of this many tokens: few lengths, so few compilations.
+#: Short rows come in multiples of this many tokens.
 _STEP = 128
 
 
@@ -246,10 +246,17 @@ class ModelPredictor:
         return [prediction for prediction in out if prediction is not None]
 
     def _padded(self, length: int) -> int:
+        """Tokens of the rows that hold ``length``: a few lengths, so that few programs are compiled.
+
+        Attention by blocks wants whole blocks: rows of more than 512 tokens come in multiples of 512, of more than
+        1024 in multiples of 1024, or of the block that is configured.
+        """
         limit = int(self.trained.config.max_seq_len)
         if length > limit:
             raise ValueError(f"a row of {length} tokens does not fit the model's {limit}")
-        return min(-(-length // _STEP) * _STEP, limit)
+        step = _STEP if length <= 512 else 512 if length <= 1024 else 1024
+        step = max(step, self.trained.config.flash_attention_block_size or 0) if length > 512 else step
+        return min(-(-length // step) * step, limit)
 
     def _layouts(self, requests: Sequence[PatchRequest]) -> list[_Layout]:
         """The row of each request; rows of one crystal on one grid are written together."""
