@@ -55,9 +55,7 @@ class RunFiles:
         )
 
     def make(self) -> None:
-        """Make the folders; nothing to do in a bucket."""
-        if not is_url(self.root):
-            Path(self.checkpoints).mkdir(parents=True, exist_ok=True)
+        """Make the run's local folder; buckets have none, and checkpoints make their own."""
         self.local.mkdir(parents=True, exist_ok=True)
 
 

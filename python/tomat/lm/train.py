@@ -143,6 +143,8 @@ def _quieten() -> None:
     for handler in logging.getLogger().handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.WARNING)
+    # Of a CPU no peak is known, and none is asked for.
+    logging.getLogger("fray.device_flops").setLevel(logging.ERROR)
 
 
 def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
