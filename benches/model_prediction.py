@@ -100,12 +100,12 @@ def main() -> None:
     tokens = jnp.zeros((model.batch_size, length), jnp.int32)
     batches = -(-len(asked) // model.batch_size)
     pure, whole = [], []
-    run(model._model, tokens).block_until_ready()
+    run(model.decoder.model, tokens).block_until_ready()
     model.predict(asked[: model.batch_size])
     for _ in range(arguments.rounds):
         start = time.perf_counter()
         for _ in range(batches):
-            run(model._model, tokens).block_until_ready()
+            run(model.decoder.model, tokens).block_until_ready()
         pure.append(time.perf_counter() - start)
         start = time.perf_counter()
         model.predict(asked)

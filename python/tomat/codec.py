@@ -111,8 +111,11 @@ class LogCodec(DensityCodec, _core.LogCodec):
 
     def save(self, path: str | Path) -> None:
         """Write the parameters as JSON text to ``path``; :func:`load_codec` reads it."""
-        text = json.dumps({"kind": "log", **self.parameters}, indent=1) + "\n"
-        write_atomically(path, text.encode())
+        write_atomically(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that :meth:`save` writes."""
+        return (json.dumps({"kind": "log", **self.parameters}, indent=1) + "\n").encode()
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,6 +174,35 @@ class PatchTokenizer:
             ValueError: a grid axis above 1023, a lattice out of range, too many atoms for a row.
         """
         self._core.check(_triple(grid_shape, "grid shape"), lattice_parameters(lattice), n_atoms)
+
+    def density_ids(self, values: ArrayLike) -> NDArray[np.int32]:
+        """The density token ids of ``values`` (any shape, in row-major order), in the codec's unit.
+
+        Returns:
+            int32 (n * k,): the k tokens of each of the n values, one after the other.
+
+        Raises:
+            ValueError: a value is NaN.
+        """
+        components = self.density_codec.encode(np.asarray(values, dtype=np.float32).ravel())
+        ids: NDArray[np.int32] = (components + self._component_starts).ravel()
+        return ids
+
+    def density_values(self, ids: ArrayLike) -> NDArray[np.float64]:
+        """The values (n,) that density token ids (n * k,) stand for: what :meth:`density_ids` takes apart.
+
+        Raises:
+            IndexError: an id that is no density token of the component in turn.
+            ValueError: ids that are no multiple of k.
+        """
+        words = np.asarray(ids, dtype=np.int32).reshape(-1, len(self.density_codec.sizes))
+        return self.density_codec.decode(words - self._component_starts)
+
+    @cached_property
+    def _component_starts(self) -> NDArray[np.int32]:
+        """(k,) the id of the first token of each component: regions follow one another (docs/format.md)."""
+        first = self.vocabulary.density_range[0]
+        return (first + np.cumsum([0, *self.density_codec.sizes[:-1]])).astype(np.int32)
 
     def length(self, n_atoms: int, patch_shape: Sequence[int] | None = None) -> int:
         """Tokens of a sequence, from BOS to EOS; ``patch_shape`` defaults to the cube.

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
-from tomat.cli.codec._shared import progress
+from tomat.cli._shared import Limit, Split, SplitFile, progress
 from tomat.dataset.inputs import resolve_inputs
 
 if TYPE_CHECKING:
@@ -56,11 +56,9 @@ def command(
     codec: Annotated[
         str, typer.Option(help="Codec whose floor is measured where CHECKPOINT is promolecule.")
     ] = "lmq-16k",
-    split_file: Annotated[
-        str | None, typer.Option(help="JSON of ids or indices by split, for a rho_gga root.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Which split of it.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first materials.", min=1)] = None,
+    split_file: SplitFile = None,
+    split: Split = None,
+    limit: Limit = None,
     name: Annotated[str | None, typer.Option(help="What tables call it.  [default: RESULT's name]")] = None,
     pictures: Annotated[int, typer.Option(help="So many best and worst materials for reports.", min=0)] = 2,
     intervals_by: By = "chemsys",

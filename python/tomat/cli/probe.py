@@ -20,7 +20,7 @@ from typing import Annotated
 import typer
 
 from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
-from tomat.cli.codec._shared import progress
+from tomat.cli._shared import Limit, Split, SplitFile, progress
 from tomat.dataset.inputs import resolve_inputs
 
 
@@ -34,11 +34,9 @@ def command(
     probe: Annotated[list[str] | None, typer.Option(help="Which; repeatable.  [default: all]")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the changes.")] = 0,
     overlap: Annotated[int, typer.Option(help="Grid points by which patches overlap.", min=0)] = 0,
-    split_file: Annotated[
-        str | None, typer.Option(help="JSON of ids or indices by split, for a rho_gga root.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Which split of it.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first materials.", min=1)] = None,
+    split_file: SplitFile = None,
+    split: Split = None,
+    limit: Limit = None,
     name: Annotated[str | None, typer.Option(help="What tables call it.  [default: RESULT's name]")] = None,
     intervals_by: By = "chemsys",
     resamples: Resamples = 2000,

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tomat.cli._shared import Limit, Split, SplitFile
 from tomat.dataset.inputs import resolve_inputs
 
 if TYPE_CHECKING:
@@ -35,11 +36,9 @@ INTERRUPTED = 130
 def command(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Directory of the results.")],
-    split_file: Annotated[
-        str | None, typer.Option(help="JSON of ids or indices by split, for a rho_gga root.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Which split of it.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first materials.", min=1)] = None,
+    split_file: SplitFile = None,
+    split: Split = None,
+    limit: Limit = None,
     codec: Annotated[
         list[str] | None,
         typer.Option(help="Codec of voxels: name, path or URL; repeatable.  [default: all in the package]"),

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 import yaml
 
+from tomat.cli._shared import Limit, Split, SplitFile
 from tomat.dataset.config import ENCODINGS, TokenizeConfig
 from tomat.dataset.inputs import resolve_inputs
 from tomat.engine import Job, Run, StoppedError
@@ -112,10 +113,8 @@ def command(
         Path | None,
         typer.Option(help="YAML file with these options.", is_eager=True, callback=_read_config, exists=True),
     ] = None,
-    split_file: Annotated[
-        str | None, typer.Option(help="JSON of ids or indices by split, for a rho_gga root.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Which split of it.")] = None,
+    split_file: SplitFile = None,
+    split: Split = None,
     layout: Annotated[str, typer.Option(help="v1, v2, v2-lat or v3.")] = "v3",
     codec: Annotated[
         str | None, typer.Option(help="Name, path or URL of the density codec.  [default: the layout's]")
@@ -176,7 +175,7 @@ def command(
         int | None,
         typer.Option(help="Threads of each worker.  [default: local: the processors; ray, modal: 1]", min=1),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first materials.", min=1)] = None,
+    limit: Limit = None,
     on_error: Annotated[
         Literal["fail", "skip"], typer.Option(help="What to do about missing and damaged files.")
     ] = "fail",

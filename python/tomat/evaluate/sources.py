@@ -85,12 +85,14 @@ def open_predictors(
     Raises:
         ValueError: JAX is not installed, or a mode the checkpoint does not support.
     """
+    start = modes[0] if modes else None
+    first: Any = open_predictor(checkpoint, mode=start, **_options(start, options))
     if not modes:
-        first = open_predictor(checkpoint, **_options(None, options))
         modes = tuple(getattr(first, "modes", (first.mode,)))
-        if tuple(modes) == (first.mode,):
-            return [first]
-    return [open_predictor(checkpoint, mode=mode, **_options(mode, options)) for mode in modes]
+    if tuple(modes) == (first.mode,):
+        return [first]
+    # One model in several modes: its weights are read once.
+    return [first.in_mode(mode, **_options(mode, options)) for mode in modes]
 
 
 def _options(mode: str | None, options: Mapping[str, Any]) -> dict[str, Any]:

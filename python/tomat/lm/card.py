@@ -51,16 +51,16 @@ def model_card(metadata: dict[str, Any], config: Qwen3Config, vocabulary: ModelV
         vocabulary: the model's ids.
     """
     objective = metadata["objective"].get("kind", "unknown")
-    density = vocabulary.density
+    density, tokenizer = vocabulary.density, metadata["tokenizer"]
     asked = _BOTH_WAYS if metadata["bidirectional"] else _CAUSAL
     front = "---\nlibrary_name: transformers\ntags: [materials, electron-density]\n---\n"
     facts = {
         "architecture": f"Qwen3, {config.num_layers} layers, hidden {config.hidden_dim}, {config.num_heads} heads of "
         f"{config.actual_head_size}, feed-forward {config.intermediate_dim}, tied embedding",
         "objective": objective,
-        "layout": f"{metadata['layout']}, patches of {metadata['patch_size']} points an edge, rows of "
+        "layout": f"{tokenizer['layout']}, patches of {tokenizer['patch_size']} points an edge, rows of "
         f"{metadata['seq_len']} tokens",
-        "codec": f"{metadata['codec']['name']} (`{metadata['codec']['file']}`), density tokens {density.start} to "
+        "codec": f"{tokenizer['codec']} (`{tokenizer['codec_file']}`), density tokens {density.start} to "
         f"{density.stop - 1}",
         "vocabulary": f"{vocabulary.size} ids in {vocabulary.padded_size} rows, hash `{vocabulary.hash}`",
         "made by": f"tomat {metadata['tomat']}",

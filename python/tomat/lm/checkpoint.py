@@ -16,12 +16,11 @@ import numpy as np
 from levanter.checkpoint import discover_latest_checkpoint, load_checkpoint
 from levanter.utils.tree_utils import inference_mode
 
-from tomat._files import is_url
+from tomat._remote import place as place_of
 from tomat.lm.model import build
 from tomat.lm.note import NOTE, read_note, tokenizer_from
 from tomat.lm.objective import ObjectiveConfig
 from tomat.lm.presets import ModelConfig
-from tomat.lm.run_files import exists
 from tomat.lm.vocabulary import ModelVocabulary
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def open_checkpoint(path: str, *, averaged: bool = True) -> Trained:
         ValueError: a note that is damaged, of a later version, or names another codec.
     """
     root = path.rstrip("/")
-    if exists(f"{root}/config.json"):
+    if place_of(f"{root}/config.json").exists():
         return _open_export(root)
     place, note, vocabulary = open_note(root)
     objective = draccus.decode(ObjectiveConfig, note["objective"])
@@ -94,12 +93,7 @@ def _open_export(place: str) -> Trained:
     exported = load_exported(place)
     about = exported.metadata
     objective = draccus.decode(ObjectiveConfig, about["objective"])
-    note = about.get("note") or {
-        "name": place.rsplit("/", 1)[-1],
-        "objective": about["objective"],
-        "codec": {"name": exported.vocabulary.codec.name, "hash": exported.vocabulary.codec.hash},
-        "vocabulary": {"hash": exported.vocabulary.hash},
-    }
+    note = about.get("note") or {"name": place.rsplit("/", 1)[-1], "objective": about["objective"]}
     model = inference_mode(exported.model, True)
     step = int(note.get("step", -1)) + 1
     return Trained(place, step, model, exported.model.config, exported.vocabulary, objective, note)
@@ -112,7 +106,7 @@ def open_note(path: str) -> tuple[str, dict[str, Any], ModelVocabulary]:
         FileNotFoundError, ValueError: as :func:`open_checkpoint`.
     """
     root = path.rstrip("/")
-    place = root if exists(f"{root}/metadata.json") else latest_checkpoint(root)
+    place = root if place_of(f"{root}/metadata.json").exists() else latest_checkpoint(root)
     note = read_note(place)
     run = place.rsplit("/", 2)[0] if "/" in place else "."
     tokenizer = tokenizer_from(note, [place, run, root])
@@ -125,16 +119,13 @@ def latest_checkpoint(run: str) -> str:
     Raises:
         FileNotFoundError: there is no run, or none is complete yet.
     """
-    if not exists(f"{run}/{NOTE}"):
+    if not place_of(f"{run}/{NOTE}").exists():
         raise FileNotFoundError(f"{run}: no run, checkpoint or export there (no {NOTE})")
     found = discover_latest_checkpoint(f"{run}/checkpoints")
     if found is None:
         raise FileNotFoundError(f"{run}: no complete checkpoint yet in {run}/checkpoints")
-    return str(found) if is_url(run) or run.startswith("/") else _relative(str(found), run)
-
-
-def _relative(found: str, run: str) -> str:
-    return f"{run}/checkpoints/{found.rstrip('/').rsplit('/', 1)[-1]}"
+    # The run as it was given, relative or a URL: what was found may be spelled otherwise.
+    return f"{run}/checkpoints/{str(found).rstrip('/').rsplit('/', 1)[-1]}"
 
 
 def _load(
@@ -142,7 +133,7 @@ def _load(
 ) -> Qwen3LMHeadModel:
     shape = eqx.filter_eval_shape(build, config, vocabulary, jax.random.PRNGKey(0))
     subpath = "model"
-    if averaged and exists(f"{place}/model_averaging"):
+    if averaged and place_of(f"{place}/model_averaging").exists():
         subpath = "model_averaging/model"
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))
     with _less_said("levanter.tensorstore_serialization"):

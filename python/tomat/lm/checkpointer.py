@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,7 @@ from levanter.checkpoint import Checkpointer, CheckpointInterval
 from levanter.checkpoint import CheckpointerConfig as LevanterCheckpointerConfig
 
 from tomat.lm.note import NOTE
-from tomat.lm.run_files import write
+from tomat.lm.run_files import write_mapping
 
 __all__ = ["CheckpointerConfig"]
 
@@ -36,7 +35,7 @@ class _NotedCheckpointer(Checkpointer):
         base = self.base_path if base_path_override is None else base_path_override
         if self.note is not None and jax.process_index() == 0:
             content = {**self.note, "step": int(step)}
-            write(f"{base}/{destination}/{NOTE}", (json.dumps(content, indent=1) + "\n").encode())
+            write_mapping(f"{base}/{destination}/{NOTE}", content)
         super().save_checkpoint(
             tree,
             step,

@@ -159,8 +159,6 @@ def load(path: str | Path | None, arguments: Sequence[str] = ()) -> TrainConfig:
     except OSError:
         raise
     except Exception as error:  # draccus and YAML raise of every kind, all of them about what the user wrote
-        if isinstance(error, KeyboardInterrupt):
-            raise
         raise ValueError(f"{path or 'command line'}: {_message(error)}") from error
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tomat.lm.loss import functions
+
 if TYPE_CHECKING:
     from tomat.lm.loss import DensityTargets
 
@@ -98,20 +100,18 @@ def _of_logits(
     logits: jax.Array, drawn: jax.Array, truth: jax.Array, points: jax.Array | None, sampling: Sampling
 ) -> Estimates:
     p = jax.nn.softmax(logits, axis=-1)
-    below = jnp.cumsum(p, axis=-1)
-    # The last bin's distribution function is 1 but for rounding: it is never counted.
-    median_place = jnp.sum(below[:, :-1] < 0.5, axis=-1)
+    median_place = functions.median_bin(logits)
     mode_place = jnp.argmax(logits, axis=-1)
     sample_place = _draw(logits, drawn, sampling)
     of = jnp.arange(logits.shape[-1], dtype=jnp.float32) if points is None else points
-    mean = jnp.sum(p * of, axis=-1)
+    mean = functions.mean(logits, of)
     return Estimates(
         median=of[median_place],
         mean=mean,
         mode=of[mode_place],
         sample=of[sample_place],
         spread=jnp.sqrt(jnp.sum(p * jnp.square(of - mean[:, None]), axis=-1)),
-        expected_error=jnp.sum(p * jnp.abs(of - truth[:, None]), axis=-1),
+        expected_error=functions.emd(logits, truth, of),
         confidence=jnp.max(p, axis=-1),
         median_place=median_place,
         mode_place=mode_place,

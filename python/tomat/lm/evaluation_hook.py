@@ -17,8 +17,11 @@ from tomat.lm.data.stream import ExampleDataset
 from tomat.lm.numbers import aggregate, count_tokens, label_of, row_sums, unigram_bits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from levanter.callbacks import StepInfo
     from levanter.trainer import Trainer
+    from numpy.typing import NDArray
 
     from tomat.lm.config import TrainConfig
     from tomat.lm.data import Rows
@@ -29,11 +32,23 @@ __all__ = ["Evaluation", "evaluation_objective"]
 
 #: Rows of training data, drawn from all, whose tokens are counted for the unigram line.
 _COUNTED_ROWS = 512
+#: Rows that are in memory at once while tokens are counted.
+_AT_A_TIME = 64
 
 
 def evaluation_objective(objective: ObjectiveConfig) -> ObjectiveConfig:
     """The objective as evaluation asks it: all masked where training masks a share, every voxel weighing the same."""
     return replace(objective, schedule="all", voxel_weights="equal", preamble_weight=0.0)
+
+
+def _described(
+    rows: Rows, indices: NDArray[np.int64], vocabulary: ModelVocabulary
+) -> Iterator[tuple[Any, Any]]:
+    """Counts of density tokens, and electrons a voxel of each row, of some rows at a time."""
+    for start in range(0, len(indices), _AT_A_TIME):
+        batch = rows.rows(0, indices[start : start + _AT_A_TIME])
+        electrons = batch.electrons.astype(np.float64) / np.maximum(batch.n_voxels, 1)
+        yield count_tokens(batch.tokens, vocabulary), electrons
 
 
 class Evaluation:
@@ -77,8 +92,7 @@ class Evaluation:
             mesh=trainer.device_mesh,
             axis_resources=trainer.compute_axis_mapping,
         )
-        self._describe_rows(validation)
-        self.unigram = self._unigram(training, validation, vocabulary)
+        self._describe_rows(training, validation, vocabulary)
         mapping = trainer.compute_axis_mapping
 
         @eqx.filter_jit
@@ -90,24 +104,19 @@ class Evaluation:
 
         self._sums = sums
 
-    def _describe_rows(self, validation: Rows) -> None:
+    def _describe_rows(self, training: Rows, validation: Rows, vocabulary: ModelVocabulary) -> None:
+        """Material and electrons of each row, and the bits a voxel that the training data's token frequencies cost."""
         count = self._dataset.count
         rows = self._dataset.places(range(count))[1]
         sequences = [int(validation.sequences(int(row))[0]) for row in rows]
         source = validation.source
         self._materials = [source.task_ids[int(source.materials[i])] for i in sequences]
-        batch = validation.rows(0, rows)
-        self._electrons = batch.electrons.astype(np.float64) / np.maximum(batch.n_voxels, 1)
-        self._counts_of = batch.tokens
-
-    def _unigram(self, training: Rows, validation: Rows, vocabulary: ModelVocabulary) -> float:
-        """Bits a voxel of the training data's token frequencies on the rows that are evaluated."""
+        batches = list(_described(validation, rows, vocabulary))
+        self._electrons = np.concatenate([electrons for _, electrons in batches])
         chosen = permute(np.arange(min(len(training), _COUNTED_ROWS)), len(training), key_of("unigram"))
-        reference = training.rows(0, chosen)
-        scored = count_tokens(self._counts_of, vocabulary)
-        del self._counts_of
-        return unigram_bits(
-            scored, vocabulary, reference=count_tokens(reference.tokens, vocabulary), pseudo_count=1.0
+        reference = sum(counts for counts, _ in _described(training, chosen, vocabulary))
+        self.unigram = unigram_bits(
+            sum(counts for counts, _ in batches), vocabulary, reference=reference, pseudo_count=1.0
         )
 
     def __call__(self, info: StepInfo[Any]) -> None:

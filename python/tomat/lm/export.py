@@ -23,12 +23,11 @@ import numpy as np
 
 from tomat import __version__
 from tomat._files import write_atomically
-from tomat.codec import LloydMaxCodec, load_codec
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.lm.card import model_card
 from tomat.lm.model import DensityLMConfig, attention_for, build
+from tomat.lm.note import FORMAT, NOTE, read_note, tokenizer_from, tokenizer_note, write_codec
 from tomat.lm.vocabulary import ModelVocabulary
-from tomat.tokenizer import PatchTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportedModel", "export_model", "load_exported", "state_dict", "with_state_dict"]
 
-#: Version of ``tomat.json``.
-FORMAT_VERSION = 1
-METADATA = "tomat.json"
 WEIGHTS = "model.safetensors"
 
 
@@ -144,7 +140,7 @@ def export_model(
         return
     weights = {name: weight.astype(jnp.dtype(dtype)) for name, weight in weights.items()}
     target = Path(directory).resolve()
-    if target.exists() and any(target.iterdir()) and not (target / METADATA).exists():
+    if target.exists() and any(target.iterdir()) and not (target / NOTE).exists():
         raise ValueError(f"{target} is there and is no exported model: choose another directory")
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -152,7 +148,7 @@ def export_model(
     checksums = _write_weights(partial / WEIGHTS, weights)
     _write_description(partial, model.config, vocabulary, dtype)
     metadata = _metadata(model.config, vocabulary, objective, data, extra, checksums)
-    _write_json(partial / METADATA, metadata)
+    _write_json(partial / NOTE, metadata)
     write_atomically(partial / "README.md", model_card(metadata, model.config, vocabulary).encode())
     if target.exists():
         shutil.rmtree(target)
@@ -173,12 +169,8 @@ def load_exported(directory: str | Path, attention: str = "auto") -> ExportedMod
     from safetensors.numpy import load_file
 
     place = Path(directory)
-    metadata = json.loads((place / METADATA).read_text())
-    if metadata["format"] > FORMAT_VERSION:
-        raise ValueError(
-            f"{place / METADATA}: format {metadata['format']} is newer than this tomat: upgrade it"
-        )
-    vocabulary = _vocabulary(place, metadata)
+    metadata = read_note(str(place))
+    vocabulary = ModelVocabulary(tokenizer_from(metadata, [str(place)]))
     weights = load_file(place / WEIGHTS)
     for name, checksum in metadata["sha256"].items():
         if name not in weights or _checksum(weights[name]) != checksum:
@@ -321,11 +313,7 @@ def _write_description(directory: Path, config: Qwen3Config, vocabulary: ModelVo
         vocabulary.name(token) for token in range(tokenizer.vocabulary.total_size, vocabulary.padded_size)
     ]
     write_tokenizer(directory, tokenizer.vocabulary, extra, max_length=tokenizer.pad_to)
-    vocabulary.codec.save(directory / _codec_file(vocabulary))
-
-
-def _codec_file(vocabulary: ModelVocabulary) -> str:
-    return "codec.npz" if isinstance(vocabulary.codec, LloydMaxCodec) else "codec.json"
+    write_codec(vocabulary.codec, str(directory))
 
 
 def _metadata(
@@ -336,16 +324,11 @@ def _metadata(
     extra: dict[str, Any] | None,
     checksums: dict[str, str],
 ) -> dict[str, Any]:
-    tokenizer = vocabulary.tokenizer
     return {
-        "format": FORMAT_VERSION,
+        "format": FORMAT,
         "tomat": __version__,
-        "codec": {"file": _codec_file(vocabulary), "name": vocabulary.codec.name},
+        "tokenizer": tokenizer_note(vocabulary.tokenizer),
         "vocabulary_hash": vocabulary.hash,
-        "layout": tokenizer.layout.name,
-        "patch_size": tokenizer.patch_size,
-        "pad_to": tokenizer.pad_to,
-        "fallback_shapes": [list(shape) for shape in tokenizer.fallback_shapes],
         "seq_len": config.max_seq_len,
         "bidirectional": bool(getattr(config, "bidirectional", False)),
         "objective": objective,
@@ -353,25 +336,6 @@ def _metadata(
         **(extra or {}),
         "sha256": checksums,
     }
-
-
-def _vocabulary(place: Path, metadata: dict[str, Any]) -> ModelVocabulary:
-    codec = load_codec(str(place / metadata["codec"]["file"]))
-    codec.name = metadata["codec"]["name"]
-    tokenizer = PatchTokenizer(
-        metadata["layout"],
-        codec,
-        patch_size=metadata["patch_size"],
-        pad_to=metadata["pad_to"],
-        fallback_shapes=metadata["fallback_shapes"],
-    )
-    vocabulary = ModelVocabulary(tokenizer)
-    if vocabulary.hash != metadata["vocabulary_hash"]:
-        raise ValueError(
-            f"{place}: layout {metadata['layout']} and {metadata['codec']['file']} give the vocabulary "
-            f"{vocabulary.hash[:12]}, the model has {metadata['vocabulary_hash'][:12]}"
-        )
-    return vocabulary
 
 
 def _levanter_config(place: Path, attention: str, bidirectional: bool) -> DensityLMConfig:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from tomat._files import open_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["read_metrics"]
+__all__ = ["read_metrics", "records"]
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
@@ -24,18 +24,18 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
         OSError: it cannot be read.
     """
     steps: dict[int, dict[str, Any]] = {}
-    for line in _lines(path):
-        if line.get("step") is not None:
+    for line in records(open_bytes(path).splitlines()):
+        if line is not None and line.get("step") is not None:
             step = int(line["step"])
             steps[step] = {**steps.get(step, {}), **line}
     return [steps[step] for step in sorted(steps)]
 
 
-def _lines(path: str | Path) -> Iterator[dict[str, Any]]:
-    for text in open_bytes(path).decode("utf-8", errors="replace").splitlines():
+def records(lines: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
+    """The JSON object of each line; None for a line that is none, as one that was cut off."""
+    for line in lines:
         try:
-            line = json.loads(text)
+            record = json.loads(line)
         except ValueError:
-            continue
-        if isinstance(line, dict):
-            yield line
+            record = None
+        yield record if isinstance(record, dict) else None

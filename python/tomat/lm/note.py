@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tomat.codec import LloydMaxCodec, LogCodec, load_codec
-from tomat.lm.run_files import exists, read_mapping, write
+from tomat._files import read_json
+from tomat._remote import place
+from tomat.codec import LloydMaxCodec, load_codec
+from tomat.lm.run_files import write
 from tomat.tokenizer import PatchTokenizer
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from tomat.codec import Codec
 
-__all__ = ["FORMAT", "NOTE", "codec_bytes", "codec_file", "read_note", "tokenizer_from", "tokenizer_note"]
+__all__ = ["FORMAT", "NOTE", "codec_file", "read_note", "tokenizer_from", "tokenizer_note", "write_codec"]
 
 #: The file's name.
 NOTE = "tomat.json"
@@ -45,18 +47,9 @@ def codec_file(codec: Codec) -> str:
     return "codec.npz" if isinstance(codec, LloydMaxCodec) else "codec.json"
 
 
-def codec_bytes(codec: Codec) -> bytes:
-    """Content of the codec's file."""
-    if isinstance(codec, LogCodec):
-        import json
-
-        return (json.dumps({"kind": "log", **codec.parameters}, indent=1) + "\n").encode()
-    return codec.to_bytes()
-
-
 def write_codec(codec: Codec, folder: str) -> None:
     """Write the codec's file into ``folder``, local or a URL."""
-    write(f"{folder}/{codec_file(codec)}", codec_bytes(codec))
+    write(f"{folder}/{codec_file(codec)}", codec.to_bytes())
 
 
 def read_note(folder: str) -> dict[str, Any]:
@@ -66,12 +59,12 @@ def read_note(folder: str) -> dict[str, Any]:
         FileNotFoundError: there is none.
         ValueError: it is damaged, or of a later version.
     """
-    path = f"{folder}/{NOTE}"
-    if not exists(path):
+    path = place(f"{folder}/{NOTE}")
+    if not path.exists():
         raise FileNotFoundError(
             f"{folder}: no {NOTE} there; give the folder of a run, a checkpoint or an export"
         )
-    note = read_mapping(path)
+    note = read_json(path)
     version = note.get("format")
     if not isinstance(version, int) or version > FORMAT:
         raise ValueError(f"{path}: of version {version!r}, this program reads up to {FORMAT}; update tomat")
@@ -86,17 +79,17 @@ def tokenizer_from(note: dict[str, Any], folders: Sequence[str]) -> PatchTokeniz
     """
     about = note["tokenizer"]
     places = [f"{folder}/{about['codec_file']}" for folder in folders]
-    place = next((path for path in places if exists(path)), about["codec"])
-    codec = load_codec(place)
+    found = next((path for path in places if place(path).exists()), about["codec"])
+    codec = load_codec(found)
     if codec.hash != about["codec_hash"]:
         raise ValueError(
-            f"{place}: codec {codec.hash[:12]} is not {about['codec_hash'][:12]}, which the model was made with"
+            f"{found}: codec {codec.hash[:12]} is not {about['codec_hash'][:12]}, which the model was made with"
         )
     codec.name = about["codec"]
     shapes = [tuple(shape) for shape in about["fallback_shapes"]]
     tokenizer = PatchTokenizer(about["layout"], codec, about["patch_size"], about["pad_to"], shapes)
     if tokenizer.vocabulary.hash != about["vocabulary_hash"]:
         raise ValueError(
-            f"{place}: gives vocabulary {tokenizer.vocabulary.hash[:12]}, not {about['vocabulary_hash'][:12]}"
+            f"{found}: gives vocabulary {tokenizer.vocabulary.hash[:12]}, not {about['vocabulary_hash'][:12]}"
         )
     return tokenizer

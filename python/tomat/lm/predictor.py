@@ -5,21 +5,15 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
-import haliax as hax
-import jax
-import jax.numpy as jnp
 import numpy as np
-from levanter.layers.attention import AttentionMask
 
 from tomat.lm.checkpoint import Trained, open_checkpoint
 from tomat.lm.data.guess import load_guess
-from tomat.lm.data.shuffle import key_of, random_bits
-from tomat.lm.estimates import Estimates, Sampling, estimates
-from tomat.lm.generate import Fed, generate
-from tomat.lm.loss import DensityTargets
+from tomat.lm.data.shuffle import key_of
+from tomat.lm.decoding import Decoder, DecodingConfig, OpenRows
+from tomat.lm.model import count_parameters
 from tomat.predict.predictor import PatchPrediction, PatchRequest, TrainingFacts
 from tomat.promolecule import Promolecule
 
@@ -31,10 +25,7 @@ if TYPE_CHECKING:
     from tomat.predict.predictor import Mode
     from tomat.tokenizer import PatchTokenizer
 
-__all__ = ["ESTIMATES", "MODES", "DecodingConfig", "ModelPredictor", "open_predictor"]
-
-type Estimate = Literal["median", "mean", "mode", "sample"]
-ESTIMATES: tuple[Estimate, ...] = ("median", "mean", "mode", "sample")
+__all__ = ["MODES", "DecodingConfig", "ModelPredictor", "open_predictor"]
 
 #: The modes a model of each objective can predict in; the first is its default.
 MODES: dict[str, tuple[Mode, ...]] = {
@@ -45,46 +36,6 @@ MODES: dict[str, tuple[Mode, ...]] = {
 
 #: Short rows come in multiples of this many tokens.
 _STEP = 128
-
-
-@dataclass(frozen=True)
-class DecodingConfig:
-    """How densities are read off a model.
-
-    Attributes:
-        mode: one of :data:`MODES`.
-        passes: of ``k_pass``.
-        estimate: ``median`` (least absolute error), ``mean`` (least squared error), ``mode``, or ``sample``.
-        temperature: of samples; 0 is the most probable token.
-        nucleus: of samples: the smallest set of tokens with this probability.
-        samples: of ``free_running``: generations a patch; their median is the density, their spread the spread.
-        batch_size: patches a forward pass.
-        seed: of samples.
-    """
-
-    mode: Mode = "one_pass"
-    passes: int = 8
-    estimate: str = "median"
-    temperature: float = 1.0
-    nucleus: float = 1.0
-    samples: int = 1
-    batch_size: int = 8
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: one that cannot be.
-        """
-        if self.estimate not in ESTIMATES:
-            raise ValueError(f"estimate {self.estimate!r} is not one of {', '.join(ESTIMATES)}")
-        if min(self.passes, self.samples, self.batch_size) < 1:
-            raise ValueError("passes, samples and batch_size must be at least 1")
-        if not (self.temperature >= 0 and 0 < self.nucleus <= 1):
-            raise ValueError(
-                f"temperature = {self.temperature} must be 0 or above, nucleus = {self.nucleus} in (0, 1]"
-            )
 
 
 def open_predictor(
@@ -111,13 +62,7 @@ def open_predictor(
         ValueError: a mode the model does not have, or numbers that cannot be.
     """
     trained = open_checkpoint(checkpoint)
-    known = MODES[trained.objective.kind]
-    chosen = mode or known[0]
-    if chosen not in known:
-        raise ValueError(
-            f"{checkpoint}: a model of objective {trained.objective.kind} predicts in mode {' or '.join(known)}, "
-            f"not {chosen}"
-        )
+    chosen = mode or MODES[trained.objective.kind][0]
     return ModelPredictor(
         trained,
         DecodingConfig(chosen, passes, estimate, temperature, nucleus, samples, batch_size, seed),
@@ -143,26 +88,32 @@ class ModelPredictor:
     """Predicts patches with a trained model; implements :class:`tomat.predict.predictor.PatchPredictor`."""
 
     def __init__(self, trained: Trained, decoding: DecodingConfig) -> None:
-        """Keep the weights in the precision of the platform: bfloat16 on accelerators, float32 on CPUs."""
+        """Put the weights where they are used.
+
+        Raises:
+            ValueError: a mode the model does not have, an estimate that the codec's tokens do not have.
+        """
+        known = MODES[trained.objective.kind]
+        if decoding.mode not in known:
+            raise ValueError(
+                f"{trained.path}: a model of objective {trained.objective.kind} predicts in mode "
+                f"{' or '.join(known)}, not {decoding.mode}"
+            )
         self.trained, self.decoding = trained, decoding
         self.vocabulary = trained.vocabulary
-        self._targets = DensityTargets.of(trained.vocabulary)
-        self._components = len(self._targets.sizes)
-        if self._components > 1 and decoding.estimate in ("median", "mean"):
-            raise ValueError(
-                f"codec {self.vocabulary.codec.name} writes a voxel as {self._components} tokens, which have no "
-                f"{decoding.estimate}; use --estimate mode or sample"
-            )
-        dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-        self._mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))
-        self._model = jax.tree.map(
-            lambda a: jax.device_put(a.astype(dtype), self._sharding()) if eqx.is_inexact_array(a) else a,
-            trained.model,
-        )
+        self.decoder = Decoder(trained, decoding)
 
-    def _sharding(self, *axes: str) -> jax.sharding.NamedSharding:
-        """Arrays split along their first axes over the devices; whole on each without any."""
-        return jax.sharding.NamedSharding(self._mesh, jax.sharding.PartitionSpec(*axes))  # type: ignore[no-untyped-call]
+    def in_mode(self, mode: Mode, **options: Any) -> ModelPredictor:
+        """The same model in another mode; the weights are shared.
+
+        Args:
+            mode: one of its :attr:`modes`.
+            options: of :class:`DecodingConfig`; the others stay.
+
+        Raises:
+            ValueError: a mode the model does not have, or options that cannot be.
+        """
+        return ModelPredictor(self.trained, replace(self.decoding, mode=mode, **options))
 
     @property
     def tokenizer(self) -> PatchTokenizer:
@@ -182,7 +133,7 @@ class ModelPredictor:
     @property
     def gives_expected_error(self) -> bool:
         """Whether predictions hold ``expected_error`` where requests hold the truth."""
-        return self._components == 1 or self.mode == "free_running"
+        return self.decoder.components == 1 or self.mode == "free_running"
 
     @property
     def needs_guess(self) -> bool:
@@ -201,23 +152,26 @@ class ModelPredictor:
         facts = TrainingFacts.from_json(stored)
         if not self.needs_guess:
             return facts
-        name = stored["guess"]
+        name = stored.get("guess")
+        if name is None:
+            raise ValueError(
+                f"{self.trained.path}: it does not say which starting density it was trained with"
+            )
         return replace(facts, promolecule=Promolecule.load(name), guess=load_guess(name))
 
     def identity(self) -> dict[str, Any]:
         """Checkpoint, step and decoding."""
         note = self.trained.note
+        batch = note.get("schedule", {}).get("train_batch_size")
         return {
             "predictor": "model",
             "run": note["name"],
             "step": self.trained.step,
             "weights": self.trained.fingerprint,
-            "parameters": sum(a.size for a in jax.tree.leaves(eqx.filter(self._model, eqx.is_array))),
-            "tokens": self.trained.step
-            * note["schedule"]["train_batch_size"]
-            * self.trained.config.max_seq_len,
-            "codec": note["codec"]["hash"],
-            "vocabulary": note["vocabulary"]["hash"],
+            "parameters": count_parameters(self.trained.model),
+            "tokens": batch and self.trained.step * batch * self.trained.config.max_seq_len,
+            "codec": self.vocabulary.codec.hash,
+            "vocabulary": self.vocabulary.hash,
             "objective": note["objective"],
             "mode": self.decoding.mode,
             **{
@@ -301,14 +255,7 @@ class ModelPredictor:
         values = getattr(request, what)
         if values is None:
             raise ValueError(f"{request.crystal.name}: the request at {request.offset} holds no {what}")
-        layout.tokens[span] = self._ids(np.asarray(values).ravel())
-
-    def _ids(self, values: NDArray[Any]) -> NDArray[np.int32]:
-        """Density token ids (n * components,) of values (n,)."""
-        components = self.vocabulary.codec.encode(values)
-        starts = np.cumsum([0, *self._targets.sizes[:-1]])
-        ids: NDArray[np.int32] = (components + starts + self._targets.first).astype(np.int32)
-        return ids.ravel()
+        layout.tokens[span] = self.tokenizer.density_ids(values)
 
     def _batch(
         self, requests: list[PatchRequest], layouts: list[_Layout], length: int
@@ -326,10 +273,10 @@ class ModelPredictor:
         count = layouts[0].count
         truth = None
         if all(request.truth is not None for request in requests):
-            truth = np.zeros((size, count // self._components), np.float32)
+            truth = np.zeros((size, count // self.decoder.components), np.float32)
             for row, request in enumerate(requests):
                 truth[row] = np.asarray(request.truth).ravel()
-        found = self._decode(_Batch(tokens, segments, first, count, keys, truth))
+        found = self.decoder.decode(OpenRows(tokens, segments, first, count, keys, truth))
         shapes = [tuple(request.patch_shape) for request in requests]
         return [
             PatchPrediction(
@@ -344,215 +291,3 @@ class ModelPredictor:
         """Decides the samples of a patch, whatever else is in its batch."""
         key: int = key_of(self.decoding.seed, request.crystal.name, *request.offset)
         return key
-
-    def _decode(self, batch: _Batch) -> _Decoded:
-        if self.mode == "free_running":
-            return self._free_running(batch)
-        if self.mode == "k_pass":
-            return self._k_pass(batch)
-        return self._read(self._forward(batch.tokens, batch, _uniform(batch.keys, batch.count)), batch)
-
-    def _k_pass(self, batch: _Batch) -> _Decoded:
-        """Pass by pass, the voxels the model is surest of are written into its input (MaskGIT's cosine schedule).
-
-        A voxel keeps the estimate of the pass it was written in.
-        """
-        tokens = batch.tokens.copy()
-        count, k = batch.count, self._components
-        known = np.zeros((len(tokens), count // k), bool)
-        kept: _Decoded | None = None
-        passes = min(self.decoding.passes, count // k)
-        for number in range(passes):
-            drawn = _uniform(batch.keys + np.uint64(number), count)
-            found = self._forward(tokens, batch, drawn)
-            fresh = self._read(found, batch)
-            kept = fresh if kept is None else kept.where(known, fresh)
-            left = np.cos(np.pi / 2 * (number + 1) / passes) if number + 1 < passes else 0.0
-            target = max(round((1 - left) * known.shape[1]), 1)
-            sure = found.confidence.reshape(*known.shape, k).prod(axis=-1)
-            order = np.argsort(np.where(known, -np.inf, -sure), axis=1, kind="stable")[:, :target]
-            newly = np.zeros_like(known)
-            np.put_along_axis(newly, order, True, axis=1)
-            newly &= ~known
-            ids = (self._places(found) + self._targets.first).astype(np.int32)
-            self._write(tokens, batch, ids, np.repeat(newly, k, axis=1))
-            known |= newly
-        assert kept is not None
-        return kept
-
-    def _write(
-        self, tokens: NDArray[np.int32], batch: _Batch, ids: NDArray[np.int32], where: NDArray[np.bool_]
-    ) -> None:
-        columns = batch.first[:, None] + np.arange(batch.count)
-        rows = np.arange(len(tokens))[:, None]
-        tokens[rows, columns] = np.where(where, ids, tokens[rows, columns])
-
-    def _free_running(self, batch: _Batch) -> _Decoded:
-        sampled = self.decoding.samples > 1 or self.decoding.estimate == "sample"
-        fed: Fed = "sample" if sampled else "mode" if self.decoding.estimate == "mode" else "median"
-        truth = np.zeros((len(batch.tokens), batch.count), np.float32)
-        if batch.truth is not None:
-            truth = np.repeat(batch.truth, self._components, axis=1)
-        values = np.stack(
-            [
-                self._generated(batch, _uniform(batch.keys + np.uint64(number), batch.count), truth, fed)
-                for number in range(self.decoding.samples)
-            ]
-        )
-        density = np.median(values, axis=0).astype(np.float32)
-        spread = values.std(axis=0).astype(np.float32) if len(values) > 1 else None
-        error = None
-        if batch.truth is not None:
-            error = np.abs(values - batch.truth).mean(axis=0).astype(np.float32)
-        return _Decoded(density, spread, error)
-
-    def _generated(
-        self, batch: _Batch, drawn: NDArray[np.float32], truth: NDArray[np.float32], fed: Fed
-    ) -> NDArray[np.float32]:
-        """Densities (rows, voxels) of one generation."""
-        found = generate(
-            self._model,
-            *self._placed(batch.tokens, batch.first, drawn, truth),
-            targets=self._targets,
-            sampling=self._sampling,
-            fed=fed,
-        )
-        if self._components == 1 and self.decoding.samples == 1:
-            return np.asarray(getattr(found, self.decoding.estimate), np.float32)
-        places = np.asarray(getattr(found, f"{fed}_place"))
-        order = None if self._targets.bins is None else self._targets.bins.order
-        return self._values(places if order is None else order[places])
-
-    @property
-    def _sampling(self) -> Sampling:
-        return Sampling(self.decoding.temperature, self.decoding.nucleus)
-
-    def _forward(self, tokens: NDArray[np.int32], batch: _Batch, drawn: NDArray[np.float32]) -> Estimates:
-        """One forward pass; estimates as NumPy arrays (rows, count)."""
-        truth = np.zeros(drawn.shape, np.float32)
-        if batch.truth is not None:
-            truth = np.repeat(batch.truth, self._components, axis=1)
-        shift = 1 if self.trained.objective.causal else 0
-        found = _run(
-            self._model,
-            *self._placed(tokens, batch.segments, batch.first - shift, drawn, truth),
-            count=batch.count,
-            causal=self.trained.objective.causal,
-            targets=self._targets,
-            sampling=self._sampling,
-        )
-        return Estimates(*(np.asarray(a) for a in found))  # type: ignore[arg-type]  # NumPy from here on
-
-    def _placed(self, *arrays: NDArray[Any]) -> list[jax.Array]:
-        """Arrays on the devices, their rows split over them where they divide."""
-        divides = self.batch_size % self._mesh.size == 0
-        sharding = self._sharding("data") if divides else self._sharding()
-        return [jax.device_put(a, sharding) for a in arrays]
-
-    def _places(self, found: Estimates) -> NDArray[Any]:
-        """Places among the density ids, by the estimate, (rows, count); a mean takes the bin it falls nearest to."""
-        name = "median" if self.decoding.estimate == "mean" else self.decoding.estimate
-        places = np.asarray(getattr(found, f"{name}_place"))
-        order = None if self._targets.bins is None else self._targets.bins.order
-        return places if order is None else order[places]
-
-    def _values(self, places: NDArray[Any]) -> NDArray[np.float32]:
-        """Densities (rows, voxels) of places among the density ids (rows, count)."""
-        starts = np.cumsum([0, *self._targets.sizes[:-1]])
-        components = places.reshape(-1, self._components) - starts
-        values = self.vocabulary.codec.decode(components.astype(np.int32))
-        return values.reshape(len(places), -1).astype(np.float32)
-
-    def _read(self, found: Estimates, batch: _Batch) -> _Decoded:
-        if self._components > 1:
-            return _Decoded(self._values(self._places(found)), None, None)
-        density = np.asarray(getattr(found, self.decoding.estimate), np.float32)
-        error = None if batch.truth is None else np.asarray(found.expected_error, np.float32)
-        return _Decoded(density, np.asarray(found.spread, np.float32), error)
-
-
-def _uniform(keys: NDArray[np.uint64], n: int) -> NDArray[np.float32]:
-    """Numbers in [0, 1), (len(keys), n): one row a key."""
-    return random_bits(keys, n).astype(np.float32) * np.float32(2.0**-24)
-
-
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    """Rows of one length and one number of density tokens.
-
-    Attributes:
-        tokens: (n, length) ids.
-        segments: (n, length) 0, and -1 at padding.
-        first: (n,) column of the first density token.
-        count: density tokens a row.
-        keys: (n,) what samples are drawn from.
-        truth: (n, voxels) true densities, or None.
-    """
-
-    tokens: NDArray[np.int32]
-    segments: NDArray[np.int32]
-    first: NDArray[np.int32]
-    count: int
-    keys: NDArray[np.uint64]
-    truth: NDArray[np.float32] | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Decoded:
-    """Arrays (rows, voxels); spread and error may be unknown."""
-
-    density: NDArray[np.float32]
-    spread: NDArray[np.float32] | None
-    error: NDArray[np.float32] | None
-
-    def where(self, known: NDArray[np.bool_], other: _Decoded) -> _Decoded:
-        """This one's values where they are known, the other's elsewhere."""
-
-        def choose(mine: Any, others: Any) -> Any:
-            return None if mine is None or others is None else np.where(known, mine, others)
-
-        return _Decoded(
-            choose(self.density, other.density),
-            choose(self.spread, other.spread),
-            choose(self.error, other.error),
-        )
-
-
-@eqx.filter_jit
-def _run(
-    model: Any,
-    tokens: jax.Array,
-    segments: jax.Array,
-    first: jax.Array,
-    drawn: jax.Array,
-    truth: jax.Array,
-    *,
-    count: int,
-    causal: bool,
-    targets: DensityTargets,
-    sampling: Sampling,
-) -> Estimates:
-    """Estimates (rows, count) of the positions from ``first`` on."""
-    batch, pos = hax.Axis("batch", tokens.shape[0]), hax.Axis("position", tokens.shape[1])
-    mask = AttentionMask.causal() if causal else AttentionMask()
-    x = model.activations(
-        hax.named(tokens, (batch, pos)),
-        mask.with_segment_ids(hax.named(segments, (batch, pos))),
-        pos_ids=hax.named(jnp.broadcast_to(jnp.arange(pos.size), tokens.shape), (batch, pos)),
-        key=None,
-    )
-    embed = x.resolve_axis(model.Embed.name)
-    columns = first[:, None] + jnp.arange(count)
-    at = jnp.take_along_axis(x.rearrange((batch, pos, embed)).array, columns[..., None], axis=1)
-    head = model.get_lm_head().rearrange((model.Vocab.name, embed.name)).array
-    component = jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32) % len(targets.sizes), columns.shape)
-    found = estimates(
-        at.reshape(-1, embed.size),
-        head,
-        drawn.reshape(-1),
-        truth.reshape(-1),
-        targets,
-        sampling=sampling,
-        component=component.reshape(-1),
-    )
-    return Estimates(*(a.reshape(columns.shape) for a in found))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tomat._files import filesystem, is_url, open_bytes, write_atomically
+from tomat._files import filesystem, is_url, write_atomically
 
 __all__ = ["RunFiles"]
 
@@ -59,14 +59,6 @@ class RunFiles:
         self.local.mkdir(parents=True, exist_ok=True)
 
 
-def exists(path: str) -> bool:
-    """Whether there is a file or folder."""
-    if not is_url(path):
-        return Path(path).exists()
-    fs, inner = filesystem(path)
-    return bool(fs.exists(inner))
-
-
 def write(path: str, data: bytes) -> None:
     """Write a file whole: atomically on a local disk; an object in a bucket appears whole by itself."""
     if not is_url(path):
@@ -80,19 +72,3 @@ def write(path: str, data: bytes) -> None:
 def write_mapping(path: str, content: dict[str, Any]) -> None:
     """Write JSON for people: indented, keys as they come."""
     write(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def read_mapping(path: str) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: not a JSON object.
-    """
-    try:
-        content = json.loads(open_bytes(path))
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: not a JSON object")
-    return content

@@ -17,6 +17,8 @@ from levanter.data.loader import DataLoader
 from levanter.trainer import Trainer
 
 from tomat._core import __version__
+from tomat._files import read_json
+from tomat._remote import place
 from tomat.lm import run_files
 from tomat.lm.callbacks import LossGuard, StopRequest, TrainingLossError, log_memory
 from tomat.lm.config import TrainConfig, dump, encode
@@ -206,9 +208,9 @@ def _begin(config: TrainConfig, written: str, note: dict[str, Any], rows: Rows) 
     """Check that a run of this name is this run; write down what it is."""
     files = config.files
     changes: list[Change] = []
-    if run_files.exists(files.identity):
-        old = run_files.read_mapping(files.identity)
-        changes = check_same(old, note, tuple(config.allow_change), files.root)
+    started = place(files.identity)
+    if started.exists():
+        changes = check_same(read_json(started), note, tuple(config.allow_change), files.root)
     if jax.process_index() == 0:
         write_codec(rows.tokenizer.density_codec, files.root)
         run_files.write(files.config, written.encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat._files import read_json
+from tomat.lm.metrics_file import records
 from tomat.lm.presets import ModelConfig, parameter_count
 
 if TYPE_CHECKING:
@@ -141,10 +141,9 @@ def load_run(path: str | Path) -> Run:
     times: dict[int, float] = {}
     unreadable = 0
     with place.open("rb") as file:
-        for line in file:
-            record = _record(line)
+        for record in records(line for line in file if line.strip()):
             if record is None:
-                unreadable += bool(line.strip())
+                unreadable += 1
                 continue
             # Lines without a step are facts about the whole run.
             step = int(record["step"]) if _is_number(record.get("step")) else None
@@ -167,14 +166,6 @@ def load_run(path: str | Path) -> Run:
     }
     series = {name: of for name, values in found.items() if (of := _series(values)) is not None}
     return Run(folder, str(about.get("name") or folder.name), series, _elapsed(times), bad, unreadable, about)
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def _is_number(value: object) -> bool:

@@ -26,7 +26,7 @@ import typer
 from tomat.catalogue.builder import BuildReport, build
 from tomat.catalogue.rows import is_csv, read_csv
 from tomat.catalogue.table import save
-from tomat.cli.codec._shared import Inputs, Quiet, Split, SplitFile, Threads, progress
+from tomat.cli._shared import Inputs, Quiet, Split, SplitFile, Threads, progress
 from tomat.dataset.inputs import is_rho_gga, resolve_inputs, splits_of
 
 #: Exit code where materials are missing from the catalogue.

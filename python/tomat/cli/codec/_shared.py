@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tomat.cli._shared import print_facts
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tomat.fitting import Sketch
 
-Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", show_default=False)]
-SplitFile = Annotated[str | None, typer.Option(help="JSON of ids or indices by split, for a rho_gga root.")]
-Split = Annotated[str | None, typer.Option(help="Which split of it.")]
-Threads = Annotated[
-    int | None, typer.Option(help="Threads.  [default: one a processor]", min=1, show_default=False)
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 Signed = Annotated[bool, typer.Option("--signed", help="Spend bins below zero.")]
 UnitOption = Annotated[
     Literal["chgcar", "e_per_A3"],
@@ -32,37 +25,6 @@ WeightOption = Annotated[
     Literal["voxel", "material"],
     typer.Option(help="Every voxel counts 1, or 1 / sum|rho| of its material (the mean NMAE)."),
 ]
-
-
-@contextmanager
-def progress(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error that moves on with each call of what it yields."""
-    if quiet:
-        yield lambda _name: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    bar = Progress(
-        TextColumn(what), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), transient=True
-    )
-    with bar:
-        task = bar.add_task("", total=total)
-        yield lambda _name: bar.advance(task)
-
-
-def print_facts(facts: dict[str, Any]) -> None:
-    """Two columns."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in facts.items():
-        is_count = isinstance(value, int) and not isinstance(value, bool)
-        table.add_row(name.replace("_", " "), f"{value:,}" if is_count else str(value))
-    Console().print(table)
 
 
 def describe_sketch(path: Path, sketch: Sketch) -> None:

@@ -20,16 +20,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tomat._files import write_atomically
-from tomat.cli.codec._shared import (
-    Inputs,
-    Quiet,
-    Signed,
-    SplitFile,
-    Threads,
-    UnitOption,
-    WeightOption,
-    progress,
-)
+from tomat.cli._shared import Inputs, Quiet, SplitFile, Threads, progress
+from tomat.cli.codec._shared import Signed, UnitOption, WeightOption
 from tomat.dataset.inputs import Entry, is_rho_gga, resolve_inputs
 from tomat.fitting import METHODS, Method, Sketch, sketch_entries
 from tomat.floors import BINS, Comparison, compare

@@ -17,7 +17,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from tomat.cli.codec._shared import MethodOption, Quiet, Signed, WeightOption, print_facts
+from tomat.cli._shared import Quiet, print_facts
+from tomat.cli.codec._shared import MethodOption, Signed, WeightOption
 from tomat.cli.codec.show import facts
 from tomat.fitting import Sketch, fit_codec
 

@@ -16,7 +16,8 @@ from typing import Annotated
 
 import typer
 
-from tomat.cli.codec._shared import Inputs, Quiet, Split, SplitFile, Threads, UnitOption, progress
+from tomat.cli._shared import Inputs, Quiet, Split, SplitFile, Threads, progress
+from tomat.cli.codec._shared import UnitOption
 from tomat.codec import load_codec
 from tomat.dataset.inputs import resolve_inputs
 from tomat.floors import Floor, floor

@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from tomat.cli.codec._shared import Quiet, describe_sketch
+from tomat.cli._shared import Quiet
+from tomat.cli.codec._shared import describe_sketch
 from tomat.fitting import merge_sketches
 
 

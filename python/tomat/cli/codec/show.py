@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tomat.cli.codec._shared import print_facts
+from tomat.cli._shared import print_facts
 from tomat.codec import LogCodec, load_codec
 
 if TYPE_CHECKING:

@@ -16,16 +16,8 @@ from typing import Annotated
 
 import typer
 
-from tomat.cli.codec._shared import (
-    Inputs,
-    Quiet,
-    Split,
-    SplitFile,
-    Threads,
-    UnitOption,
-    describe_sketch,
-    progress,
-)
+from tomat.cli._shared import Inputs, Quiet, Split, SplitFile, Threads, progress
+from tomat.cli.codec._shared import UnitOption, describe_sketch
 from tomat.dataset.inputs import resolve_inputs
 from tomat.fitting import sketch_entries
 

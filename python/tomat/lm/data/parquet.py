@@ -210,11 +210,8 @@ class ParquetSource:
 
     def _decode_words(self, ids: NDArray[np.int32], values: NDArray[np.float32]) -> None:
         """Values of several tokens a voxel, at the last of them."""
-        codec = self.tokenizer.density_codec
-        k = len(codec.sizes)
-        bases = self.tokenizer.vocabulary.density_range[0] + np.cumsum([0, *codec.sizes[:-1]])
-        words = ids.reshape(-1, k) - bases.astype(np.int32)
-        values[k - 1 :: k] = codec.decode(words)
+        k = len(self.tokenizer.density_codec.sizes)
+        values[k - 1 :: k] = self.tokenizer.density_values(ids)
 
     def _guess_tokens(self, guess: Guess) -> Arrays:
         """Tokens of the starting density at the density tokens of every row: rows are fixed, so once for all."""
@@ -222,7 +219,7 @@ class ParquetSource:
         def one(sequence: int) -> NDArray[np.int32]:
             start, end = self._starts[sequence : sequence + 2].tolist()
             patch = self.tokenizer.decode(self._tokens[start:end].astype(np.int32))
-            return self._encode(_guess_patch(guess, patch, self.unit))
+            return self.tokenizer.density_ids(_guess_patch(guess, patch, self.unit))
 
         def build(folder: Path, limit: int | None) -> dict[str, Any]:
             counts = self.lengths - 2 - self._density
@@ -240,11 +237,6 @@ class ParquetSource:
             "guess": guess.identity,
         }
         return built(self._cache, "guess", identity, build)
-
-    def _encode(self, values: NDArray[np.float64]) -> NDArray[np.int32]:
-        codec = self.tokenizer.density_codec
-        bases = self.tokenizer.vocabulary.density_range[0] + np.cumsum([0, *codec.sizes[:-1]])
-        return (codec.encode(values.astype(np.float32).ravel()) + bases.astype(np.int32)).ravel()
 
     def name(self, epoch: int, sequence: int) -> str:
         """``mp-12@x,y,z``: material and low corner of a sequence."""

@@ -25,6 +25,7 @@ __all__ = [
     "log_normaliser",
     "mean",
     "median",
+    "median_bin",
     "mode",
     "pick",
     "z_loss",
@@ -107,11 +108,16 @@ def mean(logits: jax.Array, points: jax.Array) -> jax.Array:
     return jnp.sum(jax.nn.softmax(logits, axis=-1) * points, axis=-1)
 
 
-def median(logits: jax.Array, points: jax.Array) -> jax.Array:
-    """The lower median of p: the first c_i with F(c_i) >= 1/2, an estimate of least absolute error."""
+def median_bin(logits: jax.Array) -> jax.Array:
+    """The first bin i with F(c_i) >= 1/2."""
     below = jnp.cumsum(jax.nn.softmax(logits, axis=-1), axis=-1)
     # The last bin's F is 1 but for rounding: it is never counted.
-    return jnp.take(points, jnp.sum(below[..., :-1] < 0.5, axis=-1))
+    return jnp.sum(below[..., :-1] < 0.5, axis=-1)
+
+
+def median(logits: jax.Array, points: jax.Array) -> jax.Array:
+    """The lower median of p: the point of :func:`median_bin`, an estimate of least absolute error."""
+    return jnp.take(points, median_bin(logits))
 
 
 def mode(logits: jax.Array, points: jax.Array) -> jax.Array:
