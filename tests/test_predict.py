@@ -38,7 +38,6 @@ from tomat.predict.predictor import (
     PatchRequest,
     PromoleculePredictor,
     TrainingFacts,
-    unit_of,
 )
 from tomat.promolecule import Promolecule
 from tomat.tokenizer import PatchTokenizer
@@ -278,7 +277,7 @@ def test_the_codec_floor_in_patches_is_the_codec_floor() -> None:
     for codec in ("lmq-16k", "l1-1k-e_per_A3", "two_token_9_12"):
         predictor: PatchPredictor = CodecFloorPredictor(PatchTokenizer("v3", codec, patch_size=14))
         outcome = predict_density(predictor, Crystal.from_material(m), m.grid_shape, truth=m)
-        unit = unit_of(predictor.tokenizer)
+        unit = predictor.tokenizer.unit
         direct = predictor.tokenizer.density_codec.roundtrip(m.in_unit(unit).density).astype(np.float32)
         np.testing.assert_array_equal(outcome.material.density, direct)
         assert outcome.material.unit == unit

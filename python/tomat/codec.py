@@ -26,6 +26,8 @@ from tomat._files import open_bytes, write_atomically
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from tomat.material import Unit
+
     type Codec = LogCodec | LloydMaxCodec
 
 __all__ = ["LOG_CODECS", "LloydMaxCodec", "LogCodec", "bundled_codecs", "load_codec"]
@@ -47,6 +49,8 @@ ALIASES = {"lmq-16k": "l1-16k"}
 class DensityCodec(_core.DensityCodec):
     """What both codecs can do: values to token components, and back."""
 
+    name: str = "codec"
+
     @override
     def encode(self, values: ArrayLike) -> NDArray[np.int32]:
         """Components of ``values`` (n,), float32 or float64, as int32 (n, k); k is 1 for Lloyd-Max codecs.
@@ -65,6 +69,20 @@ class DensityCodec(_core.DensityCodec):
             ValueError: not k columns.
         """
         return super().decode(_component_matrix(components, len(self.sizes)))
+
+    @override
+    def unit_for(self, stated: str | None = None) -> Unit:
+        """The unit of the values it encodes: its own, or for a log codec the one stated, ``chgcar`` where none is.
+
+        Raises:
+            KeyError: an unknown unit.
+            ValueError: a unit that is not the codec's own.
+        """
+        try:
+            unit = super().unit_for(stated)
+        except ValueError as error:
+            raise ValueError(f"codec {self.name} {error}") from error
+        return "chgcar" if unit == "chgcar" else "e_per_A3"
 
     def roundtrip(self, values: ArrayLike) -> NDArray[np.float64]:
         """What ``values`` (any shape) come back as after encoding, float64.

@@ -74,7 +74,7 @@ def floor(
     codec: Codec,
     entries: Sequence[Entry],
     *,
-    unit: str = "chgcar",
+    unit: str | None = None,
     threads: int | None = None,
     watch: Callable[[str], None] | None = None,
 ) -> Floor:
@@ -83,19 +83,19 @@ def floor(
     Args:
         codec: any density codec.
         entries: materials the codec was not fitted to.
-        unit: the unit log codecs encode; a fitted codec has its own.
+        unit: the unit log codecs encode, ``chgcar`` where None; a fitted codec has its own.
         threads: materials at work at a time.
         watch: called with the id of each material when it is done.
 
     Raises:
-        OSError, ValueError: a density that cannot be read.
+        OSError, ValueError: a density that cannot be read, or a unit that is not the codec's.
     """
-    unit = codec.unit if isinstance(codec, LloydMaxCodec) else unit
+    of_codec = codec.unit_for(unit)
 
     def work(entry: Entry) -> tuple[of_density.Metrics, float]:
-        return material_floor(codec, read_entry(entry), unit)
+        return material_floor(codec, read_entry(entry), of_codec)
 
-    result = Floor(codec.name, codec.hash, unit, len(codec.sizes), list(codec.sizes), [], [], [])
+    result = Floor(codec.name, codec.hash, of_codec, len(codec.sizes), list(codec.sizes), [], [], [])
     for entry, (of, clipped) in in_order(work, entries, threads):
         result.task_ids.append(entry.task_id)
         result.metrics.append(of)

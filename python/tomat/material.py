@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -29,7 +29,7 @@ UNITS: tuple[Unit, Unit] = ("chgcar", "e_per_A3")
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A density and the crystal it belongs to.
+    """A density and the crystal it belongs to; what it is built from is checked.
 
     Attributes:
         task_id: the name it goes by; what is sampled from it depends on this.
@@ -39,6 +39,10 @@ class Material:
         atomic_numbers: (n,) int32.
         frac_coords: (n, 3) float64.
         source: facts about the file it came from (``format``, ``has_spin``, ...); empty for one made in memory.
+
+    Raises:
+        ValueError: wrong shapes, values that are not finite, an unknown unit, a lattice that spans no volume, no atoms
+            or no elements.
     """
 
     task_id: str
@@ -47,7 +51,49 @@ class Material:
     lattice: NDArray[np.float64]
     atomic_numbers: NDArray[np.int32]
     frac_coords: NDArray[np.float64]
-    source: dict[str, Any]
+    source: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Bring the arrays to their types and check them."""
+        try:
+            self._check()
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.task_id}: {error}") from error
+
+    def _check(self) -> None:
+        if self.unit not in UNITS:
+            raise ValueError(f"unit {self.unit!r} is not one of {', '.join(UNITS)}")
+        values = self._set("density", np.float32)
+        if values.ndim != 3 or values.size == 0:
+            raise ValueError(f"the density has shape {values.shape}; give (nx, ny, nz), none of them 0")
+        if not np.isfinite(values).all():
+            raise ValueError("the density holds NaN or infinite values")
+        cell = self._set("lattice", np.float64)
+        if cell.shape != (3, 3):
+            raise ValueError(f"the lattice has shape {cell.shape}; give (3, 3) rows a, b, c in angstrom")
+        _core.cell_volume(cell)  # refuses one that is not finite or spans no volume
+        numbers, coordinates = self._set("atomic_numbers", np.int32), self._set("frac_coords", np.float64)
+        if numbers.ndim != 1 or coordinates.shape != (len(numbers), 3) or len(numbers) == 0:
+            raise ValueError(
+                f"atomic numbers of shape {numbers.shape} and coordinates of shape {coordinates.shape} do not fit; "
+                "give (n,) and (n, 3) with at least one atom"
+            )
+        if numbers.min() < 1 or numbers.max() > 118:
+            raise ValueError(f"atomic numbers from {numbers.min()} to {numbers.max()}; elements are 1 to 118")
+        if not np.isfinite(coordinates).all():
+            raise ValueError("the fractional coordinates hold NaN or infinite values")
+
+    def _set(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        """The array of a name, of its type and contiguous; it is not copied where it is that already."""
+        given = np.asarray(getattr(self, name))
+        if given.dtype.kind not in "fiu":
+            raise ValueError(f"{name} has dtype {given.dtype}; give real numbers")
+        if np.issubdtype(dtype, np.integer) and given.dtype.kind == "f" and (given != np.floor(given)).any():
+            raise ValueError(f"{name} are not whole numbers")
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = np.ascontiguousarray(given, dtype=dtype)
+        object.__setattr__(self, name, array)
+        return array
 
     @classmethod
     def of(
@@ -60,33 +106,27 @@ class Material:
         frac_coords: ArrayLike,
         source: dict[str, Any] | None = None,
     ) -> Self:
-        """Check arrays and build a material.
+        """A material from anything that arrays can be made of.
 
         Raises:
-            ValueError: wrong shapes, values that are not finite, an unknown unit, no atoms.
+            ValueError: as the class.
         """
-        values = np.ascontiguousarray(density, dtype=np.float32)
-        cell = np.ascontiguousarray(lattice, dtype=np.float64)
-        numbers = np.ascontiguousarray(atomic_numbers, dtype=np.int32)
-        coordinates = np.ascontiguousarray(frac_coords, dtype=np.float64)
-        if unit not in UNITS:
-            raise ValueError(f"{task_id}: unit {unit!r} is not one of {', '.join(UNITS)}")
-        if values.ndim != 3 or values.size == 0:
-            raise ValueError(
-                f"{task_id}: the density has shape {values.shape}; give (nx, ny, nz), none of them 0"
-            )
-        if not np.isfinite(values).all():
-            raise ValueError(f"{task_id}: the density holds NaN or infinite values")
-        if cell.shape != (3, 3):
-            raise ValueError(
-                f"{task_id}: the lattice has shape {cell.shape}; give (3, 3) rows a, b, c in angstrom"
-            )
-        if numbers.ndim != 1 or coordinates.shape != (len(numbers), 3) or len(numbers) == 0:
-            raise ValueError(
-                f"{task_id}: atomic numbers of shape {numbers.shape} and coordinates of shape {coordinates.shape} "
-                "do not fit; give (n,) and (n, 3) with at least one atom"
-            )
-        return cls(task_id, values, unit, cell, numbers, coordinates, dict(source or {}))
+        given: tuple[Any, ...] = (
+            density,
+            unit,
+            lattice,
+            atomic_numbers,
+            frac_coords,
+        )  # brought to their types there
+        return cls(task_id, *given, source=dict(source or {}))
+
+    @classmethod
+    def _of_checked(cls, **attributes: Any) -> Self:
+        """From parts that were checked when they were read, without going through the density again."""
+        material = object.__new__(cls)
+        for name, value in attributes.items():
+            object.__setattr__(material, name, value)
+        return material
 
     @property
     def grid_shape(self) -> tuple[int, int, int]:
@@ -249,12 +289,12 @@ def task_id_of(path: str | Path) -> str:
 
 
 def _material(raw: _core.RawMaterial) -> Material:
-    return Material(
-        raw.task_id,
-        raw.density,
-        "chgcar" if raw.unit == "chgcar" else "e_per_A3",
-        raw.lattice,
-        raw.atomic_numbers,
-        raw.frac_coords,
-        raw.source,
+    return Material._of_checked(
+        task_id=raw.task_id,
+        density=raw.density,
+        unit="chgcar" if raw.unit == "chgcar" else "e_per_A3",
+        lattice=raw.lattice,
+        atomic_numbers=raw.atomic_numbers,
+        frac_coords=raw.frac_coords,
+        source=raw.source,
     )

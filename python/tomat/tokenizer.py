@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from tomat.codec import Codec
-    from tomat.material import Material
+    from tomat.material import Material, Unit
 
 __all__ = ["FALLBACK_SHAPES", "LAYOUTS", "PAD_TO", "Layout", "Patch", "PatchTokenizer", "Vocabulary"]
 
@@ -56,10 +56,12 @@ class PatchTokenizer:
         patch_size: edge of the cubic patch in grid points; the layout's default where None (14, or 19 for v3).
         pad_to: tokens a row.
         fallback_shapes: patch shapes tried in order where the cube does not fit a row.
+        unit: of the densities it writes and reads, ``chgcar`` or ``e_per_A3``. A Lloyd-Max codec has its own, and
+            another one is refused; a log codec has none and takes this one, ``chgcar`` where None.
 
     Raises:
-        KeyError: an unknown layout or codec.
-        ValueError: sizes out of range.
+        KeyError: an unknown layout, codec or unit.
+        ValueError: sizes out of range, or a unit that is not the codec's.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class PatchTokenizer:
         patch_size: int | None = None,
         pad_to: int = PAD_TO,
         fallback_shapes: Iterable[Sequence[int]] = FALLBACK_SHAPES,
+        unit: str | None = None,
     ) -> None:
         """Build the vocabulary."""
         codec = (
@@ -80,7 +83,8 @@ class PatchTokenizer:
         for name, value in (("patch_size", patch_size), ("pad_to", pad_to)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} = {value} must be at least 1")
-        self._core = _core.Tokenizer(layout, codec, patch_size, pad_to, shapes)
+        self.unit: Unit = codec.unit_for(unit)
+        self._core = _core.Tokenizer(layout, codec, patch_size, pad_to, shapes, self.unit)
         self.layout = LAYOUTS[layout]
         self.density_codec: Codec = codec
         self.pad_to = pad_to
@@ -107,7 +111,7 @@ class PatchTokenizer:
         """Rows of the patches at ``offsets``.
 
         Args:
-            density: (nx, ny, nz), float32 or float64, in the codec's unit.
+            density: (nx, ny, nz), float32 or float64, in :attr:`unit`.
             lattice: (6,) a, b, c in angstrom and alpha, beta, gamma in degrees, or (3, 3) rows a, b, c in angstrom.
             atomic_numbers: (n,) 1 to 118.
             frac_coords: (n, 3) fractional coordinates.
@@ -129,13 +133,12 @@ class PatchTokenizer:
         )
 
     def encode_material(self, material: Material, offsets: ArrayLike) -> NDArray[np.int32]:
-        """Rows of the patches of ``material`` at ``offsets`` (m, 3), its density brought to the codec's unit first.
+        """Rows of the patches of ``material`` at ``offsets`` (m, 3), its density brought to :attr:`unit` first.
 
         Raises:
             ValueError: as :meth:`encode`.
         """
-        unit = getattr(self.density_codec, "unit", material.unit)
-        density = material.in_unit(unit).density
+        density = material.in_unit(self.unit).density
         return self.encode(density, material.lattice, material.atomic_numbers, material.frac_coords, offsets)
 
     def decode(self, ids: ArrayLike) -> Patch:
@@ -176,7 +179,7 @@ class PatchTokenizer:
         self._core.check(_triple(grid_shape, "grid shape"), lattice_parameters(lattice), n_atoms)
 
     def density_ids(self, values: ArrayLike) -> NDArray[np.int32]:
-        """The density token ids of ``values`` (any shape, in row-major order), in the codec's unit.
+        """The density token ids of ``values`` (any shape, in row-major order), in :attr:`unit`.
 
         Returns:
             int32 (n * k,): the k tokens of each of the n values, one after the other.
@@ -228,14 +231,21 @@ class PatchTokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by arguments."""
-        arguments = (self.layout.name, self.density_codec, self.patch_size, self.pad_to, self.fallback_shapes)
+        arguments = (
+            self.layout.name,
+            self.density_codec,
+            self.patch_size,
+            self.pad_to,
+            self.fallback_shapes,
+            self.unit,
+        )
         return PatchTokenizer, arguments
 
     def __repr__(self) -> str:
         """Shows the configuration."""
         return (
             f"PatchTokenizer({self.layout.name!r}, {self.density_codec!r}, patch_size={self.patch_size}, "
-            f"pad_to={self.pad_to}, fallback_shapes={self.fallback_shapes})"
+            f"pad_to={self.pad_to}, fallback_shapes={self.fallback_shapes}, unit={self.unit!r})"
         )
 
 

@@ -126,6 +126,21 @@ impl DensityCodec {
         }
     }
 
+    /// The unit of the values this codec encodes: its own, or for a codec that has none the stated one, or
+    /// [`Unit::Chgcar`], which all data of such codecs had before a unit was written beside them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the stated unit is not the codec's own.
+    pub fn unit_for(&self, stated: Option<Unit>) -> Result<Unit> {
+        match (self.unit(), stated) {
+            (Some(own), Some(stated)) if own != stated => Err(Error::invalid(format!(
+                "encodes densities in {own}, not in {stated}; choose a codec of that unit (tomat codec list), or leave \
+                 the unit out"
+            ))),
+            (own, stated) => Ok(own.or(stated).unwrap_or(Unit::Chgcar)),
+        }
+    }
+
     /// SHA-256, in hexadecimal, of everything that decides what a token means.
     #[must_use]
     pub fn hash(&self) -> String {

@@ -7,7 +7,7 @@ pub use encode::Span;
 
 use crate::codec::DensityCodec;
 use crate::error::{Error, Result};
-use crate::grid::LatticeParameters;
+use crate::grid::{LatticeParameters, Unit};
 use crate::vocabulary::{Special, Vocabulary, VocabularyKind};
 
 /// A block of a sequence: what stands between its own pair of specials.
@@ -186,6 +186,7 @@ impl Layout {
 pub struct Tokenizer {
     layout: &'static Layout,
     vocabulary: Vocabulary,
+    unit: Unit,
     patch_size: usize,
     pad_to: usize,
     fallback_shapes: Vec<[usize; 3]>,
@@ -215,7 +216,7 @@ pub struct Patch {
 pub struct MaterialView<'a, T> {
     /// Grid points along x, y, z.
     pub grid_shape: [usize; 3],
-    /// Density, row-major, in the unit of the codec.
+    /// Density, row-major, in the unit of the tokenizer.
     pub density: &'a [T],
     /// The cell.
     pub lattice: LatticeParameters,
@@ -226,7 +227,8 @@ pub struct MaterialView<'a, T> {
 }
 
 impl Tokenizer {
-    /// A tokenizer. `patch_size` defaults to the layout's.
+    /// A tokenizer. `patch_size` defaults to the layout's; the unit is that of the codec, or [`Unit::Chgcar`] where the
+    /// codec has none (see [`Tokenizer::in_unit`]).
     ///
     /// # Errors
     /// [`Error::Invalid`] when a patch axis is outside 1 to 1023, or `pad_to` is zero or beyond reason.
@@ -237,6 +239,7 @@ impl Tokenizer {
         pad_to: usize,
         fallback_shapes: Vec<[usize; 3]>,
     ) -> Result<Self> {
+        let unit = density_codec.unit_for(None)?;
         let vocabulary = Vocabulary::new(layout.vocabulary, density_codec)?;
         let patch_size = patch_size.unwrap_or(layout.patch_size);
         if pad_to == 0 || pad_to > MAX_ROW {
@@ -245,7 +248,21 @@ impl Tokenizer {
         for shape in fallback_shapes.iter().copied().chain([[patch_size; 3]]) {
             check_patch_shape(shape)?;
         }
-        Ok(Self { layout, vocabulary, patch_size, pad_to, fallback_shapes })
+        Ok(Self { layout, vocabulary, unit, patch_size, pad_to, fallback_shapes })
+    }
+
+    /// The same tokenizer for densities in `unit`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the codec was made for another unit.
+    pub fn in_unit(self, unit: Unit) -> Result<Self> {
+        Ok(Self { unit: self.vocabulary.density_codec().unit_for(Some(unit))?, ..self })
+    }
+
+    /// The unit of the densities it writes and reads: every other place asks here.
+    #[must_use]
+    pub const fn unit(&self) -> Unit {
+        self.unit
     }
 
     /// The layout.

@@ -20,7 +20,6 @@ use std::thread;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use tomat_core::grid::Unit;
 use tomat_core::sampler::{SampleKey, Sampler, Target};
 use tomat_core::sequence::Tokenizer;
 
@@ -77,7 +76,7 @@ pub struct Sampling {
     pub seed: u64,
     /// The pass over the materials.
     pub epoch: u64,
-    /// Draws the origins; it is given the density in the unit of the run.
+    /// Draws the origins; it is given the density in the unit of the tokenizer.
     pub origins: Arc<dyn DrawOrigins>,
     /// Patches of each material of the source.
     pub patches: Vec<usize>,
@@ -103,14 +102,12 @@ pub struct ShardPlan {
 
 /// A run: everything that decides the bytes, and how many threads make them.
 pub struct Job<'a> {
-    /// Writes the rows.
+    /// Writes the rows; densities are brought to its unit.
     pub tokenizer: &'a Tokenizer,
     /// Where materials come from.
     pub source: &'a dyn Source,
     /// What is drawn from each.
     pub sampling: &'a Sampling,
-    /// The unit densities are brought to: the codec's own where it has one.
-    pub unit: Unit,
     /// The directory of the shards.
     pub directory: &'a Path,
     /// Layout of the parquet files.

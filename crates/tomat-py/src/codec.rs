@@ -54,6 +54,13 @@ impl DensityCodec {
         self.inner.bin_of(value)
     }
 
+    /// The unit of the values it encodes: its own, or the one stated.
+    #[pyo3(signature = (stated=None))]
+    fn unit_for(&self, stated: Option<&str>) -> PyResult<&'static str> {
+        let stated = stated.map(str::parse::<Unit>).transpose().map_err(core_error)?;
+        Ok(self.inner.unit_for(stated).map_err(core_error)?.name())
+    }
+
     #[getter]
     fn sizes(&self) -> Vec<usize> {
         self.inner.sizes().to_vec()

@@ -119,7 +119,6 @@ pub(crate) struct ShardRun {
     tokenizer: tomat_core::sequence::Tokenizer,
     source: Box<dyn Source>,
     sampling: Sampling,
-    unit: Unit,
     directory: PathBuf,
     shard_options: ShardOptions,
     on_error: OnError,
@@ -132,7 +131,7 @@ pub(crate) struct ShardRun {
 #[pymethods]
 impl ShardRun {
     #[new]
-    #[pyo3(signature = (tokenizer, entries, reader, *, seed, epoch, patches, sampler, draw, unit, directory, metadata,
+    #[pyo3(signature = (tokenizer, entries, reader, *, seed, epoch, patches, sampler, draw, directory, metadata,
         encoding, compression_level, skip_errors, threads, identity, run_id="0"))]
     #[allow(clippy::too_many_arguments)] // one configuration, spelled out by name
     fn new(
@@ -144,7 +143,6 @@ impl ShardRun {
         patches: Vec<usize>,
         sampler: (String, bool),
         draw: Option<(Py<PyAny>, bool)>,
-        unit: &str,
         directory: PathBuf,
         metadata: Vec<(String, String)>,
         encoding: &str,
@@ -170,7 +168,6 @@ impl ShardRun {
             tokenizer: tokenizer.inner.clone(),
             source,
             sampling: Sampling { seed, epoch, origins: origins(&sampler.0, sampler.1, draw)?, patches },
-            unit: unit.parse().map_err(core_error)?,
             directory,
             shard_options: ShardOptions {
                 encoding: encoding.parse::<Encoding>().map_err(core_error)?,
@@ -194,7 +191,6 @@ impl ShardRun {
             tokenizer: &self.tokenizer,
             source: self.source.as_ref(),
             sampling: &self.sampling,
-            unit: self.unit,
             directory: Path::new(&self.directory),
             shard_options: self.shard_options.clone(),
             on_error: self.on_error,

@@ -71,6 +71,7 @@ impl Tokenizer {
         patch_size: Option<usize>,
         pad_to: usize,
         fallback_shapes: Vec<[usize; 3]>,
+        unit: &str,
     ) -> PyResult<Self> {
         let layout = Layout::named(layout).map_err(core_error)?;
         let inner = tomat_core::sequence::Tokenizer::new(
@@ -80,6 +81,7 @@ impl Tokenizer {
             pad_to,
             fallback_shapes,
         )
+        .and_then(|tokenizer| tokenizer.in_unit(unit.parse()?))
         .map_err(core_error)?;
         Ok(Self { inner })
     }
@@ -87,6 +89,11 @@ impl Tokenizer {
     #[getter]
     fn vocabulary(&self) -> Vocabulary {
         Vocabulary { inner: self.inner.vocabulary().clone() }
+    }
+
+    #[getter]
+    fn unit(&self) -> &'static str {
+        self.inner.unit().name()
     }
 
     #[getter]

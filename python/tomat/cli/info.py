@@ -64,7 +64,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "sampler": meta.get("sampler"),
         "budget": meta.get("budget", "equal"),
         "codec": meta["density_codec_name"],
-        "unit": meta.get("unit", "chgcar"),
+        "unit": dataset.tokenizer.unit,
         "vocabulary_size": meta["vocab"]["total_size"],
         "vocabulary_hash": meta.get("vocabulary_hash"),
         "seed": meta.get("seed"),

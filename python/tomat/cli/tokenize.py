@@ -299,7 +299,8 @@ def _print_summary(summary: Summary, config: TokenizeConfig, described: str) -> 
     codec = config.tokenizer.density_codec
     table.add_row("dataset", str(summary.directory))
     table.add_row(
-        "layout", f"{config.layout}, patch {config.tokenizer.patch_size}, {codec.name} ({config.data_unit})"
+        "layout",
+        f"{config.layout}, patch {config.tokenizer.patch_size}, {codec.name} ({config.tokenizer.unit})",
     )
     table.add_row("materials", f"{summary.n_materials:,} of {summary.n_listed:,}")
     table.add_row("rows", f"{summary.rows:,} of {config.pad_to:,} tokens, in {summary.shards:,} shards")

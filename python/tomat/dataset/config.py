@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from tomat._core import __version__
 from tomat.budget import Shares, check_budget, patches_of
 from tomat.catalogue.table import electrons_of
-from tomat.codec import LloydMaxCodec
 from tomat.sampling import NamedSampler, load_sampler
 from tomat.tokenizer import FALLBACK_SHAPES, LAYOUTS, PAD_TO, PatchTokenizer
 
@@ -165,29 +164,15 @@ class TokenizeConfig:
 
     @cached_property
     def tokenizer(self) -> PatchTokenizer:
-        """The tokenizer of this configuration.
+        """The tokenizer of this configuration; its ``unit`` is that of the data.
 
         Raises:
             KeyError, OSError, ValueError: as :class:`PatchTokenizer` and :func:`tomat.load_codec`.
         """
         codec = self.codec or LAYOUTS[self.layout].default_codec
-        return PatchTokenizer(self.layout, codec, self.patch_size, self.pad_to, self.fallback_shapes)
-
-    @property
-    def data_unit(self) -> str:
-        """The unit densities are brought to before they are encoded.
-
-        Raises:
-            ValueError: ``unit`` is not that of the codec.
-        """
-        codec = self.tokenizer.density_codec
-        own = codec.unit if isinstance(codec, LloydMaxCodec) else None
-        if own is not None and self.unit not in (None, own):
-            raise ValueError(
-                f"codec {codec.name} encodes densities in {own}, not in {self.unit}; choose a codec of that unit "
-                "(tomat codec list), or leave --unit out"
-            )
-        return own or self.unit or "chgcar"
+        return PatchTokenizer(
+            self.layout, codec, self.patch_size, self.pad_to, self.fallback_shapes, self.unit
+        )
 
     def own[T](self, of_all: Sequence[T]) -> list[T]:
         """This worker's part of a list over all materials: every ``n_workers``-th, from ``worker_index``."""
@@ -217,7 +202,7 @@ class TokenizeConfig:
             "patch_size": self.tokenizer.patch_size,
             "patches_per_material": self.rows,
             "sampler": self.origins.spec,
-            "unit": self.data_unit,
+            "unit": self.tokenizer.unit,
             "codec_hash": self.tokenizer.density_codec.hash,
             "vocabulary_hash": self.tokenizer.vocabulary.hash,
             "n_materials_listed": len(entries),

@@ -256,7 +256,7 @@ def _write_beside(dataset: Dataset, splits: Sequence[Split], root: Path) -> dict
         "codec_parameters": None if isinstance(codec, LloydMaxCodec) else codec.parameters,
         "vocabulary_size": tokenizer.vocabulary.total_size,
         "vocabulary_hash": tokenizer.vocabulary.hash,
-        "unit": dataset.meta.get("unit", "chgcar"),
+        "unit": tokenizer.unit,
         "splits": {split.name: {**vars(split), "workers": list(split.workers)} for split in splits},
     }
     write_json(root / FACTS, facts)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tomat._remote import Place, UrlPath
     from tomat.codec import Codec
+    from tomat.material import Unit
 
 __all__ = ["Dataset", "Worker", "open_dataset"]
 
@@ -90,12 +91,9 @@ class Dataset:
         else:
             codec = LogCodec(stored["log_min"], stored["log_max"], stored["token_mag_bits"])
             codec.name = meta["density_codec_name"]
+        shapes = meta.get("fallback_shapes", [(18, 19, 19)])
         tokenizer = PatchTokenizer(
-            meta["tokenizer_version"],
-            codec,
-            meta["patch_size"],
-            meta["pad_to"],
-            meta.get("fallback_shapes", [(18, 19, 19)]),
+            meta["tokenizer_version"], codec, meta["patch_size"], meta["pad_to"], shapes, self._unit(codec)
         )
         found = {
             "codec_hash": codec.hash,
@@ -114,6 +112,16 @@ class Dataset:
                 f"{tokenizer.vocabulary.total_size}"
             )
         return tokenizer
+
+    def _unit(self, codec: Codec) -> Unit:
+        """The unit ``meta.json`` states; where the field's own datasets state none, the codec's, or ``chgcar``."""
+        meta, path = self.meta, self.workers[0].path / META
+        if meta.get("unit") is None and "format_version" in meta:
+            raise ValueError(f"{path}: states no unit of the densities; it is damaged, fetch it again")
+        try:
+            return codec.unit_for(meta.get("unit"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {error.args[0]}") from error
 
 
 def open_dataset(path: str | Path | UrlPath, *, allow_partial: bool = False) -> Dataset:

@@ -318,7 +318,7 @@ def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: 
         "n_materials_fallback": totals.n_fallback,
         "density_codec_name": codec.name,
         "lmq_path": CODEC if isinstance(codec, LloydMaxCodec) else None,
-        "unit": config.data_unit,
+        "unit": tokenizer.unit,
         "seed": config.seed,
         "epoch": config.epoch,
         "sampler": identity["sampler"],

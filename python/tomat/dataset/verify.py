@@ -241,7 +241,7 @@ def _verify_shard(
     for name, found in materials.items():
         density = None
         if origins.needs_density and sources is not None and name in sources:
-            density = _density(sources[name], worker.meta.get("unit", "chgcar"), found)
+            density = _density(sources[name], tokenizer.unit, found)
         origins.check(name, found, density, path, report)
     total = sum(found.rows for found in materials.values())
     report.rows += total
@@ -442,7 +442,7 @@ def _compare(
 ) -> None:
     """Rows ``earlier`` onwards of a material against its density."""
     try:
-        material = read(entry.path).in_unit(worker.meta.get("unit", "chgcar"))
+        material = read(entry.path).in_unit(tokenizer.unit)
     except (OSError, ValueError) as error:
         report.problems.append(f"{place}: the source cannot be read: {error}")
         return

@@ -124,7 +124,7 @@ class Job:
         Raises:
             KeyError, OSError, ValueError: the codec cannot be read, or is not of the unit asked for.
         """
-        _ = config.data_unit  # said here, once, not by every worker
+        _ = config.tokenizer  # said here, once, not by every worker
         everywhere = [
             entry if _is_absolute(entry.path) else replace(entry, path=_absolute(entry.path))
             for entry in entries

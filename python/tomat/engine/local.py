@@ -277,7 +277,7 @@ class Run:
             "layout": config.layout,
             "codec_hash": self.identity["codec_hash"],
             "vocabulary_hash": self.identity["vocabulary_hash"],
-            "unit": config.data_unit,
+            "unit": config.tokenizer.unit,
         }
         sampler = config.origins.sampler
         native = native_arguments(sampler)
@@ -290,7 +290,6 @@ class Run:
             patches=self.patches,
             sampler=native,
             draw=None if native[0] else (self._draw, sampler.needs_density),
-            unit=config.data_unit,
             directory=self.directory.path,
             metadata=[(f"tomat.{key}", value) for key, value in described.items()],
             encoding=config.encoding,

@@ -119,11 +119,18 @@ class CodecFloor:
     Attributes:
         codec: the density codec.
         unit: the unit it encodes.
+
+    Raises:
+        ValueError: a unit that is not the codec's own.
     """
 
     codec: Codec
     unit: str
     mode: Mode = "codec_floor"
+
+    def __post_init__(self) -> None:
+        """Check the unit."""
+        self.codec.unit_for(self.unit)
 
     def identity(self) -> dict[str, Any]:
         """Content hash and unit."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from tomat.evaluate.methods import DIAGNOSTICS, MODES, Predicted
 from tomat.predict.cover import Assembly, cover
-from tomat.predict.predictor import Crystal, PatchRequest, unit_of
+from tomat.predict.predictor import Crystal, PatchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,8 +58,8 @@ class PatchMethod:
 
     @property
     def unit(self) -> str:
-        """The codec's."""
-        return unit_of(self.predictor.tokenizer)
+        """The tokenizer's."""
+        return self.predictor.tokenizer.unit
 
     def identity(self) -> dict[str, Any]:
         """The predictor's, with codec and vocabulary."""

@@ -229,7 +229,7 @@ def same_tokens(method: PatchMethod, material: Material, variant: Variant) -> fl
     # Patches of one voxel: the preamble is all that is compared.
     atoms = max(request.crystal.n_atoms for request in (*asked, *changed))
     tokenizer = PatchTokenizer(
-        of.layout.name, of.density_codec, patch_size=1, pad_to=of.length(atoms, (1, 1, 1))
+        of.layout.name, of.density_codec, patch_size=1, pad_to=of.length(atoms, (1, 1, 1)), unit=of.unit
     )
     empty = {request.grid_shape: np.zeros(request.grid_shape, np.float32) for request in (*asked, *changed)}
 

@@ -57,18 +57,20 @@ def open_methods(
             raise ValueError("the promolecule has no modes; leave --mode away")
         if named and promolecule and named != promolecule:
             raise ValueError(f"two promolecules, {named!r} and {promolecule!r}; give one")
-        return _baselines(load_codec(codec), Promolecule.load(named or promolecule or _DEFAULT))
+        alone = load_codec(codec)
+        return _baselines(alone, alone.unit_for(), Promolecule.load(named or promolecule or _DEFAULT))
     predictors = open_predictors(checkpoint, modes, options or {})
     first = predictors[0]
     own = first.facts.promolecule if promolecule is None else None
     baselines, unit = _baselines(
-        first.tokenizer.density_codec, own or Promolecule.load(promolecule or _DEFAULT)
+        first.tokenizer.density_codec,
+        first.tokenizer.unit,
+        own or Promolecule.load(promolecule or _DEFAULT),
     )
     return [*(PatchMethod(predictor, overlap) for predictor in predictors), *baselines], unit
 
 
-def _baselines(codec: Codec, promolecule: Promolecule) -> tuple[list[Method], str]:
-    unit = str(getattr(codec, "unit", "chgcar"))
+def _baselines(codec: Codec, unit: str, promolecule: Promolecule) -> tuple[list[Method], str]:
     return [PromoleculeMethod(promolecule), CodecFloor(codec, unit)], unit
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomat._files import read_json
 from tomat._remote import place
-from tomat.codec import LloydMaxCodec, load_codec
+from tomat.codec import LloydMaxCodec, LogCodec, load_codec
 from tomat.lm.run_files import write
 from tomat.tokenizer import PatchTokenizer
 
@@ -38,6 +38,7 @@ def tokenizer_note(tokenizer: PatchTokenizer) -> dict[str, Any]:
         "codec": codec.name,
         "codec_file": codec_file(codec),
         "codec_hash": codec.hash,
+        "unit": tokenizer.unit,
         "vocabulary_hash": tokenizer.vocabulary.hash,
     }
 
@@ -75,7 +76,7 @@ def tokenizer_from(note: dict[str, Any], folders: Sequence[str]) -> PatchTokeniz
     """The tokenizer a note speaks of; its codec from the first of ``folders`` that has it, else by name.
 
     Raises:
-        ValueError: a codec or vocabulary that is not the one the note names.
+        ValueError: a codec, unit or vocabulary that is not the one the note names, or no unit beside a log codec.
     """
     about = note["tokenizer"]
     places = [f"{folder}/{about['codec_file']}" for folder in folders]
@@ -86,8 +87,15 @@ def tokenizer_from(note: dict[str, Any], folders: Sequence[str]) -> PatchTokeniz
             f"{found}: codec {codec.hash[:12]} is not {about['codec_hash'][:12]}, which the model was made with"
         )
     codec.name = about["codec"]
+    if about.get("unit") is None and isinstance(codec, LogCodec):
+        raise ValueError(
+            f"{NOTE} of {folders[0]} states no unit, and {codec.name} has none of its own: write the unit of the "
+            'training data into it ("tokenizer": {"unit": "chgcar"} or "e_per_A3")'
+        )
     shapes = [tuple(shape) for shape in about["fallback_shapes"]]
-    tokenizer = PatchTokenizer(about["layout"], codec, about["patch_size"], about["pad_to"], shapes)
+    tokenizer = PatchTokenizer(
+        about["layout"], codec, about["patch_size"], about["pad_to"], shapes, about.get("unit")
+    )
     if tokenizer.vocabulary.hash != about["vocabulary_hash"]:
         raise ValueError(
             f"{found}: gives vocabulary {tokenizer.vocabulary.hash[:12]}, not {about['vocabulary_hash'][:12]}"

@@ -14,7 +14,7 @@ from tomat import _core
 from tomat.predict.cover import Assembly, Cover, cover
 from tomat.predict.crystal import Crystal
 from tomat.predict.grid import check_grid
-from tomat.predict.predictor import PatchPrediction, PatchPredictor, PatchRequest, unit_of
+from tomat.predict.predictor import PatchPrediction, PatchPredictor, PatchRequest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -321,14 +321,14 @@ def _guess(predictor: PatchPredictor, job: Job) -> NDArray[np.float32]:
         crystal.atomic_numbers,
         crystal.frac_coords,
         job.grid_shape,
-        unit_of(predictor.tokenizer),
+        predictor.tokenizer.unit,
     )
 
 
 def _truth(predictor: PatchPredictor, job: Job, truth: Material) -> NDArray[np.float32]:
     if truth.grid_shape != tuple(job.grid_shape):
         raise ValueError(f"the true density has the grid {truth.grid_shape}, not {tuple(job.grid_shape)}")
-    return truth.in_unit(unit_of(predictor.tokenizer)).density
+    return truth.in_unit(predictor.tokenizer.unit).density
 
 
 def _outcome(predictor: PatchPredictor, opened: _Open | Failure, normalize: bool) -> Prediction | Failure:
@@ -349,7 +349,7 @@ def _close(predictor: PatchPredictor, opened: _Open, normalize: bool) -> Predict
     density = opened.density.density()
     spread = None if opened.spread is None else opened.spread.density()
     source: dict[str, Any] = {"format": "prediction", "mode": predictor.mode}
-    material = job.crystal.material(density, unit_of(predictor.tokenizer), source)
+    material = job.crystal.material(density, predictor.tokenizer.unit, source)
     raw, expected = material.n_electrons, valence_count(predictor, job)
     final = raw
     if normalize and expected is not None:

@@ -1,6 +1,6 @@
 """What predicts a patch: the protocol that models implement, and two predictors that are no models.
 
-Densities here are float32 arrays of the patch's shape in the unit of the tokenizer's codec, see :func:`unit_of`.
+Densities here are float32 arrays of the patch's shape in the tokenizer's unit.
 Point (i, j, k) of a patch is grid point ``(offset + (i, j, k)) mod grid_shape``.
 """
 
@@ -32,7 +32,6 @@ __all__ = [
     "PatchRequest",
     "PromoleculePredictor",
     "TrainingFacts",
-    "unit_of",
 ]
 
 #: How a prediction comes about. ``teacher_forced`` has seen true values of neighbouring voxels: it is a diagnostic.
@@ -160,7 +159,7 @@ class PatchPredictor(Protocol):
     """Predicts patches.
 
     Attributes:
-        tokenizer: fixes the codec, its unit, and the patch shape of a crystal (``shape_for``).
+        tokenizer: fixes the codec, the unit, and the patch shape of a crystal (``shape_for``).
         mode: how predictions come about.
         needs_guess: requests must hold a guess, made with ``facts.starting_density``.
         batch_size: requests that are best handed over at a time.
@@ -191,11 +190,6 @@ class PatchPredictor(Protocol):
             ValueError: a request that cannot be predicted.
         """
         ...
-
-
-def unit_of(tokenizer: PatchTokenizer) -> Unit:
-    """The unit of the tokenizer's codec; ``chgcar`` for codecs that do not state one."""
-    return "e_per_A3" if getattr(tokenizer.density_codec, "unit", "chgcar") == "e_per_A3" else "chgcar"
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tomat.codec import LogCodec
 from tomat.study.fourier import Spectrum, coarse_shape, resample
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Quantiser:
     @classmethod
     def of(cls, codec: Codec, unit: str) -> Quantiser:
         """A codec; ``unit`` is for log codecs, a fitted one knows its own."""
-        return cls(codec.name, codec, str(getattr(codec, "unit", unit)))
+        return cls(codec.name, codec, codec.unit_for(unit if isinstance(codec, LogCodec) else None))
 
     def through(
         self, numbers: NDArray[np.float64], factor: float, *, signed: bool
@@ -131,7 +132,9 @@ class Quantiser:
         return np.asarray(decoded / factor, dtype=np.float64), tokens
 
     def _takes_signs(self) -> bool:
-        return bool(self.codec.decode(self.codec.encode(np.array([-1.0])))[0] < 0.0)
+        """Whether it reaches as far below zero as above; a few bins for negative voxels are not for differences."""
+        low, high = self.codec.decode(self.codec.encode(np.array([-np.inf, np.inf])))
+        return bool(low <= -high)
 
 
 def _stored(

@@ -53,6 +53,13 @@ impl Tokenizer {
         offsets: &[[usize; 3]],
         out: &mut [i32],
     ) -> Result<()> {
+        if density.unit() != self.unit {
+            return Err(Error::invalid(format!(
+                "the density is in {}, the tokenizer writes {}; convert it first",
+                density.unit(),
+                self.unit
+            )));
+        }
         let material = MaterialView {
             grid_shape: density.shape(),
             density: density.values(),

@@ -134,14 +134,14 @@ impl<'a> MaterialEncoder<'a> {
         material: Material,
         progress: &Progress,
     ) -> Result<EncodedMaterial> {
-        let Job { tokenizer, unit, .. } = self.job;
+        let tokenizer = self.job.tokenizer;
         let Material { density, crystal, .. } = material;
         let grid_shape = density.shape();
         let n_atoms = crystal.atomic_numbers.len();
         let (offsets, patch_shape) = Progress::timed(&progress.encode_ns, || -> Result<_> {
             tokenizer.check(grid_shape, &crystal.lattice.parameters(), n_atoms)?;
             let (patch_shape, _) = tokenizer.shape_for(n_atoms)?;
-            let density = density.into_unit(*unit, crystal.lattice.volume());
+            let density = density.into_unit(tokenizer.unit(), crystal.lattice.volume());
             let target = Target { grid: grid_shape, patch: patch_shape, density: Some(density.values()) };
             let offsets = self.draw(index, task_id, &target)?;
             self.rows.resize(offsets.len() * tokenizer.pad_to(), 0);

@@ -1,7 +1,7 @@
 """Measure the error a codec makes by itself, on materials it was not fitted to.
 
 Every voxel is encoded and decoded; no model that works with the codec's tokens has a smaller error. A
-fitted codec is measured in its own unit; --unit is for log codecs.
+fitted codec is measured in its own unit; --unit is for log codecs (chgcar unless given).
 
 \b
 Examples:
@@ -12,12 +12,11 @@ Examples:
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from tomat.cli._shared import Inputs, Quiet, Split, SplitFile, Threads, progress
-from tomat.cli.codec._shared import UnitOption
 from tomat.codec import load_codec
 from tomat.dataset.inputs import resolve_inputs
 from tomat.floors import Floor, floor
@@ -26,7 +25,12 @@ from tomat.floors import Floor, floor
 def command(
     codec: Annotated[str, typer.Argument(metavar="CODEC", help="Name, path or URL.", show_default=False)],
     inputs: Inputs,
-    unit: UnitOption = "chgcar",
+    unit: Annotated[
+        Literal["chgcar", "e_per_A3"] | None,
+        typer.Option(
+            help="What a log codec encodes: rho * V_cell (electrons), or electrons per cubic angstrom."
+        ),
+    ] = None,
     split_file: SplitFile = None,
     split: Split = None,
     threads: Threads = None,

@@ -43,7 +43,7 @@ class DensitySource:
 
     Args:
         store: the densities.
-        tokenizer: encodes them; its codec's unit is that of the store.
+        tokenizer: encodes them; its unit is that of the store.
         budget: patches a material and epoch, a number or a function.
         seed: of the sampler.
         sampler: where patches are cut.
@@ -69,6 +69,10 @@ class DensitySource:
         threads: int | None = None,
     ) -> None:
         """Plan an epoch."""
+        if store.unit != tokenizer.unit:
+            raise ValueError(
+                f"densities in {store.unit} for a tokenizer in {tokenizer.unit}; give both one unit"
+            )
         self.store, self.tokenizer = store, tokenizer
         self._seed, self._sampler, self._sampler_name = seed, sampler, sampler_name
         self.left_out = {reason: list(names) for reason, names in store.left_out.items()}

@@ -101,7 +101,7 @@ def _densities(
     )
     store = DensityStore.of(
         entries,
-        "chgcar" if settings.data_unit == "chgcar" else "e_per_A3",
+        settings.tokenizer.unit,
         cache=config.cache,
         on_error=config.on_error,
         threads=config.threads,

@@ -67,7 +67,6 @@ class ParquetSource:
         self._dataset = open_dataset(path, allow_partial=allow_partial)
         self.tokenizer = self._dataset.tokenizer
         _check_expected(self._dataset, self.tokenizer, expected or {})
-        self.unit = str(self._dataset.meta.get("unit", "chgcar"))
         self._threads, self._cache = threads, cache
         self._content = self._hashes()
         identity = {"format": 1, "shards": self._content, "vocabulary": self.tokenizer.vocabulary.hash}
@@ -155,7 +154,7 @@ class ParquetSource:
         table = np.array([self._valence.get(z, float("nan")) for z in range(119)])
         counts = table[self._arrays["numbers"]]
         electrons = np.array([counts[a:b].sum() for a, b in pairwise(atoms.tolist())])
-        if self.unit == "chgcar":
+        if self.tokenizer.unit == "chgcar":
             return 1.0 / electrons, 1.0 / points
         volume = np.array([_volume(cell) for cell in self._arrays["cell"].reshape(-1, 6)])
         return volume / electrons, volume / points
@@ -219,7 +218,7 @@ class ParquetSource:
         def one(sequence: int) -> NDArray[np.int32]:
             start, end = self._starts[sequence : sequence + 2].tolist()
             patch = self.tokenizer.decode(self._tokens[start:end].astype(np.int32))
-            return self.tokenizer.density_ids(_guess_patch(guess, patch, self.unit))
+            return self.tokenizer.density_ids(_guess_patch(guess, patch, self.tokenizer.unit))
 
         def build(folder: Path, limit: int | None) -> dict[str, Any]:
             counts = self.lengths - 2 - self._density
@@ -249,7 +248,7 @@ class ParquetSource:
         return {
             "source": "parquet",
             "shards_hash": content,
-            "unit": self.unit,
+            "unit": self.tokenizer.unit,
             "layout": self.tokenizer.layout.name,
             "patch_size": self.tokenizer.patch_size,
             "pad_to": self.tokenizer.pad_to,
@@ -313,7 +312,7 @@ def _check_expected(dataset: Dataset, tokenizer: PatchTokenizer, expected: Mappi
         "pad_to": tokenizer.pad_to,
         "codec_hash": tokenizer.density_codec.hash,
         "vocabulary_hash": tokenizer.vocabulary.hash,
-        "unit": str(dataset.meta.get("unit", "chgcar")),
+        "unit": tokenizer.unit,
         "split": dataset.meta.get("split"),
     }
     differ = [

@@ -126,14 +126,14 @@ class DensityStore:
         """One material; its density is a view of the store."""
         grid, lattice, numbers, coordinates = self._crystal(index)
         values = self.density[slice(*self._starts[0][index : index + 2])].reshape(grid)
-        return Material(
-            self.arrays.notes["task_ids"][index],
-            values,
-            self.unit,
-            lattice,
-            np.array(numbers, dtype=np.int32),
-            coordinates,
-            {},
+        return Material._of_checked(
+            task_id=self.arrays.notes["task_ids"][index],
+            density=values,
+            unit=self.unit,
+            lattice=lattice,
+            atomic_numbers=np.array(numbers, dtype=np.int32),
+            frac_coords=coordinates,
+            source={},
         )
 
     def volume(self, index: int) -> float:
