@@ -185,6 +185,39 @@ def meta(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "meta.json").read_text()))
 
 
+def write_meta(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write ``meta.json`` as a writer of these facts would have: with the digests of what is there."""
+    facts = dict(content)
+    for key, name in (("coverage_sha256", "coverage_histogram.json"), ("codec_sha256", "codec.npz")):
+        if facts.get(key) is not None and (folder / name).exists():
+            facts[key] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    if "meta_sha256" in facts:
+        del facts["meta_sha256"]
+        plain = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+        facts["meta_sha256"] = hashlib.sha256(plain.encode()).hexdigest()
+    (folder / "meta.json").write_text(json.dumps(facts))
+
+
+def edit_meta(folder: Path, change: Callable[[dict[str, Any]], object] = lambda facts: None) -> None:
+    """Change ``meta.json`` and make its digests fit."""
+    facts = meta(folder)
+    change(facts)
+    write_meta(folder, facts)
+
+
+#: What the datasets of other programs say of themselves.
+FOREIGN = (
+    "split", "n_materials", "patches_per_material", "shape", "tokenizer_version", "patch_size", "density_codec_name",
+    "lmq_path", "seed", "pad_to", "total_rows", "n_shards", "vocab",
+)  # fmt: skip
+
+
+def make_foreign(folder: Path) -> None:
+    """Make a dataset look as one that another program wrote."""
+    facts = meta(folder)
+    (folder / "meta.json").write_text(json.dumps({key: facts[key] for key in FOREIGN}))
+
+
 @dataclass(frozen=True)
 class Rows:
     """The rows of one material: offsets (n, 3) and ids (n, pad_to)."""

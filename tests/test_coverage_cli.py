@@ -10,7 +10,7 @@ import pytest
 
 import oracle
 import tomat
-from runs import IDS, LABEL, ROOT, SMALL, meta, rows_of, sound, tomat_main
+from runs import IDS, LABEL, ROOT, SMALL, make_foreign, meta, rows_of, sound, tomat_main, write_meta
 
 DENSE = ("--patch-size", 9, "--pad-to", 1024, "--patches-per-material", 30, "--codec", "lmq-16k")
 
@@ -90,6 +90,8 @@ def test_grids_from_a_catalogue(rows: Path, tmp_path: Path) -> None:
     stored = json.loads((out / "coverage_histogram.json").read_text())
     del stored["grids"]
     (out / "coverage_histogram.json").write_text(json.dumps(stored))
+    assert "is not what meta.json states" in tomat_main("coverage", out).err
+    make_foreign(out)
     facts = tomat_main("coverage", out, "--json").json
     assert facts["planned"] is None
     tomat_main("catalogue", "build", ROOT, "-o", tmp_path / "c.parquet")
@@ -106,7 +108,7 @@ def test_an_unknown_sampler_and_a_missing_worker(rows: Path, tmp_path: Path) -> 
     sound(ROOT, *SMALL, "--limit", 4, "--out", out, "--worker-index", 1, "--n-workers", 2, "--quiet")
     assert "workers are missing" in tomat_main("coverage", out).err
     facts = {**meta(out / "worker-01"), "sampler": "elsewhere"}
-    (out / "worker-01" / "meta.json").write_text(json.dumps(facts))
+    write_meta(out / "worker-01", facts)
     found = tomat_main("coverage", out, "--allow-partial", "--json").json
     assert found["planned"] is None
     assert "unknown sampler 'elsewhere'" in found["notes"][0]

@@ -26,6 +26,7 @@ from runs import (
     start,
     tokenize,
     tomat_main,
+    write_meta,
     tree,
 )
 from test_samplers import plugin as plugin  # a fixture
@@ -104,14 +105,14 @@ def test_verify_finds_offsets_of_another_sampler(tmp_path: Path) -> None:
     sound(ROOT, *SMALL, "--sampler", "tiling", "--limit", 3, "--out", out, "--quiet")
     facts = meta(out)
     for claim in ("uniform", "electrons"):
-        (out / "meta.json").write_text(json.dumps({**facts, "sampler": claim}))
+        write_meta(out, {**facts, "sampler": claim})
         found = tomat_main("verify", out, "--source", ROOT)
         assert found.code == 1
         assert "the offsets are not those of seed 0" in found.out
     silent = tomat_main("verify", out)
     assert silent.code == 0
     assert "note: the offsets depend on the densities" in silent.out
-    (out / "meta.json").write_text(json.dumps({**facts, "sampler": "somewhere"}))
+    write_meta(out, {**facts, "sampler": "somewhere"})
     unknown = tomat_main("verify", out, "--source", ROOT)
     assert unknown.code == 0
     assert "note: " in unknown.out

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tomat
-from runs import LABEL, ROOT, SMALL, Result, save_zarr, sound, tomat_main
+from runs import LABEL, ROOT, SMALL, Result, edit_meta, save_zarr, sound, tomat_main
 from tomat.dataset.verify import _outside_bin
 
 INPUTS = [LABEL / f"{name}.zarr" for name in ("qe-0039", "vasp-pmg-Fe3O4", "qev-0003", "vasp-mp-2300242")]
@@ -51,6 +51,10 @@ def found(folder: Path, *words: str, source: bool = False) -> None:
 
 
 def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a file; of a manifest the digests are made to fit, so that only the change itself can be found."""
+    if path.name == "meta.json":
+        edit_meta(path.parent, change)
+        return
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))

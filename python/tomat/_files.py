@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tomat._remote import UrlPath
 
-__all__ = ["atomic_file", "filesystem", "is_url", "open_bytes", "read_json", "write_atomically", "write_json"]
+__all__ = ["atomic_file", "filesystem", "is_url", "open_bytes", "parse_json", "read_json", "write_atomically", "write_json"]
 
 
 def is_url(path: str | Path) -> bool:
@@ -83,12 +83,21 @@ def read_json(path: Path | UrlPath) -> dict[str, Any]:
     Raises:
         ValueError: not one.
     """
+    return parse_json(path.read_bytes(), path)
+
+
+def parse_json(data: bytes, source: object) -> dict[str, Any]:
+    """The JSON object that ``data`` is; ``source`` is what errors call it.
+
+    Raises:
+        ValueError: not one.
+    """
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged: {error}") from error
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source}: damaged: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: not a JSON object")
+        raise ValueError(f"{source}: not a JSON object")
     return content
 
 

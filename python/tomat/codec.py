@@ -4,16 +4,14 @@ A codec file is a NumPy ``.npz`` with ``boundaries`` (float32, n - 1), ``recon_p
 ``clip_max``; files made here also hold ``unit``, ``about`` (JSON: how it was fitted, and its content hash), for a
 signed codec ``clip_min``, and for a fitted one the other points a bin can decode to: ``recon_points_mean`` where
 ``recon_points`` are medians, ``recon_points_median`` where they are means (``about["points"]`` says which).
-Nothing is ever unpickled: other members of old files are left alone.
+Nothing is ever unpickled: other members of old files are left alone. Files made here carry two digests in ``about``:
+``hash`` (what densities become) and ``content_sha256`` (every member and ``about`` itself).
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import zipfile
-import zlib
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, override
@@ -22,6 +20,8 @@ import numpy as np
 
 from tomat import _core
 from tomat._files import open_bytes, write_atomically
+from tomat._npz import DIGEST, Npz, PickledError, about_bytes, check_digest, npz_bytes
+from tomat._seal import check_seal, sealed
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -39,8 +39,13 @@ LOG_CODECS = ("two_token_9_12", "tomol_3byte", "fp16_1token")
 _REQUIRED = ("boundaries", "recon_points", "clip_max")
 #: Members that may be there.
 _OPTIONAL = ("clip_min", "recon_points_mean", "recon_points_median")
+#: The largest sum of members a file may hold, in bytes; a codec of 65,536 bins takes 1 MB.
+_LARGEST = 1 << 26
 #: Version of what ``save`` writes; readers take all up to it.
 FORMAT_VERSION = 1
+#: Key of a log codec's file that holds its digest, and all that such a file may hold.
+_SEAL = "sha256"
+_LOG_KEYS = {"kind", "log_min", "log_max", "token_mag_bits", _SEAL}
 
 #: Bundled names that stand for another file's codec.
 ALIASES = {"lmq-16k": "l1-16k"}
@@ -133,7 +138,8 @@ class LogCodec(DensityCodec, _core.LogCodec):
 
     def to_bytes(self) -> bytes:
         """The content of the file that :meth:`save` writes."""
-        return (json.dumps({"kind": "log", **self.parameters}, indent=1) + "\n").encode()
+        content = sealed({"kind": "log", **self.parameters}, _SEAL)
+        return (json.dumps(content, indent=1) + "\n").encode()
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -303,8 +309,7 @@ class LloydMaxCodec(DensityCodec, _core.LloydMaxCodec):
             if array is not None and about.get("points") != points:
                 members[f"recon_points_{points}"] = array
         members["unit"] = np.frombuffer(self.unit.encode(), dtype=np.uint8)
-        members["about"] = np.frombuffer(json.dumps(about, sort_keys=True).encode(), dtype=np.uint8)
-        return _npz_bytes(members)
+        return npz_bytes(members | {"about": about_bytes(members, about)})
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by arrays."""
@@ -350,8 +355,15 @@ def _by_size(name: str) -> tuple[str, int, str]:
 def _log_codec_file(path: str) -> LogCodec:
     try:
         stored = json.loads(open_bytes(path))
+        if not isinstance(stored, dict):
+            raise ValueError("not a JSON object")
+        unknown = stored.keys() - _LOG_KEYS
+        if unknown:
+            raise ValueError(f"unknown keys {', '.join(sorted(unknown))}; fetch it again")
+        if _SEAL in stored:
+            check_seal(stored, _SEAL, "it")
         codec = LogCodec(stored["log_min"], stored["log_max"], stored["token_mag_bits"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: not a log codec file: {error}") from error
     codec.name = Path(path).stem
     return codec
@@ -401,52 +413,47 @@ def _component_matrix(components: ArrayLike, k: int) -> NDArray[np.int32]:
 
 def _read_npz(data: bytes, source: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """The required members and the ``about`` record; object arrays are never touched."""
-    if not data.startswith(b"PK"):
-        raise ValueError(f"{source}: not a codec file (.npz): it does not begin as a zip archive does")
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            missing = [name for name in _REQUIRED if name not in archive.files]
-            if missing:
-                raise ValueError(
-                    f"{source}: no member {', '.join(missing)}; a codec file holds {', '.join(_REQUIRED)}"
-                )
-            members = {name: np.asarray(archive[name]) for name in _REQUIRED}
-            for name in _OPTIONAL:
-                # Old files may hold anything under such a name, and are read all the same.
-                with contextlib.suppress(ValueError, KeyError):
-                    members[name] = np.asarray(archive[name])
-            about: dict[str, Any] = {}
-            if "about" in archive.files:
-                about = json.loads(archive["about"].tobytes())
-            if not isinstance(about, dict):
-                raise ValueError(f"{source}: member about is not a JSON object")
-            if about.get("format_version", FORMAT_VERSION) not in range(FORMAT_VERSION + 1):
-                raise ValueError(
-                    f"{source}: a codec file of version {about['format_version']}; this tomat reads versions up to "
-                    f"{FORMAT_VERSION}, update it"
-                )
-            if "unit" in archive.files:
-                about["unit"] = archive["unit"].tobytes().decode()
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, RuntimeError) as error:
-        # RuntimeError: zipfile's word for flags it does not know; NotImplementedError is one of them.
-        raise ValueError(f"{source}: not a codec file (.npz): {error}; fetch it again") from error
+        archive = Npz(data, _LARGEST)
     except ValueError as error:
-        message = str(error)
-        raise ValueError(message if message.startswith(source) else f"{source}: {message}") from error
+        raise ValueError(f"{source}: not a codec file (.npz): {error}") from error
+    missing = [name for name in _REQUIRED if name not in archive]
+    if missing:
+        raise ValueError(f"{source}: no member {', '.join(missing)}; a codec file holds {', '.join(_REQUIRED)}")
+    try:
+        members = {name: archive[name] for name in _REQUIRED}
+        for name in _OPTIONAL:
+            # Old files may hold objects under such a name, and are read all the same.
+            with contextlib.suppress(KeyError, PickledError):
+                members[name] = archive[name]
+        about = _about(archive)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source}: {error}") from error
     for name, array in members.items():
         if array.dtype.kind not in "fiu":
             raise ValueError(f"{source}: member {name} has dtype {array.dtype}, not numbers")
     return members, about
 
 
-def _npz_bytes(members: dict[str, Any]) -> bytes:
-    """An ``.npz`` without time stamps, so that equal members give equal bytes."""
-    buffer = io.BytesIO()
-    # Not compressed: what a compressor makes depends on its version, and wheels and git compress the file again.
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, value in members.items():
-            content = io.BytesIO()
-            np.lib.format.write_array(content, np.asanyarray(value), allow_pickle=False)
-            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            archive.writestr(entry, content.getvalue())
-    return buffer.getvalue()
+def _about(archive: Npz) -> dict[str, Any]:
+    """The record of how the codec was made, with its unit; in files of this program nothing of it may be missing."""
+    about: Any = json.loads(archive["about"].tobytes()) if "about" in archive else {}
+    if not isinstance(about, dict):
+        raise ValueError("member about is not a JSON object")
+    version = about.get("format_version", FORMAT_VERSION)
+    if not isinstance(version, int) or version not in range(FORMAT_VERSION + 1):
+        raise ValueError(
+            f"a codec file of version {version}; this tomat reads versions up to {FORMAT_VERSION}, update it"
+        )
+    if about.keys() & {"format_version", "hash", DIGEST}:
+        absent = [name for name in ("unit",) if name not in archive] + [
+            name for name in ("format_version", "hash") if name not in about
+        ]
+        if absent:
+            raise ValueError(f"no {', '.join(absent)} in it, which a file of this program has; fetch it again")
+    check_digest(archive, about)
+    about.pop(DIGEST, None)
+    about.pop("unit", None)
+    if "unit" in archive:
+        about["unit"] = archive["unit"].tobytes().decode()
+    return about

@@ -14,10 +14,7 @@ in ``ln(1 + r^2 / inner^2)``; the analytic ones follow Slater's rules (J. C. Sla
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import resources
@@ -28,8 +25,8 @@ import numpy as np
 
 from tomat import _core
 from tomat._files import open_bytes, write_atomically
+from tomat._npz import DIGEST, Npz, about_bytes, check_digest, npz_bytes
 from tomat._threads import processors
-from tomat.codec import _npz_bytes
 from tomat.dataset.inputs import Entry
 from tomat.material import UNITS, Material, read
 
@@ -317,9 +314,8 @@ class Promolecule:
             "cutoff": np.float64(self.cutoff),
             "inner": np.float64(self.inner),
             "coefficients": self.coefficients,
-            "about": np.frombuffer(json.dumps(about, sort_keys=True).encode(), dtype=np.uint8),
         }
-        write_atomically(path, _npz_bytes(members))
+        write_atomically(path, npz_bytes(members | {"about": about_bytes(members, about)}))
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
@@ -345,10 +341,13 @@ class Promolecule:
     @classmethod
     def _from_npz(cls, data: bytes, source: str) -> Self:
         try:
-            members = _read_members(data)
+            archive = Npz(data, _LARGEST)
+            members = _read_members(archive)
             about = json.loads(members["about"].tobytes())
             if not isinstance(about, dict):
                 raise ValueError("the about record is not a JSON object")
+            record = dict(about)
+            about.pop(DIGEST, None)
             stated = about.pop("hash", None)
             promolecule = cls(
                 members["kind"].tobytes().decode(),
@@ -367,6 +366,10 @@ class Promolecule:
                 f"{source}: the arrays do not match the content hash in the file (it says {stated}, they give "
                 f"{promolecule.hash}); the file is damaged or was edited, fetch it again"
             )
+        try:
+            check_digest(archive, record)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
         return promolecule
 
     def __repr__(self) -> str:
@@ -460,28 +463,9 @@ def _grid_shape(values: Sequence[int]) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
-def _read_members(data: bytes) -> dict[str, NDArray[Any]]:
-    """The members of a file, refused before they are unpacked where they are too large."""
-    if not data.startswith(b"PK"):
-        raise ValueError("it does not begin as a zip archive (.npz) does")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-        missing = [name for name in _MEMBERS if f"{name}.npy" not in sizes]
-        if missing:
-            raise ValueError(f"no member {', '.join(missing)}; it holds {', '.join(_MEMBERS)}")
-        if sum(sizes[f"{name}.npy"] for name in _MEMBERS) > _LARGEST:
-            raise ValueError(f"its members unpack to more than {_LARGEST} bytes")
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: np.asarray(archive[name]) for name in _MEMBERS}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        OSError,
-        KeyError,
-        RuntimeError,
-        MemoryError,
-    ) as error:
-        # RuntimeError: zipfile's word for flags it does not know. MemoryError: a header that lies about its size.
-        raise ValueError(f"{error}; fetch it again") from error
+def _read_members(archive: Npz) -> dict[str, NDArray[Any]]:
+    """The members of a file."""
+    missing = [name for name in _MEMBERS if name not in archive]
+    if missing:
+        raise ValueError(f"no member {', '.join(missing)}; it holds {', '.join(_MEMBERS)}")
+    return {name: archive[name] for name in _MEMBERS}

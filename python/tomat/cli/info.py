@@ -13,10 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from tomat._files import read_json
 from tomat._threads import in_order
 from tomat.dataset.manifest import Dataset, open_dataset
-from tomat.dataset.run_directory import REASONS
+from tomat.dataset.meta import COVERAGE, REASONS, read_coverage
 
 
 def command(
@@ -79,8 +78,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 def _coverage(dataset: Dataset) -> list[int]:
     total: list[int] = []
     for worker in dataset.workers:
-        path = worker.path / "coverage_histogram.json"
-        counts = read_json(path).get("histogram", []) if path.exists() else []
+        is_there = (worker.path / COVERAGE).exists()
+        counts = read_coverage(worker.path, worker.meta).get("histogram", []) if is_there else []
         total.extend([0] * (len(counts) - len(total)))
         for times, voxels in enumerate(counts):
             total[times] += voxels

@@ -15,6 +15,7 @@ from tomat._files import read_json, write_json
 from tomat._remote import UrlPath, fetch_files
 from tomat._threads import in_order
 from tomat.dataset.config import identity_hash
+from tomat.dataset.meta import check_shard_name
 from tomat.dataset.run_directory import BUDGET, CODEC, COVERAGE, META, PROGRESS, RUN, RunDirectory
 from tomat.dataset.transfer import Sums, is_same, put
 
@@ -98,6 +99,7 @@ class BucketDirectory(RunDirectory):
         for content in fetch_files(str(self.place / PROGRESS), names).values():
             record = json.loads(content)
             if record.get("identity") == expected and record["shard"] in there:
+                check_shard_name(record["shard"], self.place / PROGRESS)
                 records[record["shard"]] = record
 
         def is_whole(name: str) -> bool:

@@ -13,19 +13,19 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from tomat import _core
-from tomat._files import read_json, write_atomically, write_json
+from tomat._files import write_atomically, write_json
 from tomat._remote import UrlPath, at_hand
 from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec
 from tomat.dataset.hf_card import card
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.dataset.manifest import open_dataset
-from tomat.dataset.run_directory import CODEC, COVERAGE, REASONS, sha256_of
+from tomat.dataset.meta import CODEC, COVERAGE, REASONS, read_coverage
+from tomat.dataset.run_directory import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tomat._remote import Place
     from tomat.dataset.manifest import Dataset, Worker
 
 __all__ = ["Export", "Split", "export_hf"]
@@ -226,8 +226,8 @@ def _add_facts(split: Split, dataset: Dataset) -> None:
     split.left_out = {reason: n for reason in REASONS if (n := dataset.count(f"n_materials_{reason}"))}
     split.workers = (len(dataset.workers), int(meta.get("n_workers", len(dataset.workers))))
     for worker in dataset.workers:
-        path: Place = worker.path / COVERAGE
-        histogram = read_json(path).get("histogram", []) if path.exists() else []
+        is_there = (worker.path / COVERAGE).exists()
+        histogram = read_coverage(worker.path, worker.meta).get("histogram", []) if is_there else []
         split.voxels += sum(histogram)
         split.covered += sum(histogram[1:])
     own = {"worker_index", "n_materials_listed", "materials_hash", "tomat_version"}

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tomat._files import read_json
 from tomat._remote import place
 from tomat._threads import in_order
 from tomat.codec import LogCodec, load_codec
 from tomat.dataset.bucket_directory import run_directory
-from tomat.dataset.run_directory import CODEC, META
+from tomat.dataset.meta import CODEC, META, check_shard_name, check_worker_name, is_own, read_meta
 from tomat.tokenizer import PatchTokenizer
 
 if TYPE_CHECKING:
@@ -43,7 +42,10 @@ class Worker:
         if listed is not None:
             return list(listed)
         found: Iterable[Place] = self.path.glob("shard-*.parquet")
-        return [{"name": name} for name in sorted(path.name for path in found)]
+        names = sorted(path.name for path in found)
+        for name in names:
+            check_shard_name(name, self.path)
+        return [{"name": name} for name in names]
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ def open_dataset(path: str | Path | UrlPath, *, allow_partial: bool = False) -> 
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such directory")
     folders: list[Place] = [root] if (root / META).exists() else sorted(root.glob("worker-*"), key=str)
+    for folder in folders if folders != [root] else ():
+        check_worker_name(folder.name, root)
     if not folders:
         if run_directory(root).is_started:
             raise ValueError(f"{root}: the run is not finished; go on with tomat-tokenize --resume")
@@ -153,7 +157,7 @@ def open_dataset(path: str | Path | UrlPath, *, allow_partial: bool = False) -> 
 def _meta(folder: Place) -> dict[str, Any] | None:
     """``meta.json`` of a folder, None where there is none."""
     try:
-        return read_json(folder / META)
+        return read_meta(folder)
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -161,10 +165,7 @@ def _meta(folder: Place) -> dict[str, Any] | None:
 def _check_workers(root: Place, workers: tuple[Worker, ...], *, allow_partial: bool) -> None:
     first = workers[0].meta
     for worker in workers:
-        for key in ("tokenizer_version", "patch_size", "pad_to", "total_rows", "vocab", "density_codec_name"):
-            if key not in worker.meta:
-                raise ValueError(f"{worker.path / META}: no {key!r} in it; not a dataset of the format")
-        for key in (*_SHARED, *(_SHARED_BY_RUNS if "format_version" in first else ())):
+        for key in (*_SHARED, *(_SHARED_BY_RUNS if is_own(first) else ())):
             if worker.meta.get(key) != first.get(key):
                 raise ValueError(
                     f"{root}: workers differ in {key}: {worker.path.name} has {worker.meta.get(key)!r}, "

@@ -18,6 +18,7 @@ from tomat._files import atomic_file, read_json, write_json
 from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec, LogCodec
 from tomat.dataset.config import identity_hash
+from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, FORMAT_VERSION, META, REASONS, read_meta, seal_meta
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,21 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["BUDGET", "CODEC", "COVERAGE", "META", "REASONS", "RunDirectory", "Totals", "sha256_of"]
 
-META = "meta.json"
-COVERAGE = "coverage_histogram.json"
-CODEC = "codec.npz"
-#: Patches of each material, where they are not the same for all.
-BUDGET = "budget.json"
-
-#: Reasons for leaving a material out, in the order of ``meta.json``.
-REASONS = ("missing", "oversized", "bad_lattice", "overflow", "unreadable")
-
 #: How many ids of left out materials ``meta.json`` names for each reason.
 _FIRST_IDS = 20
 
 PROGRESS = ".progress"
 RUN = "run.json"
-_FORMAT_VERSION = 1
 
 #: Seconds after which an unfinished file that nobody writes to is debris.
 _ABANDONED_S = 600.0
@@ -93,7 +84,7 @@ class RunDirectory:
         Raises:
             OSError, ValueError: it is not there, or damaged.
         """
-        return read_json(self.place / META)
+        return read_meta(self.place)
 
     @contextmanager
     def locked(self, wait_s: float = 0.0) -> Iterator[None]:
@@ -172,7 +163,7 @@ class RunDirectory:
             ValueError: the file that holds it is damaged.
         """
         path = self.place / META if self.is_finished else self.place / PROGRESS / RUN
-        stored = read_json(path)
+        stored = self.meta if self.is_finished else read_json(path)
         identity = stored.get("identity")
         if not isinstance(identity, dict):
             raise ValueError(f"{path}: no identity in it; it was not written by tomat-tokenize")
@@ -263,7 +254,7 @@ class RunDirectory:
                     separator = b",\n  "
             counts = {"n_materials": totals.n_materials, "histogram": totals.coverage}
             file.write(b"},\n " + json.dumps(counts)[1:].encode() + b"\n")
-        write_json(self.path / META, _meta(self.path, config, identity, totals))
+        write_json(self.path / META, seal_meta(_meta(self.path, config, identity, totals)))
         return totals
 
 
@@ -306,7 +297,7 @@ def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: 
     tokenizer = config.tokenizer
     codec, vocabulary = tokenizer.density_codec, tokenizer.vocabulary
     meta: dict[str, Any] = {
-        "format_version": _FORMAT_VERSION,
+        "format_version": FORMAT_VERSION,
         "split": config.split,
         "n_materials": totals.n_materials,
         "n_materials_listed": identity["n_materials_listed"],
@@ -324,6 +315,8 @@ def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: 
         "sampler": identity["sampler"],
         "budget": config.budget,
         "budget_sha256": None if config.budget == "equal" else sha256_of(path / BUDGET),
+        "coverage_sha256": sha256_of(path / COVERAGE),
+        "codec_sha256": sha256_of(path / CODEC) if isinstance(codec, LloydMaxCodec) else None,
         "pad_to": config.pad_to,
         "total_rows": totals.rows,
         "n_shards": len(totals.shards),

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat._files import read_json
 from tomat._remote import UrlPath, at_hand, place
 from tomat._retry import retried
 from tomat._threads import in_order
 from tomat.dataset.manifest import Worker, open_dataset
-from tomat.dataset.run_directory import BUDGET, CODEC, COVERAGE, META, sha256_of
+from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, read_meta
+from tomat.dataset.run_directory import sha256_of
 from tomat.dataset.transfer import DamagedError, Sums, is_same, put, sums_of
 
 if TYPE_CHECKING:
@@ -123,13 +123,18 @@ def _files(worker: Worker, folder: Place) -> Iterator[_File]:
     """All files of a worker but ``meta.json``."""
     for shard in worker.shards:
         yield _File(worker.path / shard["name"], folder / shard["name"], shard.get("sha256"))
-    names = {BUDGET, COVERAGE, CODEC}
+    stated = {
+        BUDGET: worker.meta.get("budget_sha256"),
+        COVERAGE: worker.meta.get("coverage_sha256"),
+        CODEC: worker.meta.get("codec_sha256"),
+    }
     codec = worker.meta.get("lmq_path")
     if codec and "/" not in codec:  # of another writer, under another name
-        names.add(codec)
-    for name in sorted(names):
-        if (worker.path / name).exists():
-            yield _File(worker.path / name, folder / name, None)
+        stated.setdefault(codec, None)
+    for name, digest in sorted(stated.items()):
+        # What the manifest states must be there; other writers state nothing.
+        if digest is not None or (worker.path / name).exists():
+            yield _File(worker.path / name, folder / name, digest)
 
 
 def _check_target(root: Place, folders: list[tuple[Worker, Place]], *, overwrite: bool) -> None:
@@ -146,9 +151,10 @@ def _check_target(root: Place, folders: list[tuple[Worker, Place]], *, overwrite
         if not (folder / META).exists():
             continue
         worker = ours.get(str(folder))
-        if worker is not None and read_json(folder / META) == worker.meta:
+        meta = _meta_there(folder)
+        if worker is not None and meta == worker.meta:
             continue
-        same_run = worker is None and _is_sibling(read_json(folder / META), folders[0][0].meta)
+        same_run = worker is None and _is_sibling(meta, folders[0][0].meta)
         if same_run and folder != root:
             continue  # a worker that the source lacks
         if not overwrite:
@@ -159,6 +165,14 @@ def _check_target(root: Place, folders: list[tuple[Worker, Place]], *, overwrite
             folder.remove([META])
         else:
             (folder / META).unlink()
+
+
+def _meta_there(folder: Place) -> dict[str, Any]:
+    """``meta.json`` at the target; nothing where it is damaged, which is another dataset then."""
+    try:
+        return read_meta(folder)
+    except ValueError:
+        return {}
 
 
 def _is_sibling(meta: dict[str, Any], of: dict[str, Any]) -> bool:

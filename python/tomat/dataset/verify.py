@@ -14,7 +14,8 @@ from tomat._files import read_json
 from tomat._remote import at_hand
 from tomat.codec import LogCodec
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
-from tomat.dataset.run_directory import BUDGET, REASONS, sha256_of
+from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, REASONS, SEAL, is_own
+from tomat.dataset.run_directory import sha256_of
 from tomat.material import Material, read
 from tomat.sampling import coverage_histogram, draw, load_sampler
 
@@ -356,7 +357,7 @@ def _runs(task_ids: list[str]) -> Iterator[tuple[str, slice]]:
 
 
 def _check_totals(worker: Worker, rows: int, materials: dict[str, _Found], report: Report) -> None:
-    meta, place = worker.meta, worker.path / "meta.json"
+    meta, place = worker.meta, worker.path / META
     if rows != meta["total_rows"]:
         report.problems.append(f"{place}: total_rows = {meta['total_rows']}, but the shards hold {rows}")
     expected = _budget(worker, report)
@@ -375,12 +376,13 @@ def _check_totals(worker: Worker, rows: int, materials: dict[str, _Found], repor
         report.problems.append(
             f"{place}: n_shards = {meta['n_shards']}, but {len(meta['shards'])} are listed"
         )
-    accounted = meta["n_materials"] + sum(meta[f"n_materials_{reason}"] for reason in REASONS)
+    accounted = meta["n_materials"] + sum(meta.get(f"n_materials_{reason}", 0) for reason in REASONS)
     if accounted != meta["n_materials_listed"]:
         report.problems.append(
             f"{place}: {meta['n_materials_listed']} materials listed, but {accounted} are in or left out"
         )
-    coverage = worker.path / "coverage_histogram.json"
+    _check_beside(worker, report)
+    coverage = worker.path / COVERAGE
     if not coverage.exists():
         report.problems.append(f"{coverage}: missing")
         return
@@ -388,6 +390,18 @@ def _check_totals(worker: Worker, rows: int, materials: dict[str, _Found], repor
         _check_coverage(read_json(coverage), coverage, materials, report)
     except ValueError as error:
         report.problems.append(str(error))
+
+
+def _check_beside(worker: Worker, report: Report) -> None:
+    """The files beside the shards are those that ``meta.json`` states; how they differ is said elsewhere."""
+    if SEAL not in worker.meta and is_own(worker.meta):
+        report.notes.append(
+            f"{worker.path / META}: of an earlier version, without digests: not all damage to it can be seen"
+        )
+    for name, key in ((COVERAGE, "coverage_sha256"), (CODEC, "codec_sha256")):
+        path, stated = worker.path / name, worker.meta.get(key)
+        if stated is not None and path.exists() and sha256_of(path) != stated:
+            report.problems.append(f"{path}: the content is not what {META} states (SHA-256); fetch it again")
 
 
 def _budget(worker: Worker, report: Report) -> Callable[[str], int | None]:

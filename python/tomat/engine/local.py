@@ -398,11 +398,11 @@ class Run:
             shards=meta["n_shards"],
             bytes=sum(shard["bytes"] for shard in meta["shards"]),
             tokens=meta["total_rows"] * meta["pad_to"],
-            left_out={r: meta[f"n_materials_{r}"] for r in REASONS if meta[f"n_materials_{r}"]},
+            left_out={r: n for r in REASONS if (n := meta.get(f"n_materials_{r}", 0))},
             left_out_first={
                 task_id: f"{reason}: {words.get(reason, {}).get(task_id, 'in an earlier run')}"
                 for reason in REASONS
-                for task_id in meta[f"first_materials_{reason}"]
+                for task_id in meta.get(f"first_materials_{reason}", [])
             },
             resumed_shards=resumed,
             seconds=time.monotonic() - start,

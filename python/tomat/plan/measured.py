@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tomat._files import read_json
-from tomat.dataset.run_directory import COVERAGE
+from tomat.dataset.meta import COVERAGE, read_coverage
 from tomat.plan.expectation import expected_coverage, expected_histogram, is_bound
 from tomat.sampling import load_sampler
 
@@ -98,7 +97,9 @@ def measured_coverage(dataset: Dataset, grids: Mapping[str, Shape] | None = None
 def _note_grids(found: Coverage, dataset: Dataset, grids: Mapping[str, Shape]) -> None:
     """Say so where the grids of materials are not known."""
     unknown = [m.task_id for m in found.materials if m.planned is None and m.task_id not in grids]
-    if unknown and not any("grids" in read_json(worker.path / COVERAGE) for worker in dataset.workers):
+    if unknown and not any(
+        "grids" in read_coverage(worker.path, worker.meta) for worker in dataset.workers
+    ):
         found.notes.append(
             "the dataset does not name the grids: give --catalogue for what was to be expected"
         )
@@ -115,7 +116,7 @@ def _sampler(dataset: Dataset, found: Coverage) -> Sampler | None:
 
 def _stored(worker: Worker) -> dict[str, Any]:
     path = worker.path / COVERAGE
-    stored = read_json(path)
+    stored = read_coverage(worker.path, worker.meta)
     counts, materials = stored.get("histogram"), stored.get("per_material")
     if not isinstance(counts, list) or not isinstance(materials, dict):
         raise ValueError(f"{path}: not the histograms of a dataset (histogram, per_material)")

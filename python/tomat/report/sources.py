@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomat._files import read_json
+from tomat.dataset.meta import META, read_coverage, read_meta
 from tomat.evaluate.probes import load_probes
 from tomat.evaluate.result import load_result
 from tomat.report.runs import METRICS_FILE, load_run
@@ -109,7 +110,8 @@ def _coverage(paths: Sequence[Path]) -> list[int]:
     """The histograms of all workers, which add up."""
     total: list[int] = []
     for path in paths:
-        counts = read_json(path).get("histogram")
+        meta = read_meta(path.parent) if (path.parent / META).exists() else {}
+        counts = read_coverage(path.parent, meta).get("histogram")
         if not isinstance(counts, list):
             raise ValueError(f"{path}: holds no histogram")
         total += [0] * (len(counts) - len(total))

@@ -1,0 +1,224 @@
+"""NumPy ``.npz`` files: read only where the archive agrees with itself, written without time stamps.
+
+A zip archive says most things twice, in its directory and before each member. NumPy believes the directory alone: one
+bit of it renames a member, and the reader takes the default of what it no longer finds. Here both must say the same.
+Nothing is ever unpickled, and nothing is allocated before its size was checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import struct
+import zipfile
+import zlib
+from tokenize import TokenError
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["DIGEST", "Npz", "PickledError", "about_bytes", "check_digest", "npz_bytes"]
+
+#: Key of the ``about`` record that holds the digest of the whole file's content.
+DIGEST = "content_sha256"
+
+_LOCAL = struct.Struct("<4s5H3L2H")
+_END = struct.Struct("<4s4H2LH")
+_SUFFIX = ".npy"
+_HAS_DESCRIPTOR = 1 << 3
+_IN_ZIP64 = 0xFFFFFFFF
+#: What reading a damaged archive or header raises; RuntimeError is zipfile's word for flags it does not know.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    KeyError,
+    IndexError,
+    TypeError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    SyntaxError,
+    TokenError,
+)
+
+
+class PickledError(ValueError):
+    """A member of Python objects."""
+
+
+class Npz:
+    """The members of an archive, by name without ``.npy``.
+
+    Args:
+        data: the file.
+        largest: bytes that the members one reads may unpack to, together.
+
+    Raises:
+        ValueError: not a zip archive, or one whose directory and members disagree.
+    """
+
+    def __init__(self, data: bytes, largest: int) -> None:
+        """Check the archive; no member is unpacked."""
+        if not data.startswith(b"PK"):
+            raise ValueError("it does not begin as a zip archive (.npz) does")
+        try:
+            self._archive = zipfile.ZipFile(io.BytesIO(data))
+            entries = self._archive.infolist()
+            _check_end(data, len(entries))
+            for entry in entries:
+                _check_entry(data, entry)
+        except _DAMAGE as error:
+            raise ValueError(f"{error}; fetch it again") from error
+        self._entries = {entry.filename.removesuffix(_SUFFIX): entry for entry in entries}
+        if len(self._entries) != len(entries):
+            names = [entry.filename.removesuffix(_SUFFIX) for entry in entries]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"member {twice} is in it twice; fetch it again")
+        self._left = largest
+        self._largest = largest
+
+    @property
+    def names(self) -> list[str]:
+        """All members."""
+        return list(self._entries)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such a member."""
+        return name in self._entries
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """A member as an array, its checksum checked.
+
+        Raises:
+            KeyError: there is none.
+            ValueError: damaged, not a plain array, or too large.
+        """
+        entry = self._entries[name]
+        self._left -= entry.file_size
+        if self._left < 0:
+            raise ValueError(f"its members unpack to more than {self._largest} bytes")
+        try:
+            return _array(self._archive.read(entry))
+        except _DAMAGE as error:
+            raise ValueError(f"member {name}: {error}; fetch it again") from error
+        except PickledError as error:
+            raise PickledError(f"member {name} {error}") from error
+        except ValueError as error:
+            raise ValueError(f"member {name}: {error}") from error
+
+
+def _check_end(data: bytes, count: int) -> None:
+    """The record at the end counts the members there are, and the directory lies right before it."""
+    at = data.rfind(b"PK\x05\x06")
+    _, _, _, here, total, size, offset, _ = _END.unpack_from(data, at)
+    if not here == total == count or offset + size != at:
+        raise zipfile.BadZipFile("the directory of the archive is damaged")
+
+
+def _check_entry(data: bytes, entry: zipfile.ZipInfo) -> None:
+    """What stands before a member is what the directory says of it."""
+    sign, _, flags, method, _, _, crc, packed, unpacked, n_name, n_extra = _LOCAL.unpack_from(
+        data, entry.header_offset
+    )
+    start = entry.header_offset + _LOCAL.size
+    name = data[start : start + n_name]
+    extra = data[start + n_name : start + n_name + n_extra]
+    if _IN_ZIP64 in (packed, unpacked):
+        unpacked, packed = _zip64_sizes(extra)
+    stated: tuple[object, ...] = (crc, packed, unpacked)
+    listed: tuple[object, ...] = (entry.CRC, entry.compress_size, entry.file_size)
+    if flags & _HAS_DESCRIPTOR:
+        stated = listed = ()
+    ours = (b"PK\x03\x04", entry.flag_bits, entry.compress_type, entry.orig_filename.encode(), *listed)
+    if (sign, flags, method, name, *stated) != ours:
+        raise zipfile.BadZipFile(f"the directory and the member {entry.filename!r} disagree")
+
+
+def _zip64_sizes(extra: bytes) -> tuple[int, int]:
+    """Size and packed size from the extra field, where NumPy puts them."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, at)
+        if kind == 1:
+            unpacked, packed = struct.unpack_from("<2Q", extra, at + 4)
+            return unpacked, packed
+        at += 4 + length
+    raise zipfile.BadZipFile("a member has no size")
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """The array of an ``.npy`` file, whose header and length must agree."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"an array file of version {version}")
+    shape, is_fortran, dtype = readers[version](file)
+    if dtype.hasobject:
+        raise PickledError("holds Python objects, which are never unpickled (allow_pickle=False)")
+    size = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or size != len(content) - file.tell():
+        raise ValueError(f"shape {shape} of {dtype} is not the length of its data")
+    array = np.frombuffer(content, dtype, math.prod(shape), file.tell())
+    return array.reshape(shape, order="F" if is_fortran else "C").copy()
+
+
+def npz_bytes(members: Mapping[str, Any]) -> bytes:
+    """An ``.npz`` without time stamps, so that equal members give equal bytes."""
+    buffer = io.BytesIO()
+    # Not compressed: what a compressor makes depends on its version, and wheels and git compress the file again.
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, value in members.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.asanyarray(value), allow_pickle=False)
+            entry = zipfile.ZipInfo(f"{name}{_SUFFIX}", date_time=(1980, 1, 1, 0, 0, 0))
+            archive.writestr(entry, content.getvalue())
+    return buffer.getvalue()
+
+
+def about_bytes(members: Mapping[str, Any], about: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """The ``about`` member of a file with these other members: JSON, with the digest of all of it."""
+    plain = json.loads(json.dumps(dict(about)))
+    digest = _digest({name: np.asanyarray(value) for name, value in members.items()}, plain)
+    return np.frombuffer(json.dumps({**plain, DIGEST: digest}, sort_keys=True).encode(), dtype=np.uint8)
+
+
+def check_digest(archive: Npz, about: Mapping[str, Any]) -> None:
+    """See that the members and the ``about`` record are what was written, where the record says what that is.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if DIGEST not in about:
+        return  # written before there was one, or by another program
+    found = _digest({name: archive[name] for name in archive.names if name != "about"}, about)
+    if about[DIGEST] != found:
+        raise ValueError(
+            f"the members do not match the digest in the file (it says {about[DIGEST]}, they give {found}); the file "
+            "is damaged or was edited, fetch it again"
+        )
+
+
+def _digest(members: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> str:
+    """SHA-256 over names, types, shapes and content of the members by name, and the record without its digest."""
+    hasher = hashlib.sha256(b"tomat npz 1\n")
+    for name in sorted(members):
+        array = np.ascontiguousarray(members[name])
+        hasher.update(json.dumps([name, array.dtype.str, np.shape(members[name])]).encode() + b"\n")
+        hasher.update(array.tobytes())
+    rest = {key: value for key, value in about.items() if key != DIGEST}
+    hasher.update(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
+    return hasher.hexdigest()

@@ -1,0 +1,269 @@
+"""What ``meta.json`` may say: its keys and their types, its digest, and the names of the files it speaks of.
+
+Every reader of a manifest comes through :func:`read_meta`: a manifest may be anybody's, and the names in it become
+paths.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from tomat._files import parse_json, read_json
+from tomat._seal import check_seal, sealed
+
+if TYPE_CHECKING:
+    import types
+    from collections.abc import Mapping
+
+    from tomat._remote import Place
+
+__all__ = [
+    "BUDGET",
+    "CODEC",
+    "COVERAGE",
+    "FORMAT_VERSION",
+    "META",
+    "REASONS",
+    "SEAL",
+    "check_shard_name",
+    "check_worker_name",
+    "is_own",
+    "read_coverage",
+    "read_meta",
+    "seal_meta",
+]
+
+META = "meta.json"
+COVERAGE = "coverage_histogram.json"
+CODEC = "codec.npz"
+#: Patches of each material, where they are not the same for all.
+BUDGET = "budget.json"
+
+#: Reasons for leaving a material out, in the order of ``meta.json``.
+REASONS = ("missing", "oversized", "bad_lattice", "overflow", "unreadable")
+
+#: Those that version 1 knew.
+_REASONS_1 = ("missing", "oversized", "bad_lattice", "overflow", "unreadable")
+
+#: Version of what is written: 2 added the digests.
+FORMAT_VERSION = 2
+#: Key of the digest over all other keys.
+SEAL = "meta_sha256"
+
+_SHARD = re.compile(r"shard-\d{5,}\.parquet")
+_WORKER = re.compile(r"worker-\d+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+#: A codec beside the shards; other writers name it as they like.
+_CODEC_NAME = re.compile(r"[^/\\:\0.][^/\\:\0]*\.(npz|json)")
+
+type _Kind = type | types.UnionType
+
+#: Keys that every dataset of the format has, whoever wrote it.
+_OF_ALL: dict[str, _Kind] = {
+    "tokenizer_version": str,
+    "patch_size": int,
+    "pad_to": int,
+    "total_rows": int,
+    "vocab": dict,
+    "density_codec_name": str,
+}
+#: Further keys of every dataset that this program wrote. A new key goes to ``_OWN_SINCE_2``.
+_OWN: dict[str, _Kind] = {
+    "format_version": int,
+    "split": str,
+    "n_materials": int,
+    "n_materials_listed": int,
+    "patches_per_material": int,
+    "shape": str,
+    "fallback_shapes": list,
+    "n_materials_fallback": int,
+    "lmq_path": str | None,
+    "unit": str,
+    "seed": int,
+    "epoch": int,
+    "sampler": str,
+    "budget": str,
+    "budget_sha256": str | None,
+    "n_shards": int,
+    "worker_index": int,
+    "n_workers": int,
+    "codec_hash": str,
+    "vocabulary_hash": str,
+    "shards": list,
+    "identity": dict,
+    **{f"n_materials_{reason}": int for reason in _REASONS_1},
+    **{f"first_materials_{reason}": list for reason in _REASONS_1},
+}
+#: Keys that came with format version 2.
+_OWN_SINCE_2: dict[str, _Kind] = {
+    SEAL: str,
+    "coverage_sha256": str,
+    "codec_sha256": str | None,
+    **{f"n_materials_{reason}": int for reason in REASONS},
+    **{f"first_materials_{reason}": list for reason in REASONS},
+}
+#: Keys that no other program writes: one of them, and all must be there. Several, so that damage to one of them does
+#: not make the file another program's.
+_MARKS = ("format_version", "identity", "codec_hash", "vocabulary_hash", SEAL)
+_OF_SHARD: dict[str, _Kind] = {"name": str, "rows": int, "bytes": int, "sha256": str}
+
+
+def seal_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What is written: ``meta`` with its digest as the last key."""
+    return sealed(meta, SEAL)
+
+
+def is_own(meta: Mapping[str, Any]) -> bool:
+    """Whether this program wrote it; other programs' files have fewer keys and no digests."""
+    return any(key in meta for key in _MARKS)
+
+
+def read_meta(folder: Place) -> dict[str, Any]:
+    """``meta.json`` of a folder, checked as far as it can be without the files it speaks of.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is none.
+        OSError: it cannot be read.
+        ValueError: damaged, of a later version, keys that are missing or of another type, or names that are no names
+            of shards; the message names the file and the key.
+    """
+    place = folder / META
+    meta = read_json(place)
+    if is_own(meta):
+        _check_own(meta, place)
+    _check_keys(meta, _OF_ALL, place, "not a dataset of the format")
+    _check_sizes(meta, place)
+    _check_vocabulary(meta, place)
+    _check_names(meta, place)
+    return meta
+
+
+def _check_own(meta: Mapping[str, Any], place: Place) -> None:
+    version = meta.get("format_version")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        raise ValueError(
+            f"{place}: of format version {version!r}; this tomat reads versions 1 to {FORMAT_VERSION}: update it, or "
+            "fetch the file again"
+        )
+    if version > 1 or SEAL in meta:
+        check_seal(meta, SEAL, place)
+        _check_keys(meta, _OWN_SINCE_2, place, "every dataset of this version has it; fetch it again")
+    _check_keys(meta, _OWN, place, "every dataset of this program has it; fetch it again")
+    if meta["lmq_path"] not in (CODEC, None):
+        raise ValueError(f"{place}: lmq_path is {meta['lmq_path']!r}; it is {CODEC} or null")
+    if meta["unit"] not in ("chgcar", "e_per_A3"):
+        raise ValueError(f"{place}: unit {meta['unit']!r} is not one of chgcar, e_per_A3")
+    if not 0 <= meta["worker_index"] < meta["n_workers"]:
+        raise ValueError(f"{place}: worker_index {meta['worker_index']} of {meta['n_workers']} workers")
+    for shard in meta["shards"]:
+        _check_shard(shard, place)
+
+
+def _check_keys(meta: Mapping[str, Any], keys: Mapping[str, _Kind], place: object, remedy: str) -> None:
+    for key, kind in keys.items():
+        if key not in meta:
+            raise ValueError(f"{place}: no {key!r} in it; {remedy}")
+        value = meta[key]
+        # JSON's true is a bool, which Python also takes for an int.
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{place}: {key!r} is {_shown(value)}, not {_kind_name(kind)}; {remedy}")
+
+
+def _check_sizes(meta: Mapping[str, Any], place: Place) -> None:
+    for key in ("patch_size", "pad_to", "total_rows"):
+        if meta[key] < (key != "total_rows"):
+            raise ValueError(f"{place}: {key!r} is {meta[key]}")
+    shapes = meta.get("fallback_shapes", [])
+    if not isinstance(shapes, list) or not all(
+        isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)
+        for shape in shapes
+    ):
+        raise ValueError(f"{place}: fallback_shapes is {_shown(shapes)}, not a list of three numbers each")
+
+
+def _check_vocabulary(meta: Mapping[str, Any], place: Place) -> None:
+    vocabulary = meta["vocab"]
+    _check_keys(vocabulary, {"total_size": int, "density_codec": dict}, f"{place}: vocab", "fetch it again")
+    if not isinstance(vocabulary.get("specials", {}), dict):
+        raise ValueError(f"{place}: vocab: 'specials' is not an object of names and ids")
+    if not meta.get("lmq_path"):
+        numbers = {"log_min": int | float, "log_max": int | float, "token_mag_bits": list}
+        _check_keys(vocabulary["density_codec"], numbers, f"{place}: density_codec", "fetch it again")
+        if not all(type(bits) is int for bits in vocabulary["density_codec"]["token_mag_bits"]):
+            raise ValueError(f"{place}: density_codec: 'token_mag_bits' are not whole numbers")
+
+
+def _check_names(meta: Mapping[str, Any], place: Place) -> None:
+    """Names that become paths."""
+    codec = meta.get("lmq_path")
+    if codec is not None and not isinstance(codec, str):
+        raise ValueError(f"{place}: 'lmq_path' is {_shown(codec)}, not a name")
+    if codec and "/" not in codec and not _CODEC_NAME.fullmatch(codec):
+        raise ValueError(f"{place}: lmq_path is {codec!r}, which is no name of a codec file (codec.npz)")
+    shards = meta.get("shards", [])
+    if not isinstance(shards, list) or not all(isinstance(shard, dict) and "name" in shard for shard in shards):
+        raise ValueError(f"{place}: 'shards' is {_shown(shards)}, not a list of objects with a name")
+    names = [shard["name"] for shard in shards]
+    for name in names:
+        check_shard_name(name, place)
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{place}: lists {twice} twice")
+
+
+def _check_shard(shard: object, place: Place) -> None:
+    if not isinstance(shard, dict):
+        raise ValueError(f"{place}: 'shards' holds {_shown(shard)}, not objects with name, rows, bytes and sha256")
+    _check_keys(shard, _OF_SHARD, f"{place}: a shard", "fetch it again")
+    if not _SHA256.fullmatch(shard["sha256"]) or shard["rows"] < 0 or shard["bytes"] < 0:
+        raise ValueError(f"{place}: {_shown(shard)} is no shard; fetch it again")
+
+
+def check_shard_name(name: object, place: object) -> None:
+    """Refuse what is no name of a shard, such as a path.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(name, str) or not _SHARD.fullmatch(name):
+        raise ValueError(
+            f"{place}: {_shown(name)} is no name of a shard (shard-00000.parquet); nothing of this dataset is read: get "
+            "it from somebody you trust, or rename the file"
+        )
+
+
+def check_worker_name(name: str, place: object) -> None:
+    """Refuse what is no name of a worker's folder.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _WORKER.fullmatch(name):
+        raise ValueError(f"{place}: {name!r} is no folder of a worker (worker-00); rename it or move it away")
+
+
+def read_coverage(folder: Place, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """``coverage_histogram.json`` of a folder, as its ``meta.json`` states it.
+
+    Raises:
+        OSError: it cannot be read; ``FileNotFoundError`` where it is not there.
+        ValueError: not a JSON object, or not the one that ``meta.json`` states.
+    """
+    place = folder / COVERAGE
+    content = place.read_bytes()
+    stated = meta.get("coverage_sha256")
+    if stated is not None and hashlib.sha256(content).hexdigest() != stated:
+        raise ValueError(f"{place}: the content is not what {META} states (SHA-256); fetch it again")
+    return parse_json(content, place)
+
+
+def _kind_name(kind: _Kind) -> str:
+    return getattr(kind, "__name__", None) or str(kind)
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:60]}..."
