@@ -7,14 +7,15 @@ Nothing is ever unpickled, and nothing is allocated before its size was checked.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import json
 import math
+import re
 import struct
 import zipfile
 import zlib
-from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,12 @@ DIGEST = "content_sha256"
 _LOCAL = struct.Struct("<4s5H3L2H")
 _END = struct.Struct("<4s4H2LH")
 _SUFFIX = ".npy"
+#: Ways of packing a member that NumPy writes.
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+#: Numbers as ``.npy`` headers call them; text, dates, records and objects are none.
+_NUMBERS = re.compile(r"[<>|=][biuf](1|2|4|8)")
+#: The longest header NumPy itself reads.
+_LONGEST_HEADER = 10_000
 _HAS_DESCRIPTOR = 1 << 3
 _IN_ZIP64 = 0xFFFFFFFF
 #: What reading a damaged archive or header raises; RuntimeError is zipfile's word for flags it does not know.
@@ -47,8 +54,6 @@ _DAMAGE = (
     RuntimeError,
     OverflowError,
     MemoryError,
-    SyntaxError,
-    TokenError,
 )
 
 
@@ -107,8 +112,17 @@ class Npz:
         self._left -= entry.file_size
         if self._left < 0:
             raise ValueError(f"its members unpack to more than {self._largest} bytes")
+        if entry.compress_type not in _PACKED:
+            raise ValueError(
+                f"member {name} is packed in way {entry.compress_type}, which NumPy never writes"
+            )
         try:
-            return _array(self._archive.read(entry))
+            with self._archive.open(entry) as member:
+                # No more than asked for is ever unpacked, whatever the size in the directory; the end checks the sum.
+                content = member.read(entry.file_size + 1)
+            if len(content) != entry.file_size:
+                raise ValueError(f"it has {len(content)} bytes, its directory says {entry.file_size}")
+            return _array(content)
         except _DAMAGE as error:
             raise ValueError(f"member {name}: {error}; fetch it again") from error
         except PickledError as error:
@@ -157,23 +171,54 @@ def _zip64_sizes(extra: bytes) -> tuple[int, int]:
 
 
 def _array(content: bytes) -> NDArray[Any]:
-    """The array of an ``.npy`` file, whose header and length must agree."""
-    file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
-        raise ValueError(f"an array file of version {version}")
-    shape, is_fortran, dtype = readers[version](file)
-    if dtype.hasobject:
+    """The array of a ``.npy`` file.
+
+    Raises:
+        ValueError: not one, or one that holds anything but as many numbers as it says.
+    """
+    header, start = _header(content)
+    try:
+        stated: Any = ast.literal_eval(header)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError("its header cannot be read") from error
+    if not isinstance(stated, dict) or stated.keys() != {"descr", "fortran_order", "shape"}:
+        raise ValueError("its header does not give descr, fortran_order and shape")
+    descr, shape, fortran_order = stated["descr"], stated["shape"], stated["fortran_order"]
+    if isinstance(descr, str) and "O" in descr:
         raise PickledError("holds Python objects, which are never unpickled (allow_pickle=False)")
-    size = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or size != len(content) - file.tell():
-        raise ValueError(f"shape {shape} of {dtype} is not the length of its data")
-    array = np.frombuffer(content, dtype, math.prod(shape), file.tell())
-    return array.reshape(shape, order="F" if is_fortran else "C").copy()
+    if not isinstance(descr, str) or not _NUMBERS.fullmatch(descr):
+        raise ValueError(f"its values are {str(descr)[:40]!r}, not numbers")
+    if (
+        not isinstance(shape, tuple)
+        or not all(type(n) is int and n >= 0 for n in shape)
+        or type(fortran_order) is not bool
+    ):
+        raise ValueError(f"its header gives the shape {str(shape)[:40]}")
+    try:
+        dtype = np.dtype(descr)
+    except TypeError as error:
+        raise ValueError(f"its values are {descr!r}, which are no numbers") from error
+    if math.prod(shape) * dtype.itemsize != len(content) - start or len(shape) > 8:
+        raise ValueError(
+            f"its header gives the shape {str(shape)[:40]}, but {len(content) - start} bytes follow"
+        )
+    return (
+        np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C").copy()
+    )
+
+
+def _header(content: bytes) -> tuple[str, int]:
+    """The text of a ``.npy`` header, and where the values start."""
+    if not content.startswith(b"\x93NUMPY") or len(content) < 12:
+        raise ValueError("it is no array of NumPy")
+    width = {1: 2, 2: 4, 3: 4}.get(content[6])
+    if width is None:
+        raise ValueError(f"its array is of version {content[6]}.{content[7]}")
+    start = 8 + width
+    length = int.from_bytes(content[8:start], "little")
+    if length > min(_LONGEST_HEADER, len(content) - start):
+        raise ValueError(f"its header of {length} bytes is cut off")
+    return content[start : start + length].decode("latin1").strip(), start + length
 
 
 def npz_bytes(members: Mapping[str, Any]) -> bytes:

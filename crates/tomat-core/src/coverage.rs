@@ -1,6 +1,7 @@
 //! How often the patches of a material covered each voxel.
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::patch::{check_offset, for_each_run};
 
 /// The most voxels that are counted: 2^32, four GiB of counters at one byte each.
@@ -27,13 +28,13 @@ pub fn histogram(grid: [usize; 3], patch: [usize; 3], offsets: &[[usize; 3]]) ->
     let wraps: usize = patch.iter().zip(grid).map(|(&p, n)| p.div_ceil(n)).product();
     let most = offsets.len().saturating_mul(wraps);
     let mut counts = if u8::try_from(most).is_ok() {
-        let mut times = vec![0u8; voxels];
+        let mut times = memory::filled(voxels, 0u8)?;
         for &offset in offsets {
             for_each_run(grid, patch, offset, |run| times[run].iter_mut().for_each(|n| *n += 1));
         }
         count_bytes(&times)
     } else {
-        let mut times = vec![0u32; voxels];
+        let mut times = memory::filled(voxels, 0u32)?;
         for &offset in offsets {
             for_each_run(grid, patch, offset, |run| times[run].iter_mut().for_each(|n| *n += 1));
         }

@@ -35,6 +35,7 @@ pub mod elements;
 pub mod error;
 pub mod fit;
 pub mod grid;
+pub mod memory;
 pub mod patch;
 pub mod promolecule;
 pub mod sampler;

@@ -36,6 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::elements::SYMBOLS;
 use crate::error::{Error, Result};
 use crate::grid::{Crystal, Lattice, check_atoms};
+use crate::memory;
 use crate::patch::{check_offset, for_each_run};
 use periodic::Images;
 pub use radial::RadialTable;
@@ -100,7 +101,7 @@ impl Promolecule {
     /// As [`Promolecule::evaluate`], without those about scaling.
     pub fn sum(&self, crystal: &Crystal, grid_shape: [usize; 3]) -> Result<Vec<f64>> {
         let images = self.images(crystal, grid_shape)?;
-        let mut density = vec![0.0; images.len()];
+        let mut density = memory::filled(images.len(), 0.0)?;
         for (z, &position) in crystal.atomic_numbers.iter().zip(&crystal.frac_coords) {
             if let Some(table) = self.radial.get(z) {
                 images.add(position, table, &mut density);
@@ -125,7 +126,7 @@ impl Promolecule {
         check_offset(grid_shape, offset)?;
         // A patch longer than the grid repeats itself: its first period is enough.
         let once: [usize; 3] = std::array::from_fn(|axis| patch_shape[axis].min(grid_shape[axis]));
-        let mut density = vec![0.0; once.iter().product()];
+        let mut density = memory::filled(once.iter().product(), 0.0)?;
         for (z, &position) in crystal.atomic_numbers.iter().zip(&crystal.frac_coords) {
             if let Some(table) = self.radial.get(z) {
                 images.add_patch(position, table, (offset, once), &mut density);
@@ -137,7 +138,8 @@ impl Promolecule {
         if once == patch_shape {
             return Ok(density);
         }
-        let mut whole = Vec::with_capacity(patch_shape.iter().product());
+        let points = patch_shape.iter().try_fold(1_usize, |n, &axis| n.checked_mul(axis));
+        let mut whole = memory::with_room(points.unwrap_or(usize::MAX))?;
         for_each_run(once, patch_shape, [0; 3], |run| whole.extend_from_slice(&density[run]));
         Ok(whole)
     }

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::grid::check_grid;
+use crate::memory;
 
 pub use box_sums::box_sums;
 
@@ -89,7 +90,8 @@ impl Sampler {
     ///
     /// # Errors
     /// [`Error::GridAxis`] when an axis is empty or too long for the format; [`Error::Invalid`] when a patch axis is
-    /// empty, or the density is needed and not there, of another size or not finite.
+    /// empty, or the density is needed and not there, of another size or not finite; [`Error::Memory`] for more
+    /// patches than fit.
     pub fn offsets(self, target: &Target<'_>, n: usize, key: SampleKey<'_>) -> Result<Vec<[usize; 3]>> {
         let Target { grid, patch, density } = *target;
         check_grid(grid)?;
@@ -100,14 +102,14 @@ impl Sampler {
         }
         match self {
             Self::Uniform { replacement: true } => uniform_offsets(grid, n, key),
-            Self::Uniform { replacement: false } => Ok(uniform_without_replacement(grid, n, key)),
+            Self::Uniform { replacement: false } => uniform_without_replacement(grid, n, key),
             Self::Electrons { replacement } => {
                 let density = density.ok_or_else(|| {
                     Error::invalid("the sampler electrons needs the density of the material; give it")
                 })?;
                 electrons::offsets(grid, patch, density, n, key, replacement)
             }
-            Self::Tiling => Ok(tiling::offsets(grid, patch, n, key)),
+            Self::Tiling => tiling::offsets(grid, patch, n, key),
         }
     }
 }
@@ -123,7 +125,9 @@ impl Sampler {
 /// [`crate::Error::GridAxis`] when an axis is empty or too long for the format.
 pub fn uniform_offsets(grid: [usize; 3], n: usize, key: SampleKey<'_>) -> Result<Vec<[usize; 3]>> {
     check_grid(grid)?;
-    Ok((0..n as u64).map(|i| uniform_offset(grid, i, key)).collect())
+    let mut found = memory::with_room(n)?;
+    found.extend((0..n as u64).map(|i| uniform_offset(grid, i, key)));
+    Ok(found)
 }
 
 fn uniform_offset(grid: [usize; 3], i: u64, key: SampleKey<'_>) -> [usize; 3] {
@@ -131,10 +135,14 @@ fn uniform_offset(grid: [usize; 3], i: u64, key: SampleKey<'_>) -> [usize; 3] {
 }
 
 /// Draws as with replacement, those that were there already left out; all over again when every origin was there.
-fn uniform_without_replacement(grid: [usize; 3], n: usize, key: SampleKey<'_>) -> Vec<[usize; 3]> {
+fn uniform_without_replacement(
+    grid: [usize; 3],
+    n: usize,
+    key: SampleKey<'_>,
+) -> Result<Vec<[usize; 3]>> {
     let origins: usize = grid.iter().product();
     let mut seen = HashSet::new();
-    let mut found = Vec::with_capacity(n);
+    let mut found = memory::with_room(n)?;
     for i in 0.. {
         if found.len() == n {
             break;
@@ -147,7 +155,7 @@ fn uniform_without_replacement(grid: [usize; 3], n: usize, key: SampleKey<'_>) -
             found.push(offset);
         }
     }
-    found
+    Ok(found)
 }
 
 /// Four random numbers: the SHA-256 of a purpose, the key, and numbers that count within the purpose.

@@ -38,6 +38,14 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// The system did not give the memory that the file's density needs.
+    #[error("{}: {bytes} bytes of memory are needed and were not given; use a machine with more memory", path.display())]
+    Memory {
+        /// The file.
+        path: PathBuf,
+        /// Bytes of what was to be held.
+        bytes: usize,
+    },
     /// The core refused what the file holds.
     #[error(transparent)]
     Core(#[from] tomat_core::Error),
@@ -47,6 +55,14 @@ impl Error {
     /// Shorthand for [`Error::Unreadable`].
     pub fn unreadable(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
         Self::Unreadable { path: path.as_ref().to_owned(), problem: problem.into() }
+    }
+
+    /// An error of the core on `path`: one about memory gets its name.
+    pub fn core(path: impl AsRef<Path>, error: tomat_core::Error) -> Self {
+        match error {
+            tomat_core::Error::Memory { bytes } => Self::Memory { path: path.as_ref().to_owned(), bytes },
+            other => Self::Core(other),
+        }
     }
 
     /// An operating system error on `path`; "not found" becomes [`Error::Missing`].

@@ -4,6 +4,7 @@ pub mod chgcar;
 pub mod compression;
 pub mod cube;
 pub mod error;
+pub mod limits;
 pub mod material;
 pub mod numbers;
 pub mod parquet;

@@ -5,6 +5,8 @@
 //! holds `rho * V_cell` in electrons, row-major.
 //! A chunk that is missing is an error here. Zarr itself would put fill values in its place.
 
+mod stages;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -13,30 +15,35 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 use tomat_core::grid::{Crystal, Density, Unit, check_grid};
-use zarrs::array::{
-    Array, ArrayMetadata, ArrayShardedExt, ArrayToBytesCodecTraits, CodecOptions, ElementOwned,
-    FromArrayBytes,
-};
+use tomat_core::memory;
+use zarrs::array::{Array, ArrayMetadata, ElementOwned, FromArrayBytes};
 use zarrs::filesystem::FilesystemStore;
-use zarrs::metadata::v3::MetadataV3;
 use zarrs::storage::store::MemoryStore;
 use zarrs::storage::{ReadableStorageTraits, StoreKey, WritableStorageTraits};
 
 use crate::error::{Error, Result};
+use crate::limits::check_points;
 use crate::material::{Format, Material, SourceFacts};
 use crate::structure::crystal_from_json;
 use crate::task_id::task_id;
+use stages::{Fault, MAX_RATIO, Stages};
 
 /// The name of the array.
 pub const ARRAY: &str = "charge_density_total";
 
-/// The most a byte of any codec here can grow to (a zstd block of 4 bytes holds 128 KiB of one value).
-const MAX_RATIO: u64 = 1 << 15;
-
 /// The largest `zarr.json` that is read, in bytes.
 const MAX_METADATA: u64 = 256 << 20;
 
-type AnyArray = Array<dyn ReadableStorageTraits>;
+/// More chunks than this are a mistake: the layout has one.
+const MAX_CHUNKS: u64 = 1 << 16;
+
+/// The array, with what undoes its codecs.
+struct Open {
+    array: Array<dyn ReadableStorageTraits>,
+    store: Arc<dyn ReadableStorageTraits>,
+    stages: Stages,
+    shape: [usize; 3],
+}
 
 /// Where the files of a group are. Errors call the group by its path or URL.
 #[derive(Clone, Copy)]
@@ -85,11 +92,11 @@ fn read_place(place: Place) -> Result<Material> {
             ),
         ));
     }
-    let (array, shape) = open(place)?;
+    let open = open(place)?;
     let crystal = read_crystal(path, &group.attributes)?;
-    let values = read_values(path, &array, shape)?;
+    let values = read_values(path, &open)?;
     let density =
-        Density::new(shape, Unit::Chgcar, values).map_err(|e| Error::unreadable(path, e.to_string()))?;
+        Density::new(open.shape, Unit::Chgcar, values).map_err(|e| Error::unreadable(path, e.to_string()))?;
     let recorded_task_id = recorded_task_id(&group.attributes);
     let source = SourceFacts { recorded_task_id, ..SourceFacts::plain(Format::Zarr) };
     Ok(Material { task_id: task_id(path), density, crystal, source })
@@ -149,7 +156,7 @@ impl<'a> Place<'a> {
 }
 
 /// Opens the array and checks its shape, before anything is made of the rest of its metadata.
-fn open(place: Place) -> Result<(AnyArray, [usize; 3])> {
+fn open(place: Place) -> Result<Open> {
     let path = place.path();
     let name = format!("{ARRAY}/zarr.json");
     let metadata: Value = read_json(place, &name)?;
@@ -162,14 +169,10 @@ fn open(place: Place) -> Result<(AnyArray, [usize; 3])> {
     };
     let metadata: ArrayMetadata = serde_json::from_value(metadata).map_err(|e| wrong(&e))?;
     let store = place.store().map_err(|e| wrong(&e))?;
-    let array = AnyArray::new_with_metadata(store, &format!("/{ARRAY}"), metadata).map_err(|e| wrong(&e))?;
-    if array.is_sharded() {
-        return Err(Error::unreadable(
-            path,
-            format!("{ARRAY} is sharded, where a missing part would read as zeros; write it without shards"),
-        ));
-    }
-    Ok((array, shape))
+    let array = Array::new_with_metadata(Arc::clone(&store), &format!("/{ARRAY}"), metadata).map_err(|e| wrong(&e))?;
+    let stages = Stages::new(&array.codecs())
+        .map_err(|problem| Error::unreadable(path, format!("{ARRAY} {problem}")))?;
+    Ok(Open { array, store, stages, shape })
 }
 
 fn read_shape(path: &Path, metadata: &Value) -> Result<[usize; 3]> {
@@ -189,6 +192,7 @@ fn read_shape(path: &Path, metadata: &Value) -> Result<[usize; 3]> {
     }
     let shape = shape.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     check_grid(shape)?;
+    check_points(shape).map_err(|problem| Error::unreadable(path, problem))?;
     Ok(shape)
 }
 
@@ -221,11 +225,11 @@ fn recorded_task_id(attributes: &serde_json::Map<String, Value>) -> Option<Strin
 }
 
 /// All values, row-major, as float32.
-fn read_values(path: &Path, array: &AnyArray, shape: [usize; 3]) -> Result<Vec<f32>> {
-    let data_type = array.data_type().to_string();
+fn read_values(path: &Path, open: &Open) -> Result<Vec<f32>> {
+    let data_type = open.array.data_type().to_string();
     match data_type.split_whitespace().next().unwrap_or_default() {
-        "float32" => assemble::<f32>(path, array, shape, |value| value),
-        "float64" => assemble::<f64>(path, array, shape, |value| value as f32),
+        "float32" => assemble::<f32>(path, open, |value| value),
+        "float64" => assemble::<f64>(path, open, |value| value as f32),
         _ => Err(Error::unreadable(
             path,
             format!(
@@ -238,31 +242,61 @@ fn read_values(path: &Path, array: &AnyArray, shape: [usize; 3]) -> Result<Vec<f
 /// Decodes chunk after chunk into its place.
 fn assemble<T: ElementOwned + Copy>(
     path: &Path,
-    array: &AnyArray,
-    shape: [usize; 3],
+    open: &Open,
     convert: impl Fn(T) -> f32,
 ) -> Result<Vec<f32>> {
-    let grid: [u64; 3] = array.chunk_grid_shape().try_into().map_err(|_| no_grid(path))?;
+    let Open { array, shape, .. } = open;
+    let chunks = chunks_of::<T>(path, open)?;
     let mut values = Vec::new();
+    for &chunk in &chunks {
+        let (part, size) = read_chunk::<T>(path, open, chunk)?;
+        if values.is_empty() {
+            values = memory::with_room(shape.iter().product()).map_err(|e| Error::core(path, e))?;
+            if chunks.len() == 1 && size == *shape {
+                values.extend(part.into_iter().map(&convert));
+                return Ok(values);
+            }
+            values.resize(shape.iter().product(), 0.0);
+        }
+        let origin = array.chunk_origin(&chunk).map_err(|e| chunk_error(path, open, chunk, &e))?;
+        let origin: [usize; 3] = std::array::from_fn(|a| origin.get(a).map_or(usize::MAX, |&o| o as usize));
+        place(&mut values, *shape, &part, size, origin, &convert);
+    }
+    Ok(values)
+}
+
+/// All chunks, each of which is there; together they are large enough for the values of the array.
+fn chunks_of<T>(path: &Path, open: &Open) -> Result<Vec<[u64; 3]>> {
+    let Open { array, store, shape, .. } = open;
+    let grid: [u64; 3] = array.chunk_grid_shape().try_into().map_err(|_| no_grid(path))?;
+    let n = grid.iter().try_fold(1_u64, |product, &n| product.checked_mul(n)).unwrap_or(u64::MAX);
+    if n > MAX_CHUNKS {
+        return Err(Error::unreadable(
+            path,
+            format!("{ARRAY} has {grid:?} chunks, more than {MAX_CHUNKS}; write it in larger ones, best in one"),
+        ));
+    }
+    let mut chunks = Vec::new();
+    let mut stored = 0_u64;
     for i in 0..grid[0] {
         for j in 0..grid[1] {
             for k in 0..grid[2] {
                 let chunk = [i, j, k];
-                let (part, size) = read_chunk::<T>(path, array, chunk)?;
-                if grid == [1, 1, 1] && size == shape {
-                    return Ok(part.into_iter().map(convert).collect());
-                }
-                if values.is_empty() {
-                    values = vec![0.0; shape.iter().product()];
-                }
-                let origin = array.chunk_origin(&chunk).map_err(|e| chunk_error(path, array, chunk, &e))?;
-                let origin: [usize; 3] =
-                    std::array::from_fn(|a| origin.get(a).map_or(usize::MAX, |&o| o as usize));
-                place(&mut values, shape, &part, size, origin, &convert);
+                let size = store.size_key(&array.chunk_key(&chunk));
+                let size = size.map_err(|e| chunk_error(path, open, chunk, &e))?;
+                stored = stored.saturating_add(size.ok_or_else(|| missing(path, open, chunk))?);
+                chunks.push(chunk);
             }
         }
     }
-    Ok(values)
+    let needed = shape.iter().product::<usize>() as u64 * size_of::<T>() as u64;
+    if needed > stored.saturating_mul(MAX_RATIO) {
+        return Err(Error::unreadable(
+            path,
+            format!("the {stored} bytes of {ARRAY} cannot hold {shape:?} values; the folder is damaged, copy it again"),
+        ));
+    }
+    Ok(chunks)
 }
 
 /// Copies the part of a chunk that lies inside the array; the last chunks of an axis may reach over its end.
@@ -287,82 +321,37 @@ fn place<T: Copy>(
 }
 
 /// The values of one chunk and its size along each axis, which may be larger than what lies inside the array.
-fn read_chunk<T: ElementOwned>(
-    path: &Path,
-    array: &AnyArray,
-    chunk: [u64; 3],
-) -> Result<(Vec<T>, [usize; 3])> {
-    let error = |problem: &dyn std::fmt::Display| chunk_error(path, array, chunk, problem);
-    let encoded = array.retrieve_encoded_chunk(&chunk).map_err(|e| error(&e))?.ok_or_else(|| {
-        error(&"it is missing, and zeros in its place would be a lie; copy the folder again")
-    })?;
-    let chunk_shape = array.chunk_shape(&chunk).map_err(|e| error(&e))?;
-    let size: [u64; 3] = std::array::from_fn(|a| chunk_shape.get(a).map_or(0, |n| n.get()));
-    let expected = size.iter().try_fold(size_of::<T>() as u64, |product, &n| product.checked_mul(n));
-    let expected =
-        expected.filter(|&n| n <= (encoded.len() as u64).saturating_mul(MAX_RATIO)).ok_or_else(|| {
-            error(&format!(
-                "its {} bytes cannot hold {size:?} values; the folder is damaged, copy it again",
-                encoded.len()
-            ))
-        })?;
-    check_outermost_codec(array, &encoded, expected).map_err(|problem| error(&problem))?;
-    let bytes = array
-        .codecs()
-        .decode(encoded.into(), &chunk_shape, array.data_type(), array.fill_value(), &CodecOptions::default())
-        .map_err(|e| error(&format!("it is damaged or cut off ({e}); copy the folder again")))?;
+fn read_chunk<T: ElementOwned>(path: &Path, open: &Open, chunk: [u64; 3]) -> Result<(Vec<T>, [usize; 3])> {
+    let Open { array, store, stages, .. } = open;
+    let error = |problem: &dyn std::fmt::Display| chunk_error(path, open, chunk, problem);
+    let fault = |fault| match fault {
+        Fault::Wrong(problem) => error(&problem),
+        Fault::Memory(bytes) => Error::core(path, tomat_core::Error::Memory { bytes }),
+    };
+    let shape = array.chunk_shape(&chunk).map_err(|e| error(&e))?;
+    let size: [u64; 3] = std::array::from_fn(|a| shape.get(a).map_or(0, |n| n.get()));
+    let values = size.iter().try_fold(size_of::<T>() as u64, |product, &n| product.checked_mul(n));
+    if values.is_none_or(|n| n > 1 << 48) {
+        return Err(error(&format!("no memory holds {size:?} values; the folder is damaged, copy it again")));
+    }
+    let decoder = stages.of_chunk(&shape, array.data_type(), array.fill_value()).map_err(fault)?;
+    let length = store.size_key(&array.chunk_key(&chunk)).map_err(|e| error(&e))?;
+    // Before it is read: a file may be of any size.
+    decoder.check_stored(length.ok_or_else(|| missing(path, open, chunk))?).map_err(fault)?;
+    let encoded = array.retrieve_encoded_chunk(&chunk).map_err(|e| error(&e))?;
+    let encoded = encoded.ok_or_else(|| missing(path, open, chunk))?;
+    let bytes = decoder.decode(encoded).map_err(fault)?;
     let values =
         Vec::<T>::from_array_bytes(bytes.into_owned(), &size, array.data_type()).map_err(|e| error(&e))?;
     Ok((values, size.map(|n| n as usize)))
 }
 
-/// What the frame of the outermost codec says it holds, where it says so, must be what the chunk should hold:
-/// otherwise a few bytes could ask for any amount of memory.
-fn check_outermost_codec(array: &AnyArray, encoded: &[u8], expected: u64) -> Result<(), String> {
-    let ArrayMetadata::V3(metadata) = array.metadata() else {
-        return Err("the array is not of Zarr v3; write it again with zarr 3".to_owned());
-    };
-    let codecs: Vec<&str> = metadata.codecs.iter().map(MetadataV3::name).collect();
-    let says = match codecs.as_slice() {
-        [.., "bytes", "zstd"] => {
-            let frame = zstd::zstd_safe::find_frame_compressed_size(encoded)
-                .map_err(|_| "its zstd frame is damaged or cut off; copy the folder again".to_owned())?;
-            if frame != encoded.len() {
-                return Err(format!(
-                    "{} bytes follow its zstd frame; copy the folder again",
-                    encoded.len() - frame
-                ));
-            }
-            zstd::zstd_safe::get_frame_content_size(encoded).ok().flatten()
-        }
-        [.., "bytes", "blosc"] => {
-            encoded.get(4..8).and_then(|n| n.try_into().ok()).map(|n| u64::from(u32::from_le_bytes(n)))
-        }
-        _ => return Ok(()),
-    };
-    match says {
-        Some(n) if n == expected => Ok(()),
-        Some(n) => Err(format!("it says it holds {n} bytes where {expected} belong; copy the folder again")),
-        None if codecs.last() == Some(&"zstd") => bounded_zstd(encoded, expected),
-        None => Err("its frame is cut off; copy the folder again".to_owned()),
-    }
+fn missing(path: &Path, open: &Open, chunk: [u64; 3]) -> Error {
+    chunk_error(path, open, chunk, &"it is missing, and zeros in its place would be a lie; copy the folder again")
 }
 
-/// For zstd frames that do not say their size: decodes into nothing, and stops when there is too much.
-fn bounded_zstd(encoded: &[u8], expected: u64) -> Result<(), String> {
-    let decoder = zstd::stream::read::Decoder::with_buffer(encoded).map_err(|e| e.to_string())?;
-    let mut limited = std::io::Read::take(decoder, expected + 1);
-    match std::io::copy(&mut limited, &mut std::io::sink()) {
-        Ok(n) if n == expected => Ok(()),
-        Ok(_) => {
-            Err(format!("it does not hold the {expected} bytes that belong there; copy the folder again"))
-        }
-        Err(e) => Err(format!("its zstd frame is damaged or cut off ({e}); copy the folder again")),
-    }
-}
-
-fn chunk_error(path: &Path, array: &AnyArray, chunk: [u64; 3], problem: &dyn std::fmt::Display) -> Error {
-    Error::unreadable(path, format!("chunk {}: {problem}", array.chunk_key(&chunk)))
+fn chunk_error(path: &Path, open: &Open, chunk: [u64; 3], problem: &dyn std::fmt::Display) -> Error {
+    Error::unreadable(path, format!("chunk {}: {problem}", open.array.chunk_key(&chunk)))
 }
 
 fn no_grid(path: &Path) -> Error {

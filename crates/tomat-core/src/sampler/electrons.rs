@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{SampleKey, below, box_sums, unravel, words};
 use crate::error::Result;
 use crate::grid::check_values;
+use crate::memory;
 
 /// Draws in a row that were there already, after which those that were there are taken out of the table. It changes
 /// the time a draw takes, and nothing about what can be drawn: but it is part of what is drawn.
@@ -29,17 +30,18 @@ impl Table {
     fn new(grid: [usize; 3], patch: [usize; 3], density: &[f32]) -> Result<Self> {
         check_values(grid, density)?;
         let sum: f64 = density.iter().map(|&rho| f64::from(rho.abs())).sum();
-        let mut sums: Vec<u64> = if sum > 0.0 {
+        let mut sums: Vec<u64> = memory::with_room(density.len())?;
+        if sum > 0.0 {
             let boxes: usize = patch.iter().product();
             // 2^(exponent - 1) <= x < 2^exponent, of the sum and of the number of boxes that hold a voxel.
             let exponents = exponent(sum) + exponent(boxes as f64);
             // A power of two by its bits: exact everywhere.
             let scale = f64::from_bits(((BITS - exponents + 1023) as u64) << 52);
             // Through i64, whose conversion is one instruction; the sum of all is below 2^62.
-            density.iter().map(|&rho| (f64::from(rho.abs()) * scale) as i64 as u64).collect()
+            sums.extend(density.iter().map(|&rho| (f64::from(rho.abs()) * scale) as i64 as u64));
         } else {
-            vec![1; density.len()]
-        };
+            sums.resize(density.len(), 1);
+        }
         box_sums(&mut sums, grid, patch);
         let (mut total, mut possible) = (0, 0);
         for sum in &mut sums {
@@ -88,9 +90,11 @@ pub(super) fn offsets(
     let mut table = Table::new(grid, patch, density)?;
     let word = |i: u64| words(b"tomat.electrons.1\0", key, &[i])[0];
     if replacement {
-        return Ok((0..n as u64).map(|i| unravel(grid, table.draw(word(i)))).collect());
+        let mut found = memory::with_room(n)?;
+        found.extend((0..n as u64).map(|i| unravel(grid, table.draw(word(i)))));
+        return Ok(found);
     }
-    let mut found = Vec::with_capacity(n);
+    let mut found = memory::with_room(n)?;
     let mut seen = HashSet::new();
     let mut rejections = 0;
     for i in 0.. {

@@ -1,6 +1,8 @@
 //! Patches that cover a grid evenly: tiles that overlap nothing first, then those that complete the cover.
 
 use super::{SampleKey, Sampler, below, grid_point, words};
+use crate::error::Result;
+use crate::memory;
 
 /// What a pass is along one axis: the starts of tiles, counted from the pass's origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +51,15 @@ impl Sampler {
 /// Pass `p` has the origin of the first three words of `SHA-256("tomat.tiling.1\0" || seed || epoch || p || task_id)`;
 /// word `j` of its shuffle is word `j mod 4` of
 /// `SHA-256("tomat.tiling.shuffle.1\0" || seed || epoch || p || floor(j / 4) || task_id)`.
-pub(super) fn offsets(grid: [usize; 3], patch: [usize; 3], n: usize, key: SampleKey<'_>) -> Vec<[usize; 3]> {
+pub(super) fn offsets(
+    grid: [usize; 3],
+    patch: [usize; 3],
+    n: usize,
+    key: SampleKey<'_>,
+) -> Result<Vec<[usize; 3]>> {
     let axes: [Axis; 3] = std::array::from_fn(|axis| Axis::new(grid[axis], patch[axis]));
     let (disjoint, others) = tiles(axes);
-    let mut found = Vec::with_capacity(n);
+    let mut found = memory::with_room(n)?;
     for pass in 0.. {
         if found.len() == n {
             break;
@@ -65,7 +72,7 @@ pub(super) fn offsets(grid: [usize; 3], patch: [usize; 3], n: usize, key: Sample
             }
         }
     }
-    found
+    Ok(found)
 }
 
 /// The tiles of a pass by their numbers along the axes: those disjoint along every axis, and the others.
@@ -128,7 +135,7 @@ mod tests {
         ) {
             let key = SampleKey { seed, ..KEY };
             let (disjoint, tiles) = Sampler::tiling(grid, patch);
-            let pass = offsets(grid, patch, tiles, key);
+            let pass = offsets(grid, patch, tiles, key).unwrap();
             let by_itself: usize = grid.iter().zip(patch).map(|(&n, p)| p.div_ceil(n)).product();
             let start = histogram(grid, patch, &pass[..disjoint]).unwrap();
             prop_assert!(start.len() <= by_itself + 1, "{start:?}");
@@ -137,9 +144,9 @@ mod tests {
             let uneven = grid.iter().zip(patch).filter(|&(&n, p)| n > p && n % p != 0).count();
             prop_assert!(whole.len() <= (by_itself << uneven) + 1, "{whole:?}");
             // Any part is the beginning of the whole, through several passes.
-            let long = offsets(grid, patch, 2 * tiles + 3, key);
+            let long = offsets(grid, patch, 2 * tiles + 3, key).unwrap();
             prop_assert_eq!(&long[..tiles], &pass[..]);
-            prop_assert_eq!(&offsets(grid, patch, tiles + 1, key), &long[..=tiles]);
+            prop_assert_eq!(&offsets(grid, patch, tiles + 1, key).unwrap(), &long[..=tiles]);
         }
     }
 
@@ -147,7 +154,7 @@ mod tests {
     fn a_grid_of_whole_tiles_is_covered_evenly_pass_after_pass() {
         let (grid, patch) = ([8, 4, 12], [4, 4, 4]);
         assert_eq!(Sampler::tiling(grid, patch), (6, 6));
-        let drawn = offsets(grid, patch, 18, KEY);
+        let drawn = offsets(grid, patch, 18, KEY).unwrap();
         assert_eq!(histogram(grid, patch, &drawn).unwrap(), [0, 0, 0, 384]);
         assert_ne!(drawn[..6], drawn[6..12]);
     }
@@ -157,7 +164,7 @@ mod tests {
         let (grid, patch) = ([5, 4, 3], [2, 2, 2]);
         let (mut first, n) = (vec![0.0; 60], 24_000);
         for seed in 0..n {
-            let [x, y, z] = offsets(grid, patch, 1, SampleKey { seed, ..KEY })[0];
+            let [x, y, z] = offsets(grid, patch, 1, SampleKey { seed, ..KEY }).unwrap()[0];
             first[(x * 4 + y) * 3 + z] += 1.0;
         }
         let expected = n as f64 / 60.0;
@@ -168,7 +175,7 @@ mod tests {
         let mut orders = std::collections::HashMap::new();
         let n = 14_400;
         for seed in 0..n {
-            let drawn = offsets([4, 6, 2], [2, 2, 2], 6, SampleKey { seed, ..KEY });
+            let drawn = offsets([4, 6, 2], [2, 2, 2], 6, SampleKey { seed, ..KEY }).unwrap();
             let origin = words(b"tomat.tiling.1\0", SampleKey { seed, ..KEY }, &[0]);
             let [x, y, _] = grid_point([4, 6, 2], &origin);
             let order: Vec<_> =

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::{Block, Frame, MaterialView, Tokenizer};
 use crate::error::{Error, Result};
 use crate::grid::{Crystal, Density, LatticeParameters, Real, check_atoms, check_grid, check_values};
+use crate::memory;
 use crate::patch::{check_offset, for_each_run, into_frame, wrap_unit};
 use crate::vocabulary::{N_INTS, Special};
 
@@ -98,7 +99,7 @@ impl Tokenizer {
             shape,
             blocks: self.blocks(is_fallback),
             lattice_bins: self.lattice_bins(&material.lattice)?,
-            voxels: Voxels::new(self, material, shape, offsets.len()),
+            voxels: Voxels::new(self, material, shape, offsets.len())?,
         };
         for (&offset, row) in offsets.iter().zip(out.chunks_exact_mut(self.pad_to)) {
             writer.write(offset, row);
@@ -210,15 +211,15 @@ impl Voxels {
         material: &MaterialView<'_, T>,
         shape: [usize; 3],
         n: usize,
-    ) -> Self {
+    ) -> Result<Self> {
         let codec = tokenizer.vocabulary.density_codec();
         let cut = n.saturating_mul(shape.iter().product());
         if cut <= material.density.len() {
-            return Self::OnTheFly;
+            return Ok(Self::OnTheFly);
         }
-        let mut tokens = vec![0; material.density.len() * codec.components()];
+        let mut tokens = memory::filled(material.density.len() * codec.components(), 0)?;
         codec.encode_checked(material.density, tokenizer.vocabulary.density_bases(), &mut tokens);
-        Self::Quantised(tokens)
+        Ok(Self::Quantised(tokens))
     }
 }
 
