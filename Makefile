@@ -4,6 +4,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name Cargo.toml)
 PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.npz')
+# What the commands below leave; `make clean` deletes it.
+MADE := dist demo-out demo-train-out demo-predict-out aot-out target
+AOT_OUT ?= aot-out
 # Tests run in as many processes; `make test JOBS=0` runs them in one.
 JOBS ?= auto
 # Wheels are built for the Python of the environment, whatever is on PATH.
@@ -18,8 +21,10 @@ help:
 	@echo 'make test    the tests, Rust and Python'
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubs'
 	@echo 'make bench   benchmarks with their baselines'
+	@echo 'make aot     compile the training step for a TPU slice without one; TABLE=1 the table of docs/tpu.md (hours)'
 	@echo 'make codecs  the codecs in the package, to the byte; DATA=/path/to/rho_gga makes their sketches again'
 	@echo 'make wheel   a wheel in dist/;  make smoke installs it into a clean environment and tries it'
+	@echo 'make clean   delete the environment and what the commands above left; nothing that git tracks'
 
 # An environment, then tomat in it: built in release mode, with the pins that were tried.
 $(VENV)/.created:
@@ -44,6 +49,21 @@ $(VENV)/.train: $(VENV)/.installed
 	$(PIP) install --quiet -c constraints.txt "$$(echo $(VENV)/wheel/*.whl)[train,plot,structures]"
 	touch $@
 
+# Beside the environment, not in it: see the script.
+$(VENV)/.torch: constraints.txt scripts/torch_on_cpu.py | $(VENV)/.dev
+	@echo 'installing PyTorch (1.2 GB) ...'
+	$(BIN)/python scripts/torch_on_cpu.py $(VENV)/torch
+	touch $@
+
+$(VENV)/.aot: $(VENV)/.installed
+	@echo 'installing Levanter, JAX and libtpu (2.5 GB, some minutes) ...'
+	$(PIP) install --quiet -c constraints.txt "$$(echo $(VENV)/wheel/*.whl)[tpu-aot]"
+	touch $@
+
+# Results gather in the file: what is in it is not compiled again.
+aot: $(VENV)/.aot
+	$(BIN)/python training/aot.py --runs $(if $(TABLE),table,tiny) --out $(AOT_OUT)/$(if $(TABLE),table,tiny).json
+
 demo-train: $(VENV)/.train
 	$(BIN)/python scripts/demo_train.py
 
@@ -58,10 +78,11 @@ test: test-rust test-python
 test-rust: $(VENV)/.created
 	cargo test --workspace --quiet
 
-test-python: $(VENV)/.dev
+test-python: $(VENV)/.dev $(VENV)/.torch
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.dev
+	scripts/ignored_in_git.sh
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff check .
@@ -88,5 +109,9 @@ wheel: $(VENV)/.installed
 smoke: $(VENV)/.installed
 	scripts/smoke.sh $(VENV)/wheel/*.whl
 
+# An environment is deleted where this file made it, and no folder in which git tracks something.
 clean:
-	rm -rf $(VENV) dist demo-out demo-train-out demo-predict-out target
+	@tracked=$$(git ls-files -- $(MADE) 2>/dev/null | head -n 3); [ -z "$$tracked" ] || \
+		{ echo "make clean would delete what git tracks: $$tracked" >&2; exit 1; }
+	rm -rf $(MADE)
+	[ ! -e $(VENV)/.created ] || rm -rf $(VENV)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -122,23 +123,58 @@ def test_the_files_give_the_logits_of_the_model(exported: Path, tokens: Any) -> 
     np.testing.assert_allclose(want, oracle, atol=1e-5)
 
 
-def test_transformers_gives_the_logits_of_the_model(exported: Path, tokens: Any) -> None:
-    torch: Any = pytest.importorskip(
-        "torch", reason="transformers computes with PyTorch, which is not installed"
-    )
-    from transformers import AutoModelForCausalLM
+#: Logits of the exported model by transformers, in a process of its own: PyTorch lies in a folder that the tests do not see.
+_TRANSFORMERS = """
+import sys
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
 
+directory, tokens, out, is_bidirectional = sys.argv[1:]
+ids = torch.from_numpy(np.load(tokens))
+full = torch.zeros(len(ids), 1, ids.shape[1], ids.shape[1])
+found = {}
+for attention in ("sdpa", "eager"):
+    model = AutoModelForCausalLM.from_pretrained(directory, attn_implementation=attention)
+    # The configuration alone, and as the card says.
+    masks = {"alone": {}, "as the card says": {"attention_mask": full}} if is_bidirectional == "True" else {"alone": {}}
+    for name, mask in masks.items():
+        with torch.no_grad():
+            found[f"{attention}, {name}"] = model(ids, **mask).logits.numpy()
+np.savez(out, **found)
+"""
+
+
+@pytest.fixture(scope="session")
+def with_torch() -> dict[str, str]:
+    """An environment in which PyTorch is found: this one, or with the folder that `make test` puts it in."""
+    folder = Path(sys.prefix, "torch")
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    if (folder / "torch").is_dir():
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [str(folder), os.environ.get("PYTHONPATH", "")])
+        )
+    elif find_spec("torch") is None:
+        pytest.skip(f"no PyTorch: `make test` installs it, or: python scripts/torch_on_cpu.py {folder}")
+    return environment
+
+
+def test_transformers_gives_the_logits_of_the_model(
+    exported: Path, tokens: Any, with_torch: dict[str, str], tmp_path: Path
+) -> None:
     read = load_exported(exported)
     want = _logits(read.model, tokens, bidirectional=read.bidirectional)
-    ids = torch.from_numpy(tokens)
-    for attention in ("sdpa", "eager"):
-        model: Any = AutoModelForCausalLM.from_pretrained(exported, attn_implementation=attention)
-        full = torch.zeros(2, 1, LENGTH, LENGTH)
-        # The configuration alone, and as the card says.
-        for mask in ({}, {"attention_mask": full}) if read.bidirectional else ({},):
-            with torch.no_grad():
-                got = model(ids, **mask).logits.numpy()
-            np.testing.assert_allclose(got, want, atol=1e-5)
+    np.save(tmp_path / "tokens.npy", tokens)
+    out = tmp_path / "logits.npz"
+    command = [sys.executable, "-c", _TRANSFORMERS, exported, tmp_path / "tokens.npy", out, read.bidirectional]
+    ran = subprocess.run(
+        [str(word) for word in command], env=with_torch, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    with np.load(out) as found:
+        assert len(found.files) == (4 if read.bidirectional else 2)
+        for name in found.files:
+            np.testing.assert_allclose(found[name], want, atol=1e-5, err_msg=name)
 
 
 def test_levanter_reads_it_as_any_checkpoint(exported: Path, tokens: Any) -> None:

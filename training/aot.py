@@ -8,6 +8,7 @@ step fits, and how much of the memory of a chip it takes at its peak.
     python training/aot.py --preset 200M --topology v6e:2x4 --batch 128 --micro 4 --out aot.json
 
 ``--out`` gathers results: a run that is in the file is not compiled again. ``--markdown aot.json`` prints the table.
+``--runs tiny`` is a small step in a minute or two (`make aot`), ``--runs table`` all of docs/tpu.md (`make aot TABLE=1`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import importlib
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
 GIB = 2**30
 #: Bytes of HBM a program may use on a chip of v6e: 32 GiB less what the runtime keeps.
 USABLE_HBM = 31.25 * GIB
+#: Exit code where the step compiles and is too large for a chip.
+DOES_NOT_FIT = 3
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,38 @@ class Run:
     def key(self) -> str:
         """A name for the file of results."""
         return " ".join(f"{name}={value}" for name, value in dataclasses.asdict(self).items())
+
+
+def _table() -> tuple[Run, ...]:
+    """The runs of docs/tpu.md, in its order."""
+    eight, sixteen = "v6e:2x4", "v6e:4x4"
+    shapes = (
+        ("30M", eight, 128, 16, "full"),
+        ("30M", eight, 8, 1, "off"),
+        ("30M", eight, 128, 4, "off"),
+        ("30M", sixteen, 256, 16, "full"),
+        ("200M", eight, 128, 16, "full"),
+        ("200M", eight, 128, 4, "full"),
+        ("200M", eight, 8, 1, "off"),
+        ("200M", eight, 128, 2, "off"),
+        ("200M", eight, 128, 4, "full", "bidirectional"),
+        ("200M", sixteen, 256, 4, "full"),
+        ("1B", eight, 128, 16, "full"),
+        ("1B", eight, 128, 4, "full"),
+        ("1B", eight, 128, 1, "off"),
+        ("1B", sixteen, 256, 4, "full"),
+    )
+    return tuple(
+        Run(preset, topology, batch, micro, objective[0] if objective else "causal", checkpointing)
+        for preset, topology, batch, micro, checkpointing, *objective in shapes
+    )
+
+
+#: What ``--runs`` names: a step that compiles in a minute or two, and the table of docs/tpu.md.
+RUNS = {
+    "tiny": (Run("tiny", "v6e:2x2", batch=8, micro=1, objective="bidirectional", codec="l1-1k", seq_len=256),),
+    "table": _table(),
+}
 
 
 @dataclass(frozen=True)
@@ -369,8 +405,30 @@ def _needed(error: str) -> str:
     return f"{found[1] or found[2]} GiB needed" if found else error[:60]
 
 
+def _options(run: Run, out: Path) -> list[str]:
+    """The command line that compiles ``run``."""
+    given = {name: value for name, value in dataclasses.asdict(run).items() if value is not None}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    return [*words, "--out", str(out)]
+
+
+def compile_all(runs: Sequence[Run], out: Path) -> None:
+    """Compile what is not in ``out`` yet, each run in a process of its own, and print the table of ``runs``.
+
+    Raises:
+        SystemExit: a compilation failed for another reason than memory; what was compiled is in ``out``.
+    """
+    for run in runs:
+        print(f"compiling {run.key}", file=sys.stderr, flush=True)
+        done = subprocess.run([sys.executable, __file__, *_options(run, out)], stdout=subprocess.DEVNULL)
+        if done.returncode not in (0, DOES_NOT_FIT):
+            raise SystemExit(f"{run.key}: not compiled, exit code {done.returncode}; results so far: {out}")
+    known = json.loads(out.read_text())
+    print(markdown([known[run.key] for run in runs]))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Compile one run, or print the table of those gathered."""
+    """Compile one run or some that have a name, or print the table of those gathered."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -379,10 +437,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument("--" + item.name.replace("_", "-"), type=kind, default=item.default)
     parser.add_argument("--out", type=Path, help="JSON file that gathers results")
     parser.add_argument("--markdown", type=Path, help="print the table of a file of results, compile nothing")
+    parser.add_argument("--runs", choices=sorted(RUNS), help="compile these into --out, and print their table")
     given = vars(parser.parse_args(arguments))
-    out, table = given.pop("out"), given.pop("markdown")
+    out, table, runs = given.pop("out"), given.pop("markdown"), given.pop("runs")
     if table is not None:
         print(markdown(list(json.loads(table.read_text()).values())))
+        return
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    if runs is not None:
+        if out is None:
+            parser.error("--runs needs --out FILE")
+        compile_all(RUNS[runs], out)
         return
     run = Run(**given)
     known = json.loads(out.read_text()) if out is not None and out.exists() else {}
@@ -391,7 +457,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if out is not None:
             out.write_text(json.dumps(known, indent=1) + "\n")
     print(json.dumps(known[run.key], indent=1))
-    sys.exit(0 if known[run.key]["fits"] else 3)
+    sys.exit(0 if known[run.key]["fits"] else DOES_NOT_FIT)
 
 
 if __name__ == "__main__":
