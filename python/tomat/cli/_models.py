@@ -1,8 +1,21 @@
-"""What commands that train models or export them share."""
+"""What commands that train models, use them or export them share."""
 
 from __future__ import annotations
 
-__all__ = ["needs_models"]
+import sys
+from typing import Annotated, Any, Literal
+
+import typer
+
+__all__ = ["Weights", "needs_models", "say_weights"]
+
+Weights = Annotated[
+    Literal["best", "latest", "start"] | None,
+    typer.Option(
+        help="Of a run: those of its best evaluation (latest where it kept none), the latest, or those it began with."
+        "  [default: best]"
+    ),
+]
 
 
 def needs_models() -> None:
@@ -15,3 +28,9 @@ def needs_models() -> None:
         import levanter  # noqa: F401
     except ImportError as error:
         raise ValueError(f"models need Levanter: pip install 'tomat[train]' ({error})") from error
+
+
+def say_weights(predictor: Any) -> None:
+    """On standard error, which weights of a run are used; nothing of what has none."""
+    if hasattr(predictor, "at_start"):
+        print(predictor, file=sys.stderr)

@@ -1,4 +1,6 @@
-"""Measure a checkpoint on whole held-out materials, beside the codec's floor and the promolecule.
+"""Measure a checkpoint on whole held-out materials, beside its own start, the codec's floor and the promolecule.
+
+Of a run its best weights are measured (--weights), and in a row of their own those it began with (step 0; --no-start).
 
 CHECKPOINT is what tomat predict takes; ``promolecule`` (or ``promolecule:NAME``) measures the baseline alone, without
 JAX. DATA is what tomat-tokenize takes: densities, folders, globs, list files, a rho_gga root. RESULT gets
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
+from tomat.cli._models import Weights, say_weights
 from tomat.cli._shared import Limit, Split, SplitFile, progress
 from tomat.dataset.inputs import resolve_inputs
 
@@ -49,6 +52,13 @@ def command(
         typer.Option(help="What of a distribution is the prediction.  [default: the checkpoint's]"),
     ] = None,
     overlap: Annotated[int, typer.Option(help="Grid points by which patches overlap.", min=0)] = 0,
+    weights: Weights = None,
+    start: Annotated[
+        bool,
+        typer.Option(
+            "--start/--no-start", help="Measure the weights the run began with, too (step 0), in one mode."
+        ),
+    ] = True,
     promolecule: Annotated[
         str | None,
         typer.Option(help="The baseline: a form, name or file.  [default: the checkpoint's, or qe-sg15]"),
@@ -80,11 +90,14 @@ def command(
     methods, unit = open_methods(
         checkpoint,
         modes=tuple(mode or ()),
-        options={"passes": passes, "estimate": estimate},
+        options={"passes": passes, "estimate": estimate, "weights": weights},
         overlap=overlap,
+        start=start,
         promolecule=promolecule,
         codec=codec,
     )
+    if not (quiet or as_json):
+        say_weights(getattr(methods[0], "predictor", None))
     about = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}
     plan = Evaluation(
         methods, entries, unit, about, name or out.name, called(), settings=chosen, pictures=pictures

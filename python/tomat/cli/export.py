@@ -18,20 +18,21 @@ from typing import Annotated, Literal
 
 import typer
 
-from tomat.cli._models import needs_models
+from tomat.cli._models import Weights, needs_models
 
 
 def command(
     checkpoint: Annotated[str, typer.Argument(help="Folder or URL of a run or checkpoint.")],
     out: Annotated[Path, typer.Argument(help="Folder to write; an older export there is replaced.")],
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Of the weights.")] = "float32",
+    weights: Weights = None,
 ) -> None:
     """Open, export, say what was written."""
     needs_models()
     from tomat.lm.checkpoint import open_checkpoint
     from tomat.lm.export import export_model
 
-    trained = open_checkpoint(checkpoint)
+    trained = open_checkpoint(checkpoint, weights=weights or "best")
     note = {name: value for name, value in trained.note.items() if name != "format"}
     export_model(
         trained.model,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tomat.cli._models import Weights, say_weights
 from tomat.write import AUGMENTATION_NOTE
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def command(
     samples: Annotated[int | None, typer.Option(min=1, help="Samples; their spread is written too.")] = None,
     estimate: Annotated[str | None, typer.Option(help="median, mean or mode.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Patches at a time.")] = None,
+    weights: Weights = None,
     seed: Annotated[int, typer.Option(help="Seed of samples.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Predict again what was predicted with other options.")
@@ -121,7 +123,10 @@ def command(
         estimate=estimate,
         batch_size=batch_size,
         seed=seed,
+        weights=weights,
     )
+    if not (quiet or as_json):
+        say_weights(predictor)
     with _bar(len(paths), shown=not (quiet or as_json)) as report:
         summary = predict_files(predictor, paths, out, suffixes, options, report)
     if as_json:

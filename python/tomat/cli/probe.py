@@ -20,6 +20,7 @@ from typing import Annotated
 import typer
 
 from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
+from tomat.cli._models import Weights, say_weights
 from tomat.cli._shared import Limit, Split, SplitFile, progress
 from tomat.dataset.inputs import resolve_inputs
 
@@ -32,6 +33,7 @@ def command(
         str | None, typer.Option(help="How to predict.  [default: the first the checkpoint supports]")
     ] = None,
     probe: Annotated[list[str] | None, typer.Option(help="Which; repeatable.  [default: all]")] = None,
+    weights: Weights = None,
     seed: Annotated[int, typer.Option(help="Seed of the changes.")] = 0,
     overlap: Annotated[int, typer.Option(help="Grid points by which patches overlap.", min=0)] = 0,
     split_file: SplitFile = None,
@@ -57,7 +59,9 @@ def command(
 
     chosen = settings(intervals_by, resamples, level, bootstrap_seed)
     entries = resolve_inputs(data, split_file=split_file, split=split, limit=limit)
-    predictor = open_predictors(checkpoint, [mode] if mode else [], {})[0]
+    predictor = open_predictors(checkpoint, [mode] if mode else [], {"weights": weights})[0]
+    if not (quiet or as_json):
+        say_weights(predictor)
     about = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}
     method = PatchMethod(predictor, overlap)
     plan = ProbePlan(method, entries, tuple(probe or ()), seed, about, name or out.name, called(), chosen)

@@ -105,7 +105,8 @@ def compare(
     Returns:
         JSON: the materials, and for each contender its mean with interval, spread over seeds, and against the first
         ``difference`` (mean of own minus first, below zero is better), ``difference_per_electron``, ``median``
-        difference, ``wins`` (share of materials with a smaller number, ties a half) and ``by_category``.
+        difference, ``wins`` (share of materials with a smaller number, ties a half) and ``by_category``; ``start``
+        says the same of what the contender's models began with, or is None.
 
     Raises:
         ValueError: fewer than two, other materials or units without ``common``, true densities that differ.
@@ -132,7 +133,9 @@ def compare(
             "per_electron": resampler.mean(own, electrons)._asdict(),
             "seeds": spread(seeds, lambda rows: _mean(rows, metric)),
         }
-        lines.append(line | (_against(own, values[0], electrons, facts, resampler) if lines else {}))
+        line |= _against(own, values[0], electrons, facts, resampler) if lines else {}
+        line["start"] = _start(of, names, metric, values[0], electrons, facts, resampler)
+        lines.append(line)
     return {
         "format": "tomat comparison",
         "version": 1,
@@ -164,6 +167,35 @@ def _against(
             str(name): resampler.mean(difference, (categories == name).astype(np.float64))._asdict()
             for name in np.unique(categories)
         },
+    }
+
+
+def _start(
+    of: Contender,
+    names: Sequence[str],
+    metric: str,
+    first: NDArray[np.float64],
+    electrons: NDArray[np.float64],
+    facts: Sequence[Mapping[str, Any]],
+    resampler: Any,
+) -> dict[str, Any] | None:
+    """What a contender's models began with, step 0; None where a result has no row of it, or not of all materials."""
+    mode = "start_teacher_forced" if of.mode in DIAGNOSTICS else "start"
+    rows = [result.of_mode(mode) for result in of.results]
+    if of.mode in BASELINES or not all(set(names) <= set(own) for own in rows):
+        return None
+    began = Contender(f"{of.name}, {label(mode)}", mode, of.results)
+    try:
+        own = _averaged(began, rows, names, metric)
+    except ValueError:
+        return None  # the metric is not there for the start
+    return {
+        "name": began.name,
+        "mode": mode,
+        "mean": resampler.mean(own)._asdict(),
+        "per_electron": resampler.mean(own, electrons)._asdict(),
+        "seeds": spread([[run[name] for name in names] for run in rows], lambda rows: _mean(rows, metric)),
+        **_against(own, first, electrons, facts, resampler),
     }
 
 
@@ -247,7 +279,10 @@ def comparison_table(content: Mapping[str, Any]) -> Table:
     )
     rows: list[tuple[str, ...]] = []
     below: list[tuple[str, ...]] = []
-    for line in content["contenders"]:
+    with_starts = [
+        entry for line in content["contenders"] for entry in (line, line.get("start")) if entry is not None
+    ]
+    for line in with_starts:
         seeds = line["seeds"]
         cells = [line["name"], interval(line["mean"]), NONE if seeds["sd"] is None else percent(seeds["sd"])]
         names = ("difference", "difference_per_electron", "median", "wins")

@@ -28,14 +28,24 @@ __all__ = [
     "is_headline",
 ]
 
-type Mode = Literal["one_pass", "k_pass", "free_running", "teacher_forced", "promolecule", "codec_floor"]
+type Mode = Literal[
+    "one_pass",
+    "k_pass",
+    "free_running",
+    "teacher_forced",
+    "start",
+    "start_teacher_forced",
+    "promolecule",
+    "codec_floor",
+]
 
 #: Modes of a model that sees nothing of the true density: what a headline may be made of.
 HEADLINES: tuple[Mode, ...] = ("one_pass", "k_pass", "free_running")
 #: Modes that see the true neighbouring voxels: for understanding a model, never for saying how good it is.
-DIAGNOSTICS: tuple[Mode, ...] = ("teacher_forced",)
-#: What every model is put beside: spherical atoms, and the true density through the codec.
-BASELINES: tuple[Mode, ...] = ("promolecule", "codec_floor")
+DIAGNOSTICS: tuple[Mode, ...] = ("teacher_forced", "start_teacher_forced")
+#: What every model is put beside: the weights it began with (step 0, in the first of its headline modes), spherical
+#: atoms, and the true density through the codec.
+BASELINES: tuple[Mode, ...] = ("start", "promolecule", "codec_floor")
 #: All, in the order tables show them.
 MODES: tuple[Mode, ...] = (*HEADLINES, *BASELINES, *DIAGNOSTICS)
 

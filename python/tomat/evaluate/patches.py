@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tomat.predict.cover import Cover
     from tomat.predict.predictor import PatchPrediction, PatchPredictor
 
-__all__ = ["Alteration", "PatchMethod"]
+__all__ = ["Alteration", "PatchMethod", "StartMethod"]
 
 type Alteration = Callable[[PatchRequest], PatchRequest]
 
@@ -143,6 +143,19 @@ class PatchMethod:
             material.grid_shape,
             material.unit,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class StartMethod(PatchMethod):
+    """The weights a model began with, step 0: what training has to be better than.
+
+    Its label is ``start``, and of a predictor that sees the true neighbours ``start_teacher_forced``, a diagnostic.
+    """
+
+    @property
+    def mode(self) -> Mode:
+        """See above."""
+        return "start_teacher_forced" if super().mode in DIAGNOSTICS else "start"
 
 
 class _Whole:

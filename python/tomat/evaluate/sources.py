@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tomat.codec import load_codec
-from tomat.evaluate.methods import DIAGNOSTICS, HEADLINES, CodecFloor, Method, PromoleculeMethod
-from tomat.evaluate.patches import PatchMethod
+from tomat.evaluate.methods import (
+    HEADLINES,
+    CodecFloor,
+    Method,
+    PromoleculeMethod,
+    is_headline,
+)
+from tomat.evaluate.patches import PatchMethod, StartMethod
 from tomat.predict.api import open_predictor
 from tomat.promolecule import Promolecule
 
@@ -31,6 +38,7 @@ def open_methods(
     overlap: int = 0,
     promolecule: str | None = None,
     codec: str = "lmq-16k",
+    start: bool = True,
 ) -> tuple[list[Method], str]:
     """The methods to measure, and the unit to measure in.
 
@@ -41,16 +49,15 @@ def open_methods(
         overlap: of the patches.
         promolecule: the baseline; the checkpoint's own, or that of the package, where None.
         codec: whose floor is measured where there is no checkpoint.
+        start: measure the weights the checkpoint's run began with as well, in the first headline mode of ``modes``.
 
     Raises:
         ValueError: modes that are none, modes of the promolecule, two promolecules.
         KeyError, OSError: something that is not there.
     """
-    unknown = [mode for mode in modes if mode not in (*HEADLINES, *DIAGNOSTICS)]
-    if unknown or len(set(modes)) != len(modes):
-        raise ValueError(
-            f"modes {', '.join(modes)}; give {', '.join((*HEADLINES, *DIAGNOSTICS))}, each once at most"
-        )
+    known = (*HEADLINES, "teacher_forced")
+    if any(mode not in known for mode in modes) or len(set(modes)) != len(modes):
+        raise ValueError(f"modes {', '.join(modes)}; give {', '.join(known)}, each once at most")
     head, _, named = checkpoint.partition(":")
     if head == PROMOLECULE:
         if modes:
@@ -67,7 +74,21 @@ def open_methods(
         first.tokenizer.unit,
         own or Promolecule.load(promolecule or _DEFAULT),
     )
-    return [*(PatchMethod(predictor, overlap) for predictor in predictors), *baselines], unit
+    models: list[Method] = [PatchMethod(predictor, overlap) for predictor in predictors]
+    begun = _start(predictors, overlap) if start else None
+    return [*models, *([] if begun is None else [begun]), *baselines], unit
+
+
+def _start(predictors: Sequence[PatchPredictor], overlap: int) -> StartMethod | None:
+    """What the run of a checkpoint began with; None, with a word about it, where that is not to be had."""
+    chosen: Any = next((of for of in predictors if is_headline(of.mode)), predictors[0])
+    if not hasattr(chosen, "at_start"):
+        return None
+    try:
+        return StartMethod(chosen.at_start(), overlap)
+    except FileNotFoundError as error:
+        print(f"no row for the start (step 0): {error}", file=sys.stderr)
+        return None
 
 
 def _baselines(codec: Codec, unit: str, promolecule: Promolecule) -> tuple[list[Method], str]:
@@ -82,7 +103,7 @@ def open_predictors(
     Args:
         checkpoint: as ``tomat.predict.api.open_predictor`` takes it.
         modes: all that the checkpoint supports (the predictor's ``modes``, its own mode where it lists none) if empty.
-        options: ``passes`` (of ``k_pass`` alone), ``estimate``.
+        options: ``passes`` (of ``k_pass`` alone), ``estimate``, ``weights`` of a run.
 
     Raises:
         ValueError: JAX is not installed, or a mode the checkpoint does not support.
@@ -94,7 +115,7 @@ def open_predictors(
     if tuple(modes) == (first.mode,):
         return [first]
     # One model in several modes: its weights are read once.
-    return [first.in_mode(mode, **_options(mode, options)) for mode in modes]
+    return [first.in_mode(mode, **_options(mode, {**options, "weights": None})) for mode in modes]
 
 
 def _options(mode: str | None, options: Mapping[str, Any]) -> dict[str, Any]:

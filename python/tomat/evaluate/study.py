@@ -20,7 +20,8 @@ import numpy as np
 
 from tomat.evaluate.aggregate import N_GROUPS, Settings, deciles, spread
 from tomat.evaluate.compare import FACTS, Contender, materials
-from tomat.evaluate.tables import NONE, Table, interval, percent
+from tomat.evaluate.methods import DIAGNOSTICS
+from tomat.evaluate.tables import NONE, Table, interval, label, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,9 +93,31 @@ def sampling_weight(
                 draws.metric(f"decile {number + 1}", (groups == number).astype(np.float64))
                 for number in sorted(set(groups.tolist()))
             ),
+            *_starts(arms, names, chosen, facts, electron_counts),
         ],
         "hypotheses": _hypotheses(draws, electron_counts, bottom),
     }
+
+
+def _starts(
+    arms: Sequence[Contender],
+    names: Sequence[str],
+    settings: Settings,
+    facts: Sequence[Mapping[str, Any]],
+    electrons: NDArray[np.float64],
+) -> list[dict[str, Any]]:
+    """The metrics of what the models began with, step 0; none where a result has no row of it."""
+    mode = "start_teacher_forced" if arms[0].mode in DIAGNOSTICS else "start"
+    runs = [[result.of_mode(mode) for result in arm.results] for arm in arms]
+    if not all(set(names) <= set(rows) for arm in runs for rows in arm):
+        return []
+    tables = [np.array([[rows[name]["nmae"] for rows in arm] for name in names]) for arm in runs]
+    draws = _Draws(tables, settings.resampler(facts), settings.seed)
+    said = label(mode)
+    return [
+        draws.metric(f"per material, {said}", np.ones(len(names))),
+        draws.metric(f"per electron, {said}", electrons),
+    ]
 
 
 def _hypotheses(
@@ -185,7 +208,8 @@ def _check_lengths(results: Sequence[Result], mode: str) -> None:
             listed = ", ".join(f"{value} ({path})" for path, value in said.items())
             raise ValueError(
                 f"the models were trained for different {key}: {listed}; the study asks for matched steps. Train the "
-                "others as long, or compare all the same with --unmatched"
+                "others as long, evaluate the latest weights instead of the best (tomat eval --weights latest), or "
+                "compare all the same with --unmatched"
             )
 
 

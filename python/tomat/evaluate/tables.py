@@ -21,6 +21,8 @@ LABELS = {
     "k_pass": "k passes",
     "free_running": "free running",
     "teacher_forced": "teacher forced (sees true neighbours)",
+    "start": "start (step 0)",
+    "start_teacher_forced": "start (step 0), teacher forced",
     "promolecule": "promolecule",
     "codec_floor": "codec floor",
 }

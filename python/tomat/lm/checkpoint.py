@@ -17,10 +17,12 @@ from levanter.checkpoint import discover_latest_checkpoint, load_checkpoint
 from levanter.utils.tree_utils import inference_mode
 
 from tomat._remote import place as place_of
+from tomat.lm.kept import read_best
 from tomat.lm.model import build
 from tomat.lm.note import NOTE, read_note, tokenizer_from
 from tomat.lm.objective import ObjectiveConfig
 from tomat.lm.presets import ModelConfig
+from tomat.lm.run_files import RunFiles
 from tomat.lm.vocabulary import ModelVocabulary
 
 if TYPE_CHECKING:
@@ -30,7 +32,11 @@ if TYPE_CHECKING:
 
     from tomat.lm.model import DensityLMConfig
 
-__all__ = ["Trained", "latest_checkpoint", "open_checkpoint", "open_note"]
+__all__ = ["WEIGHTS", "Trained", "latest_checkpoint", "open_checkpoint", "open_note"]
+
+
+#: Which weights of a run can be opened.
+WEIGHTS = ("best", "latest", "start")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,21 +70,28 @@ class Trained:
         return digest.hexdigest()
 
 
-def open_checkpoint(path: str, *, averaged: bool = True) -> Trained:
-    """The model of a run (its latest complete checkpoint), of one checkpoint, or of an export.
+def open_checkpoint(path: str, *, averaged: bool = True, weights: str = "best") -> Trained:
+    """The model of a run, of one checkpoint, or of an export.
 
     Args:
         path: folder or URL.
         averaged: take the averaged weights where the run kept any.
+        weights: one of :data:`WEIGHTS`. Of a run ``best`` are those of its best evaluation (the latest checkpoint
+            where it kept none), ``latest`` those of its latest complete checkpoint. A checkpoint or an export is itself
+            either of them. ``start`` are the weights the run began with, of the run a checkpoint belongs to as well.
 
     Raises:
-        FileNotFoundError: no checkpoint there, or none that is complete.
-        ValueError: a note that is damaged, of a later version, or names another codec.
+        FileNotFoundError: no checkpoint there, none that is complete, or no start where that is asked for.
+        ValueError: a note that is damaged, of a later version, or names another codec; ``weights`` that are none.
     """
     root = path.rstrip("/")
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights {weights!r} are none of {', '.join(WEIGHTS)}")
     if place_of(f"{root}/config.json").exists():
+        if weights == "start":
+            raise FileNotFoundError(f"{root}: an export holds no start; give the run it was made from")
         return _open_export(root)
-    place, note, vocabulary = open_note(root)
+    place, note, vocabulary = open_note(root, weights=weights)
     objective = draccus.decode(ObjectiveConfig, note["objective"])
     config = draccus.decode(ModelConfig, note["model"]).levanter(
         vocabulary, bidirectional=not objective.causal, sequences_per_row=1
@@ -99,18 +112,40 @@ def _open_export(place: str) -> Trained:
     return Trained(place, step, model, exported.model.config, exported.vocabulary, objective, note)
 
 
-def open_note(path: str) -> tuple[str, dict[str, Any], ModelVocabulary]:
+def open_note(path: str, *, weights: str = "best") -> tuple[str, dict[str, Any], ModelVocabulary]:
     """Folder of the weights, note and vocabulary of what lies at ``path``; no weights are read.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`open_checkpoint`.
     """
     root = path.rstrip("/")
-    place = root if place_of(f"{root}/metadata.json").exists() else latest_checkpoint(root)
+    place = _place(root, weights)
     note = read_note(place)
-    run = place.rsplit("/", 2)[0] if "/" in place else "."
+    run = _run_of(place)
     tokenizer = tokenizer_from(note, [place, run, root])
     return place, note, ModelVocabulary(tokenizer)
+
+
+def _place(root: str, weights: str) -> str:
+    """Folder of the weights that are asked for."""
+    single = place_of(f"{root}/metadata.json").exists()
+    if weights == "start":
+        start = RunFiles(_run_of(root) if single else root).start
+        if not place_of(f"{start}/metadata.json").exists():
+            raise FileNotFoundError(
+                f"{start}: the weights the run began with are not there; a run keeps them with evaluation.keep_start"
+            )
+        return start
+    if single:
+        return root
+    best = read_best(RunFiles(root).best) if weights == "best" else None
+    return latest_checkpoint(root) if best is None else f"{root}/{best.folder}"
+
+
+def _run_of(place: str) -> str:
+    """The run's folder of one of its checkpoints, or of weights it keeps: that of the codec's file and the note."""
+    folder = place.rpartition("/")[0] or "."
+    return (folder.rpartition("/")[0] or ".") if folder.rpartition("/")[2] == "checkpoints" else folder
 
 
 def latest_checkpoint(run: str) -> str:

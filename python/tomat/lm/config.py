@@ -66,10 +66,17 @@ class EvaluationConfig:
     Attributes:
         max_rows: rows of the validation data, at most; all where None.
         batch_size: rows a step; that of training where None.
+        keep_start: keep the weights the run begins with in ``start/``, for ``tomat eval`` to measure as step 0.
+        keep_best: keep the weights of the best evaluation in ``best-N/``, step 0 among them; what prediction takes.
+        best_by: the number whose smallest value is the best; ``one_pass/nmae_median`` where None, and bits a voxel
+            where there is none of it.
     """
 
     max_rows: int | None = 512
     batch_size: int | None = None
+    keep_start: bool = True
+    keep_best: bool = True
+    best_by: str | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tomat.lm.config import TrainConfig
     from tomat.lm.data import Rows
+    from tomat.lm.kept import KeptWeights
     from tomat.lm.objective import ObjectiveConfig
     from tomat.lm.vocabulary import ModelVocabulary
 
@@ -63,6 +64,7 @@ class Evaluation:
         validation: what is evaluated on, not packed.
         vocabulary: of the model.
         Pos: the model's position axis.
+        kept: keeps the best weights.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class Evaluation:
         validation: Rows,
         vocabulary: ModelVocabulary,
         Pos: hax.Axis,  # noqa: N803 - the field's name
+        kept: KeptWeights,
     ) -> None:
         """Count tokens, and write down which row is of which material."""
         objective = evaluation_objective(config.objective)
         self.label = label_of(objective.kind, objective.schedule)
         self.last: dict[str, float] = {}
         self._step = -1
+        self._kept = kept
         self._dataset = ExampleDataset(
             validation, objective, vocabulary, Pos, finite=True, limit=config.evaluation.max_rows
         )
@@ -119,14 +123,27 @@ class Evaluation:
             sum(counts for counts, _ in batches), vocabulary, reference=reference, pseudo_count=1.0
         )
 
+    def begin(self, model: Any, steps: int) -> None:
+        """Evaluate the weights a run begins with, before its first step, under whose number they are logged: 0.
+
+        Args:
+            model: the weights.
+            steps: done before: above 0 where the run is initialised from a checkpoint.
+        """
+        self._look(model, steps, steps)
+
     def __call__(self, info: StepInfo[Any]) -> None:
         """Evaluate the averaged weights where there are any, and log."""
         step = int(info.step)
-        if step == self._step:
-            return
+        if step != self._step:
+            self._look(info.eval_model, step, step + 1)
+
+    def _look(self, model: Any, step: int, steps: int) -> None:
+        """Evaluate weights after ``steps`` steps, log the numbers under ``step``, and keep the weights if best."""
         self._step = step
-        self.last = self.evaluate(info.eval_model)
+        self.last = self.evaluate(model)
         levanter.tracker.log({f"eval/{name}": value for name, value in self.last.items()}, step=step)
+        self._kept.look(model, steps, self.last)
 
     def evaluate(self, model: Any) -> dict[str, float]:
         """Numbers by name; each name begins with how it was asked for."""

@@ -49,19 +49,21 @@ def open_predictor(
     estimate: str = "median",
     batch_size: int = 8,
     seed: int = 0,
+    weights: str = "best",
 ) -> ModelPredictor:
     """The predictor of a run, checkpoint or export.
 
     Args:
-        checkpoint: folder or URL; see :func:`tomat.lm.checkpoint.open_checkpoint`.
+        checkpoint: folder or URL; see :func:`tomat.lm.checkpoint.open_checkpoint`, also for ``weights``.
         mode: the objective's own where None (``one_pass``; ``free_running`` for ``next_token``).
         passes, temperature, nucleus, samples, estimate, batch_size, seed: see :class:`DecodingConfig`.
+        weights: ``best``, ``latest`` or ``start`` of a run.
 
     Raises:
         FileNotFoundError: no complete checkpoint there.
         ValueError: a mode the model does not have, or numbers that cannot be.
     """
-    trained = open_checkpoint(checkpoint)
+    trained = open_checkpoint(checkpoint, weights=weights)
     chosen = mode or MODES[trained.objective.kind][0]
     return ModelPredictor(
         trained,
@@ -114,6 +116,21 @@ class ModelPredictor:
             ValueError: a mode the model does not have, or options that cannot be.
         """
         return ModelPredictor(self.trained, replace(self.decoding, mode=mode, **options))
+
+    def at_start(self) -> ModelPredictor:
+        """The same decoding of the weights its run began with.
+
+        Raises:
+            FileNotFoundError: they are not there: an export, a run that did not keep them.
+        """
+        return ModelPredictor(open_checkpoint(self.trained.path, weights="start"), self.decoding)
+
+    def __str__(self) -> str:
+        """Which weights these are, for people."""
+        best = self.trained.note.get("best")
+        why = f", the best held-out {best['metric']} ({best['value']:.4g})" if best else ""
+        after = f"after {self.trained.step} steps" if self.trained.step else "as they began (step 0)"
+        return f"{self.trained.path}: weights {after}{why}"
 
     @property
     def tokenizer(self) -> PatchTokenizer:

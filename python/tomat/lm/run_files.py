@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tomat._files import filesystem, is_url, write_atomically
 
@@ -21,6 +21,9 @@ class RunFiles:
     """
 
     root: str
+
+    #: Folder of the weights the run began with.
+    START: ClassVar[str] = "start"
 
     @property
     def config(self) -> str:
@@ -46,6 +49,16 @@ class RunFiles:
     def checkpoints(self) -> str:
         """Folder of Levanter's checkpoints, ``step-N`` each."""
         return f"{self.root}/checkpoints"
+
+    @property
+    def start(self) -> str:
+        """Folder of the weights the run began with, step 0: no optimizer, nothing goes on from it."""
+        return f"{self.root}/{self.START}"
+
+    @property
+    def best(self) -> str:
+        """``best.json``: which evaluation was the best, and the folder of its weights."""
+        return f"{self.root}/best.json"
 
     @property
     def local(self) -> Path:

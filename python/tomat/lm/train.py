@@ -13,6 +13,7 @@ import levanter.tracker
 import levanter.trainer
 import numpy as np
 from filelock import FileLock, Timeout
+from levanter.checkpoint import discover_latest_checkpoint
 from levanter.data.loader import DataLoader
 from levanter.trainer import Trainer
 
@@ -28,6 +29,7 @@ from tomat.lm.evaluation_hook import Evaluation
 from tomat.lm.facts import data_facts
 from tomat.lm.flops import StepFlops, step_flops
 from tomat.lm.identity import Change, check_same
+from tomat.lm.kept import Best, KeptWeights
 from tomat.lm.loss import DensityLoss
 from tomat.lm.model import build
 from tomat.lm.note import FORMAT, tokenizer_note, write_codec
@@ -55,6 +57,7 @@ class Outcome:
         first_step: the step this part started from; above 0 for a resumed run.
         loss: of the last step; None where all steps had been done before.
         evaluation: the last evaluation's numbers by name; empty without validation data.
+        best: the best evaluation, step 0 among them; None where the run keeps none.
         changes: what differs from how the run was started, by leave of ``allow_change``.
     """
 
@@ -63,6 +66,7 @@ class Outcome:
     first_step: int
     loss: float | None
     evaluation: dict[str, float]
+    best: Best | None
     changes: list[Change]
 
     def as_json(self) -> dict[str, Any]:
@@ -73,6 +77,7 @@ class Outcome:
             "first_step": self.first_step,
             "loss": self.loss,
             "evaluation": self.evaluation,
+            "best": None if self.best is None else self.best.as_json(),
             "changes": [str(change) for change in self.changes],
         }
 
@@ -83,6 +88,8 @@ class Outcome:
         lines = [f"{self.files.root}: {self.steps} steps{begun}, {how}"]
         lines += [f"  changed on purpose: {change}" for change in self.changes]
         lines += [f"  {name}: {value:.5g}" for name, value in self.evaluation.items()]
+        if self.best is not None:
+            lines.append(f"  best: {self.best}")
         return "\n".join(lines)
 
 
@@ -111,7 +118,7 @@ def train(config: TrainConfig) -> Outcome:
             note = make_note(config, rows, validation)
             changes = _begin(config, written, note, rows)
             config.trainer.checkpointer.note = note
-            return _run(config, rows, validation, changes)
+            return _run(config, rows, validation, changes, note)
     finally:
         levanter.tracker.current_tracker().finish()
 
@@ -218,7 +225,9 @@ def _begin(config: TrainConfig, written: str, note: dict[str, Any], rows: Rows) 
     return changes
 
 
-def _run(config: TrainConfig, rows: Rows, validation: Rows | None, changes: list[Change]) -> Outcome:
+def _run(
+    config: TrainConfig, rows: Rows, validation: Rows | None, changes: list[Change], note: dict[str, Any]
+) -> Outcome:
     vocabulary = ModelVocabulary(rows.tokenizer)
     model_config = config.model.levanter(
         vocabulary,
@@ -234,15 +243,22 @@ def _run(config: TrainConfig, rows: Rows, validation: Rows | None, changes: list
         threads=config.loader.threads,
     )
     optimizer = config.optimizer.build(config.trainer.num_train_steps)
+    # A run initialised from another one's checkpoint begins here, too, at that one's step.
+    begins = discover_latest_checkpoint(config.files.checkpoints) is None
     model_key, training_key = jax.random.split(jax.random.PRNGKey(config.trainer.seed))
     with Trainer(config.trainer, optimizer, DensityLoss(config.loss, vocabulary)) as trainer:
         state = trainer.initial_state(
             training_key, model_init=lambda: build(model_config, vocabulary, model_key)
         )
         first_step = int(state.step)
+        kept = KeptWeights(config.files, config.evaluation, note)
         evaluation = None
         if validation is not None:
-            evaluation = Evaluation(trainer, config, rows, validation, vocabulary, model_config.max_Pos)
+            evaluation = Evaluation(trainer, config, rows, validation, vocabulary, model_config.max_Pos, kept)
+        if begins:
+            kept.begin(state.eval_model, first_step)
+            if evaluation is not None and first_step < trainer.num_train_steps:
+                evaluation.begin(state.eval_model, first_step)
         guard = _add_hooks(config, trainer, dataset, training_flops(config, vocabulary), evaluation)
         stop = StopRequest()
         trainer.add_hook(stop.hook(trainer), every=1)
@@ -257,6 +273,7 @@ def _run(config: TrainConfig, rows: Rows, validation: Rows | None, changes: list
         first_step=first_step,
         loss=None if info is None else float(info.loss),
         evaluation=dict(evaluation.last) if evaluation is not None else {},
+        best=kept.best,
         changes=changes,
     )
 

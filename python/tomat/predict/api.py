@@ -39,6 +39,7 @@ def open_predictor(
     estimate: str | None = None,
     batch_size: int | None = None,
     seed: int = 0,
+    weights: str | None = None,
 ) -> PatchPredictor:
     """The predictor of a checkpoint.
 
@@ -53,6 +54,7 @@ def open_predictor(
         estimate: ``median``, ``mean`` or ``mode`` of the predicted distribution.
         batch_size: patches at a time.
         seed: of samples.
+        weights: of a run: ``best`` (the default: those of its best evaluation), ``latest`` or ``start``.
 
     Raises:
         ValueError: no checkpoint, an option it does not have, or packages that are not installed.
@@ -66,6 +68,7 @@ def open_predictor(
         "nucleus": nucleus,
         "samples": samples,
         "estimate": estimate,
+        "weights": weights,
     }
     if name == _PROMOLECULE or name.startswith(_PROMOLECULE + ":"):
         given = [f"{key} = {value}" for key, value in options.items() if value not in (None, "one_pass")]

@@ -221,6 +221,11 @@ def _runs(runs: Sequence[Run]) -> Table:
                 str(run.unreadable),
             )
         )
+        if run.start is not None:
+            step, name, value = run.start
+            begun = f"{run.name}, start (step {step})"
+            said = f"{value:.4g} ({name})"
+            lines.append((begun, "0", NONE, NONE, _short(run.parameters), said, *(NONE,) * 4))
     head = (
         "run",
         "steps",
@@ -233,7 +238,8 @@ def _runs(runs: Sequence[Run]) -> Table:
         "hours",
         "lines cut off",
     )
-    return Table("Runs", head, tuple(lines), (), "Tokens a second and MFU: medians over the run.")
+    note = "Tokens a second and MFU: medians over the run. The start is the model before its first step."
+    return Table("Runs", head, tuple(lines), (), note)
 
 
 def _median(run: Run, name: str) -> str:

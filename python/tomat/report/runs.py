@@ -122,6 +122,19 @@ class Run:
                 return name, float(of.values[-n:].mean())
         return None
 
+    @property
+    def start(self) -> tuple[int, str, float] | None:
+        """Step, name and value of :attr:`loss` as the run began, before its first step.
+
+        None of a training loss, and where the run says nothing of it: evaluated before the first step are runs whose
+        first evaluation stands at their first step.
+        """
+        if self.loss is None or self.loss[0].startswith("train"):
+            return None
+        of = self.series[self.loss[0]]
+        first = min(int(series.steps[0]) for series in self.series.values())
+        return (first, self.loss[0], float(of.values[0])) if int(of.steps[0]) == first else None
+
 
 def load_run(path: str | Path) -> Run:
     """Read a run's folder, or its ``metrics.jsonl``.

@@ -1,0 +1,180 @@
+"""The weights a run keeps beside its checkpoints: those it began with, and the best on held-out data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+from levanter.checkpoint import save_checkpoint
+
+from tomat._files import filesystem, read_json
+from tomat._remote import place
+from tomat.lm.note import NOTE
+from tomat.lm.run_files import write_mapping
+
+if TYPE_CHECKING:
+    from tomat.lm.config import EvaluationConfig
+    from tomat.lm.run_files import RunFiles
+
+__all__ = ["Best", "KeptWeights", "read_best"]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The evaluation of a run whose number is smallest; step 0 takes part, and wins a tie.
+
+    Attributes:
+        metric: the number's name, ``one_pass/nmae_median`` unless the run says otherwise.
+        value: of the best weights.
+        steps: they were trained for; 0 is the start, unless the run was initialised from a checkpoint.
+        folder: of the weights, in the run's folder.
+        start: the number of the weights the run began with; None where they were not evaluated.
+    """
+
+    metric: str
+    value: float
+    steps: int
+    folder: str
+    start: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``best.json`` holds."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        """For people."""
+        start = "" if self.start is None else f"; {self.start:.5g} as it began"
+        return f"{self.metric} {self.value:.5g} after {self.steps} steps{start}"
+
+
+def read_best(path: str) -> Best | None:
+    """What a run wrote down of its best weights in ``best.json``; None where it keeps none.
+
+    Raises:
+        ValueError: a file that is damaged.
+    """
+    if not place(path).exists():
+        return None
+    found = read_json(place(path))
+    try:
+        start = found["start"]
+        return Best(
+            str(found["metric"]),
+            float(found["value"]),
+            int(found["steps"]),
+            str(found["folder"]),
+            None if start is None else float(start),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: damaged ({error}); take the file away to use the latest checkpoint"
+        ) from error
+
+
+def headline(numbers: dict[str, float]) -> str | None:
+    """The number that weights are chosen by where the configuration names none.
+
+    NMAE of the median where every voxel is predicted in one pass. Of what has seen true neighbours NMAE means little:
+    there, and where a voxel is several tokens, it is bits a voxel.
+    """
+    for ending in ("one_pass/nmae_median", "/bits_per_voxel"):
+        found = next((name for name in numbers if name.endswith(ending)), None)
+        if found is not None:
+            return found
+    return None
+
+
+class KeptWeights:
+    """Writes ``start/`` and ``best-N/``, and ``best.json``, which says which is best.
+
+    Weights alone, float32, as Levanter's checkpoints hold them, each with its ``tomat.json``.
+
+    Args:
+        files: of the run.
+        config: what is kept.
+        note: of the run.
+    """
+
+    def __init__(self, files: RunFiles, config: EvaluationConfig, note: dict[str, Any]) -> None:
+        """Take up what an earlier part of the run kept."""
+        self._files, self._config, self._note = files, config, note
+        self.best = read_best(files.best) if config.keep_best else None
+        self._begun: int | None = None
+
+    def begin(self, model: Any, steps: int) -> None:
+        """Keep the weights a run begins with; what another beginning of it left is taken away.
+
+        Args:
+            model: the weights.
+            steps: done before: above 0 where the run is initialised from a checkpoint.
+        """
+        if self.best is not None:
+            self._remove(self._files.best)
+            if self.best.folder != self._files.START:
+                self._remove(f"{self._files.root}/{self.best.folder}")
+            self.best = None
+        if self._config.keep_start:
+            self._save(model, self._files.START, steps)
+        self._begun = steps
+
+    def look(self, model: Any, steps: int, numbers: dict[str, float]) -> None:
+        """Keep these weights where their number is smaller than that of all before.
+
+        Args:
+            model: the weights that were evaluated.
+            steps: they were trained for.
+            numbers: by name, of the evaluation.
+
+        Raises:
+            ValueError: the configuration names a number that the evaluation does not give.
+        """
+        if not self._config.keep_best:
+            return
+        metric = self._config.best_by or headline(numbers)
+        if metric is None or metric not in numbers:
+            known = ", ".join(sorted(name for name in numbers if not name.endswith(("/rows", "/voxels"))))
+            raise ValueError(f"evaluation.best_by = {metric!r} is none of the evaluation's numbers: {known}")
+        value, before = numbers[metric], self.best
+        if not math.isfinite(value) or (before is not None and value >= before.value):
+            return
+        begun = before is None and steps == self._begun
+        if begun and self._config.keep_start:
+            folder = self._files.START
+        else:
+            folder = f"best-{steps}"
+            self._save(model, folder, steps, {"metric": metric, "value": value})
+        start = value if begun else before.start if before is not None else None
+        self.best = Best(metric, value, steps, folder, start)
+        if jax.process_index() == 0:
+            write_mapping(self._files.best, self.best.as_json())
+        if before is not None and before.folder not in (folder, self._files.START):
+            self._remove(f"{self._files.root}/{before.folder}")
+
+    def _save(self, model: Any, folder: str, steps: int, best: dict[str, Any] | None = None) -> None:
+        """Weights alone; Levanter writes ``metadata.json`` last, and without it nothing is read."""
+        where = f"{self._files.root}/{folder}"
+        self._remove(where)
+        if jax.process_index() == 0:
+            # As in checkpoints, ``step`` is the last one that was done.
+            about = {} if best is None else {"best": best}
+            write_mapping(f"{where}/{NOTE}", {**self._note, "step": steps - 1, **about})
+        save_checkpoint({"model": model}, steps - 1, where, is_temporary=False)
+        _together("kept weights are written")
+
+    @staticmethod
+    def _remove(path: str) -> None:
+        if jax.process_index() == 0:
+            fs, inner = filesystem(path)
+            if fs.exists(inner):
+                fs.rm(inner, recursive=True)
+        _together("kept weights are taken away")
+
+
+def _together(what: str) -> None:
+    """Wait for the other processes of the run."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(what)
