@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name Cargo.toml)
-PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.npz')
+PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.npz' -o -name '*.json')
 # Tests run in as many processes; `make test JOBS=0` runs them in one.
 JOBS ?= auto
 # Wheels are built for the Python of the environment, whatever is on PATH.
@@ -18,7 +18,7 @@ help:
 	@echo 'make test    the tests, Rust and Python'
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubs'
 	@echo 'make bench   benchmarks with their baselines'
-	@echo 'make codecs  the codecs in the package, to the byte; DATA=/path/to/rho_gga makes their sketches again'
+	@echo 'make codecs  the codecs in the package, to the byte; DATA=/path/to/rho_gga makes sketches and floors again'
 	@echo 'make wheel   a wheel in dist/;  make smoke installs it into a clean environment and tries it'
 
 # An environment, then tomat in it: built in release mode, with the pins that were tried.
@@ -79,7 +79,7 @@ bench: $(VENV)/.dev
 	JAX_PLATFORMS=cpu $(BIN)/python benches/model_prediction.py --preset tiny --patch-size 7 --codec l1-1k-e_per_A3 --patches 64 --batch 8
 
 codecs: $(VENV)/.installed
-	$(BIN)/python training/make_codecs.py $(if $(DATA),--data $(DATA))
+	$(BIN)/python training/make_codecs.py $(if $(DATA),--data $(DATA)) $(if $(MORE),--more $(MORE))
 
 wheel: $(VENV)/.installed
 	mkdir -p dist
