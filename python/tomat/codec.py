@@ -233,7 +233,7 @@ class LloydMaxCodec(DensityCodec, _core.LloydMaxCodec):
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        """A codec by bundled name (``lmq-16k``), path or URL.
+        """A codec by bundled name (``l1-16k-e_per_A3-1e4``), path or URL.
 
         Raises:
             KeyError: neither a bundled name nor a path.

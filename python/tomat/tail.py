@@ -1,8 +1,8 @@
 """Bins beyond the values a codec was fitted to, spaced by ratio, so that nothing physical is clipped.
 
 A fit places bins where the densities of its sketch are. Other densities reach further: pseudopotentials with harder
-cores, all-electron files, voxels below zero. A tail spends a few bins on them: equal ratios of neighbouring edges, so that
-what a value out there loses is the same share of it everywhere.
+cores, all-electron files, voxels below zero. A tail spends a few bins on them: equal ratios of neighbouring edges, so
+that what a value out there loses is the same share of it everywhere.
 """
 
 from __future__ import annotations
@@ -80,17 +80,16 @@ class Tail:
             ValueError: densities that reach beyond the tail's end, or more bins than float32 numbers.
         """
         inner = fitted["boundaries"]
-        top = max(float(fitted["clip_max"]), *(float(b) for b in inner[-1:]))
-        bottom = min(float(fitted["clip_min"]), *(float(b) for b in inner[:1]), 0.0)
+        top = float(max([fitted["clip_max"], *inner[-1:]]))
+        bottom = float(min([fitted["clip_min"], *inner[:1], 0.0]))
         if top >= self.max or (below and bottom <= self.min):
             raise ValueError(
-                f"the densities reach from {bottom:g} to {top:g}, the tail ends at {self.min:g} and {self.max:g}; give it a "
-                "longer range"
+                f"the densities reach from {bottom:g} to {top:g}, the tail ends at {self.min:g} and {self.max:g}; "
+                "give it a longer range"
             )
         # The largest value of the sketch itself stays where it was fitted.
-        over, over_points = _ratios(
-            float(np.nextafter(np.float32(max(top, 1e-30)), np.float32(np.inf))), self.max, above
-        )
+        above_top = float(np.nextafter(np.float32(max(top, 1e-30)), np.float32(np.inf)))
+        over, over_points = _ratios(above_top, self.max, above)
         parts, points = [inner, over], [over_points]
         left: list[NDArray[np.float32]] = []
         if below:
@@ -115,7 +114,7 @@ class Tail:
 
 
 def _ratios(near: float, far: float, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The nearer edges of ``n`` bins of equal ratio from ``near`` to ``far``, and a point inside each: its geometric mean."""
+    """The nearer edges of ``n`` bins of equal ratio from ``near`` to ``far``, and the geometric mean of each bin."""
     first = Decimal(near)
     step = _EXACT.divide(_EXACT.ln(_EXACT.divide(Decimal(far), first)), Decimal(2 * n))
     marks = [_EXACT.multiply(first, _EXACT.exp(_EXACT.multiply(step, Decimal(i)))) for i in range(2 * n)]

@@ -37,4 +37,6 @@ def command(
         lost = row["floor"]
         shown = "" if lost is None else f"{100 * lost:.2g}"
         table.add_row(name, row["bins"], row["unit"], method, row["range"], shown)
-    Console().print(table)
+    # Names cut short are no use, whatever the terminal.
+    console = Console()
+    console.print(table, width=max(console.width, 110))
