@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name Cargo.toml)
-PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.npz')
+PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.npz' -o -name '*.json')
 # What the commands below leave; `make clean` deletes it.
 MADE := dist demo-out demo-train-out demo-predict-out aot-out target
 AOT_OUT ?= aot-out
@@ -22,7 +22,7 @@ help:
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubs'
 	@echo 'make bench   benchmarks with their baselines'
 	@echo 'make aot     compile the training step for a TPU slice without one; TABLE=1 the table of docs/tpu.md (hours)'
-	@echo 'make codecs  the codecs in the package, to the byte; DATA=/path/to/rho_gga makes their sketches again'
+	@echo 'make codecs  the codecs in the package, to the byte; DATA=/path/to/rho_gga makes sketches and floors again'
 	@echo 'make wheel   a wheel in dist/;  make smoke installs it into a clean environment and tries it'
 	@echo 'make clean   delete the environment and what the commands above left; nothing that git tracks'
 
@@ -100,7 +100,7 @@ bench: $(VENV)/.dev
 	JAX_PLATFORMS=cpu $(BIN)/python benches/model_prediction.py --preset tiny --patch-size 7 --codec l1-1k-e_per_A3 --patches 64 --batch 8
 
 codecs: $(VENV)/.installed
-	$(BIN)/python training/make_codecs.py $(if $(DATA),--data $(DATA))
+	$(BIN)/python training/make_codecs.py $(if $(DATA),--data $(DATA)) $(if $(MORE),--more $(MORE))
 
 wheel: $(VENV)/.installed
 	mkdir -p dist

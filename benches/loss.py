@@ -5,7 +5,7 @@ in, the gradients by activations and head out. ``softmax`` is what one would wri
 cross-entropy, differentiated by JAX. Memory is what XLA sets aside beside arguments and results. Runs on whatever
 device JAX has.
 
-    python benches/loss.py [--rows 1] [--positions 2048] [--hidden 512] [--codec l1-16k] [--dtype float32]
+    python benches/loss.py [--rows 1] [--positions 2048] [--hidden 512] [--codec l1-16k-e_per_A3-1e4] [--dtype float32]
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def main() -> None:
     )
     for name, default in (("rows", 1), ("positions", 2048), ("hidden", 512), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--codec", default="l1-16k")
+    parser.add_argument("--codec", default="l1-16k-e_per_A3-1e4")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     arguments = parser.parse_args()

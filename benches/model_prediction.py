@@ -86,7 +86,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--preset", default="30M")
-    parser.add_argument("--codec", default="l1-16k-e_per_A3")
+    parser.add_argument("--codec", default="l1-16k-e_per_A3-1e4")
     parser.add_argument("--patch-size", type=int, default=19)
     parser.add_argument("--patches", type=int, default=2)
     parser.add_argument("--batch", type=int, default=1)

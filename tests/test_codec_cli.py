@@ -174,9 +174,15 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list", "--json") == 0
     rows = json.loads(capsys.readouterr().out)
     assert rows["lmq-16k"]["hash"] == rows["l1-16k"]["hash"]
-    assert len(rows) == 14
+    assert len(rows) == 20
+    default = rows["l1-16k-e_per_A3-1e4"]
+    assert (default["unit"], default["range"], default["signed"]) == ("e_per_A3", "-10 to 1e+04", True)
+    assert 0.9e-4 < default["floor"] < 1.05e-4
+    assert rows["two_token_9_12"]["floor"] is None
     assert run("list") == 0
-    assert "l1-65k-e_per_A3" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith("l1-16k-e_per_A3-1e4"))
+    assert line.split() == ["l1-16k-e_per_A3-1e4", "16,384", "e_per_A3", "l1", "-10", "to", "1e+04", "0.01"]
     assert run("show", "l1-4k-e_per_A3", "--json") == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["method"], facts["weight"], facts["signed"]) == ("l1", "material", False)

@@ -184,8 +184,10 @@ def test_unknown_names_list_the_known_ones() -> None:
 def test_bundled_codecs(name: str) -> None:
     codec = tomat.LloydMaxCodec.load(name)
     n = codec.sizes[0]
-    assert n == {"1": 1024, "2": 2048, "4": 4096, "16": 16384, "65": 65536}[name.split("-")[1][:-1]]
-    assert codec.unit == ("e_per_A3" if name.endswith("e_per_A3") else "chgcar")
+    assert (
+        n == {"1": 1024, "2": 2048, "4": 4096, "16": 16384, "32": 32768, "65": 65536}[name.split("-")[1][:-1]]
+    )
+    assert codec.unit == ("e_per_A3" if "e_per_A3" in name else "chgcar")
     bins = np.arange(n)[:, None]
     for points in ("mean", "median"):
         values = codec.with_points(points).decode(bins)
@@ -197,8 +199,9 @@ def test_bundled_codecs(name: str) -> None:
 
 
 def test_bundled_names() -> None:
-    units = ("", "-e_per_A3")
-    files = {f"l1-{size}{unit}" for size in ("1k", "2k", "4k", "16k", "65k") for unit in units}
+    sizes = ("1k", "2k", "4k", "16k", "65k")
+    files = {f"l1-{size}{unit}" for size in sizes for unit in ("", "-e_per_A3", "-e_per_A3-1e4")}
+    files.add("l1-32k-e_per_A3-1e4")
     assert set(tomat.bundled_codecs()) == files | {"lmq-16k"}
     assert tomat.load_codec("lmq-16k").hash == tomat.load_codec("l1-16k").hash
     assert tomat.PatchTokenizer("v3", "lmq-16k").vocabulary.total_size == 18570

@@ -125,37 +125,39 @@ def test_rows_are_those_of_the_oracle(tmp_path: Path, layout: str, task_id: str)
     grid = material.grid_shape
     offsets = oracle.sample_offsets(grid, 2, seed=9, task_id=task_id, epoch=4)
     np.testing.assert_array_equal(got.offsets, offsets)
-    shipped = tomat.load_codec("lmq-16k")
+    shipped = tomat.load_codec(tomat.LAYOUTS["v3"].default_codec)
     assert isinstance(shipped, tomat.LloydMaxCodec)
+    density = material.in_unit("chgcar" if layout == "v1" else "e_per_A3").density
     codec: oracle.Codec = oracle.NAMED_LOG_CODECS["two_token_9_12"]
     if layout != "v1":
         codec = oracle.LloydMax(
-            tuple(shipped.boundaries.tolist()), tuple(shipped.recon_points.tolist()), shipped.clip_max
+            tuple(shipped.boundaries.tolist()),
+            tuple(shipped.recon_points.tolist()),
+            shipped.clip_max,
+            shipped.clip_min,
         )
     tokenizer = oracle.Tokenizer(layout, codec, size, 1000)
     parameters = oracle.lattice_parameters(material.lattice.tolist())
     numbers, coordinates = material.atomic_numbers.tolist(), material.frac_coords.tolist()
     for row, offset in zip(got.ids, offsets.tolist(), strict=True):
         x, y, z = offset
-        assert row.tolist() == tokenizer.encode(material.density, parameters, numbers, coordinates, (x, y, z))
+        assert row.tolist() == tokenizer.encode(density, parameters, numbers, coordinates, (x, y, z))
 
 
 @pytest.mark.parametrize("layout", ["v1", "v2", "v2-lat", "v3"])
 def test_rows_are_those_of_the_tokenizer(tmp_path: Path, layout: str) -> None:
     """All real materials with the layout's defaults."""
     sound(ROOT, "--out", tmp_path / "out", "--layout", layout, "--patches-per-material", 2, "--quiet")
-    default = {"v1": "two_token_9_12"}.get(layout, "lmq-16k")
+    default = {"v1": "two_token_9_12"}.get(layout, "l1-16k-e_per_A3-1e4")
     tokenizer = tomat.PatchTokenizer(layout, tomat.load_codec(default))
+    assert tomat.PatchTokenizer(layout).density_codec.hash == tokenizer.density_codec.hash
     found = rows_of(tmp_path / "out")
     assert list(found) == IDS
     for name, rows in found.items():
         material = tomat.read(LABEL / f"{name}.zarr")
         offsets = tomat.sample_offsets(material.grid_shape, 2, seed=0, task_id=name)
         np.testing.assert_array_equal(rows.offsets, offsets)
-        expected = tokenizer.encode(
-            material.density, material.lattice, material.atomic_numbers, material.frac_coords, offsets
-        )
-        np.testing.assert_array_equal(rows.ids, expected)
+        np.testing.assert_array_equal(rows.ids, tokenizer.encode_material(material, offsets))
     facts = meta(tmp_path / "out")
     assert (facts["tokenizer_version"], facts["pad_to"], facts["patch_size"]) == (
         layout,
@@ -163,6 +165,7 @@ def test_rows_are_those_of_the_tokenizer(tmp_path: Path, layout: str) -> None:
         19 if layout == "v3" else 14,
     )
     assert facts["density_codec_name"] == default
+    assert facts["unit"] == tokenizer.unit == ("chgcar" if layout == "v1" else "e_per_A3")
     assert facts["vocab"]["total_size"] == tokenizer.vocabulary.total_size
     assert facts["vocab"]["specials"]["[DENS_END]"] == 16
     assert facts["vocab"]["position_codec"] == {"log_min": -4.0, "log_max": 0.0, "token_mag_bits": [8, 8, 8]}

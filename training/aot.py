@@ -91,7 +91,7 @@ class Run:
     objective: str = "causal"
     checkpointing: str = "full"
     loss: str = "density"
-    codec: str = "l1-16k"
+    codec: str = "l1-16k-e_per_A3-1e4"
     seq_len: int | None = None
     sequences_per_row: int = 1
 

@@ -2,20 +2,27 @@
 
     make codecs                          from the sketches in training/sketches
     make codecs DATA=/path/to/rho_gga    from the densities of its train split, checking the sketches on the way
+    ... MORE=/path/to/rho_gga_more       and from those of the second set; with DATA, the floors of the default family
 
-The sketches are of the 377 training materials described in tests/data/README.md (the larger set), their weights
-rounded to three significant bits so that they pack into a megabyte each; codecs are fitted to what is in these
-files. All arithmetic is integer or float64 in a fixed order, so every machine gives the same bytes.
+Two families. ``l1-16k`` and ``l1-16k-e_per_A3`` are fitted to the 377 training materials described in
+tests/data/README.md (the larger set) and end where these do. ``l1-16k-e_per_A3-1e4``, the default, is fitted to them
+and 383 more, has bins below zero, and a tail (tomat.tail) to 1e4 e/A^3. The sketches' weights are rounded to three
+significant bits, so that they pack into a megabyte each; codecs are fitted to what is in these files. All arithmetic
+is integer, decimal, or float64 in a fixed order, so every machine gives the same bytes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
-from tomat import UNITS
+from tomat.codec import FLOORS
 from tomat.dataset.inputs import resolve_inputs
 from tomat.fitting import Sketch, fit_codec, sketch_entries
+from tomat.floors import floor
+from tomat.tail import Tail
 
 HERE = Path(__file__).parent
 SKETCHES = HERE / "sketches"
@@ -23,37 +30,94 @@ CODECS = HERE.parent / "python" / "tomat" / "codecs"
 #: The version of tomat whose fits these are: another version that fits the same bins leaves the files alone.
 FITTED_BY = "0.1.0"
 #: Sizes as the field writes them.
-SIZES = {1024: "1k", 2048: "2k", 4096: "4k", 16384: "16k", 65536: "65k"}
+SIZES = {1024: "1k", 2048: "2k", 4096: "4k", 16384: "16k", 32768: "32k", 65536: "65k"}
 #: Significant bits of the weights in the sketches.
 WEIGHT_BITS = 3
+#: From where on to where the default family tells values apart, e/A^3.
+RANGE = (-10.0, 1e4)
+#: Bins of its tail, by size: as many as leave the floors on unseen crystals below those of the first family.
+TAIL_BINS = {1024: 12, 2048: 32, 4096: 64, 16384: 512, 32768: 1024, 65536: 2048}
 
 
-def codec_name(bins: int, unit: str) -> str:
-    """``l1-16k`` in the ``chgcar`` unit, ``l1-16k-e_per_A3`` in the other."""
-    return f"l1-{SIZES[bins]}" + ("" if unit == "chgcar" else f"-{unit}")
+@dataclass(frozen=True)
+class Shipped:
+    """One codec of the package.
+
+    Attributes:
+        bins: its size.
+        unit: what it encodes.
+        tail: of the default family; None for the codecs that end where their training set does.
+    """
+
+    bins: int
+    unit: str
+    tail: Tail | None = None
+
+    @property
+    def name(self) -> str:
+        """Method, size, unit where it is not ``chgcar``, end of the range where there is a tail."""
+        unit = "" if self.unit == "chgcar" else f"-{self.unit}"
+        end = "" if self.tail is None else f"-{self.tail.max:.0e}".replace("+0", "")
+        return f"l1-{SIZES[self.bins]}{unit}{end}"
+
+    @property
+    def sketches(self) -> tuple[str, ...]:
+        """The sketches it is fitted to, merged."""
+        return (f"train-{self.unit}",) if self.tail is None else (f"train-{self.unit}", f"more-{self.unit}")
+
+    def content(self) -> bytes:
+        """The bytes of its file."""
+        sketch = load(self.sketches[0])
+        for other in self.sketches[1:]:
+            sketch.merge(load(other))
+        codec = fit_codec(sketch, self.bins, signed=self.tail is not None, tail=self.tail)
+        codec.about["tomat"] = FITTED_BY
+        return codec.to_bytes()
 
 
-def sketch_of(unit: str, data: str | None) -> Sketch:
-    """The training sketch: the one in the repository, made and compared with it where ``data`` is given."""
-    path = SKETCHES / f"train-{unit}.sketch.xz"
-    if data is None:
-        return Sketch.load(path)
-    made = sketch_entries(resolve_inputs([data], split="train"), unit).rounded(WEIGHT_BITS)
+#: All of them.
+SHIPPED = (
+    *(Shipped(bins, unit) for unit in ("chgcar", "e_per_A3") for bins in SIZES if bins != 32768),
+    *(Shipped(bins, "e_per_A3", Tail(RANGE[1], RANGE[0], tail)) for bins, tail in TAIL_BINS.items()),
+)
+
+
+def load(sketch: str) -> Sketch:
+    """A sketch of the repository."""
+    return Sketch.load(SKETCHES / f"{sketch}.sketch.xz")
+
+
+def check_sketch(name: str, data: str) -> None:
+    """Make a sketch of the train split of ``data``, and compare it with the one in the repository or write it."""
+    path = SKETCHES / f"{name}.sketch.xz"
+    split = "train" if name.startswith("train") else None
+    made = sketch_entries(resolve_inputs([data], split=split), name.partition("-")[2]).rounded(WEIGHT_BITS)
     if not path.exists():
         made.save(path)
         print(f"{path}: written, {path.stat().st_size:,} bytes")
     elif Sketch.load(path).hash != made.hash:
         raise SystemExit(
-            f"error: {path} is not the sketch of the train split of {data}; delete it to fit codecs to those densities"
+            f"error: {path} is not the sketch of {data}; delete it to fit codecs to those densities"
         )
-    return made
 
 
-def shipped(sketch: Sketch, bins: int) -> bytes:
-    """The content of a codec file of the package."""
-    codec = fit_codec(sketch, bins, method="l1", weight="material")
-    codec.about["tomat"] = FITTED_BY
-    return codec.to_bytes()
+def floors_of(folder: Path, data: str) -> dict[str, dict[str, object]]:
+    """What each codec loses on the validation and test materials of ``data``, for ``tomat codec list``."""
+    from tomat.codec import LloydMaxCodec
+
+    unseen = [e for split in ("validation", "test") for e in resolve_inputs([data], split=split)]
+    found: dict[str, dict[str, object]] = {}
+    for shipped in SHIPPED:
+        codec = LloydMaxCodec.load(folder / f"{shipped.name}.npz")
+        nmae = floor(codec, unseen).summary()["nmae"]
+        found[shipped.name] = {
+            "hash": codec.hash,
+            "nmae_mean": float(f"{nmae.mean:.4g}"),
+            "nmae_max": float(f"{nmae.max:.4g}"),
+            "n_materials": len(unseen),
+        }
+        print(f"{shipped.name}: mean NMAE floor {100 * nmae.mean:.3g} %, max {100 * nmae.max:.3g} %")
+    return found
 
 
 def main() -> None:
@@ -62,17 +126,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", default=None, help="rho_gga root with a split file")
+    parser.add_argument("--more", default=None, help="rho_gga_more root")
     parser.add_argument("--out", type=Path, default=CODECS, help="folder of the codecs")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for unit in UNITS:
-        sketch = sketch_of(unit, arguments.data)
-        for bins in SIZES:
-            path = arguments.out / f"{codec_name(bins, unit)}.npz"
-            content = shipped(sketch, bins)
-            same = path.exists() and path.read_bytes() == content
-            path.write_bytes(content)
-            print(f"{path.name}: {len(content):,} bytes, {'the same as before' if same else 'written'}")
+    if arguments.data:
+        for unit in ("chgcar", "e_per_A3"):
+            check_sketch(f"train-{unit}", arguments.data)
+    if arguments.more:
+        check_sketch("more-e_per_A3", arguments.more)
+    for shipped in SHIPPED:
+        path = arguments.out / f"{shipped.name}.npz"
+        content = shipped.content()
+        same = path.exists() and path.read_bytes() == content
+        path.write_bytes(content)
+        print(f"{path.name}: {len(content):,} bytes, {'the same as before' if same else 'written'}")
+    if arguments.data:
+        text = json.dumps(floors_of(arguments.out, arguments.data), indent=1, sort_keys=True) + "\n"
+        (arguments.out / FLOORS).write_text(text)
 
 
 if __name__ == "__main__":

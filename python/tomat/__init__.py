@@ -1,7 +1,7 @@
 """Electron densities of crystals as token sequences.
 
 >>> import tomat
->>> tokenizer = tomat.PatchTokenizer("v3", "lmq-16k")
+>>> tokenizer = tomat.PatchTokenizer("v3")
 >>> tokenizer.vocabulary.total_size
 18570
 """

@@ -47,6 +47,9 @@ FORMAT_VERSION = 1
 _SEAL = "sha256"
 _LOG_KEYS = {"kind", "log_min", "log_max", "token_mag_bits", _SEAL}
 
+#: Beside the bundled codecs: what each loses on unseen crystals, with the hash of the codec that was measured.
+FLOORS = "floors.json"
+
 #: Bundled names that stand for another file's codec.
 ALIASES = {"lmq-16k": "l1-16k"}
 
@@ -236,7 +239,7 @@ class LloydMaxCodec(DensityCodec, _core.LloydMaxCodec):
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        """A codec by bundled name (``lmq-16k``), path or URL.
+        """A codec by bundled name (``l1-16k-e_per_A3-1e4``), path or URL.
 
         Raises:
             KeyError: neither a bundled name nor a path.
@@ -344,12 +347,20 @@ def bundled_codecs() -> list[str]:
     return sorted([*files, *(alias for alias, name in ALIASES.items() if name in files)], key=_by_size)
 
 
+def bundled_floor(codec: Codec) -> float | None:
+    """Mean NMAE of a codec of the package on crystals it was not fitted to, as a fraction; None where not measured."""
+    path = resources.files("tomat").joinpath("codecs", FLOORS)
+    measured = json.loads(path.read_text()) if path.is_file() else {}
+    of = measured.get(ALIASES.get(codec.name, codec.name))
+    return float(of["nmae_mean"]) if of and of["hash"] == codec.hash else None
+
+
 def _by_size(name: str) -> tuple[str, int, str]:
-    """``l1-1k`` before ``l1-16k`` before ``l1-1k-e_per_A3``."""
+    """``l1-1k`` before ``l1-16k`` before ``l1-1k-e_per_A3`` before ``l1-1k-e_per_A3-1e4``."""
     method, _, rest = name.partition("-")
-    size, _, unit = rest.partition("-")
+    size, _, unit_and_range = rest.partition("-")
     number = size.removesuffix("k")
-    return (unit, int(number) if number.isdigit() else 0, method)
+    return (unit_and_range, int(number) if number.isdigit() else 0, method)
 
 
 def _log_codec_file(path: str) -> LogCodec:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import lzma
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Self, override
+from typing import TYPE_CHECKING, Any, Literal, Self, override
 
 import numpy as np
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tomat.dataset.inputs import Entry
     from tomat.material import Material
+    from tomat.tail import Tail
 
 __all__ = [
     "METHODS",
@@ -179,6 +180,7 @@ def fit_codec(
     weight: Weighting = "material",
     signed: bool = False,
     points: Points | None = None,
+    tail: Tail | None = None,
     name: str = "lmq",
 ) -> LloydMaxCodec:
     """Fit a codec to a sketch; the same sketch and options give the same codec, to the bit.
@@ -193,17 +195,31 @@ def fit_codec(
             clipped to zero.
         points: decode to the ``mean`` or ``median`` of a bin; by default means for ``l2`` and ``lloyd`` and medians
             otherwise. Boundaries of ``companding`` depend on it.
+        tail: bins beyond the values of the sketch, taken from ``bins``; without one, what lies beyond is clipped.
         name: what the codec calls itself.
 
     Raises:
-        ValueError: an empty sketch, a number of bins that cannot be.
+        ValueError: an empty sketch, a number of bins that cannot be, a tail that ends before the densities do or that
+            goes below zero in a codec that is not signed.
         KeyError: an unknown method or weight.
     """
     points = points or _POINTS.get(method, "median")
+    if tail is not None and tail.min < 0.0 and not signed:
+        raise ValueError(f"a tail down to {tail.min:g} needs a signed codec")
+    below, above = (0, 0) if tail is None else tail.shares(bins)
     fitted = _core.fit(
-        sketch, bins, method=method, weighting=weight, signed=signed, mean_points=points == "mean"
+        sketch,
+        bins - below - above,
+        method=method,
+        weighting=weight,
+        signed=signed,
+        mean_points=points == "mean",
     )
-    about = {
+    # A signed codec of densities that have nothing below zero is one from zero on.
+    fitted["clip_min"] = min(fitted["clip_min"], 0.0)
+    if tail is not None:
+        fitted = tail.beside(fitted, below, above)
+    about: dict[str, Any] = {
         "method": method,
         "weight": weight,
         "points": points,
@@ -215,6 +231,8 @@ def fit_codec(
         "nmae_on_sketch": fitted["nmae"],
         "tomat": _core.__version__,
     }
+    if tail is not None:
+        about["tail"] = tail.about(below, above)
     codec = LloydMaxCodec(
         fitted["boundaries"],
         fitted[f"recon_points_{points}"],

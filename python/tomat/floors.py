@@ -75,6 +75,7 @@ def floor(
     entries: Sequence[Entry],
     *,
     unit: str | None = None,
+    supercell: int = 1,
     threads: int | None = None,
     watch: Callable[[str], None] | None = None,
 ) -> Floor:
@@ -84,6 +85,7 @@ def floor(
         codec: any density codec.
         entries: materials the codec was not fitted to.
         unit: the unit log codecs encode, ``chgcar`` where None; a fitted codec has its own.
+        supercell: measure each crystal repeated so many times along a, b and c: the same density, in a larger cell.
         threads: materials at work at a time.
         watch: called with the id of each material when it is done.
 
@@ -93,7 +95,10 @@ def floor(
     of_codec = codec.unit_for(unit)
 
     def work(entry: Entry) -> tuple[of_density.Metrics, float]:
-        return material_floor(codec, read_entry(entry), of_codec)
+        material = read_entry(entry)
+        if supercell > 1:
+            material = material.supercell((supercell, supercell, supercell))
+        return material_floor(codec, material, of_codec)
 
     result = Floor(codec.name, codec.hash, of_codec, len(codec.sizes), list(codec.sizes), [], [], [])
     for entry, (of, clipped) in in_order(work, entries, threads):

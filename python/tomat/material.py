@@ -111,14 +111,9 @@ class Material:
         Raises:
             ValueError: as the class.
         """
-        given: tuple[Any, ...] = (
-            density,
-            unit,
-            lattice,
-            atomic_numbers,
-            frac_coords,
-        )  # brought to their types there
-        return cls(task_id, *given, source=dict(source or {}))
+        # Brought to their types by the class.
+        given: tuple[Any, ...] = (density, unit, lattice, atomic_numbers, frac_coords, dict(source or {}))
+        return cls(task_id, *given)
 
     @classmethod
     def _of_checked(cls, **attributes: Any) -> Self:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import _core
-from tomat.codec import LloydMaxCodec, LogCodec, load_codec
+from tomat.codec import LOG_CODECS, LloydMaxCodec, LogCodec, load_codec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,7 +52,7 @@ class PatchTokenizer:
 
     Args:
         layout: ``v1``, ``v2``, ``v2-lat`` or ``v3``.
-        density_codec: a codec, or its name, path or URL.
+        density_codec: a codec, or its name, path or URL; the layout's default where None.
         patch_size: edge of the cubic patch in grid points; the layout's default where None (14, or 19 for v3).
         pad_to: tokens a row.
         fallback_shapes: patch shapes tried in order where the cube does not fit a row.
@@ -67,13 +67,15 @@ class PatchTokenizer:
     def __init__(
         self,
         layout: str,
-        density_codec: Codec | str | Path,
+        density_codec: Codec | str | Path | None = None,
         patch_size: int | None = None,
         pad_to: int = PAD_TO,
         fallback_shapes: Iterable[Sequence[int]] = FALLBACK_SHAPES,
         unit: str | None = None,
     ) -> None:
         """Build the vocabulary."""
+        if density_codec is None:
+            density_codec = LAYOUTS[layout].default_codec if layout in LAYOUTS else LOG_CODECS[0]
         codec = (
             density_codec
             if isinstance(density_codec, LogCodec | LloydMaxCodec)

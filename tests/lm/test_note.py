@@ -20,6 +20,26 @@ def test_a_tokenizer_comes_back_from_its_note(layout: str, codec: str, tmp_path:
     assert tokenizer_note(back) == tokenizer_note(made)
 
 
+@pytest.mark.parametrize("unit", tomat.UNITS)
+def test_the_unit_of_a_log_codec_comes_back(unit: str, tmp_path: Path) -> None:
+    made = tomat.PatchTokenizer("v3", "fp16_1token", 5, 512, unit=unit)
+    write_codec(made.density_codec, str(tmp_path))
+    note = {"tokenizer": json.loads(json.dumps(tokenizer_note(made)))}
+    assert tokenizer_from(note, [str(tmp_path)]).unit == unit
+    del note["tokenizer"]["unit"]
+    with pytest.raises(ValueError, match=r"tomat\.json of .* states no unit"):
+        tokenizer_from(note, [str(tmp_path)])
+
+
+def test_another_unit_than_the_codecs_is_refused(tmp_path: Path) -> None:
+    note = tokenizer_note(tomat.PatchTokenizer("v3", "l1-1k"))
+    with pytest.raises(ValueError, match="encodes densities in chgcar, not in e_per_A3"):
+        tokenizer_from({"tokenizer": note | {"unit": "e_per_A3"}}, [str(tmp_path)])
+    # A fitted codec knows its unit: notes from before it was written there are read.
+    del note["unit"]
+    assert tokenizer_from({"tokenizer": note}, [str(tmp_path)]).unit == "chgcar"
+
+
 def test_another_codec_under_the_same_name_is_refused(tmp_path: Path) -> None:
     made = tomat.PatchTokenizer("v3", "l1-1k")
     write_codec(tomat.load_codec("l1-4k"), str(tmp_path))

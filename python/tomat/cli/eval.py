@@ -64,8 +64,9 @@ def command(
         typer.Option(help="The baseline: a form, name or file.  [default: the checkpoint's, or qe-sg15]"),
     ] = None,
     codec: Annotated[
-        str, typer.Option(help="Codec whose floor is measured where CHECKPOINT is promolecule.")
-    ] = "lmq-16k",
+        str | None,
+        typer.Option(help="Codec whose floor is measured where CHECKPOINT is promolecule.  [default: v3's]"),
+    ] = None,
     split_file: SplitFile = None,
     split: Split = None,
     limit: Limit = None,

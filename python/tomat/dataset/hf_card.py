@@ -121,7 +121,9 @@ and back to a density, with the codec file of this folder:
 ```python
 from tomat import PatchTokenizer, load_codec
 
-tokenizer = PatchTokenizer("{facts["layout"]}", {load}, {facts["patch_size"]}, {facts["pad_to"]}, unit="{facts["unit"]}")
+tokenizer = PatchTokenizer(
+    "{facts["layout"]}", {load}, {facts["patch_size"]}, {facts["pad_to"]}, unit="{facts["unit"]}"
+)
 patch = tokenizer.decode(rows[0]["input_ids"])
 ```
 

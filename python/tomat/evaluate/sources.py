@@ -17,6 +17,7 @@ from tomat.evaluate.methods import (
 from tomat.evaluate.patches import PatchMethod, StartMethod
 from tomat.predict.api import open_predictor
 from tomat.promolecule import Promolecule
+from tomat.tokenizer import LAYOUTS
 
 if TYPE_CHECKING:
     from tomat.codec import Codec
@@ -37,7 +38,7 @@ def open_methods(
     options: Mapping[str, Any] | None = None,
     overlap: int = 0,
     promolecule: str | None = None,
-    codec: str = "lmq-16k",
+    codec: str | None = None,
     start: bool = True,
 ) -> tuple[list[Method], str]:
     """The methods to measure, and the unit to measure in.
@@ -48,7 +49,7 @@ def open_methods(
         options: of the decoding, as ``tomat.lm.predictor.open_predictor`` takes them.
         overlap: of the patches.
         promolecule: the baseline; the checkpoint's own, or that of the package, where None.
-        codec: whose floor is measured where there is no checkpoint.
+        codec: whose floor is measured where there is no checkpoint; that of layout v3 where None.
         start: measure the weights the checkpoint's run began with as well, in the first headline mode of ``modes``.
 
     Raises:
@@ -64,7 +65,7 @@ def open_methods(
             raise ValueError("the promolecule has no modes; leave --mode away")
         if named and promolecule and named != promolecule:
             raise ValueError(f"two promolecules, {named!r} and {promolecule!r}; give one")
-        alone = load_codec(codec)
+        alone = load_codec(codec or LAYOUTS["v3"].default_codec)
         return _baselines(alone, alone.unit_for(), Promolecule.load(named or promolecule or _DEFAULT))
     predictors = open_predictors(checkpoint, modes, options or {})
     first = predictors[0]

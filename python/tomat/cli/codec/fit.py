@@ -7,6 +7,7 @@ points as the square root of the density of values; lloyd runs thirty Lloyd iter
 Examples:
   tomat codec fit train.sketch --bins 16384 -o mine.npz
   tomat codec fit train.sketch --bins 4096 --signed -o signed.npz
+  tomat codec fit train.sketch --bins 16384 --signed --tail-min -10 --tail-max 1e4 -o to-1e4.npz
   tomat codec fit train.sketch --bins 16384 --method lloyd --weight voxel -o lloyd.npz
 """
 
@@ -21,6 +22,7 @@ from tomat.cli._shared import Quiet, print_facts
 from tomat.cli.codec._shared import MethodOption, Signed, WeightOption
 from tomat.cli.codec.show import facts
 from tomat.fitting import Sketch, fit_codec
+from tomat.tail import Tail
 
 
 def command(
@@ -30,6 +32,18 @@ def command(
     method: MethodOption = "l1",
     weight: WeightOption = "material",
     signed: Signed = False,
+    tail_max: Annotated[
+        float | None,
+        typer.Option(
+            help="Bins spaced by ratio beyond the densities of the sketch, up to here, in its unit."
+        ),
+    ] = None,
+    tail_min: Annotated[
+        float, typer.Option(help="With --tail-max and --signed: and below zero, down to here.")
+    ] = 0.0,
+    tail_bins: Annotated[
+        int | None, typer.Option(help="Bins of the tail, of those of --bins.  [default: one in 64]", min=1)
+    ] = None,
     points: Annotated[
         Literal["mean", "median"] | None,
         typer.Option(help="What a bin decodes to.  [default: mean for l2 and lloyd, otherwise median]"),
@@ -39,8 +53,18 @@ def command(
     """Fit, write, say what was fitted."""
     if out.suffix != ".npz":
         raise typer.BadParameter(f"--out {out}: a codec file is called *.npz")
+    if tail_max is None and (tail_min or tail_bins):
+        raise typer.BadParameter("--tail-min and --tail-bins go with --tail-max")
+    tail = None if tail_max is None else Tail(tail_max, tail_min, tail_bins)
     codec = fit_codec(
-        Sketch.load(sketch), bins, method=method, weight=weight, signed=signed, points=points, name=out.stem
+        Sketch.load(sketch),
+        bins,
+        method=method,
+        weight=weight,
+        signed=signed,
+        points=points,
+        tail=tail,
+        name=out.stem,
     )
     codec.save(out)
     if not quiet:

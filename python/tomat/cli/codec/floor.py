@@ -5,7 +5,8 @@ fitted codec is measured in its own unit; --unit is for log codecs (chgcar unles
 
 \b
 Examples:
-  tomat codec floor l1-16k tests/data/rho_gga --split test
+  tomat codec floor l1-16k-e_per_A3-1e4 tests/data/rho_gga --split test
+  tomat codec floor lmq-16k tests/data/rho_gga --supercell 2
   tomat codec floor mine.npz /data/rho_gga --split-file split.json --split validation --json
 """
 
@@ -31,6 +32,9 @@ def command(
             help="What a log codec encodes: rho * V_cell (electrons), or electrons per cubic angstrom."
         ),
     ] = None,
+    supercell: Annotated[
+        int, typer.Option(help="Repeat each crystal so many times along a, b and c first.", min=1)
+    ] = 1,
     split_file: SplitFile = None,
     split: Split = None,
     threads: Threads = None,
@@ -42,7 +46,7 @@ def command(
     loaded = load_codec(codec)
     entries = resolve_inputs(inputs, split_file=split_file, split=split)
     with progress("measuring", len(entries), quiet=quiet or as_json) as watch:
-        result = floor(loaded, entries, unit=unit, threads=threads, watch=watch)
+        result = floor(loaded, entries, unit=unit, supercell=supercell, threads=threads, watch=watch)
     if as_json:
         print(json.dumps(result.as_json()))
     else:

@@ -1,4 +1,4 @@
-"""List the codecs in the package.
+"""List the codecs in the package, with unit, range, and the mean NMAE they lose on crystals they were not fitted to.
 
 \b
 Examples:
@@ -13,14 +13,15 @@ from typing import Annotated
 import typer
 
 from tomat.cli.codec.show import facts
-from tomat.codec import ALIASES, LOG_CODECS, bundled_codecs, load_codec
+from tomat.codec import ALIASES, LOG_CODECS, bundled_codecs, bundled_floor, load_codec
 
 
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Load each, print a line."""
-    rows = {name: facts(load_codec(name)) for name in [*bundled_codecs(), *LOG_CODECS]}
+    codecs = {name: load_codec(name) for name in [*bundled_codecs(), *LOG_CODECS]}
+    rows = {name: {**facts(codec), "floor": bundled_floor(codec)} for name, codec in codecs.items()}
     if as_json:
         print(json.dumps(rows))
         return
@@ -28,9 +29,14 @@ def command(
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("name", "bins", "unit", "method", "range"):
-        table.add_column(column, justify="right" if column == "bins" else "left", no_wrap=True)
+    for column in ("name", "bins", "unit", "method", "range", "floor %"):
+        right = column in ("bins", "floor %")
+        table.add_column(column, justify="right" if right else "left", no_wrap=True)
     for name, row in rows.items():
         method = f"= {ALIASES[name]}" if name in ALIASES else row.get("method", "log")
-        table.add_row(name, row["bins"], row["unit"], method, row["range"])
-    Console().print(table)
+        lost = row["floor"]
+        shown = "" if lost is None else f"{100 * lost:.2g}"
+        table.add_row(name, row["bins"], row["unit"], method, row["range"], shown)
+    # Names cut short are no use, whatever the terminal.
+    console = Console()
+    console.print(table, width=max(console.width, 110))

@@ -2,7 +2,7 @@
 
 \b
 Examples:
-  tomat codec show lmq-16k
+  tomat codec show l1-16k-e_per_A3-1e4
   tomat codec show rows/codec.npz --json
 """
 

@@ -115,7 +115,7 @@ class DensityLoss:
             raise ValueError(
                 f"loss {', '.join(values)} needs a codec with one token a voxel: codec {vocabulary.codec.name} has "
                 f"{len(self.targets.sizes)}, and no token alone says how far it is from the true value; use "
-                "cross_entropy, or a codec such as l1-16k"
+                "cross_entropy, or a codec such as l1-16k-e_per_A3-1e4"
             )
         patch = vocabulary.tokenizer.patch_size**3 * len(self.targets.sizes)
         self.positions_per_row = config.positions_per_row or patch

@@ -1,0 +1,122 @@
+"""Bins beyond the values a codec was fitted to, spaced by ratio, so that nothing physical is clipped.
+
+A fit places bins where the densities of its sketch are. Other densities reach further: pseudopotentials with harder
+cores, all-electron files, voxels below zero. A tail spends a few bins on them: equal ratios of neighbouring edges, so
+that what a value out there loses is the same share of it everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Tail"]
+
+#: One bin of so many is the tail's unless told otherwise: it costs the fitted bins 1.6 % of their floor.
+_SHARE = 64
+#: One bin of so many of the tail lies below zero, in a signed codec: what is there is rare.
+_SHARE_BELOW = 8
+#: Where a tail below zero begins, as a share of its end, when the sketch has no value below zero.
+_BEGIN_BELOW = 1e-3
+#: Decimal arithmetic is rounded the same on every machine; exp and log of a C library are not.
+_EXACT = Context(prec=30)
+
+
+@dataclass(frozen=True)
+class Tail:
+    """How far a codec reaches beyond its sketch, and with how many of its bins.
+
+    Attributes:
+        max: the largest value told apart, in the unit of the sketch.
+        min: the smallest, in a signed codec: below zero, or 0 where only the fit's own bins are to be there.
+        bins: of the codec's bins, those above and below the sketch together; one in 64 where None.
+    """
+
+    max: float
+    min: float = 0.0
+    bins: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: a range that is none, or no bins.
+        """
+        if not (0.0 < self.max < np.finfo(np.float32).max and np.finfo(np.float32).min < self.min <= 0.0):
+            raise ValueError(f"a tail from {self.min:g} to {self.max:g}: give numbers around zero")
+        if self.bins is not None and self.bins < (2 if self.min < 0.0 else 1):
+            raise ValueError(
+                f"{self.bins} bins for a tail; give at least one above, and one below where it goes there"
+            )
+
+    def shares(self, bins: int) -> tuple[int, int]:
+        """Bins below and above, of a codec of ``bins``.
+
+        Raises:
+            ValueError: nothing is left for the sketch.
+        """
+        least = 2 if self.min < 0.0 else 1
+        own = max(bins // _SHARE, least) if self.bins is None else self.bins
+        if own >= bins:
+            raise ValueError(f"a tail of {own} bins leaves none of {bins} for the densities; take fewer")
+        below = max(own // _SHARE_BELOW, 1) if self.min < 0.0 else 0
+        return below, own - below
+
+    def beside(self, fitted: dict[str, Any], below: int, above: int) -> dict[str, Any]:
+        """What was fitted, with the tail's boundaries and points around it.
+
+        Args:
+            fitted: ``boundaries``, ``recon_points_mean``, ``recon_points_median``, ``clip_min`` and ``clip_max``.
+            below: bins under ``clip_min``.
+            above: bins over ``clip_max``.
+
+        Raises:
+            ValueError: densities that reach beyond the tail's end, or more bins than float32 numbers.
+        """
+        inner = fitted["boundaries"]
+        top = float(max([fitted["clip_max"], *inner[-1:]]))
+        bottom = float(min([fitted["clip_min"], *inner[:1], 0.0]))
+        if top >= self.max or (below and bottom <= self.min):
+            raise ValueError(
+                f"the densities reach from {bottom:g} to {top:g}, the tail ends at {self.min:g} and {self.max:g}; "
+                "give it a longer range"
+            )
+        # The largest value of the sketch itself stays where it was fitted.
+        above_top = float(np.nextafter(np.float32(max(top, 1e-30)), np.float32(np.inf)))
+        over, over_points = _ratios(above_top, self.max, above)
+        parts, points = [inner, over], [over_points]
+        left: list[NDArray[np.float32]] = []
+        if below:
+            under, under_points = _ratios(
+                -bottom if bottom < 0.0 else -self.min * _BEGIN_BELOW, -self.min, below
+            )
+            parts.insert(0, -under[::-1])
+            left = [-under_points[::-1]]
+        boundaries = np.concatenate(parts).astype(np.float32)
+        if not (np.diff(boundaries) > 0.0).all():
+            raise ValueError(f"a tail of {below} and {above} bins is finer than float32 numbers; take fewer")
+        found = {**fitted, "boundaries": boundaries, "clip_max": self.max}
+        for name in ("recon_points_mean", "recon_points_median"):
+            found[name] = np.concatenate([*left, fitted[name], *points]).astype(np.float32)
+        if below:
+            found["clip_min"] = self.min
+        return found
+
+    def about(self, below: int, above: int) -> dict[str, Any]:
+        """What a codec file says of it."""
+        return {"max": self.max, "min": self.min, "bins_above": above, "bins_below": below}
+
+
+def _ratios(near: float, far: float, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The nearer edges of ``n`` bins of equal ratio from ``near`` to ``far``, and the geometric mean of each bin."""
+    first = Decimal(near)
+    step = _EXACT.divide(_EXACT.ln(_EXACT.divide(Decimal(far), first)), Decimal(2 * n))
+    marks = [_EXACT.multiply(first, _EXACT.exp(_EXACT.multiply(step, Decimal(i)))) for i in range(2 * n)]
+    values = np.array([float(mark) for mark in marks], dtype=np.float64).astype(np.float32)
+    return values[0::2], values[1::2]
