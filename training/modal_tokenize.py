@@ -22,7 +22,7 @@ from tomat.engine import Part, Summary
 from tomat.engine.job import check, prepare
 from tomat.engine.modal import ModalSettings, built_wheel, function_options, synced
 
-#: The checkout, with `dist` and `constraints.txt`; in a container, where this file lies elsewhere, neither is there nor needed.
+#: The checkout, with `dist` and `constraints.txt`; in a container, where this file lies elsewhere, neither is needed.
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ModalSettings(
     volumes={"/data": "tomat"}, wheel=built_wheel(ROOT), constraints=ROOT / "constraints.txt"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 LAUNCH = Path(__file__).resolve().parent.parent.parent / "training" / "launch"
 
-#: gcloud over a slice of two hosts, which are folders: ``ssh`` gives the command to a shell as sshd does, ``scp`` copies.
+#: gcloud over a slice of two hosts, which are folders: ``ssh`` gives the command to a shell as sshd does, ``scp``
+#: copies.
 GCLOUD = """
 import os, shutil, subprocess, sys
 from argparse import ArgumentParser

@@ -39,7 +39,7 @@ class ModalSettings:
         buckets: bucket names by the folder they are mounted at (S3, or any store with its interface).
         bucket_endpoint: of a store that is not S3 (``https://storage.googleapis.com``); None for S3.
         secret: name of the Modal secret with the credentials of buckets, mounted or behind URLs.
-        wheel: tomat itself, a file on the machine that deploys; see :func:`built_wheel`. None in a container, which has it.
+        wheel: tomat itself, a file of the machine that deploys (:func:`built_wheel`); None in a container.
         constraints: a file of pins for pip on the machine that deploys; None for the newest of everything.
         extra_packages: further requirements.
         cpu, memory_mb: of a container; a worker of n threads keeps n processors busy.
