@@ -85,7 +85,8 @@ def write(name: str, libraries: list[Path]) -> None:
         source, script = Path(folder, "functions.c"), Path(folder, "versions")
         source.write_text("\n".join(functions))
         script.write_text("\n".join(versions))
-        command = ["cc", "-shared", "-fPIC", "-fno-builtin", "-o", libraries[0].parent / name, source]
+        place = libraries[0].parent / name
+        command = ["cc", "-shared", "-fPIC", "-fno-builtin", "-o", str(place), str(source)]
         command += [f"-Wl,-soname,{name}", *([f"-Wl,--version-script,{script}"] if versions else [])]
         subprocess.run(command, check=True)
 

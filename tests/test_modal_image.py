@@ -125,7 +125,7 @@ class Container:
         call = self.folder / "call.pickle"
         call.write_bytes(pickle.dumps((self.name, arguments)))
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        command = [self.python, "-c", CONTAINER, str(self.folder / "root"), str(call)]
+        command = [str(self.python), "-c", CONTAINER, str(self.folder / "root"), str(call)]
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
         )
@@ -156,13 +156,14 @@ def test_a_container_is_built_and_writes_the_bytes_of_this_machine(
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(here, place)
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    clean["PIP_NO_COMPILE"] = "1"  # quicker, and changes nothing that is installed
     clean["PATH"] = f"{tools}{os.pathsep}{os.environ['PATH']}"
     assert steps.commands
     # Modal brings its own client to every container.
     client = f"pip install -q -c /install/constraints.txt modal=={modal.__version__}"
     for command in (*steps.commands, client):
-        here = command.replace("/install/", f"{tmp_path}/install/")
-        subprocess.run(["bash", "-c", here], env=clean, check=True, timeout=600)
+        moved = command.replace("/install/", f"{tmp_path}/install/")
+        subprocess.run(["bash", "-c", moved], env=clean, check=True, timeout=600)
 
     (tmp_path / "root").mkdir()
     shutil.copy(APP, tmp_path / "root")
