@@ -284,6 +284,8 @@ class Local:
 def functions(monkeypatch: pytest.MonkeyPatch) -> dict[str, Local]:
     """Those of the app file; a volume has nothing to say where it is not mounted."""
     monkeypatch.setattr("tomat.engine.modal._POLL_S", 0.01)
+    wheel = Path("dist/tomat-0.1.0-cp312-abi3-linux_x86_64.whl")
+    monkeypatch.setattr("tomat.engine.modal.built_wheel", lambda _root: wheel)
     path = Path(__file__).parents[1] / "training" / "modal_tokenize.py"
     spec = importlib.util.spec_from_file_location("modal_tokenize", path)
     assert spec is not None
@@ -327,7 +329,7 @@ def test_the_modal_app_is_built_from_settings(tmp_path: Path) -> None:
         buckets={"/gcs": "densities"},
         bucket_endpoint="https://storage.googleapis.com",
         secret="gcs",
-        requirement=str(tmp_path / "tomat-0.1.0-cp312-abi3-linux_x86_64.whl"),
+        wheel=tmp_path / "tomat-0.1.0-cp312-abi3-linux_x86_64.whl",
         cpu=8.0,
     )
     found = mounts(settings)

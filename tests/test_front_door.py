@@ -96,3 +96,84 @@ def test_the_interpreter_finder_says_what_to_install(tmp_path: Path) -> None:
         check=True,
     )
     assert found.stdout.strip() == sys.executable
+
+
+def _repository(place: Path, *names: str) -> Path:
+    """A Git repository that tracks this one's Makefile, .gitignore and ``names``."""
+    for name in ("Makefile", ".gitignore"):
+        shutil.copy(ROOT / name, place / name)
+    for name in names:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(name)
+    subprocess.run(["git", "init", "-q", str(place)], check=True)
+    subprocess.run(["git", "-C", str(place), "add", "-f", "."], check=True)
+    return place
+
+
+def _status(place: Path) -> str:
+    return subprocess.run(
+        ["git", "-C", str(place), "status", "--porcelain", "--ignored"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def _make(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *words], cwd=place, capture_output=True, text=True, check=False)
+
+
+def test_git_tracks_nothing_that_gitignore_names(tmp_path: Path) -> None:
+    """`make lint` runs the script; a run of the demo in a commit is what it is for."""
+    script = ROOT / "scripts" / "ignored_in_git.sh"
+    assert "\n\tscripts/ignored_in_git.sh\n" in (ROOT / "Makefile").read_text()
+    place = _repository(tmp_path, "src/a.py")
+    assert subprocess.run([script, place], capture_output=True, check=False).returncode == 0
+    _repository(tmp_path, "demo-train-out/demo/metrics.jsonl")
+    told = subprocess.run([script, place], capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert "git rm --cached FILE\ndemo-train-out/demo/metrics.jsonl\n" in told.stderr
+
+
+def test_make_clean_deletes_what_was_made_and_nothing_that_git_tracks(tmp_path: Path) -> None:
+    place = _repository(tmp_path, "docs/a.md", "training/configs/b.yaml")
+    before = _status(place)
+    made = (
+        "dist",
+        "demo-out",
+        "demo-train-out/demo",
+        "demo-predict-out",
+        "aot-out",
+        "target/release",
+        ".venv/bin",
+    )
+    for name in made:
+        (place / name).mkdir(parents=True)
+        (place / name / "file").write_text("made")
+    (place / ".venv" / ".created").touch()
+    assert _status(place).count("!!") == len(made)
+    assert _make(place, "clean").returncode == 0
+    assert _status(place) == before
+    # Neither an environment that make did not set up, nor the folder itself.
+    (place / "mine" / "bin").mkdir(parents=True)
+    for name in ("mine", "."):
+        assert _make(place, "clean", f"VENV={name}").returncode == 0
+    assert (place / "mine" / "bin").exists()
+    assert (place / "docs" / "a.md").exists()
+    # Should one of the folders come into git, it stays, and so do the others.
+    _repository(place, "demo-out/rows/meta.json")
+    told = _make(place, "clean")
+    assert told.returncode != 0
+    assert "make clean would delete what git tracks: demo-out/rows/meta.json" in told.stderr
+    assert (place / "demo-out" / "rows" / "meta.json").exists()
+
+
+def test_every_target_has_a_rule_and_the_help_names_the_ones_for_people() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    announced = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert announced is not None
+    told = _make(ROOT, "help").stdout
+    for target in announced.group(1).split():
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target} has no rule"
+        if target not in ("help", "test-rust", "test-python"):
+            assert f"make {target} " in told, f"make help does not name {target}"

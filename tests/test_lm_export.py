@@ -123,7 +123,8 @@ def test_the_files_give_the_logits_of_the_model(exported: Path, tokens: Any) -> 
     np.testing.assert_allclose(want, oracle, atol=1e-5)
 
 
-#: Logits of the exported model by transformers, in a process of its own: PyTorch lies in a folder that the tests do not see.
+#: Logits of the exported model by transformers, in a process of its own: PyTorch lies in a folder that the tests do
+#: not see.
 _TRANSFORMERS = """
 import sys
 import numpy as np
@@ -166,7 +167,15 @@ def test_transformers_gives_the_logits_of_the_model(
     want = _logits(read.model, tokens, bidirectional=read.bidirectional)
     np.save(tmp_path / "tokens.npy", tokens)
     out = tmp_path / "logits.npz"
-    command = [sys.executable, "-c", _TRANSFORMERS, exported, tmp_path / "tokens.npy", out, read.bidirectional]
+    command = [
+        sys.executable,
+        "-c",
+        _TRANSFORMERS,
+        exported,
+        tmp_path / "tokens.npy",
+        out,
+        read.bidirectional,
+    ]
     ran = subprocess.run(
         [str(word) for word in command], env=with_torch, capture_output=True, text=True, check=False
     )

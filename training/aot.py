@@ -8,7 +8,8 @@ step fits, and how much of the memory of a chip it takes at its peak.
     python training/aot.py --preset 200M --topology v6e:2x4 --batch 128 --micro 4 --out aot.json
 
 ``--out`` gathers results: a run that is in the file is not compiled again. ``--markdown aot.json`` prints the table.
-``--runs tiny`` is a small step in a minute or two (`make aot`), ``--runs table`` all of docs/tpu.md (`make aot TABLE=1`).
+``--runs tiny`` is a small step in a minute or two (`make aot`), ``--runs table`` all of docs/tpu.md (`make aot
+TABLE=1`, hours).
 """
 
 from __future__ import annotations
@@ -128,7 +129,9 @@ def _table() -> tuple[Run, ...]:
 
 #: What ``--runs`` names: a step that compiles in a minute or two, and the table of docs/tpu.md.
 RUNS = {
-    "tiny": (Run("tiny", "v6e:2x2", batch=8, micro=1, objective="bidirectional", codec="l1-1k", seq_len=256),),
+    "tiny": (
+        Run("tiny", "v6e:2x2", batch=8, micro=1, objective="bidirectional", codec="l1-1k", seq_len=256),
+    ),
     "table": _table(),
 }
 
@@ -412,6 +415,11 @@ def _options(run: Run, out: Path) -> list[str]:
     return [*words, "--out", str(out)]
 
 
+def _known(out: Path | None) -> dict[str, Any]:
+    """Results gathered so far, by the key of their run."""
+    return dict(json.loads(out.read_text())) if out is not None and out.exists() else {}
+
+
 def compile_all(runs: Sequence[Run], out: Path) -> None:
     """Compile what is not in ``out`` yet, each run in a process of its own, and print the table of ``runs``.
 
@@ -419,11 +427,14 @@ def compile_all(runs: Sequence[Run], out: Path) -> None:
         SystemExit: a compilation failed for another reason than memory; what was compiled is in ``out``.
     """
     for run in runs:
+        if run.key in _known(out):
+            continue
         print(f"compiling {run.key}", file=sys.stderr, flush=True)
-        done = subprocess.run([sys.executable, __file__, *_options(run, out)], stdout=subprocess.DEVNULL)
+        command = [sys.executable, __file__, *_options(run, out)]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
         if done.returncode not in (0, DOES_NOT_FIT):
             raise SystemExit(f"{run.key}: not compiled, exit code {done.returncode}; results so far: {out}")
-    known = json.loads(out.read_text())
+    known = _known(out)
     print(markdown([known[run.key] for run in runs]))
 
 
@@ -437,7 +448,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument("--" + item.name.replace("_", "-"), type=kind, default=item.default)
     parser.add_argument("--out", type=Path, help="JSON file that gathers results")
     parser.add_argument("--markdown", type=Path, help="print the table of a file of results, compile nothing")
-    parser.add_argument("--runs", choices=sorted(RUNS), help="compile these into --out, and print their table")
+    parser.add_argument(
+        "--runs", choices=sorted(RUNS), help="compile these into --out, and print their table"
+    )
     given = vars(parser.parse_args(arguments))
     out, table, runs = given.pop("out"), given.pop("markdown"), given.pop("runs")
     if table is not None:
@@ -451,7 +464,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         compile_all(RUNS[runs], out)
         return
     run = Run(**given)
-    known = json.loads(out.read_text()) if out is not None and out.exists() else {}
+    known = _known(out)
     if run.key not in known:
         known[run.key] = dataclasses.asdict(compile_step(run))
         if out is not None:

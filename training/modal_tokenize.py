@@ -1,24 +1,32 @@
 """Tokenizing on Modal: edit the settings below, deploy, run.
 
 \b
-  pip install 'tomat[modal]' && modal setup
+  make wheel
+  pip install "$(ls dist/tomat-*.whl)[modal]" && modal setup
   modal deploy training/modal_tokenize.py
   tomat-tokenize /data/rho_gga --split train --out /data/rows --engine modal --workers 64
 
 Paths are those of the containers: here the Modal volume ``tomat`` is at /data. Buckets are named by their URLs
-(gs://bucket/rho_gga), with credentials from a Modal secret, or mounted (``buckets``).
+(gs://bucket/rho_gga), with credentials from a Modal secret, or mounted (``buckets``). The containers get the wheel that
+``make wheel`` built, and the pins of ``constraints.txt``.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import modal
 
 from tomat.dataset import Entry, resolve_inputs
 from tomat.engine import Part, Summary
 from tomat.engine.job import check, prepare
-from tomat.engine.modal import ModalSettings, function_options, synced
+from tomat.engine.modal import ModalSettings, built_wheel, function_options, synced
 
-SETTINGS = ModalSettings(volumes={"/data": "tomat"})
+#: The checkout, with `dist` and `constraints.txt`; in a container, where this file lies elsewhere, neither is needed.
+ROOT = Path(__file__).resolve().parent.parent
+SETTINGS = ModalSettings(
+    volumes={"/data": "tomat"}, wheel=built_wheel(ROOT), constraints=ROOT / "constraints.txt"
+)
 
 app = modal.App("tomat-tokenize")
 options = function_options(SETTINGS)

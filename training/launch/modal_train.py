@@ -26,20 +26,24 @@ app = modal.App("tomat-train")
 volume = modal.Volume.from_name("tomat", create_if_missing=True)
 
 
+def _wheel() -> Path | None:
+    """The newest wheel that ``make wheel`` left here."""
+    return max((ROOT / "dist").glob("tomat-*.whl"), key=lambda wheel: wheel.stat().st_mtime, default=None)
+
+
 def _image() -> modal.Image:
     """Debian with the wheel of this checkout, its pins, and JAX's CUDA plug-in."""
-    wheels = sorted((ROOT / "dist").glob("tomat-*.whl"))
-    if not wheels:
-        # In the container this module is imported again: the image is there already.
-        return modal.Image.debian_slim(python_version="3.12")
-    wheel = wheels[-1]
+    base = modal.Image.debian_slim(python_version="3.12")
+    wheel = _wheel()
+    if wheel is None:
+        # In the container this module is imported again: the image is there already. Here, `main` says so.
+        return base
     return (
-        modal.Image.debian_slim(python_version="3.12")
-        .add_local_file(wheel, f"/install/{wheel.name}", copy=True)
+        base.add_local_file(wheel, f"/install/{wheel.name}", copy=True)
         .add_local_file(ROOT / "constraints.txt", "/install/constraints.txt", copy=True)
         .run_commands(
-            f"pip install -q -c /install/constraints.txt '/install/{wheel.name}[train]'",
-            "pip install -q 'jax[cuda13]==0.11.2'",
+            f"pip install -q -c /install/constraints.txt {shlex.quote(f'/install/{wheel.name}[train]')}",
+            "pip install -q -c /install/constraints.txt 'jax[cuda13]==0.11.2'",
         )
     )
 
@@ -66,6 +70,9 @@ def train(config: str, fields: list[str]) -> None:
 @app.local_entrypoint()
 def main(config: str, fields: str = "") -> None:
     """Send a configuration file, with fields that win over it, as on the command line of ``tomat train``."""
-    if not sorted((ROOT / "dist").glob("tomat-*.whl")):
+    wheel = _wheel()
+    if wheel is None:
         raise SystemExit("no wheel in dist/: make wheel")
+    if "linux" not in wheel.name or "x86_64" not in wheel.name:
+        raise SystemExit(f"{wheel}: the containers are Linux on x86_64; make a wheel there with: make wheel")
     train.remote(Path(config).read_text(), shlex.split(fields))

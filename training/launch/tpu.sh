@@ -5,7 +5,7 @@
 #   training/launch/tpu.sh install NAME ZONE WHEEL          WHEEL: made by `make wheel`
 #   training/launch/tpu.sh train   NAME ZONE CONFIG [--field value ...]
 #   training/launch/tpu.sh logs    NAME ZONE CONFIG
-#   training/launch/tpu.sh stop    NAME ZONE                the runs save their state and stop
+#   training/launch/tpu.sh stop    NAME ZONE                the runs save their state and stop; waits until they have
 #   training/launch/tpu.sh delete  NAME ZONE
 #
 # Needs gcloud, logged in, with a project set. Data and runs must be in a bucket (data.densities or data.path, and out: gs://...): hosts
@@ -14,8 +14,19 @@
 set -euo pipefail
 
 RUNTIME=v2-alpha-tpuv6e
+# The process that trains on a host (a TPU takes one), and for the remote shell: its number, and whether it is there.
+PID='~/tomat-train.pid'
+ALIVE="pid=\$(cat $PID 2>/dev/null); alive() { [ -n \"\$pid\" ] && grep -qs tomat /proc/\$pid/cmdline; }"
 usage() { sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "$0"; exit 2; }
+fail() { echo "$1" >&2; exit 1; }
 on_all() { gcloud compute tpus tpu-vm ssh "$name" --zone "$zone" --worker=all --command "$1"; }
+copy() { gcloud compute tpus tpu-vm scp "$@" "$name:" --zone "$zone" --worker=all; }
+# Words as any remote shell reads them back: none for no arguments.
+quoted() { for word in "$@"; do printf " '%s'" "${word//\'/\'\\\'\'}"; done; }
+# A file here with a folder in its name: scp takes what is before a colon for a host, and a dash for an option.
+here() { case $1 in /*) printf %s "$1" ;; *) printf %s "./$1" ;; esac; }
+# A file in the home of the hosts.
+there() { printf %s '~/'; quoted "$1" | cut -c 2-; }
 
 [ $# -ge 3 ] || usage
 action=$1 name=$2 zone=$3
@@ -28,28 +39,55 @@ case $action in
         ;;
     install)
         [ $# -eq 1 ] || usage
-        [ -f "$1" ] || { echo "$1: no such wheel; make one with: make wheel" >&2; exit 1; }
-        here=$(cd "$(dirname "$0")/../.." && pwd)
-        gcloud compute tpus tpu-vm scp "$1" "$here/constraints.txt" "$name:" --zone "$zone" --worker=all
+        [ -f "$1" ] || fail "$1: no such wheel; make one with: make wheel"
+        root=$(cd "$(dirname "$0")/../.." && pwd)
+        copy "$(here "$1")" "$root/constraints.txt"
         on_all "sudo apt-get install -y -q python3.12-venv && python3.12 -m venv ~/tomat-env &&
-            ~/tomat-env/bin/pip install -q -c ~/constraints.txt \"\$HOME/$(basename "$1")[train,gcs]\" &&
-            ~/tomat-env/bin/pip install -q 'jax[tpu]==0.11.2'"
+            ~/tomat-env/bin/pip install -q -c ~/constraints.txt $(there "${1##*/}")'[train,gcs]' &&
+            ~/tomat-env/bin/pip install -q -c ~/constraints.txt 'jax[tpu]==0.11.2'"
         ;;
     train)
         [ $# -ge 1 ] || usage
-        [ -f "$1" ] || { echo "$1: no such configuration" >&2; exit 1; }
-        config=$1
+        [ -f "$1" ] || fail "$1: no such configuration"
+        file=${1##*/}
+        copy "$(here "$1")"
         shift
-        gcloud compute tpus tpu-vm scp "$config" "$name:" --zone "$zone" --worker=all
-        file=$(basename "$config")
-        on_all "nohup ~/tomat-env/bin/tomat train ~/$file $(printf '%q ' "$@") >>~/${file%.yaml}.log 2>&1 </dev/null &"
+        log=$(there "${file%.*}.log")
+        on_all "$ALIVE
+            if alive; then
+                echo \"\$(hostname): process \$pid is training here already; stop it first: tpu.sh stop$(quoted "$name" "$zone")\" >&2
+                exit 1
+            fi
+            nohup ~/tomat-env/bin/tomat train $(there "$file")$(quoted "$@") >>$log 2>&1 </dev/null &
+            pid=\$!
+            echo \$pid >$PID
+            sleep 1
+            if ! alive; then
+                echo \"\$(hostname): training ended at once; its last words:\" >&2
+                tail -n 5 $log >&2
+                exit 1
+            fi"
         ;;
     logs)
         [ $# -eq 1 ] || usage
-        file=$(basename "$1")
-        gcloud compute tpus tpu-vm ssh "$name" --zone "$zone" --worker=0 --command "tail -n 50 -f ~/${file%.yaml}.log"
+        file=${1##*/}
+        gcloud compute tpus tpu-vm ssh "$name" --zone "$zone" --worker=0 --command "tail -n 50 -f $(there "${file%.*}.log")"
         ;;
-    stop) on_all "pkill -TERM -f 'tomat train' || true" ;;
+    stop)
+        # By the number that `train` wrote down: a pattern of names would find the shell that looks for it.
+        on_all "$ALIVE
+            if ! alive; then
+                echo \"\$(hostname): nothing is training here\"
+                exit 0
+            fi
+            kill -TERM \$pid
+            for second in \$(seq 900); do
+                alive || { rm -f $PID; exit 0; }
+                sleep 1
+            done
+            echo \"\$(hostname): process \$pid is still saving after 15 minutes; see its log\" >&2
+            exit 1"
+        ;;
     delete) gcloud compute tpus tpu-vm delete "$name" --zone "$zone" ;;
     *) usage ;;
 esac

@@ -4,7 +4,7 @@
 Examples:
   tomat export-hf rows-train densities
   tomat export-hf rows-train rows-validation gs://bucket/rows-test densities --license cc-by-4.0
-  huggingface-cli upload me/densities densities --repo-type dataset
+  hf upload me/densities densities --repo-type dataset
 
 DIR are datasets, one a split (that of their meta.json), of one layout and codec; OUT is a new folder: data/*.parquet, a
 README.md whose header tells load_dataset what is there, tokenizer.json for transformers, the codec file, and tomat.json

@@ -6,12 +6,12 @@ containers, or behind URLs that fsspec opens with credentials from a Modal secre
 
 from __future__ import annotations
 
+import shlex
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat import _core
 from tomat.engine.job import Board, add_up
 from tomat.engine.local import Progress, StoppedError, Summary
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tomat.dataset.inputs import Entry
     from tomat.engine.job import Job
 
-__all__ = ["ModalEngine", "ModalSettings", "function_options", "image", "mounts", "synced"]
+__all__ = ["ModalEngine", "ModalSettings", "built_wheel", "function_options", "image", "mounts", "synced"]
 
 #: The functions of the app.
 FUNCTIONS = ("list_inputs", "prepare_dataset", "tokenize_worker", "check_dataset")
@@ -39,7 +39,8 @@ class ModalSettings:
         buckets: bucket names by the folder they are mounted at (S3, or any store with its interface).
         bucket_endpoint: of a store that is not S3 (``https://storage.googleapis.com``); None for S3.
         secret: name of the Modal secret with the credentials of buckets, mounted or behind URLs.
-        requirement: what pip installs: a requirement, or the path of a wheel on the machine that deploys.
+        wheel: tomat itself, a file of the machine that deploys (:func:`built_wheel`); None in a container.
+        constraints: a file of pins for pip on the machine that deploys; None for the newest of everything.
         extra_packages: further requirements.
         cpu, memory_mb: of a container; a worker of n threads keeps n processors busy.
         timeout_s: of one worker.
@@ -51,7 +52,8 @@ class ModalSettings:
     buckets: dict[str, str] = field(default_factory=dict)
     bucket_endpoint: str | None = None
     secret: str | None = None
-    requirement: str = f"tomat[gcs]=={_core.__version__}"
+    wheel: Path | None = None
+    constraints: Path | None = None
     extra_packages: tuple[str, ...] = ()
     cpu: float = 4.0
     memory_mb: int = 4096
@@ -68,15 +70,34 @@ def _modal() -> Any:
     return modal
 
 
+def built_wheel(root: str | Path) -> Path | None:
+    """The newest wheel of tomat in ``root/dist``, where ``make wheel`` puts it; None where there is none."""
+    wheels = Path(root, "dist").glob("tomat-*.whl")
+    return max(wheels, key=lambda wheel: wheel.stat().st_mtime, default=None)
+
+
 def image(settings: ModalSettings) -> Any:
-    """A container image with tomat in it."""
-    base = _modal().Image.debian_slim(python_version="3.12")
-    if not settings.requirement.endswith(".whl"):
-        return base.pip_install(settings.requirement, *settings.extra_packages)
-    wheel = Path(settings.requirement)
-    there = f"/wheels/{wheel.name}"
-    packages = " ".join(f"'{package}'" for package in (f"{there}[gcs]", *settings.extra_packages))
-    return base.add_local_file(wheel, there, copy=True).run_commands(f"pip install {packages}")
+    """A container image with tomat in it.
+
+    Raises:
+        ValueError: no wheel, or one for another system than the containers'.
+    """
+    modal = _modal()
+    base = modal.Image.debian_slim(python_version="3.12")
+    wheel = settings.wheel
+    if wheel is None:
+        if modal.is_local():
+            raise ValueError("no wheel of tomat for the containers; make one with: make wheel")
+        return base
+    if "linux" not in wheel.name or "x86_64" not in wheel.name:
+        raise ValueError(f"{wheel}: the containers are Linux on x86_64; make a wheel there with: make wheel")
+    base = base.add_local_file(wheel, f"/install/{wheel.name}", copy=True)
+    options = ""
+    if settings.constraints is not None:
+        base = base.add_local_file(settings.constraints, "/install/constraints.txt", copy=True)
+        options = "-c /install/constraints.txt "
+    packages = shlex.join([f"/install/{wheel.name}[gcs]", *settings.extra_packages])
+    return base.run_commands(f"pip install -q {options}{packages}")
 
 
 def mounts(settings: ModalSettings) -> dict[str, Any]:
