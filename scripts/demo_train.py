@@ -141,9 +141,8 @@ def main() -> None:
     best = json.loads((folder / "best.json").read_text())
     rows = table(course, whole["aggregates"], best)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    print(
-        f"\n{whole['n_materials']} crystals it has not seen; token frequencies alone need {course.unigram:.2f} bits a voxel"
-    )
+    unseen = f"{whole['n_materials']} crystals it has not seen"
+    print(f"\n{unseen}; token frequencies alone need {course.unigram:.2f} bits a voxel")
     for row in rows:
         print(
             "  ".join(

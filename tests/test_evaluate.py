@@ -18,7 +18,7 @@ from predictors import TokenPredictor, TruthPredictor
 from runs import LABEL, ROOT, farm, tomat_main
 from tomat import metrics
 from tomat.dataset.inputs import Entry
-from tomat.evaluate.compare import compare, contender
+from tomat.evaluate.compare import compare, comparison_table, contender
 from tomat.evaluate.evaluate import Evaluation, evaluate
 from tomat.evaluate.measure import COLUMNS
 from tomat.evaluate.methods import CodecFloor, Method, Predicted, PromoleculeMethod
@@ -52,12 +52,19 @@ class Scaled:
         return Predicted(material.density.astype(np.float64) * factor, material.unit, 0.5)
 
 
-def scaled(folder: Path, errors: dict[str, float], **about: Any) -> Result:
-    """A result with these NMAEs."""
+class Begun(Scaled):
+    """What it began with."""
+
+    mode = "start"
+
+
+def scaled(
+    folder: Path, errors: dict[str, float], start: dict[str, float] | None = None, **about: Any
+) -> Result:
+    """A result with these NMAEs, and those of its start."""
     entries = [entry for entry in ENTRIES if entry.task_id in errors]
-    return evaluate(
-        Evaluation([Scaled(errors, **about)], entries, "chgcar", {}, folder.name, pictures=0), folder
-    )
+    methods: list[Method] = [Scaled(errors, **about), *([] if start is None else [Begun(start)])]
+    return evaluate(Evaluation(methods, entries, "chgcar", {}, folder.name, pictures=0), folder)
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +355,49 @@ def test_comparisons_are_paired(tmp_path: Path) -> None:
     assert got["contenders"][0]["name"] == "one"
     done = tomat_main("compare", tmp_path / "a", tmp_path / "b", "--json")
     assert done.json["contenders"][1]["difference"] == line["difference"]
+
+
+def test_comparisons_show_what_each_model_began_with(tmp_path: Path) -> None:
+    flat = {name: dict.fromkeys(SMALL, value) for name, value in (("a", 0.04), ("b", 0.03), ("start", 0.05))}
+    scaled(tmp_path / "a", flat["a"], flat["start"])
+    scaled(tmp_path / "b", flat["b"], flat["start"])
+    scaled(tmp_path / "none", flat["b"])
+    got = compare([contender(str(tmp_path / name)) for name in ("a", "b", "none")])
+    a, b, none = got["contenders"]
+    assert none["start"] is None
+    for line in (a, b):
+        assert line["start"]["mean"]["value"] == pytest.approx(0.05, rel=1e-5)
+        assert line["start"]["difference"]["value"] == pytest.approx(0.01, rel=1e-4)
+    table = comparison_table(got)
+    names = [row[0] for row in table.rows]
+    assert names == ["a", "a, start (step 0)", "b", "b, start (step 0)", "none"]
+    assert table.rows[3][1].startswith("5.00")
+    # Chosen by name, a start is a contender like any other, and has no start of its own.
+    other = compare([contender(f"{tmp_path / 'a'}"), contender(f"{tmp_path / 'a'}@start")])
+    assert other["contenders"][1]["start"] is None
+    assert other["contenders"][1]["mean"] == a["start"]["mean"]
+
+
+def test_the_study_shows_what_the_models_began_with(tmp_path: Path) -> None:
+    errors, start = dict.fromkeys(SMALL, 0.04), dict.fromkeys(SMALL, 0.05)
+    equal, electrons = ([scaled(tmp_path / name, errors, start)] for name in ("equal", "electrons"))
+    rows = {row["name"]: row for row in sampling_weight(equal, electrons, "one_pass")["metrics"]}
+    for weighed in ("material", "electron"):
+        row = rows[f"per {weighed}, start (step 0)"]
+        assert row["equal"]["value"] == pytest.approx(0.05, rel=1e-5)
+        assert row["difference"]["value"] == pytest.approx(0.0, abs=1e-12)
+    bare = _study(tmp_path, 0.01, 0.05)
+    assert not [row for row in bare["metrics"] if "start" in row["name"]]
+
+
+def test_the_start_is_a_baseline_and_no_headline(tmp_path: Path) -> None:
+    one = scaled(tmp_path / "one", dict.fromkeys(SMALL, 0.04), dict.fromkeys(SMALL, 0.05))
+    other = scaled(tmp_path / "other", dict.fromkeys(SMALL, 0.03), dict.fromkeys(SMALL, 0.05))
+    assert [row[0] for row in headline([one]).rows] == ["one pass", "start (step 0)"]
+    # Two models that began as one are shown with it once.
+    rows = [row[0] for row in headline([one, other]).rows]
+    assert rows == ["one, one pass", "start (step 0)", "other, one pass"]
+    assert contender(str(tmp_path / "one")).mode == "one_pass"
 
 
 def test_ties_are_half_a_win(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from runs import LABEL, ROOT, sound, tomat_main
 from tomat.dataset.inputs import Entry
 from tomat.evaluate.evaluate import Evaluation, evaluate
 from tomat.evaluate.methods import CodecFloor, Method
-from tomat.evaluate.patches import PatchMethod
+from tomat.evaluate.patches import PatchMethod, StartMethod
 from tomat.evaluate.volumes import _rectangle
 from tomat.report.isosurface import half_level, isosurface
 from tomat.report.runs import load_run
@@ -164,7 +164,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     floor = CodecFloor(TokenPredictor().tokenizer.density_codec, "chgcar")
     for name, factor in (("good", 1.05), ("</script><b>bad", 1.2)):
         model = TruthPredictor(factor, mode="one_pass", about={"tokens": 1e6 * factor, "parameters": 1e6})
-        methods: list[Method] = [PatchMethod(model), floor, PatchMethod(TruthPredictor(1.01))]
+        start = StartMethod(TruthPredictor(1.3, mode="one_pass"))
+        methods: list[Method] = [PatchMethod(model), start, floor, PatchMethod(TruthPredictor(1.01))]
         plan = Evaluation(methods, entries, "chgcar", {}, name, pictures=int(factor < 1.1))
         evaluate(plan, root / f"result-{factor}")
     results = [root / "result-1.05", root / "result-1.2"]
@@ -196,6 +197,8 @@ class Outline(HTMLParser):
         self.headings: list[str] = []
         self.below: list[str] = []
         self._below = False
+        self.rows: list[list[str]] = []
+        self.scripts: list[str] = []
 
     @override
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -204,6 +207,10 @@ class Outline(HTMLParser):
             self.open.append(tag)
         if tag in ("h1", "h2", "h3"):
             self.headings.append("")
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
         if tag == "tbody":
             self._below = dict(attrs).get("class") == "below"
 
@@ -216,6 +223,10 @@ class Outline(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] in ("h1", "h2", "h3"):
             self.headings[-1] += data
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
         if self._below:
             self.below.append(data)
 
@@ -258,6 +269,33 @@ def test_tables_and_figures_can_be_read_aloud(page: Path) -> None:
     assert len(plots) > 15
     assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
     assert tags[0][1]["lang"] == "en"
+
+
+def test_every_table_of_models_has_a_row_of_their_start(page: Path) -> None:
+    outline = Outline()
+    outline.feed(page.read_text())
+    rows = outline.rows
+    starts = [row for row in rows if "start (step 0)" in row[0]]
+    # The headline (shared by both results), the groups of each, the runs, the comparison.
+    assert [row[2].split()[0] for row in starts if row[0] == "start (step 0)" and row[1] == "3"] == ["30.0"]
+    for number in range(2):
+        (row,) = (row for row in starts if row[0] == f"run-{number}, start (step 0)")
+        assert row[1] == "0"
+        assert row[5] == "3 (eval/one_pass/nmae_median)"
+    assert [row[1].split()[0] for row in starts if row[0].startswith("good, start")] == ["30.0"]
+    # The course of the held-out number begins at step 0.
+    figures_of = [text for text in outline.scripts if "nmae" in text]
+    assert any('"x":[0,1,2' in text.replace(" ", "") for text in figures_of)
+
+
+def test_a_run_without_a_first_evaluation_has_no_start(tmp_path: Path) -> None:
+    late = [line(i, **({"eval/one_pass/nmae_median": 0.5} if i == 3 else {})) for i in range(5)]
+    assert load_run(write_run(tmp_path / "late", late)).start is None
+    early = [
+        line(i, **({"eval/one_pass/nmae_median": 0.5 - i / 10} if i in (0, 3) else {})) for i in range(5)
+    ]
+    assert load_run(write_run(tmp_path / "early", early)).start == (0, "eval/one_pass/nmae_median", 0.5)
+    assert load_run(write_run(tmp_path / "bare", [line(0), line(1)])).start is None
 
 
 def test_what_is_under_the_line_is_in_no_figure(page: Path) -> None:

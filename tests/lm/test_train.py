@@ -48,7 +48,7 @@ def test_a_run_leaves_all_that_is_needed_to_go_on_and_to_predict(finished: tuple
         note["data"]["densities_hash"]
         == json.loads((run / "tomat.json").read_text())["data"]["densities_hash"]
     )
-    trained = open_checkpoint(str(run))
+    trained = open_checkpoint(str(run), weights="latest")
     assert trained.step == STEPS
     assert trained.objective.kind == "guess"
 
@@ -71,7 +71,7 @@ def test_evaluations_are_logged_under_their_label_beside_the_unigram_line(
 ) -> None:
     run, outcome = finished
     evaluated = [line for line in read_metrics(run / "metrics.jsonl") if "eval/one_pass/nmae_median" in line]
-    assert [line["step"] for line in evaluated] == [3, 7, 11]
+    assert [line["step"] for line in evaluated] == [0, 3, 7, 11]
     assert outcome.evaluation["one_pass/rows"] == 6
     assert outcome.evaluation["one_pass/voxels"] == 6 * 27
     assert 0 < outcome.evaluation["unigram_bits_per_voxel"] <= 10.1
@@ -120,7 +120,9 @@ def test_a_stopped_run_goes_on_with_the_same_losses_to_the_bit(
     outcome = train(tiny.config(tmp_path, steps=STEPS))
     assert outcome.first_step == stopped
     assert losses(run) == losses(finished[0])
-    assert open_checkpoint(str(run)).fingerprint == open_checkpoint(str(finished[0])).fingerprint
+    for weights in ("latest", "best", "start"):
+        mine, whole = (open_checkpoint(str(of), weights=weights) for of in (run, finished[0]))
+        assert mine.fingerprint == whole.fingerprint, weights
 
 
 @pytest.mark.parametrize(
@@ -181,7 +183,7 @@ def test_optimizers_schedules_averages_and_packing_run(arguments: list[str], tmp
     outcome = train(tiny.config(tmp_path, *arguments, steps=3))
     assert outcome.loss is not None
     assert np.isfinite(outcome.loss)
-    assert open_checkpoint(outcome.files.root).step == 3
+    assert open_checkpoint(outcome.files.root, weights="latest").step == 3
 
 
 @pytest.mark.parametrize("kind", ["next_token", "masked"])

@@ -13,7 +13,7 @@ import levanter.tracker
 import levanter.trainer
 import numpy as np
 from filelock import FileLock, Timeout
-from levanter.checkpoint import discover_latest_checkpoint
+from levanter.checkpoint import is_checkpoint_path
 from levanter.data.loader import DataLoader
 from levanter.trainer import Trainer
 
@@ -244,7 +244,7 @@ def _run(
     )
     optimizer = config.optimizer.build(config.trainer.num_train_steps)
     # A run initialised from another one's checkpoint begins here, too, at that one's step.
-    begins = discover_latest_checkpoint(config.files.checkpoints) is None
+    begins = not is_checkpoint_path(config.files.checkpoints)
     model_key, training_key = jax.random.split(jax.random.PRNGKey(config.trainer.seed))
     with Trainer(config.trainer, optimizer, DensityLoss(config.loss, vocabulary)) as trainer:
         state = trainer.initial_state(
