@@ -143,7 +143,7 @@ class Material:
         )
 
     def subgrid(self, voxels: int) -> Material:
-        """The same crystal on a regular part of its grid: every so many points, at most ``voxels`` where axes divide so.
+        """The same crystal on a regular part of its grid: at most ``voxels`` points, where its axes divide so.
 
         Steps divide the axes (a prime axis stays whole), and are taken where points are densest. The first point is
         drawn from the material's name, so that parts of many crystals do not all begin at an atom; the origin moves

@@ -203,7 +203,7 @@ class Promolecule:
         if solution is None or valence is None:  # pragma: no cover - there is at least one pass
             raise ValueError("no pass was made")
         numbers, coefficients = solution
-        about = {
+        about: dict[str, Any] = {
             "method": "linear least squares, cubic B-splines in ln(1 + r^2 / inner^2)",
             "loss": loss,
             "steps": passes - 1,

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from tomat.predict.run import Report, Summary
 
 
-
 def _positive(value: float | None) -> float | None:
     """Of an option: a number above zero."""
     if value is not None and not (math.isfinite(value) and value > 0):

@@ -84,7 +84,8 @@ def fit(
         bool, typer.Option("--conserve", help="Bind each element to its valence electrons.")
     ] = False,
     voxels: Annotated[
-        int | None, typer.Option(min=1, help="About so many voxels a material, evenly spread; all by default.")
+        int | None,
+        typer.Option(min=1, help="About so many voxels a material, evenly spread; all by default."),
     ] = None,
     threads: _Threads = None,
 ) -> None:
@@ -110,9 +111,7 @@ def fit(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     promolecule.save(output)
-    disputed = {
-        int(z): Dispute.from_json(what) for z, what in promolecule.about.get("disputed", {}).items()
-    }
+    disputed = {int(z): Dispute.from_json(what) for z, what in promolecule.about.get("disputed", {}).items()}
     for line in Valence(disputed=disputed).complaints():
         print(
             f"warning: {line}: densities of several kinds of pseudopotential; fit one kind at a time (--prefix)",

@@ -175,7 +175,9 @@ def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
     if config.validation.guess == FIT:
         # Validation data are not fitted to: the model meets them from the start that it was trained with.
         if config.data.guess != FIT:
-            raise ValueError("validation.guess: fit takes the promolecule of data.guess: fit; give both, or neither")
+            raise ValueError(
+                "validation.guess: fit takes the promolecule of data.guess: fit; give both, or neither"
+            )
         guess = rows.source.starting
     try:
         validation = open_rows(replace(config.validation, pack=False), size, guess=guess)

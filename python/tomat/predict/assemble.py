@@ -302,7 +302,7 @@ def _open(
             _check_valence(predictor, job)
         guess = _guess(predictor, job) if predictor.needs_guess else None
         truth = None if job.truth is None else _truth(predictor, job, job.truth)
-        if guess is not None and max_guess_error is not None:
+        if guess is not None and max_guess_error is not None and _of_a_kind(predictor):
             check_guess(crystal.name, guess, truth, _guessed(predictor, job, guess), max_guess_error)
         # A predictor that could see the truth in another mode would be worth nothing as evidence.
         truth = truth if predictor.mode == "teacher_forced" else None
@@ -326,9 +326,7 @@ def _check_valence(predictor: PatchPredictor, job: Job) -> None:
     facts, symbols = predictor.facts, _core.elements()
     missing = sorted({int(z) for z in job.crystal.atomic_numbers} - set(facts.valence))
     disputed = [z for z in missing if z in facts.disputed]
-    problem = (
-        f"the valence electrons of {', '.join(symbols[z - 1] for z in missing)} are not known from the training data"
-    )
+    problem = f"the valence electrons of {', '.join(symbols[z - 1] for z in missing)} are not known from the training data"
     if disputed:
         said = "; ".join(f"{symbols[z - 1]}: {facts.disputed[z]}" for z in disputed)
         problem += f", whose materials do not agree and are of more than one kind of pseudopotential ({said})"
@@ -348,9 +346,13 @@ def _guess(predictor: PatchPredictor, job: Job) -> NDArray[np.float32]:
     )
 
 
-def _guessed(
-    predictor: PatchPredictor, job: Job, guess: NDArray[np.float32]
-) -> tuple[float, float] | None:
+def _of_a_kind(predictor: PatchPredictor) -> bool:
+    """Whether the starting density is fitted to one kind of data: analytic ones are as far from all."""
+    promolecule = predictor.facts.promolecule
+    return promolecule is not None and promolecule.kind == "splines"
+
+
+def _guessed(predictor: PatchPredictor, job: Job, guess: NDArray[np.float32]) -> tuple[float, float] | None:
     """Electrons of a starting density and of the atoms by the training data's counts; None where these do not tell."""
     expected = valence_count(predictor, replace(job, electrons=None))
     if expected is None:

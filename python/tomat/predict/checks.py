@@ -25,7 +25,7 @@ __all__ = ["MAX_GUESS_ERROR", "check_guess", "check_same_crystal", "check_spacin
 SAME_SITE, NEAREST = 0.05, 0.5
 #: Edges of cells below this are shorter than any bond between atoms of a crystal, in angstrom.
 SHORTEST_EDGE = 1.5
-#: How far edges (as a ratio), angles (degrees) and atoms (angstrom) of a true density may lie from those of the crystal.
+#: How far edges (share), angles (degrees) and atoms (angstrom) of a true density may lie from those of the crystal.
 EDGE, ANGLE, AWAY = 0.005, 0.5, 0.5
 #: Largest error of a starting density of one crystal. Of its own kind of data 17 % was the worst of 431.
 MAX_GUESS_ERROR = 0.25
@@ -144,7 +144,9 @@ def _nearest(crystal: Crystal) -> tuple[float, int, int]:
     """The shortest distance between two atoms, images included, and which they are."""
     best = (math.inf, 0, 0)
     for index in range(crystal.n_atoms):
-        distances = _distances(crystal.lattice, crystal.frac_coords[index : index + 1], crystal.frac_coords)[0]
+        distances = _distances(crystal.lattice, crystal.frac_coords[index : index + 1], crystal.frac_coords)[
+            0
+        ]
         distances[index] = math.inf
         other = int(np.argmin(distances))
         if distances[other] < best[0]:

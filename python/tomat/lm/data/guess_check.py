@@ -143,9 +143,7 @@ def check_store(store: DensityStore, guess: Guess) -> GuessCheck:
     misfits = []
     for index in in_drawn_order(store.task_ids)[:MATERIALS]:
         material = store.material(index).subgrid(VOXELS).in_unit("e_per_A3")
-        values = guess(
-            material.lattice, material.atomic_numbers, material.frac_coords, material.grid_shape
-        )
+        values = guess(material.lattice, material.atomic_numbers, material.frac_coords, material.grid_shape)
         misfits.append(
             _misfit(material.task_id, [(values, material.density)], guess, material.atomic_numbers)
         )

@@ -31,8 +31,8 @@ def fitted_promolecule(
     """A promolecule of the densities in a store, from its cache where it was fitted to the same ones before.
 
     At most 2,048 materials (more where elements are rare) and 2 million voxels, drawn by the materials' names: a
-    minute or two on two cores, however many there are. The same densities give the same promolecule, whatever the threads;
-    processes that share a cache wait for the one that fits.
+    minute or two on two cores, however many there are. The same densities give the same promolecule, whatever the
+    threads; processes that share a cache wait for the one that fits.
 
     Args:
         store: the densities.

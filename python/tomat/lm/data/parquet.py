@@ -51,8 +51,8 @@ class ParquetSource:
 
     Raises:
         FileNotFoundError: no such directory.
-        ValueError: a promolecule of another kind than the data; not a finished dataset, shards that are not what ``meta.json`` says, rows that do not decode, or
-            another layout, codec, vocabulary or length than expected.
+        ValueError: not a finished dataset, shards that are not what ``meta.json`` says, rows that do not decode,
+            another layout, codec, vocabulary or length than expected, or a promolecule of another kind than the data.
     """
 
     def __init__(
