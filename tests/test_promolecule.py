@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import tomat
 from tomat import _core
 from tomat.cli import main
-from tomat.promolecule import FORMS, Promolecule, bundled_promolecules, valence_of
+from tomat.promolecule import FORMS, Promolecule, bundled_promolecules
 
 SKEWED = np.array([[3.1, 0.0, 0.0], [-1.2, 2.9, 0.3], [0.4, 0.7, 3.4]])
 NUMBERS = [3, 8]
@@ -112,12 +112,53 @@ def test_conserved_functions_hold_the_electrons_of_their_element() -> None:
     assert abs(free._native.electrons[3] - 3.0) > 1e-3
 
 
-def test_valence_is_told_only_where_compositions_tell_it() -> None:
-    counts = [([11, 17], 16.0), ([11], 9.0), ([12, 12, 8, 8], 32.0)]
-    assert valence_of(counts) == {11: 9.0, 17: 7.0}
-    # Two pseudopotentials of one element.
-    assert valence_of([([11], 9.0), ([11], 1.0), ([8], 6.0)]) == {8: 6.0, 11: 5.0}
-    assert valence_of([([11], 9.0), ([11], 2.0), ([8], 6.0)]) == {8: 6.0}
+def test_a_fit_to_part_of_the_voxels_counts_electrons_on_all_of_them(data: Path) -> None:
+    """Sums over some points of a grid are no whole numbers; the counts must not come from there."""
+    label = data / "rho_gga" / "label"
+    paths = [label / f"{name}.zarr" for name in ("qe-0039", "qe-0211", "qe-0048")]
+    fitted = Promolecule.fit(paths, voxels=2000, steps=1)
+    assert fitted.electrons.tolist() == [4.0, 4.0, 17.0]
+    assert fitted.about["voxels"] <= 3 * 2000
+    for path in paths:
+        m = tomat.read(path)
+        error = np.abs(fitted.predict(m, n_electrons=None) - m.density).mean() / m.density.mean()
+        assert error < 0.06, path
+    with pytest.raises(ValueError, match="voxels is 0"):
+        Promolecule.fit(paths, voxels=0)
+
+
+def test_part_of_a_grid_is_the_same_crystal() -> None:
+    """The promolecule of a part is the part of the promolecule, wherever it begins."""
+    whole = known().evaluate(SKEWED, NUMBERS, COORDINATES, (12, 9, 11), n_electrons=None)
+    for name in ("a", "b", "c", "d"):
+        m = tomat.Material.of(name, whole, "e_per_A3", SKEWED, NUMBERS, COORDINATES)
+        part = m.subgrid(200)
+        assert part.density.size <= 200
+        assert part.grid_shape[2] == 11, "a prime axis stays whole"
+        direct = known().evaluate(SKEWED, NUMBERS, part.frac_coords, part.grid_shape, n_electrons=None)
+        np.testing.assert_allclose(part.density, direct, atol=1e-5)
+    assert m.subgrid(10**6).density.shape == m.density.shape
+    with pytest.raises(ValueError, match="voxels is 0"):
+        m.subgrid(0)
+
+
+def test_a_fit_to_two_dialects_says_so(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, file = str(data / "rho_gga"), tmp_path / "both.npz"
+    options = ["--cutoff", "4", "--splines", "10", "--steps", "0", "--voxels", "500"]
+    monkeypatch.setattr("sys.argv", ["tomat", "promolecule", "fit", root, "-o", str(file), *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    told = capsys.readouterr().err
+    assert "Mg: 10 in qe-0770, 8 in vasp-mp-2456484" in told
+    assert "--prefix" in told
+    promolecule = Promolecule.load(file)
+    assert promolecule.count_electrons([12, 8]) is None
+    assert promolecule.count_electrons([14]) == 4.0
+    run(capsys, monkeypatch, "fit", root, "--prefix", "qe", "-o", str(file), *options)
+    assert "disputed" not in Promolecule.load(file).about
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
     from tomat._remote import UrlPath
 
-__all__ = ["atomic_file", "filesystem", "is_url", "open_bytes", "parse_json", "read_json", "write_atomically", "write_json"]
+__all__ = [
+    "atomic_file",
+    "filesystem",
+    "is_url",
+    "open_bytes",
+    "parse_json",
+    "read_json",
+    "write_atomically",
+    "write_json",
+]
 
 
 def is_url(path: str | Path) -> bool:

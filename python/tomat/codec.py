@@ -430,7 +430,9 @@ def _read_npz(data: bytes, source: str) -> tuple[dict[str, NDArray[Any]], dict[s
         raise ValueError(f"{source}: not a codec file (.npz): {error}") from error
     missing = [name for name in _REQUIRED if name not in archive]
     if missing:
-        raise ValueError(f"{source}: no member {', '.join(missing)}; a codec file holds {', '.join(_REQUIRED)}")
+        raise ValueError(
+            f"{source}: no member {', '.join(missing)}; a codec file holds {', '.join(_REQUIRED)}"
+        )
     try:
         members = {name: archive[name] for name in _REQUIRED}
         for name in _OPTIONAL:
@@ -461,7 +463,9 @@ def _about(archive: Npz) -> dict[str, Any]:
             name for name in ("format_version", "hash") if name not in about
         ]
         if absent:
-            raise ValueError(f"no {', '.join(absent)} in it, which a file of this program has; fetch it again")
+            raise ValueError(
+                f"no {', '.join(absent)} in it, which a file of this program has; fetch it again"
+            )
     check_digest(archive, about)
     about.pop(DIGEST, None)
     about.pop("unit", None)

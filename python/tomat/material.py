@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -174,6 +175,39 @@ class Material:
             lattice=self.lattice * np.asarray(repeats, dtype=np.float64)[:, None],
             atomic_numbers=np.repeat(self.atomic_numbers, n_cells),
             frac_coords=coordinates.reshape(-1, 3),
+        )
+
+    def subgrid(self, voxels: int) -> Material:
+        """The same crystal on a regular part of its grid: at most ``voxels`` points, where its axes divide so.
+
+        Steps divide the axes (a prime axis stays whole), and are taken where points are densest. The first point is
+        drawn from the material's name, so that parts of many crystals do not all begin at an atom; the origin moves
+        there.
+
+        Raises:
+            ValueError: ``voxels`` below one.
+        """
+        if voxels < 1:
+            raise ValueError(f"voxels is {voxels}; give 1 or more")
+        shape = np.array(self.grid_shape)
+        spacing = np.linalg.norm(self.lattice, axis=1) / shape
+        steps = np.ones(3, dtype=np.int64)
+        while np.prod(shape // steps) > voxels:
+            larger = [
+                next((n for n in range(step + 1, size + 1) if size % n == 0), 0)
+                for step, size in zip(steps.tolist(), shape.tolist(), strict=True)
+            ]
+            axis = int(np.argmin(np.where(np.array(larger) > 0, spacing * np.array(larger), np.inf)))
+            if not larger[axis]:
+                break
+            steps[axis] = larger[axis]
+        draw = hashlib.sha256(self.task_id.encode()).digest()
+        first = np.array([int.from_bytes(draw[4 * i : 4 * i + 4], "little") for i in range(3)]) % steps
+        cut = tuple(slice(int(o), None, int(step)) for o, step in zip(first, steps, strict=True))
+        return replace(
+            self,
+            density=np.ascontiguousarray(self.density[cut]),
+            frac_coords=self.frac_coords - first / shape,
         )
 
     @classmethod

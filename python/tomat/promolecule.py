@@ -29,13 +29,14 @@ from tomat._npz import DIGEST, Npz, about_bytes, check_digest, npz_bytes
 from tomat._threads import processors
 from tomat.dataset.inputs import Entry
 from tomat.material import UNITS, Material, read
+from tomat.valence import Valence, fit_valence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FORMS", "LOSSES", "Form", "Loss", "Promolecule", "bundled_promolecules", "valence_of"]
+__all__ = ["FORMS", "LOSSES", "Form", "Loss", "Promolecule", "bundled_promolecules"]
 
 type Form = Literal["gaussian", "two-shell", "slater"]
 type Loss = Literal["squared", "relative", "absolute"]
@@ -60,7 +61,7 @@ class Promolecule:
         kind: ``splines``, or an analytic form (``gaussian``, ``two-shell``, ``slater``).
         atomic_numbers: (n_elements,) int32, ascending.
         electrons: (n_elements,) float64, valence electrons of each element in the densities it stands for; NaN where
-            the training materials do not tell.
+            the training materials do not tell, or do not agree (:mod:`tomat.valence`; ``about["disputed"]``).
         cutoff: distance in angstrom from which fitted functions are zero; 0 for analytic forms.
         inner: distance in angstrom around which knots are densest; 0 for analytic forms.
         coefficients: (n_elements, n_splines) float64 in electrons per cubic angstrom; empty for analytic forms.
@@ -135,6 +136,7 @@ class Promolecule:
         ridge: float = 1e-4,
         smooth: float = 1e-9,
         conserve: bool = False,
+        voxels: int | None = None,
         threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Self:
@@ -158,6 +160,8 @@ class Promolecule:
             ridge: penalty on each coefficient, times its diagonal of the normal equations.
             smooth: penalty on second differences of coefficients, times the mean diagonal of their element.
             conserve: bind each element's function to its valence electrons exactly, where the materials tell them.
+            voxels: fit to about so many voxels a material, a regular part of its grid (:meth:`Material.subgrid`); to
+                all where None. Electrons are counted on the whole grid.
             threads: at most so many materials at a time; all cores by default.
             progress: called with (voxel passes done, of how many), in materials.
 
@@ -169,6 +173,8 @@ class Promolecule:
             raise ValueError(f"unknown loss {loss!r}; known: {', '.join(LOSSES)}")
         if steps < 0:
             raise ValueError(f"steps is {steps}; give 0 or more")
+        if voxels is not None and voxels < 1:
+            raise ValueError(f"voxels is {voxels}; give 1 or more")
         sources = list(materials)
         if not sources:
             raise ValueError("no materials to fit to")
@@ -176,25 +182,25 @@ class Promolecule:
         first = "squared" if loss == "absolute" else loss
         workers = threads or processors()
         solution: tuple[list[int], NDArray[np.float64]] | None = None
-        valence: dict[int, float] = {}
+        valence: Valence | None = None
         with ThreadPoolExecutor(workers) as pool:
             for step in range(passes):
                 name = first if solution is None else loss
                 limit = _FLOORS[name] if floor is None or name == "squared" else floor
-                part = _Pass(_core.NormalEquations(cutoff, inner, splines), name, limit, solution)
+                part = _Pass(_core.NormalEquations(cutoff, inner, splines), name, limit, solution, voxels)
                 counts = []
                 for done, count in enumerate(pool.map(part.add, sources), 1):
                     counts.append(count)
                     if progress:
                         progress(step * len(sources) + done, passes * len(sources))
-                valence = valence or valence_of(counts)
+                valence = valence or fit_valence(counts)
                 solution = part.equations.solve(
-                    ridge=ridge, smooth=smooth, electrons=valence if conserve else {}
+                    ridge=ridge, smooth=smooth, electrons=valence.counts if conserve else {}
                 )
-        if solution is None:  # pragma: no cover - there is at least one pass
+        if solution is None or valence is None:  # pragma: no cover - there is at least one pass
             raise ValueError("no pass was made")
         numbers, coefficients = solution
-        about = {
+        about: dict[str, Any] = {
             "method": "linear least squares, cubic B-splines in ln(1 + r^2 / inner^2)",
             "loss": loss,
             "steps": passes - 1,
@@ -206,7 +212,9 @@ class Promolecule:
             "voxels": part.equations.voxels,
             "version": _core.__version__,
         }
-        electrons = np.array([valence.get(z, np.nan) for z in numbers], dtype=np.float64)
+        if valence.disputed:
+            about["disputed"] = {str(z): dispute.to_json() for z, dispute in valence.disputed.items()}
+        electrons = np.array([valence.counts.get(z, np.nan) for z in numbers], dtype=np.float64)
         return cls(
             "splines", np.array(numbers, dtype=np.int32), electrons, cutoff, inner, coefficients, about
         )
@@ -306,6 +314,10 @@ class Promolecule:
 
     def save(self, path: str | Path) -> None:
         """Write ``path`` as ``.npz``, nothing pickled. The bytes depend on the promolecule alone."""
+        write_atomically(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that :meth:`save` writes."""
         about = {**self.about, "hash": self.hash}
         members = {
             "kind": np.frombuffer(self.kind.encode(), dtype=np.uint8),
@@ -315,7 +327,7 @@ class Promolecule:
             "inner": np.float64(self.inner),
             "coefficients": self.coefficients,
         }
-        write_atomically(path, npz_bytes(members | {"about": about_bytes(members, about)}))
+        return npz_bytes(members | {"about": about_bytes(members, about)})
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
@@ -330,16 +342,21 @@ class Promolecule:
         if text in FORMS:
             return cls.analytic(text)
         if text in bundled_promolecules():
-            return cls._from_npz(
+            return cls.from_bytes(
                 resources.files("tomat").joinpath(f"promolecules/{text}.npz").read_bytes(), text
             )
         if "/" not in text and "." not in text and not Path(text).exists():
             known = ", ".join([*bundled_promolecules(), *FORMS])
             raise KeyError(f"unknown promolecule {text!r}; known: {known}, or give the path of an .npz file")
-        return cls._from_npz(open_bytes(text), text)
+        return cls.from_bytes(open_bytes(text), text)
 
     @classmethod
-    def _from_npz(cls, data: bytes, source: str) -> Self:
+    def from_bytes(cls, data: bytes, source: str) -> Self:
+        """What :meth:`to_bytes` gave; ``source`` is named in errors.
+
+        Raises:
+            ValueError: not a promolecule, or one whose content hash is not the one it states.
+        """
         try:
             archive = Npz(data, _LARGEST)
             members = _read_members(archive)
@@ -389,30 +406,6 @@ def bundled_promolecules() -> list[str]:
     return sorted(name.removesuffix(".npz") for name in names if name.endswith(".npz"))
 
 
-def valence_of(counts: Iterable[tuple[Sequence[int], float]]) -> dict[int, float]:
-    """Valence electrons by atomic number, from the atoms and electron counts of materials.
-
-    The least-squares solution over all materials; an element is left out where compositions do not tell its number
-    (met in one ratio only) or where the number fits no integer to 0.01 (two pseudopotentials of one element).
-    """
-    known = list(counts)
-    numbers = sorted({int(z) for atoms, _ in known for z in atoms})
-    column = {z: i for i, z in enumerate(numbers)}
-    matrix = np.zeros((len(known), len(numbers)))
-    for row, (atoms, _) in zip(matrix, known, strict=True):
-        for z in atoms:
-            row[column[int(z)]] += 1
-    # Compositions nothing is known of: directions that no material has. As wide as elements, whatever the materials.
-    sizes, directions = np.linalg.eigh(matrix.T @ matrix)
-    unknown = directions[:, sizes <= 1e-10 * sizes[-1]]
-    targets = np.array([electrons for _, electrons in known], dtype=np.float64)
-    solution: NDArray[np.float64] = np.linalg.lstsq(matrix, targets, rcond=None)[0]
-    told = np.abs(unknown).max(axis=1, initial=0.0) < 1e-6
-    whole = np.round(solution)
-    fits = told & (np.abs(solution - whole) < 0.01) & (whole >= 1)
-    return {z: float(whole[i]) for z, i in column.items() if fits[i]}
-
-
 @dataclass(frozen=True)
 class _Pass:
     """One pass of a fit over its materials."""
@@ -421,11 +414,15 @@ class _Pass:
     loss: str
     floor: float
     previous: tuple[list[int], NDArray[np.float64]] | None
+    subset: int | None = None
 
-    def add(self, source: Material | Entry | str | Path) -> tuple[list[int], float]:
-        """Add a material; its atoms and its electrons."""
+    def add(self, source: Material | Entry | str | Path) -> tuple[str, list[int], float]:
+        """Add a material; its name, its atoms and its electrons."""
         material = _load(source)
         numbers = _atomic_numbers(material.atomic_numbers)
+        electrons = material.n_electrons
+        if self.subset is not None:
+            material = material.subgrid(self.subset)
         try:
             self.equations.add(
                 material.density,
@@ -439,7 +436,7 @@ class _Pass:
             )
         except ValueError as error:
             raise ValueError(f"{material.task_id}: {error}") from error
-        return numbers, material.n_electrons
+        return material.task_id, numbers, electrons
 
 
 def _load(source: Material | Entry | str | Path) -> Material:

@@ -45,6 +45,8 @@ class Case:
             "pad_to": self.pad_to,
             "patches_per_material": PATCHES,
             "seed": SEED,
+            # Densities of two kinds, and one starting density for all of them: it need not be a good one here.
+            "max_guess_nmae": None,
         }
         return DataConfig(**settings | changes)
 

@@ -27,6 +27,35 @@ def test_every_configuration_is_read_and_comes_back_from_its_dump(path: Path, tm
         assert shape.seq_len == 8192
 
 
+def test_starting_densities_are_of_the_kind_of_the_data() -> None:
+    """Densities of users are of any kind: a promolecule of their own. The demo's are those that qe-sg15 is fitted to."""
+    for path in ALL:
+        config = load(path)
+        assert config.validation is not None
+        if path.name == "demo.yaml":
+            assert (config.data.guess, config.data.prefix, config.validation.prefix) == (
+                "qe-sg15",
+                ("qe",),
+                ("qe",),
+            )
+        elif config.objective.kind == "guess":
+            assert (config.data.guess, config.validation.guess) == ("fit", "fit"), path
+        assert config.data.max_guess_nmae == 0.15
+
+
+def test_the_demo_is_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tomat.lm.facts import training_valence
+    from tomat.lm.train import open_data
+
+    monkeypatch.chdir(CONFIGS.parent.parent)
+    rows, validation = open_data(load(CONFIGS / "demo.yaml"))
+    assert validation is not None
+    assert training_valence(rows).complaints() == []
+    for part in (rows, validation):
+        assert part.source.guess_check is not None
+        assert part.source.guess_check.nmae_mean < 0.08
+
+
 def test_the_arms_of_the_sampling_weight_study_differ_in_the_budget_alone() -> None:
     arms = [encode(load(CONFIGS / "sampling-weight" / f"{name}.yaml")) for name in ("equal", "electrons")]
     assert {arm["data"].pop("budget") for arm in arms} == {"equal", "electrons"}

@@ -48,7 +48,14 @@ def test_rows_of_a_dataset_get_it_from_their_own_preamble(
 ) -> None:
     case = CASES[name]
     promolecule = load_guess("qe-sg15")
-    config = DataConfig(path=str(datasets[name]), guess="qe-sg15", pack=True, seed=SEED, cache=str(tmp_path))
+    config = DataConfig(
+        path=str(datasets[name]),
+        guess="qe-sg15",
+        pack=True,
+        seed=SEED,
+        cache=str(tmp_path),
+        max_guess_nmae=None,
+    )
     rows = open_rows(config, case.pad_to)
     # The same function without its shortcut: the whole grid, then a cut.
     whole_grid = Guess(promolecule.function, "another name")

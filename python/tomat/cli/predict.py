@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,12 +24,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tomat.cli._models import Weights, say_weights
+from tomat.predict.checks import MAX_GUESS_ERROR
 from tomat.write import AUGMENTATION_NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tomat.predict.run import Report, Summary
+
+
+def _positive(value: float | None) -> float | None:
+    """Of an option: a number above zero."""
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise typer.BadParameter(f"{value:g} is not a number above 0")
+    return value
+
 
 #: Failures that are printed; the rest is counted.
 _SHOWN = 20
@@ -46,7 +56,10 @@ def command(
     like: Annotated[str | None, typer.Option(help="A density whose grid is taken.")] = None,
     spacing: Annotated[
         float | None,
-        typer.Option(help="Distance of grid points, angstrom; that of the training data by default."),
+        typer.Option(
+            help="Distance of grid points, angstrom; that of the training data by default.",
+            callback=_positive,
+        ),
     ] = None,
     radices: Annotated[
         str, typer.Option(help="Prime factors an axis may have where the spacing decides.")
@@ -56,7 +69,8 @@ def command(
         bool, typer.Option("--normalize", help="Scale to the valence electrons of the atoms.")
     ] = False,
     electrons: Annotated[
-        float | None, typer.Option(help="Valence electrons of the cell; implies --normalize.")
+        float | None,
+        typer.Option(help="Valence electrons of the cell; implies --normalize.", callback=_positive),
     ] = None,
     valence: Annotated[
         str | None,
@@ -69,6 +83,13 @@ def command(
     truth: Annotated[
         str | None, typer.Option(help="The true density of the one STRUCTURE, to compare with.")
     ] = None,
+    max_guess_error: Annotated[
+        float,
+        typer.Option(
+            help="Largest NMAE of the starting density against --truth, and share of electrons it may be off.",
+            callback=_positive,
+        ),
+    ] = MAX_GUESS_ERROR,
     augmentation: Annotated[
         str | None,
         typer.Option(help="A CHGCAR of VASP for the one STRUCTURE, whose PAW occupancies are taken over."),
@@ -111,6 +132,7 @@ def command(
         truth=None if truth is None else read(truth),
         augmentation=augmentation,
         overwrite=overwrite,
+        max_guess_error=max_guess_error,
     )
     paths = expand(structures)
     predictor = open_predictor(
@@ -170,6 +192,9 @@ def _print(summary: Summary, out: Path, suffixes: tuple[str, ...], *, quiet: boo
         print(f"failed: {'' if named else failure.name + ': '}{failure.error}", file=sys.stderr)
     if len(summary.failed) > _SHOWN:
         print(f"failed: {len(summary.failed) - _SHOWN} more; --json lists all", file=sys.stderr)
+    for record in summary.predicted:
+        for doubt in record.get("warnings", []):
+            print(f"warning: {record['name']}: {doubt}", file=sys.stderr)
     if quiet:
         return
     for record in summary.predicted:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ from tomat.dataset.inputs import Entry, resolve_inputs
 from tomat.material import read
 from tomat.metrics import nmae, summary
 from tomat.promolecule import FORMS, Promolecule
+from tomat.valence import Dispute, Valence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +83,10 @@ def fit(
     conserve: Annotated[
         bool, typer.Option("--conserve", help="Bind each element to its valence electrons.")
     ] = False,
+    voxels: Annotated[
+        int | None,
+        typer.Option(min=1, help="About so many voxels a material, evenly spread; all by default."),
+    ] = None,
     threads: _Threads = None,
 ) -> None:
     """Fit the radial functions of all elements in INPUT."""
@@ -100,10 +106,17 @@ def fit(
             ridge=ridge,
             smooth=smooth,
             conserve=conserve,
+            voxels=voxels,
             threads=threads,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     promolecule.save(output)
+    disputed = {int(z): Dispute.from_json(what) for z, what in promolecule.about.get("disputed", {}).items()}
+    for line in Valence(disputed=disputed).complaints():
+        print(
+            f"warning: {line}: densities of several kinds of pseudopotential; fit one kind at a time (--prefix)",
+            file=sys.stderr,
+        )
     print(f"{output}: {promolecule!r} from {len(entries)} materials, hash {promolecule.hash[:16]}")
 
 

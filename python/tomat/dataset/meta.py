@@ -204,7 +204,9 @@ def _check_names(meta: Mapping[str, Any], place: Place) -> None:
     if codec and "/" not in codec and not _CODEC_NAME.fullmatch(codec):
         raise ValueError(f"{place}: lmq_path is {codec!r}, which is no name of a codec file (codec.npz)")
     shards = meta.get("shards", [])
-    if not isinstance(shards, list) or not all(isinstance(shard, dict) and "name" in shard for shard in shards):
+    if not isinstance(shards, list) or not all(
+        isinstance(shard, dict) and "name" in shard for shard in shards
+    ):
         raise ValueError(f"{place}: 'shards' is {_shown(shards)}, not a list of objects with a name")
     names = [shard["name"] for shard in shards]
     for name in names:
@@ -216,7 +218,9 @@ def _check_names(meta: Mapping[str, Any], place: Place) -> None:
 
 def _check_shard(shard: object, place: Place) -> None:
     if not isinstance(shard, dict):
-        raise ValueError(f"{place}: 'shards' holds {_shown(shard)}, not objects with name, rows, bytes and sha256")
+        raise ValueError(
+            f"{place}: 'shards' holds {_shown(shard)}, not objects with name, rows, bytes and sha256"
+        )
     _check_keys(shard, _OF_SHARD, f"{place}: a shard", "fetch it again")
     if not _SHA256.fullmatch(shard["sha256"]) or shard["rows"] < 0 or shard["bytes"] < 0:
         raise ValueError(f"{place}: {_shown(shard)} is no shard; fetch it again")

@@ -13,6 +13,7 @@ from tomat.lm.checkpoint import Trained, open_checkpoint
 from tomat.lm.data.guess import load_guess
 from tomat.lm.data.shuffle import key_of
 from tomat.lm.decoding import Decoder, DecodingConfig, OpenRows
+from tomat.lm.facts import kept_promolecule
 from tomat.lm.model import count_parameters
 from tomat.predict.predictor import PatchPrediction, PatchRequest, TrainingFacts
 from tomat.promolecule import Promolecule
@@ -169,12 +170,15 @@ class ModelPredictor:
         facts = TrainingFacts.from_json(stored)
         if not self.needs_guess:
             return facts
+        promolecule = kept_promolecule(self.trained.note, self.trained.path)
         name = stored.get("guess")
-        if name is None:
+        if promolecule is None and name is None:
             raise ValueError(
                 f"{self.trained.path}: it does not say which starting density it was trained with"
             )
-        return replace(facts, promolecule=Promolecule.load(name), guess=load_guess(name))
+        # The one it was trained with; checkpoints that do not keep it name it.
+        promolecule = promolecule or Promolecule.load(name)
+        return replace(facts, promolecule=promolecule, guess=load_guess(promolecule))
 
     def identity(self) -> dict[str, Any]:
         """Checkpoint, step and decoding."""

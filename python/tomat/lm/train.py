@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -24,9 +24,10 @@ from tomat.lm import run_files
 from tomat.lm.callbacks import LossGuard, StopRequest, TrainingLossError, log_memory
 from tomat.lm.config import TrainConfig, dump, encode
 from tomat.lm.data import open_rows
+from tomat.lm.data.guess_fit import FIT
 from tomat.lm.data.stream import ExampleDataset
 from tomat.lm.evaluation_hook import Evaluation
-from tomat.lm.facts import data_facts
+from tomat.lm.facts import data_facts, kept_promolecule, training_valence
 from tomat.lm.flops import StepFlops, step_flops
 from tomat.lm.identity import Change, check_same
 from tomat.lm.kept import Best, KeptWeights
@@ -43,8 +44,12 @@ if TYPE_CHECKING:
 
     from tomat.lm.data import Rows
     from tomat.lm.run_files import RunFiles
+    from tomat.promolecule import Promolecule
+    from tomat.valence import Valence
 
 __all__ = ["Outcome", "train"]
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Outcome:
         evaluation: the last evaluation's numbers by name; empty without validation data.
         best: the best evaluation, step 0 among them; None where the run keeps none.
         changes: what differs from how the run was started, by leave of ``allow_change``.
+        notices: what is to be known of its data: how the starting density fits, what materials do not agree on.
     """
 
     files: RunFiles
@@ -68,6 +74,7 @@ class Outcome:
     evaluation: dict[str, float]
     best: Best | None
     changes: list[Change]
+    notices: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """For scripts."""
@@ -79,6 +86,7 @@ class Outcome:
             "evaluation": self.evaluation,
             "best": None if self.best is None else self.best.as_json(),
             "changes": [str(change) for change in self.changes],
+            "notices": self.notices,
         }
 
     def __str__(self) -> str:
@@ -87,6 +95,7 @@ class Outcome:
         how = "all of them done before" if self.loss is None else f"loss {self.loss:.4f}"
         lines = [f"{self.files.root}: {self.steps} steps{begun}, {how}"]
         lines += [f"  changed on purpose: {change}" for change in self.changes]
+        lines += [f"  {notice}" for notice in self.notices]
         lines += [f"  {name}: {value:.5g}" for name, value in self.evaluation.items()]
         if self.best is not None:
             lines.append(f"  best: {self.best}")
@@ -115,10 +124,12 @@ def train(config: TrainConfig) -> Outcome:
     try:
         with _alone(files):
             rows, validation = open_data(config)
-            note = make_note(config, rows, validation)
+            valence = training_valence(rows)
+            notices = _notices(rows, validation, valence)
+            note = make_note(config, rows, validation, valence)
             changes = _begin(config, written, note, rows)
             config.trainer.checkpointer.note = note
-            return _run(config, rows, validation, changes, note)
+            return replace(_run(config, rows, validation, changes, note), notices=notices)
     finally:
         levanter.tracker.current_tracker().finish()
 
@@ -164,10 +175,21 @@ def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
             otherwise than the training data.
     """
     size = config.model.shape().seq_len
-    rows = open_rows(config.data, size)
+    rows = open_rows(config.data, size, earlier=_earlier(config))
     if config.validation is None:
         return rows, None
-    validation = open_rows(replace(config.validation, pack=False), size)
+    guess = None
+    if config.validation.guess == FIT:
+        # Validation data are not fitted to: the model meets them from the start that it was trained with.
+        if config.data.guess != FIT:
+            raise ValueError(
+                "validation.guess: fit takes the promolecule of data.guess: fit; give both, or neither"
+            )
+        guess = rows.source.starting
+    try:
+        validation = open_rows(replace(config.validation, pack=False), size, guess=guess)
+    except ValueError as error:
+        raise ValueError(f"validation: {error}") from error
     mine, other = tokenizer_note(rows.tokenizer), tokenizer_note(validation.tokenizer)
     different = [name for name in mine if mine[name] != other[name] and name != "pad_to"]
     if different:
@@ -176,7 +198,32 @@ def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
     return rows, validation
 
 
-def make_note(config: TrainConfig, rows: Rows, validation: Rows | None) -> dict[str, Any]:
+def _earlier(config: TrainConfig) -> Promolecule | None:
+    """The promolecule that an earlier part of the run was given or fitted."""
+    note = place(config.files.identity)
+    if config.data.guess != FIT or not note.exists():
+        return None
+    return kept_promolecule(read_json(note), config.files.root)
+
+
+def _notices(rows: Rows, validation: Rows | None, valence: Valence) -> list[str]:
+    """How the starting density fits, and what materials do not agree on; said before training, and after it."""
+    checks = {
+        "starting density": rows.source.guess_check,
+        "starting density, validation": None if validation is None else validation.source.guess_check,
+    }
+    told = [f"{name}: {check}" for name, check in checks.items() if check is not None]
+    complaints = [f"training data: {line}" for line in valence.complaints()]
+    for line in told:
+        _LOGGER.info(line)
+    for line in complaints:
+        _LOGGER.warning(line)
+    return told + complaints
+
+
+def make_note(
+    config: TrainConfig, rows: Rows, validation: Rows | None, valence: Valence | None = None
+) -> dict[str, Any]:
     """What the run is made of, as JSON: see docs/training.md."""
     vocabulary = ModelVocabulary(rows.tokenizer)
     tokenizer = tokenizer_note(rows.tokenizer)
@@ -185,7 +232,12 @@ def make_note(config: TrainConfig, rows: Rows, validation: Rows | None) -> dict[
         "tomat_version": __version__,
         "name": config.name,
         "tokenizer": tokenizer,
-        "data_facts": data_facts(rows, config.data),
+        "data_facts": data_facts(rows, config.data, valence),
+        "guess_check": {
+            name: part.source.guess_check.to_json()
+            for name, part in (("data", rows), ("validation", validation))
+            if part is not None and part.source.guess_check is not None
+        },
         # From here on: what a resumed run must share.
         "data": rows.identity(),
         "validation": None if validation is None else validation.identity(),

@@ -97,9 +97,7 @@ def measured_coverage(dataset: Dataset, grids: Mapping[str, Shape] | None = None
 def _note_grids(found: Coverage, dataset: Dataset, grids: Mapping[str, Shape]) -> None:
     """Say so where the grids of materials are not known."""
     unknown = [m.task_id for m in found.materials if m.planned is None and m.task_id not in grids]
-    if unknown and not any(
-        "grids" in read_coverage(worker.path, worker.meta) for worker in dataset.workers
-    ):
+    if unknown and not any("grids" in read_coverage(worker.path, worker.meta) for worker in dataset.workers):
         found.notes.append(
             "the dataset does not name the grids: give --catalogue for what was to be expected"
         )

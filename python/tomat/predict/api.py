@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomat.material import Material, read
 from tomat.predict.assemble import Prediction, predict_density
+from tomat.predict.checks import check_spacing, crystal_warnings
 from tomat.predict.grid import DEFAULT_SPACING, RADICES, check_grid, grid_for
 from tomat.predict.predictor import PatchPredictor, PromoleculePredictor
 from tomat.predict.structures import as_crystal
@@ -112,8 +114,9 @@ def choose_grid(
         default: the spacing where nothing is given (a predictor's ``facts.spacing``); else 0.098 angstrom.
 
     Raises:
-        ValueError: more than one of the three, or a grid that tokens cannot state.
+        ValueError: more than one of the three, a spacing not above zero, or a grid that tokens cannot state.
     """
+    check_spacing(spacing)
     given = [
         name for name, value in (("grid", grid), ("like", like), ("spacing", spacing)) if value is not None
     ]
@@ -165,11 +168,18 @@ def predict(
     Returns:
         the prediction; ``.material`` is the crystal with its density, ``.material.write("CHGCAR")`` writes it.
 
+    Warns:
+        UserWarning: elements the model was not trained with, a very small cell, atoms that nearly touch.
+
     Raises:
-        ValueError, OSError: the structure, the grid or the checkpoint cannot be used; the message says what to do.
+        ValueError, OSError: the structure, the grid, the count or the checkpoint cannot be used; the message says what
+            to do.
     """
+    check_spacing(spacing)
     crystal = as_crystal(structure)
     predictor = open_predictor(checkpoint, **options) if isinstance(checkpoint, str | Path) else checkpoint
+    for doubt in crystal_warnings(crystal, predictor.facts):
+        warnings.warn(f"{crystal.name}: {doubt}", stacklevel=2)
     shape = choose_grid(crystal, grid=grid, like=like, spacing=spacing, default=predictor.facts.spacing)
     return predict_density(
         predictor, crystal, shape, overlap=overlap, normalize=normalize, electrons=electrons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import _core
+from tomat.predict.checks import check_guess
 from tomat.predict.cover import Assembly, Cover, cover
 from tomat.predict.crystal import Crystal
 from tomat.predict.grid import check_grid
@@ -52,6 +54,15 @@ class Job:
     grid_shape: Triple
     truth: Material | None = None
     electrons: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the number of electrons.
+
+        Raises:
+            ValueError: it is not a number above 0.
+        """
+        if self.electrons is not None and not (math.isfinite(self.electrons) and self.electrons > 0):
+            raise ValueError(f"electrons is {self.electrons:g}; give a number above 0")
 
 
 @dataclass(frozen=True)
@@ -227,6 +238,7 @@ def predict_densities(
     *,
     overlap: int = 0,
     normalize: bool = False,
+    max_guess_error: float | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Prediction | Failure]:
     """Densities of many crystals, in order; batches are filled over patches and materials.
@@ -238,6 +250,8 @@ def predict_densities(
         jobs: crystals with grids.
         overlap: grid points by which neighbouring patches overlap at least, see :mod:`tomat.predict.cover`.
         normalize: scale each density to the valence count of its atoms.
+        max_guess_error: largest NMAE of a starting density against the truth of a job, and share by which its electrons
+            may be off the counts of the training data; None compares nothing.
         progress: called after each batch.
 
     Yields:
@@ -248,7 +262,7 @@ def predict_densities(
     batch = _Batch()
     for job in jobs:
         try:
-            opened = _open(predictor, job, overlap, normalize)
+            opened = _open(predictor, job, overlap, normalize, max_guess_error)
         except ValueError as error:
             waiting.append(Failure(job, error))
         else:
@@ -275,7 +289,9 @@ def valence_count(predictor: PatchPredictor, job: Job) -> float | None:
     return float(sum(known)) if len(known) == len(counts) else None
 
 
-def _open(predictor: PatchPredictor, job: Job, overlap: int, normalize: bool) -> _Open:
+def _open(
+    predictor: PatchPredictor, job: Job, overlap: int, normalize: bool, max_guess_error: float | None
+) -> _Open:
     started = time.perf_counter()
     crystal, tokenizer = job.crystal, predictor.tokenizer
     grid = check_grid(job.grid_shape)
@@ -286,6 +302,8 @@ def _open(predictor: PatchPredictor, job: Job, overlap: int, normalize: bool) ->
             _check_valence(predictor, job)
         guess = _guess(predictor, job) if predictor.needs_guess else None
         truth = None if job.truth is None else _truth(predictor, job, job.truth)
+        if guess is not None and max_guess_error is not None and _of_a_kind(predictor):
+            check_guess(crystal.name, guess, truth, _guessed(predictor, job, guess), max_guess_error)
         # A predictor that could see the truth in another mode would be worth nothing as evidence.
         truth = truth if predictor.mode == "teacher_forced" else None
     except ValueError as error:
@@ -303,15 +321,18 @@ def _named(crystal: Crystal, error: ValueError) -> ValueError:
 
 def _check_valence(predictor: PatchPredictor, job: Job) -> None:
     count = valence_count(predictor, job)
-    if count is None:
-        symbols = _core.elements()
-        missing = sorted({int(z) for z in job.crystal.atomic_numbers} - set(predictor.facts.valence))
-        raise ValueError(
-            f"the valence electrons of {', '.join(symbols[z - 1] for z in missing)} are not known from the training "
-            "data; give the number of electrons, or leave the density as it is predicted"
-        )
-    if not count > 0:
-        raise ValueError(f"{count:g} electrons to normalise to; give a number above 0")
+    if count is not None:
+        return
+    facts, symbols = predictor.facts, _core.elements()
+    missing = sorted({int(z) for z in job.crystal.atomic_numbers} - set(facts.valence))
+    disputed = [z for z in missing if z in facts.disputed]
+    problem = f"the valence electrons of {', '.join(symbols[z - 1] for z in missing)} are not known from the training data"
+    if disputed:
+        said = "; ".join(f"{symbols[z - 1]}: {facts.disputed[z]}" for z in disputed)
+        problem += f", whose materials do not agree and are of more than one kind of pseudopotential ({said})"
+    raise ValueError(
+        f"{problem}; give the number of electrons of the cell (--electrons), or leave the density as it is predicted"
+    )
 
 
 def _guess(predictor: PatchPredictor, job: Job) -> NDArray[np.float32]:
@@ -323,6 +344,21 @@ def _guess(predictor: PatchPredictor, job: Job) -> NDArray[np.float32]:
         job.grid_shape,
         predictor.tokenizer.unit,
     )
+
+
+def _of_a_kind(predictor: PatchPredictor) -> bool:
+    """Whether the starting density is fitted to one kind of data: analytic ones are as far from all."""
+    promolecule = predictor.facts.promolecule
+    return promolecule is not None and promolecule.kind == "splines"
+
+
+def _guessed(predictor: PatchPredictor, job: Job, guess: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Electrons of a starting density and of the atoms by the training data's counts; None where these do not tell."""
+    expected = valence_count(predictor, replace(job, electrons=None))
+    if expected is None:
+        return None
+    mean = float(guess.mean(dtype=np.float64))
+    return mean * (1.0 if unit_of(predictor.tokenizer) == "chgcar" else job.crystal.volume), expected
 
 
 def _truth(predictor: PatchPredictor, job: Job, truth: Material) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ import numpy as np
 from tomat import _core
 from tomat.predict.crystal import Crystal
 from tomat.predict.grid import mean_spacing
+from tomat.valence import Dispute, fit_valence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,6 +89,8 @@ class TrainingFacts:
     Attributes:
         spacing: distance of grid points in angstrom, see :mod:`tomat.predict.grid`; None where not known.
         valence: valence electrons by atomic number, for the elements where the data tell them.
+        disputed: elements on whose valence electrons the materials of the data do not agree.
+        elements: atomic numbers met in the data; None where not known.
         promolecule: the baseline of its kind of data, and what the guess is made with where ``guess`` is None.
         guess: ``(lattice, atomic numbers, fractional coordinates, grid shape)`` to electrons per cubic angstrom on the
             grid: the starting density that a model was trained with, to be given to it again.
@@ -97,6 +100,8 @@ class TrainingFacts:
     valence: Mapping[int, float] = field(default_factory=dict)
     promolecule: Promolecule | None = None
     guess: GuessFunction | None = None
+    disputed: Mapping[int, Dispute] = field(default_factory=dict)
+    elements: frozenset[int] | None = None
 
     def starting_density(
         self,
@@ -122,23 +127,30 @@ class TrainingFacts:
 
     @classmethod
     def of(cls, materials: Iterable[Material], promolecule: Promolecule | None = None) -> Self:
-        """Read off training data: the mean spacing, and the electrons of the elements that compositions tell.
+        """Read off training data: the mean spacing, the elements, and the electrons of those that compositions tell.
 
         Raises:
             ValueError: no materials.
         """
-        from tomat.promolecule import valence_of
-
         cells: list[tuple[NDArray[np.float64], Triple]] = []
-        counts: list[tuple[list[int], float]] = []
+        counts: list[tuple[str, list[int], float]] = []
         for material in materials:
             cells.append((material.lattice, material.grid_shape))
-            counts.append((material.atomic_numbers.tolist(), material.n_electrons))
-        return cls(mean_spacing(cells), valence_of(counts), promolecule)
+            counts.append((material.task_id, material.atomic_numbers.tolist(), material.n_electrons))
+        valence = fit_valence(counts)
+        elements = frozenset(z for _, atoms, _ in counts for z in atoms)
+        return cls(
+            mean_spacing(cells), valence.counts, promolecule, disputed=valence.disputed, elements=elements
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """Spacing and valence as JSON; the promolecule is kept elsewhere."""
-        return {"spacing": self.spacing, "valence": {str(z): n for z, n in sorted(self.valence.items())}}
+        """Spacing, valence, disputed and elements as JSON; the promolecule is kept elsewhere."""
+        return {
+            "spacing": self.spacing,
+            "valence": {str(z): n for z, n in sorted(self.valence.items())},
+            "disputed": {str(z): what.to_json() for z, what in sorted(self.disputed.items())},
+            "elements": None if self.elements is None else sorted(self.elements),
+        }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], promolecule: Promolecule | None = None) -> Self:
@@ -148,9 +160,16 @@ class TrainingFacts:
             ValueError: something else.
         """
         try:
-            spacing = stored.get("spacing")
+            spacing, elements = stored.get("spacing"), stored.get("elements")
             valence = {int(z): float(n) for z, n in dict(stored.get("valence") or {}).items()}
-            return cls(None if spacing is None else float(spacing), valence, promolecule)
+            disputed = {int(z): Dispute.from_json(d) for z, d in dict(stored.get("disputed") or {}).items()}
+            return cls(
+                None if spacing is None else float(spacing),
+                valence,
+                promolecule,
+                disputed=disputed,
+                elements=None if elements is None else frozenset(int(z) for z in elements),
+            )
         except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"facts about training data are damaged: {error}") from error
 
@@ -215,7 +234,8 @@ class PromoleculePredictor:
         source = self.promolecule
         counts = zip(source.atomic_numbers.tolist(), source.electrons.tolist(), strict=True)
         valence = {int(z): float(n) for z, n in counts if np.isfinite(n)}
-        return TrainingFacts(self.spacing, valence, source)
+        disputed = {int(z): Dispute.from_json(d) for z, d in dict(source.about.get("disputed") or {}).items()}
+        return TrainingFacts(self.spacing, valence, source, disputed=disputed)
 
     def identity(self) -> dict[str, Any]:
         """The promolecule's content hash."""

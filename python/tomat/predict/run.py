@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tomat import _core
 from tomat._files import is_url
 from tomat.metrics import measure
 from tomat.predict.api import choose_grid
 from tomat.predict.assemble import Failure, Job, Prediction, predict_densities
+from tomat.predict.checks import MAX_GUESS_ERROR, check_same_crystal, check_spacing, crystal_warnings
 from tomat.predict.grid import RADICES
 from tomat.predict.outputs import OutputFolder
 from tomat.predict.structures import name_of, read_crystal
@@ -19,6 +22,7 @@ from tomat.write import read_augmentation
 
 if TYPE_CHECKING:
     from tomat.material import Material
+    from tomat.predict.crystal import Crystal
     from tomat.predict.predictor import PatchPredictor
     from tomat.promolecule import Promolecule
 
@@ -45,6 +49,7 @@ class RunOptions:
             difference in the preview. Predictors see it in the mode ``teacher_forced`` alone.
         augmentation: a CHGCAR of the only structure whose PAW augmentation occupancies go into the one written.
         overwrite: predict again what was predicted with other options.
+        max_guess_error: see :func:`tomat.predict.assemble.predict_densities`.
     """
 
     grid: tuple[int, int, int] | None = None
@@ -58,13 +63,18 @@ class RunOptions:
     truth: Material | None = None
     augmentation: str | None = None
     overwrite: bool = False
+    max_guess_error: float | None = MAX_GUESS_ERROR
 
     def check(self, n_structures: int) -> None:
-        """What belongs to one structure must not meet several.
+        """What belongs to one structure must not meet several, and numbers must be above zero.
 
         Raises:
-            ValueError: it does.
+            ValueError: it does, or they are not.
         """
+        check_spacing(self.spacing)
+        for name, number in (("electrons", self.electrons), ("max_guess_error", self.max_guess_error)):
+            if number is not None and not (math.isfinite(number) and number > 0):
+                raise ValueError(f"{name} is {number:g}; give a number above 0")
         singular = {
             "true density": self.truth,
             "number of electrons": self.electrons,
@@ -159,6 +169,7 @@ def predict_files(
         run.jobs(structures),
         overlap=options.overlap,
         normalize=options.normalize,
+        max_guess_error=options.max_guess_error,
         progress=run.progress,
     )
     for outcome in outcomes:
@@ -187,6 +198,7 @@ class _Run:
     summary: Summary = field(default_factory=Summary)
     paths: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, Job] = field(default_factory=dict)
+    doubts: dict[str, list[str]] = field(default_factory=dict)
 
     def jobs(self, structures: Sequence[str]) -> Iterator[Job]:
         """What is to be predicted; the rest goes into the summary."""
@@ -215,7 +227,10 @@ class _Run:
             return
         job = self.waiting.pop(outcome.material.task_id)
         truth = self.options.truth
-        extra = None if truth is None else {"metrics": _metrics(outcome, truth)}
+        extra: dict[str, Any] = {} if truth is None else {"metrics": _metrics(outcome, truth)}
+        doubts = self.doubts.pop(job.crystal.name, [])
+        if doubts:
+            extra["warnings"] = doubts
         try:
             augmentation = b""
             if self.options.augmentation is not None:
@@ -235,6 +250,9 @@ class _Run:
     def _job(self, path: str) -> Job:
         crystal = read_crystal(path)
         options = self.options
+        self.doubts[crystal.name] = crystal_warnings(crystal, self.predictor.facts)
+        if options.truth is not None:
+            check_same_crystal(crystal, options.truth)
         like = options.like
         if options.truth is not None and options.grid is None and options.spacing is None and like is None:
             like = options.truth
@@ -248,7 +266,7 @@ class _Run:
         )
         electrons = options.electrons
         if electrons is None and options.valence is not None:
-            electrons = options.valence.count_electrons(crystal.atomic_numbers)
+            electrons = _counted(options.valence, crystal)
         return Job(crystal, grid, options.truth, electrons)
 
     def _fail(self, name: str, error: str) -> None:
@@ -260,6 +278,19 @@ class _Run:
             summary = self.summary
             through = len(summary.predicted) + len(summary.skipped) + len(summary.failed)
             self.report(through, name, share)
+
+
+def _counted(valence: Promolecule, crystal: Crystal) -> float:
+    """Electrons of a crystal by the counts of a promolecule, and by no others."""
+    count = valence.count_electrons(crystal.atomic_numbers)
+    if count is None:
+        known = zip(valence.atomic_numbers.tolist(), valence.electrons.tolist(), strict=True)
+        missing = {int(z) for z in crystal.atomic_numbers} - {z for z, n in known if math.isfinite(n)}
+        names = ", ".join(_core.elements()[z - 1] for z in sorted(missing))
+        raise ValueError(
+            f"{crystal.name}: --valence does not know the electrons of {names}; give those of the cell (--electrons)"
+        )
+    return count
 
 
 def _metrics(prediction: Prediction, truth: Material) -> dict[str, float]:

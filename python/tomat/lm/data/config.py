@@ -19,6 +19,7 @@ class DataConfig:
         densities: files, folders, globs, list files or ``rho_gga`` roots; new patches every epoch.
         split_file: for a ``rho_gga`` root: JSON with the materials of each split.
         split: which split; of a dataset directory, the split it must be of.
+        prefix: only materials of ``densities`` whose id begins so, one of these: densities of one kind.
         limit: only the first so many materials of ``densities``.
         cache: folder for what is unpacked once (docs/data.md gives the sizes); in memory where None.
         layout: ``v1``, ``v2``, ``v2-lat`` or ``v3``; of a dataset directory, what it must have been written with, as
@@ -35,7 +36,10 @@ class DataConfig:
             electrons in the cell, the same in all.
         seed: of the sampler, the packing and the order.
         pack: whether several short sequences share a row.
-        guess: starting density: a promolecule (``qe-sg15``, ``slater``, a path); None has none.
+        guess: starting density: a promolecule (``qe-sg15``, ``slater``, a path), or ``fit`` for one that is fitted to
+            the training densities first; None has none.
+        max_guess_nmae: largest mean NMAE of a promolecule on a sample of the data, and share by which the electrons of
+            a cell may be off: above it, it is of another kind of densities. None checks nothing.
         valence: a promolecule whose electrons an element are those of the densities; for weights of dataset rows.
         on_error: ``raise``, or ``skip`` to leave out materials that cannot be read or written.
         threads: to read and unpack with; one a processor where None.
@@ -46,6 +50,7 @@ class DataConfig:
     densities: tuple[str, ...] = field(default=())
     split_file: str | None = None
     split: str | None = None
+    prefix: tuple[str, ...] = field(default=())
     limit: int | None = None
     cache: str | None = None
     layout: str | None = None
@@ -60,6 +65,7 @@ class DataConfig:
     seed: int = 0
     pack: bool = False
     guess: str | None = None
+    max_guess_nmae: float | None = 0.15
     valence: str = "qe-sg15"
     on_error: str = "raise"
     threads: int | None = None
@@ -76,5 +82,7 @@ class DataConfig:
             raise ValueError(f"data.on_error = {self.on_error!r} is neither raise nor skip")
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"data.seed = {self.seed} must be between 0 and 2**64 - 1")
-        if self.path is not None and (self.split_file or self.limit is not None):
-            raise ValueError("data.split_file and data.limit belong to data.densities")
+        if self.path is not None and (self.split_file or self.limit is not None or self.prefix):
+            raise ValueError("data.split_file, data.prefix and data.limit belong to data.densities")
+        if self.max_guess_nmae is not None and not self.max_guess_nmae > 0:
+            raise ValueError(f"data.max_guess_nmae = {self.max_guess_nmae} must be above 0, or null")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tomat.promolecule import Promolecule
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -30,11 +32,18 @@ class Guess:
         function: computes it.
         identity: equal for equal functions; caches and resumed runs go by it.
         promolecule: where it is one, its sums: patches can be had without the rest of the grid.
+        source: the promolecule without its fallback; what a checkpoint keeps.
     """
 
     function: GuessFunction
     identity: str
     promolecule: _core.Promolecule | None = None
+    source: Promolecule | None = None
+
+    @property
+    def elements(self) -> frozenset[int] | None:
+        """Atomic numbers that its promolecule has functions for; None where it is none."""
+        return None if self.source is None else frozenset(self.source.atomic_numbers.tolist())
 
     def patch(
         self,
@@ -77,8 +86,8 @@ class Guess:
         return values
 
 
-def load_guess(name: str | Guess) -> Guess:
-    """A promolecule by bundled name (``qe-sg15``), analytic form (``slater``), path or URL as a starting density.
+def load_guess(name: str | Guess | Promolecule) -> Guess:
+    """A promolecule, or one by bundled name (``qe-sg15``), analytic form (``slater``), path or URL as a starting density.
 
     It is not scaled to an electron count; elements that a fitted one lacks are taken from ``slater``.
 
@@ -87,9 +96,7 @@ def load_guess(name: str | Guess) -> Guess:
     """
     if isinstance(name, Guess):
         return name
-    from tomat.promolecule import Promolecule
-
-    promolecule = Promolecule.load(name)
+    promolecule = name if isinstance(name, Promolecule) else Promolecule.load(name)
     native = promolecule._native.or_else(Promolecule.analytic("slater")._native)
 
     def evaluate(
@@ -103,4 +110,4 @@ def load_guess(name: str | Guess) -> Guess:
             np.ascontiguousarray(lattice), numbers, frac_coords, grid_shape, electrons=None, clip=True
         )
 
-    return Guess(evaluate, f"promolecule {promolecule.hash} or slater", native)
+    return Guess(evaluate, f"promolecule {promolecule.hash} or slater", native, promolecule)

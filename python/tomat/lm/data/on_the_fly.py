@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from tomat.lm.data.guess import Guess
+    from tomat.lm.data.guess_check import GuessCheck
     from tomat.lm.data.rows import RowBatch
     from tomat.material import Material
     from tomat.tokenizer import PatchTokenizer
@@ -49,6 +50,7 @@ class DensitySource:
         sampler: where patches are cut.
         sampler_name: what it is called; resumed runs compare it.
         guess: a starting density for the ``guess`` objective.
+        guess_check: how it did on a sample of the store.
         on_error: ``skip`` leaves out materials that the layout cannot write, ``raise`` refuses them.
 
     Raises:
@@ -65,6 +67,7 @@ class DensitySource:
         sampler: Sampler = uniform_sampler,
         sampler_name: str = "uniform",
         guess: Guess | None = None,
+        guess_check: GuessCheck | None = None,
         on_error: str = "raise",
         threads: int | None = None,
     ) -> None:
@@ -87,6 +90,7 @@ class DensitySource:
         self.materials = np.repeat(np.arange(len(kept), dtype=np.int32), self._patches)
         self.lengths = np.repeat(np.array(lengths, dtype=np.int32), self._patches)
         self._offsets: dict[int, tuple[NDArray[np.int16], NDArray[np.bool_]]] = {}
+        self.starting, self.guess_check = guess, guess_check
         self._guess_name = guess.identity if guess else None
         self._guess = store.guess(guess, threads) if guess else None
         self.has_guess = guess is not None
@@ -96,6 +100,11 @@ class DensitySource:
         points = store.grid[self._kept].astype(np.int64).prod(axis=1)
         volume = np.array([1.0 if store.unit == "chgcar" else store.volume(index) for index in kept])
         self.electrons = volume / points
+
+    @property
+    def elements(self) -> list[int]:
+        """Atomic numbers met, ascending."""
+        return [int(z) for z in np.unique(self.store.arrays["numbers"])]
 
     def offsets(self, epoch: int, sequences: NDArray[np.int64]) -> NDArray[np.int64]:
         """Low corners (n, 3) of sequences in an epoch; a material's are drawn together when the first is needed."""

@@ -10,6 +10,8 @@ from tomat.codec import load_codec
 from tomat.dataset.config import TokenizeConfig
 from tomat.dataset.inputs import resolve_inputs
 from tomat.lm.data.guess import Guess, load_guess
+from tomat.lm.data.guess_check import check_store
+from tomat.lm.data.guess_fit import FIT, fitted_promolecule
 from tomat.lm.data.on_the_fly import DensitySource
 from tomat.lm.data.parquet import ParquetSource
 from tomat.lm.data.rows import Rows
@@ -17,13 +19,17 @@ from tomat.lm.data.store import DensityStore
 from tomat.sampling import draw, load_sampler
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from tomat.dataset.inputs import Entry
     from tomat.lm.data.config import DataConfig
     from tomat.lm.data.on_the_fly import Budget, Sampler
     from tomat.lm.data.rows import Source
     from tomat.material import Material
+    from tomat.promolecule import Promolecule
     from tomat.sampling import Sampler as DensitySampler
     from tomat.tokenizer import PatchTokenizer
 
@@ -37,6 +43,7 @@ def open_rows(
     guess: Guess | None = None,
     sampler: Sampler | None = None,
     budget: Budget | None = None,
+    earlier: Promolecule | None = None,
 ) -> Rows:
     """The rows of a configuration.
 
@@ -46,20 +53,30 @@ def open_rows(
         guess: a starting density of one's own; ``config.guess`` where None.
         sampler: where patches are cut, ``config.sampler`` being its name.
         budget: patches of a material; ``config.patches_per_material`` where None.
+        earlier: the promolecule of an earlier part of the run, see :func:`fitted_promolecule`.
 
     Raises:
         FileNotFoundError: no such data.
         KeyError: an unknown codec, promolecule or sampler.
-        ValueError: data that are not what the configuration says, or that do not fit the model.
+        ValueError: data that are not what the configuration says, or that do not fit the model; a promolecule of
+            another kind than the data.
     """
-    chosen = guess or (load_guess(config.guess) if config.guess else None)
+    if guess is None and config.guess and config.guess != FIT:
+        guess = load_guess(config.guess)
     source: Source = (
-        _densities(config, size, chosen, sampler, budget) if config.path is None else _dataset(config, chosen)
+        _densities(config, size, guess, sampler, budget, earlier)
+        if config.path is None
+        else _dataset(config, guess)
     )
     return Rows(source, size, packed=config.pack, seed=config.seed)
 
 
 def _dataset(config: DataConfig, guess: Guess | None) -> ParquetSource:
+    if guess is None and config.guess == FIT:
+        raise ValueError(
+            f"{config.path}: data.guess: fit needs whole densities (data.densities), and a dataset has patches alone; "
+            "run tomat promolecule fit on the densities it was made from, and give the file as data.guess"
+        )
     expected = {
         "layout": config.layout,
         "patch_size": config.patch_size,
@@ -73,6 +90,7 @@ def _dataset(config: DataConfig, guess: Guess | None) -> ParquetSource:
         expected=expected,
         cache=config.cache,
         guess=guess,
+        max_guess_nmae=config.max_guess_nmae,
         valence=_valence(config.valence),
         threads=config.threads,
         allow_partial=config.allow_partial,
@@ -80,7 +98,12 @@ def _dataset(config: DataConfig, guess: Guess | None) -> ParquetSource:
 
 
 def _densities(
-    config: DataConfig, size: int, guess: Guess | None, sampler: Sampler | None, budget: Budget | None
+    config: DataConfig,
+    size: int,
+    guess: Guess | None,
+    sampler: Sampler | None,
+    budget: Budget | None,
+    earlier: Promolecule | None,
 ) -> DensitySource:
     settings = TokenizeConfig(
         layout=config.layout or "v3",
@@ -97,8 +120,8 @@ def _densities(
         config.densities,
         split_file=config.split_file,
         split=config.split,
-        limit=config.limit,
     )
+    entries = _with_prefix(entries, config.prefix)[: config.limit]
     store = DensityStore.of(
         entries,
         settings.tokenizer.unit,
@@ -106,6 +129,13 @@ def _densities(
         on_error=config.on_error,
         threads=config.threads,
     )
+    if guess is None and config.guess == FIT:
+        guess = load_guess(fitted_promolecule(store, earlier=earlier, threads=config.threads))
+    check = None
+    if guess is not None and guess.source is not None:
+        # Before the densities of all materials are computed.
+        check = check_store(store, guess)
+        check.enforce(config.max_guess_nmae, config.guess or guess.identity)
     name = config.sampler
     if sampler is None:
         named = load_sampler(name)
@@ -118,9 +148,17 @@ def _densities(
         sampler=sampler,
         sampler_name=name,
         guess=guess,
+        guess_check=check,
         on_error=config.on_error,
         threads=config.threads,
     )
+
+
+def _with_prefix(entries: list[Entry], prefix: Sequence[str]) -> list[Entry]:
+    kept = [entry for entry in entries if not prefix or entry.task_id.startswith(tuple(prefix))]
+    if not kept:
+        raise ValueError(f"data.prefix: no material's id begins with {' or '.join(prefix)}")
+    return kept
 
 
 def _sampler(sampler: DensitySampler, tokenizer: PatchTokenizer) -> Sampler:

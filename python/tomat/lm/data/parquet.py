@@ -18,6 +18,7 @@ from tomat._threads import in_order
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
 from tomat.dataset.run_directory import REASONS
 from tomat.lm.data.cache import Arrays, FlatFile, built
+from tomat.lm.data.guess_check import MATERIALS, PATCHES, check_patches, in_drawn_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from tomat._remote import Place
     from tomat.lm.data.guess import Guess
+    from tomat.lm.data.guess_check import GuessCheck
     from tomat.lm.data.rows import RowBatch
     from tomat.tokenizer import Patch, PatchTokenizer
 
@@ -42,14 +44,15 @@ class ParquetSource:
         expected: what it must be like, e.g. ``{"layout": "v3", "pad_to": 8192, "codec_hash": ...}``; None is anything.
         cache: folder for the unpacked rows; in memory where None.
         guess: a starting density, evaluated for each row from its own preamble.
+        max_guess_nmae: largest mean NMAE of a promolecule on a sample of the rows; None checks nothing.
         valence: electrons of each element in these densities, for weights.
         threads: to unpack with.
         allow_partial: take what is there when workers are missing.
 
     Raises:
         FileNotFoundError: no such directory.
-        ValueError: not a finished dataset, shards that are not what ``meta.json`` says, rows that do not decode, or
-            another layout, codec, vocabulary or length than expected.
+        ValueError: not a finished dataset, shards that are not what ``meta.json`` says, rows that do not decode,
+            another layout, codec, vocabulary or length than expected, or a promolecule of another kind than the data.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class ParquetSource:
         expected: Mapping[str, Any] | None = None,
         cache: str | Path | None = None,
         guess: Guess | None = None,
+        max_guess_nmae: float | None = None,
         valence: Mapping[int, float] | None = None,
         threads: int | None = None,
         allow_partial: bool = False,
@@ -85,6 +89,10 @@ class ParquetSource:
         self.left_out = _left_out(self._dataset)
         self._valence = dict(valence or {})
         self.has_guess = guess is not None
+        self.starting, self.guess_check = guess, None
+        if guess is not None and guess.source is not None:
+            self.guess_check = self._check(guess)
+            self.guess_check.enforce(max_guess_nmae, guess.identity)
         self._guess_name = guess.identity if guess else None
         self._guess = self._guess_tokens(guess) if guess else None
 
@@ -211,6 +219,30 @@ class ParquetSource:
         """Values of several tokens a voxel, at the last of them."""
         k = len(self.tokenizer.density_codec.sizes)
         values[k - 1 :: k] = self.tokenizer.density_values(ids)
+
+    @property
+    def elements(self) -> list[int]:
+        """Atomic numbers met, ascending."""
+        return [int(z) for z in np.unique(self._arrays["numbers"])]
+
+    def _check(self, guess: Guess) -> GuessCheck:
+        """The starting density on some patches of some materials."""
+
+        def part(sequence: int) -> tuple[NDArray[np.float64], Patch]:
+            start, end = self._starts[sequence : sequence + 2].tolist()
+            patch = self.tokenizer.decode(self._tokens[start:end].astype(np.int32))
+            return _guess_patch(guess, patch, self.unit), patch
+
+        present = set(np.unique(self.materials).tolist())
+        chosen = [index for index in in_drawn_order(self.task_ids) if index in present][:MATERIALS]
+        parts = [
+            (
+                self.task_ids[index],
+                [part(int(i)) for i in np.flatnonzero(self.materials == index)[:PATCHES]],
+            )
+            for index in chosen
+        ]
+        return check_patches(parts, guess, len(self.task_ids))
 
     def _guess_tokens(self, guess: Guess) -> Arrays:
         """Tokens of the starting density at the density tokens of every row: rows are fixed, so once for all."""

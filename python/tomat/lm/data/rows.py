@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from tomat.lm.data.guess import Guess
+    from tomat.lm.data.guess_check import GuessCheck
     from tomat.tokenizer import PatchTokenizer
 
 __all__ = ["Row", "RowBatch", "Rows", "Source"]
@@ -108,6 +110,13 @@ class Source(Protocol):
     task_ids: Sequence[str]
     left_out: dict[str, list[str]]
     has_guess: bool
+    starting: Guess | None
+    guess_check: GuessCheck | None
+
+    @property
+    def elements(self) -> list[int]:
+        """Atomic numbers met, ascending."""
+        ...
 
     @property
     def weight(self) -> NDArray[np.float64]:
