@@ -26,8 +26,8 @@ from runs import (
     start,
     tokenize,
     tomat_main,
-    write_meta,
     tree,
+    write_meta,
 )
 from test_samplers import plugin as plugin  # a fixture
 from tomat import sampling

@@ -219,6 +219,7 @@ def test_a_run_keeps_its_promolecule_and_predicts_with_it(
 ) -> None:
     pytest.importorskip("levanter")
     import tiny
+
     from tomat.lm.facts import kept_promolecule
     from tomat.lm.note import read_note
     from tomat.lm.predictor import open_predictor
@@ -266,6 +267,7 @@ def test_a_run_keeps_its_promolecule_and_predicts_with_it(
 def test_a_run_on_another_kind_stops_before_it_trains(tmp_path: Path) -> None:
     pytest.importorskip("levanter")
     import tiny
+
     from tomat.lm.train import open_data
 
     with pytest.raises(ValueError, match="qe-sg15 is not of the kind of these data"):

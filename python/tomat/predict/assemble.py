@@ -358,7 +358,7 @@ def _guessed(predictor: PatchPredictor, job: Job, guess: NDArray[np.float32]) ->
     if expected is None:
         return None
     mean = float(guess.mean(dtype=np.float64))
-    return mean * (1.0 if unit_of(predictor.tokenizer) == "chgcar" else job.crystal.volume), expected
+    return mean * (1.0 if predictor.tokenizer.unit == "chgcar" else job.crystal.volume), expected
 
 
 def _truth(predictor: PatchPredictor, job: Job, truth: Material) -> NDArray[np.float32]:
