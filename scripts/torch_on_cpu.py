@@ -60,10 +60,9 @@ def error_of_import(folder: Path) -> str | None:
 
 
 def absent(libraries: list[Path]) -> list[str]:
-    """CUDA libraries that ``libraries`` name and this machine does not have."""
+    """CUDA libraries that ``libraries`` name and that do not lie beside them."""
     named = {name for library in libraries for name in re.findall(r"NEEDED +(\S+)", _headers(library))}
-    known = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=False).stdout
-    there = {path.name for path in libraries[0].parent.iterdir()} | set(re.findall(r"^\s+(\S+)", known, re.M))
+    there = {path.name for path in libraries[0].parent.iterdir()}
     return sorted(name for name in named - there if re.match(r"lib(cu|nv|nccl)", name))
 
 
