@@ -21,7 +21,7 @@ from tomat.evaluate.methods import CodecFloor, Method
 from tomat.evaluate.patches import PatchMethod, StartMethod
 from tomat.evaluate.volumes import _rectangle
 from tomat.report.isosurface import half_level, isosurface
-from tomat.report.runs import load_run
+from tomat.report.runs import NMAE, load_run
 
 NAMES = ("qe-0211", "qe-0003", "vasp-mp-2300242")
 
@@ -281,7 +281,8 @@ def test_every_table_of_models_has_a_row_of_their_start(page: Path) -> None:
     for number in range(2):
         (row,) = (row for row in starts if row[0] == f"run-{number}, start (step 0)")
         assert row[1] == "0"
-        assert row[5] == "3 (eval/one_pass/nmae_median)"
+        assert row[6] == "300"
+        assert [other[6] for other in rows if other[0] == f"run-{number}"] == ["182"]
     assert [row[1].split()[0] for row in starts if row[0].startswith("good, start")] == ["30.0"]
     # The course of the held-out number begins at step 0.
     figures_of = [text for text in outline.scripts if "nmae" in text]
@@ -289,13 +290,12 @@ def test_every_table_of_models_has_a_row_of_their_start(page: Path) -> None:
 
 
 def test_a_run_without_a_first_evaluation_has_no_start(tmp_path: Path) -> None:
-    late = [line(i, **({"eval/one_pass/nmae_median": 0.5} if i == 3 else {})) for i in range(5)]
-    assert load_run(write_run(tmp_path / "late", late)).start is None
-    early = [
-        line(i, **({"eval/one_pass/nmae_median": 0.5 - i / 10} if i in (0, 3) else {})) for i in range(5)
-    ]
-    assert load_run(write_run(tmp_path / "early", early)).start == (0, "eval/one_pass/nmae_median", 0.5)
-    assert load_run(write_run(tmp_path / "bare", [line(0), line(1)])).start is None
+    late = [line(i, **({NMAE: 0.5} if i == 3 else {})) for i in range(5)]
+    assert load_run(write_run(tmp_path / "late", late)).at_start(NMAE) is None
+    early = load_run(write_run(tmp_path / "early", [line(i, **{NMAE: 0.5 - i / 10}) for i in range(4)]))
+    assert early.at_start(NMAE) == (0, 0.5)
+    # The loss of a training batch is none of held-out data.
+    assert early.at_start("train/loss") is None
 
 
 def test_what_is_under_the_line_is_in_no_figure(page: Path) -> None:

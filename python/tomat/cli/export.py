@@ -1,9 +1,9 @@
 """Export a trained model for Hugging Face transformers.
 
 CHECKPOINT is the folder or URL of a run (its best weights, or --weights latest) or of one checkpoint; averaged weights
-are taken where there are any. OUT gets model.safetensors, config.json, tokenizer.json, a model card, the codec and tomat.json; every
-weight is read back and compared. transformers loads it with equal logits, and so does every tomat command that takes
-a checkpoint.
+are taken where there are any. OUT gets model.safetensors, config.json, tokenizer.json, a model card, the codec and
+tomat.json; every weight is read back and compared. transformers loads it with equal logits, and so does every tomat
+command that takes a checkpoint.
 
 \b
 Examples:

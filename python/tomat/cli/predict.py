@@ -6,10 +6,10 @@ Examples:
   tomat predict runs/first/checkpoint structures/*.cif -o predicted --normalize --overlap 4
   tomat predict promolecule Si.cif -o guess --spacing 0.1 --format chgcar --format png
 
-CHECKPOINT is a folder or URL that `tomat train` wrote (of a run its best weights, see --weights), or the word promolecule: the sum of spherical atoms, the
-baseline. STRUCTURE is a POSCAR, a CIF, anything pymatgen or ASE read, a density (whose cell is taken), a folder of such
-files, or a .txt list of them. OUT gets NAME.zarr, NAME.CHGCAR, NAME.png and, when these are whole, NAME.json. Run the
-same command again to go on where it stopped.
+CHECKPOINT is a folder or URL that `tomat train` wrote (of a run its best weights, see --weights), or the word
+promolecule: the sum of spherical atoms, the baseline. STRUCTURE is a POSCAR, a CIF, anything pymatgen or ASE read, a
+density (whose cell is taken), a folder of such files, or a .txt list of them. OUT gets NAME.zarr, NAME.CHGCAR, NAME.png
+and, when these are whole, NAME.json. Run the same command again to go on where it stopped.
 """
 
 from __future__ import annotations

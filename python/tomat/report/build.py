@@ -17,6 +17,7 @@ from tomat.evaluate.tables import NONE, Table, group_tables, headline, label, pe
 from tomat.evaluate.volumes import load_pictures
 from tomat.report import figures
 from tomat.report.page import Figure, Page
+from tomat.report.runs import NMAE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -216,16 +217,27 @@ def _runs(runs: Sequence[Run]) -> Table:
                 _short(run.flops),
                 _short(run.parameters),
                 NONE if loss is None else f"{loss[1]:.4g} ({loss[0]})",
+                percent(run.series[NMAE].last) if NMAE in run.series else NONE,
                 *speeds,
                 hours,
                 str(run.unreadable),
             )
         )
-        if run.start is not None:
-            step, name, value = run.start
-            begun = f"{run.name}, start (step {step})"
-            said = f"{value:.4g} ({name})"
-            lines.append((begun, "0", NONE, NONE, _short(run.parameters), said, *(NONE,) * 4))
+        begun = run.at_start(NMAE) or (loss and run.at_start(loss[0]))
+        if begun:
+            said = loss and run.at_start(loss[0])
+            lines.append(
+                (
+                    f"{run.name}, start (step {begun[0]})",
+                    "0",
+                    NONE,
+                    NONE,
+                    _short(run.parameters),
+                    f"{said[1]:.4g} ({loss[0]})" if loss and said else NONE,
+                    percent(run.series[NMAE].values[0]) if run.at_start(NMAE) else NONE,
+                    *(NONE,) * 4,
+                )
+            )
     head = (
         "run",
         "steps",
@@ -233,6 +245,7 @@ def _runs(runs: Sequence[Run]) -> Table:
         "FLOPs",
         "parameters",
         "loss",
+        "held-out NMAE, %",
         "tokens a second",
         "MFU, %",
         "hours",

@@ -16,10 +16,12 @@ from tomat.lm.presets import ModelConfig, parameter_count
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["METRICS_FILE", "Run", "Series", "load_run"]
+__all__ = ["METRICS_FILE", "NMAE", "Run", "Series", "load_run"]
 
 #: The file of a run that its numbers stand in.
 METRICS_FILE = "metrics.jsonl"
+#: The held-out number that models are judged by.
+NMAE = "eval/one_pass/nmae_median"
 #: What a run is made of, where it wrote it down.
 _ABOUT_FILE = "tomat.json"
 #: Where numbers of a run stand; the first that is there counts.
@@ -122,18 +124,16 @@ class Run:
                 return name, float(of.values[-n:].mean())
         return None
 
-    @property
-    def start(self) -> tuple[int, str, float] | None:
-        """Step, name and value of :attr:`loss` as the run began, before its first step.
+    def at_start(self, name: str) -> tuple[int, float] | None:
+        """Step and value of a number on held-out data as the run began, before its first step.
 
-        None of a training loss, and where the run says nothing of it: evaluated before the first step are runs whose
-        first evaluation stands at their first step.
+        None where the run says nothing of it: its first evaluation came after its first step.
         """
-        if self.loss is None or self.loss[0].startswith("train"):
+        of = self.series.get(name)
+        first = min((int(series.steps[0]) for series in self.series.values()), default=0)
+        if of is None or not name.startswith("eval/") or int(of.steps[0]) != first:
             return None
-        of = self.series[self.loss[0]]
-        first = min(int(series.steps[0]) for series in self.series.values())
-        return (first, self.loss[0], float(of.values[0])) if int(of.steps[0]) == first else None
+        return first, float(of.values[0])
 
 
 def load_run(path: str | Path) -> Run:
