@@ -58,12 +58,13 @@ def test_json_is_complete(tmp_path: Path) -> None:
     summary = result.json
     assert summary.keys() == {
         "directory", "n_materials", "n_listed", "rows", "shards", "bytes", "tokens", "left_out", "left_out_first",
-        "n_left_out", "resumed_shards", "seconds", "stage_seconds",
+        "n_left_out", "clipped", "n_warned", "warnings", "resumed_shards", "seconds", "stage_seconds",
     }  # fmt: skip
     shard = tmp_path / "out" / "shard-00000.parquet"
     expected = {
         "directory": str(tmp_path / "out"), "n_materials": 1, "n_listed": 2, "rows": 3, "shards": 1, "tokens": 768,
         "bytes": shard.stat().st_size, "left_out": {"missing": 1}, "n_left_out": 1, "resumed_shards": 0,
+        "clipped": {"materials": 0, "voxels": 0, "electrons": 0.0, "worst": None}, "n_warned": 0, "warnings": {},
     }  # fmt: skip
     assert {key: summary[key] for key in expected} == expected
     assert summary["left_out_first"].keys() == {"no"}

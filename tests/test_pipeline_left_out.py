@@ -118,7 +118,7 @@ def test_damage_stops_the_run_with_its_name(tmp_path: Path, damage: Callable[[Pa
     assert f"left out 1 of 3 materials: 1 {reason}\n  bad: {reason}: {bad}" in skipped.err
     facts = meta(tmp_path / "out")
     assert (facts["n_materials"], facts["n_materials_listed"], facts["n_shards"]) == (2, 3, 3)
-    for other in ("missing", "oversized", "bad_lattice", "overflow", "unreadable"):
+    for other in ("missing", "oversized", "bad_lattice", "overflow", "clipped", "unreadable"):
         assert facts[f"n_materials_{other}"] == (other == reason)
         assert facts[f"first_materials_{other}"] == (["bad"] if other == reason else [])
     assert list(rows_of(tmp_path / "out")) == ["qe-0039", "qe-0048"]

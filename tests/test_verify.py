@@ -90,8 +90,12 @@ def test_sound(original: Path, source: bool) -> None:
     quiet = tomat_main("verify", original, "--quiet")
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
     report = tomat_main("verify", original, "--json", *(["--source", ROOT] if source else [])).json
+    clipped, errors, nmae = (report.pop(key) for key in ("clipped", "errors", "nmae"))
+    assert (clipped["materials"], clipped["worst"]["task_id"]) == (1, "vasp-mp-2300242")
+    assert errors.keys() == ({path.stem for path in INPUTS} if source else set())
+    assert (nmae is not None) == source
     assert report == {
-        "shards": 2, "rows": 12, "materials": 4, "problems": [], "notes": [], "is_sound": True,
+        "lossy": {}, "shards": 2, "rows": 12, "materials": 4, "problems": [], "notes": [], "is_sound": True,
         "materials_compared": 4 if source else 0, "voxels_compared": 768 if source else 0,
     }  # fmt: skip
 

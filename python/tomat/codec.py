@@ -92,6 +92,19 @@ class DensityCodec(_core.DensityCodec):
             raise ValueError(f"codec {self.name} {error}") from error
         return "chgcar" if unit == "chgcar" else "e_per_A3"
 
+    @override
+    def clipping(self, values: ArrayLike) -> tuple[int, float, float, float, float, int] | None:
+        """What of ``values`` (n,) lies beyond :attr:`range`; None where nothing does. :mod:`tomat.clipping` names it.
+
+        Returns:
+            The number of values, the sums of what they have above and below the range, the sum of ``|v|`` over all, the
+            value that loses most, and its index.
+
+        Raises:
+            ValueError: a value is NaN.
+        """
+        return super().clipping(_float_vector(values))
+
     def roundtrip(self, values: ArrayLike) -> NDArray[np.float64]:
         """What ``values`` (any shape) come back as after encoding, float64.
 

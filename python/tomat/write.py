@@ -80,9 +80,10 @@ def write(
 ) -> None:
     """Write a density.
 
-    ``NAME.zarr``: Zarr v3 group in the ``rho_gga`` layout, one chunk, zstd. ``CHGCAR``, ``NAME.CHGCAR``, ``NAME.vasp``:
-    VASP's format, first axis fastest, ``rho * V_cell``, 11 digits; see :data:`AUGMENTATION_NOTE`. ``NAME.cube``:
-    Gaussian cube in electrons per cubic bohr, 6 digits. Text is compressed by a suffix .gz, .bz2, .xz or .zst.
+    ``NAME.zarr``: Zarr v3 group in the ``rho_gga`` layout, one chunk, zstd and crc32c, so
+    that a flipped bit is an error. ``CHGCAR``, ``NAME.CHGCAR``, ``NAME.vasp``: VASP's format, first axis fastest,
+    ``rho * V_cell``, 11 digits; see :data:`AUGMENTATION_NOTE`. ``NAME.cube``: Gaussian cube in electrons per cubic
+    bohr, 6 digits. Text is compressed by a suffix .gz, .bz2, .xz or .zst.
 
     Args:
         material: what to write; its unit is brought to the format's.
@@ -221,8 +222,7 @@ def _write_zarr(material: Material, target: Path) -> None:
         chunk.parent.mkdir(parents=True)
         write_json(folder / "zarr.json", {"attributes": attributes, "zarr_format": 3, "node_type": "group"})
         write_json(folder / _ARRAY / "zarr.json", _array_metadata(values.shape))
-        codec = pa.Codec("zstd", compression_level=_ZSTD_LEVEL)
-        write_atomically(chunk, codec.compress(values.tobytes(), asbytes=True))
+        write_atomically(chunk, _core.zarr_chunk(values.tobytes(), _ZSTD_LEVEL))
         _replace_folder(folder, target)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -248,7 +248,8 @@ def _array_metadata(shape: tuple[int, ...]) -> dict[str, Any]:
         "fill_value": 0.0,
         "codecs": [
             {"name": "bytes", "configuration": {"endian": "little"}},
-            {"name": "zstd", "configuration": {"level": _ZSTD_LEVEL, "checksum": False}},
+            {"name": "zstd", "configuration": {"level": _ZSTD_LEVEL, "checksum": True}},
+            {"name": "crc32c"},
         ],
         "attributes": {},
         "zarr_format": 3,

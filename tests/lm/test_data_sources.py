@@ -314,6 +314,35 @@ def test_materials_the_layout_cannot_write_are_named() -> None:
     assert rows.counts["materials"] + rows.counts["left_out"]["overflow"] == len(IDS)
 
 
+def test_materials_the_codec_cannot_hold_are_refused_or_left_out(tmp_path: Path) -> None:
+    """The same rule and the same numbers as in a dataset; what is clipped of the others is counted."""
+    big = tmp_path / "Fe3O4-2.zarr"
+    tomat.read(LABEL / "vasp-pmg-Fe3O4.zarr").supercell((2, 2, 2)).write(big)
+    inputs = (str(big), str(LABEL / "qe-0039.zarr"), str(LABEL / "vasp-mp-2300242.zarr"))
+    settings: dict[str, Any] = {
+        "codec": "lmq-16k", "patch_size": 4, "patches_per_material": 2, "cache": str(tmp_path / "cache"),
+    }  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"Fe3O4-2: the codec holds 0 to 2305\.71 chgcar.* 25\.1117%.*max_clipped"
+    ):
+        open_rows(DataConfig(densities=inputs, **settings), 4096)
+    rows = open_rows(DataConfig(densities=inputs, on_error="skip", **settings), 4096)
+    assert rows.source.left_out == {"clipped": ["Fe3O4-2"]}
+    assert rows.counts["left_out"] == {"clipped": 1}
+    assert rows.source.task_ids == ["qe-0039", "vasp-mp-2300242"]
+    sound(*inputs, "--out", tmp_path / "rows", "--codec", "lmq-16k", "--patch-size", 4, "--pad-to", 4096,
+          "--patches-per-material", 2, "--on-error", "skip", "--quiet")  # fmt: skip
+    stored = open_rows(DataConfig(path=str(tmp_path / "rows")), 4096)
+    assert stored.counts["clipped"] == rows.counts["clipped"]
+    assert rows.counts["clipped"]["worst"]["task_id"] == "vasp-mp-2300242"
+    assert stored.source.left_out == {"clipped": ["Fe3O4-2"]}
+    allowed = open_rows(DataConfig(densities=inputs, max_clipped=0.3, **settings), 4096)
+    assert allowed.counts["clipped"]["materials"] == 2
+    assert allowed.source.left_out == {}
+    with pytest.raises(ValueError, match="max_clipped = 2 must be between 0"):
+        DataConfig(densities=inputs, max_clipped=2)
+
+
 def test_files_and_splits_are_inputs_too() -> None:
     chgcar = DATA / "chgcar" / "vasp-mp-2300242.CHGCAR.gz"
     rows = open_rows(DataConfig(densities=(str(chgcar),), patch_size=5, patches_per_material=3), 512)

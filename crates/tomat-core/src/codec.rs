@@ -11,7 +11,7 @@ pub use lloyd_max::LloydMaxCodec;
 pub use log::LogCodec;
 
 use crate::error::{Error, Result};
-use crate::grid::{Real, Unit};
+use crate::grid::{Real, Unit, check_not_nan};
 
 /// A codec for density values.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +43,7 @@ impl DensityCodec {
     /// # Errors
     /// [`Error::Invalid`] when a value is NaN, or when the lengths of `bases` and `out` do not fit.
     pub fn encode<T: Real>(&self, values: &[T], bases: &[i32], out: &mut [i32]) -> Result<()> {
-        check_finite_enough(values)?;
+        check_not_nan(values)?;
         let k = self.components();
         if bases.len() != k || out.len() != values.len() * k {
             return Err(Error::invalid(format!(
@@ -117,6 +117,21 @@ impl DensityCodec {
         }
     }
 
+    /// The closed range of values that are told apart; those beyond it encode as its ends do.
+    ///
+    /// Log codecs hold magnitudes up to `10^log_max` of either sign; what lies below `10^log_min` is rounded to zero,
+    /// not clipped.
+    #[must_use]
+    pub fn range(&self) -> (f64, f64) {
+        match self {
+            Self::Log(codec) => {
+                let most = 10f64.powf(codec.log_max());
+                (-most, most)
+            }
+            Self::LloydMax(codec) => (codec.clip_min(), codec.clip_max()),
+        }
+    }
+
     /// The convention of the densities this codec was made for; `None` where nothing is known (log codecs).
     #[must_use]
     pub fn unit(&self) -> Option<Unit> {
@@ -149,18 +164,6 @@ impl DensityCodec {
             Self::LloydMax(codec) => codec.hash(),
         }
     }
-}
-
-/// Refuses NaN: it has no code. Infinities clip like any large number.
-fn check_finite_enough<T: Real>(values: &[T]) -> Result<()> {
-    let any = values.chunks(4096).any(|block| block.iter().fold(false, |nan, v| nan | v.nan()));
-    if any {
-        let index = values.iter().position(|v| v.nan()).unwrap_or(0);
-        return Err(Error::invalid(format!(
-            "value {index} is NaN and has no code; remove it or fill it before encoding"
-        )));
-    }
-    Ok(())
 }
 
 /// Lower-case hexadecimal SHA-256 of what `feed` puts in.

@@ -257,6 +257,26 @@ impl Density {
         self
     }
 
+    /// Sum, least and largest value, in one fast pass.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        let mut found = Extent { sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
+        for block in self.values.chunks(4096) {
+            let (min, max) = extremes(block).unwrap_or((0.0, 0.0));
+            found.sum += sum(block, |v| v);
+            found.min = found.min.min(min.into());
+            found.max = found.max.max(max.into());
+        }
+        found
+    }
+
+    /// The electrons that a value of one stands for in one voxel of a cell of `volume` cubic angstrom.
+    #[must_use]
+    pub fn electrons_per_unit(&self, volume: f64) -> f64 {
+        let volume = if self.unit == Unit::Chgcar { 1.0 } else { volume };
+        volume / self.values.len() as f64
+    }
+
     /// The mean over the grid, summed in float64: the electron count for [`Unit::Chgcar`].
     #[must_use]
     pub fn mean(&self) -> f64 {
@@ -264,8 +284,67 @@ impl Density {
     }
 }
 
+/// What all values of a density say together, in its unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Extent {
+    /// Their sum, taken in float64.
+    pub sum: f64,
+    /// The least of them.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+/// The least and the largest of values that are not NaN; [`None`] where there are none.
+pub(crate) fn extremes<T: Real>(values: &[T]) -> Option<(T, T)> {
+    const LANES: usize = 16;
+    let first = *values.first()?;
+    let (mut least, mut most) = ([first; LANES], [first; LANES]);
+    // Comparisons that the compiler turns into vector instructions.
+    let less = |a: T, b: T| if b < a { b } else { a };
+    let more = |a: T, b: T| if b > a { b } else { a };
+    let blocks = values.chunks_exact(LANES);
+    for (lane, &value) in blocks.remainder().iter().enumerate() {
+        (least[lane], most[lane]) = (less(least[lane], value), more(most[lane], value));
+    }
+    for block in blocks {
+        for lane in 0..LANES {
+            least[lane] = less(least[lane], block[lane]);
+            most[lane] = more(most[lane], block[lane]);
+        }
+    }
+    Some((least.into_iter().fold(first, less), most.into_iter().fold(first, more)))
+}
+
+/// The sum of `f` over values, in float64.
+pub(crate) fn sum<T: Real>(values: &[T], f: impl Fn(f64) -> f64) -> f64 {
+    /// Sums side by side, which the compiler turns into vector instructions.
+    const LANES: usize = 8;
+    let mut sums = [0.0; LANES];
+    let blocks = values.chunks_exact(LANES);
+    let rest: f64 = blocks.remainder().iter().map(|&v| f(v.into())).sum();
+    for block in blocks {
+        for (sum, &value) in sums.iter_mut().zip(block) {
+            *sum += f(value.into());
+        }
+    }
+    sums.iter().sum::<f64>() + rest
+}
+
+/// Refuses NaN: it has no code. Infinities clip like any large number.
+pub(crate) fn check_not_nan<T: Real>(values: &[T]) -> Result<()> {
+    let any = values.chunks(4096).any(|block| block.iter().fold(false, |nan, v| nan | v.nan()));
+    if any {
+        let index = values.iter().position(|v| v.nan()).unwrap_or(0);
+        return Err(Error::invalid(format!(
+            "value {index} is NaN and has no code; remove it or fill it before encoding"
+        )));
+    }
+    Ok(())
+}
+
 /// A float type a density array may have: `f32` or `f64`.
-pub trait Real: Copy + Send + Sync + Into<f64> + 'static {
+pub trait Real: Copy + PartialOrd + Send + Sync + Into<f64> + 'static {
     /// Neither NaN nor infinite.
     fn finite(self) -> bool;
     /// NaN.

@@ -29,6 +29,7 @@
 //! # }
 //! ```
 
+pub mod clipping;
 pub mod codec;
 pub mod coverage;
 pub mod elements;
@@ -37,6 +38,7 @@ pub mod fit;
 pub mod grid;
 pub mod memory;
 pub mod patch;
+pub mod plausibility;
 pub mod promolecule;
 pub mod sampler;
 pub mod sequence;

@@ -30,6 +30,14 @@ pub enum Error {
         /// What is wrong, where in the file, and what to do.
         problem: String,
     },
+    /// The codec cannot hold so much of the density as a run asks for.
+    #[error("{name}: {problem}")]
+    Clipped {
+        /// The file or URL.
+        name: String,
+        /// What is lost, and what to do.
+        problem: String,
+    },
     /// The sampler of a run failed, or gave what cannot be.
     #[error("{task_id}: {problem}")]
     Sampler {

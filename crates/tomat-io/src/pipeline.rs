@@ -27,7 +27,7 @@ use crate::parquet::ShardOptions;
 use crate::{Error, Material, Result};
 
 pub use material::{EncodedMaterial, Outcome, Reason};
-pub use record::{LeftOut, MaterialRecord, ShardRecord};
+pub use record::{Clipped, LeftOut, MaterialRecord, ShardRecord};
 
 /// Where materials come from. Reading happens on several threads at once.
 pub trait Source: Send + Sync {
@@ -39,6 +39,11 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// [`Error::Missing`] where there is none, any other error where it cannot be read.
     fn read(&self, index: usize) -> Result<Material>;
+
+    /// What errors call material `index`: its path or URL, where it has one.
+    fn name(&self, index: usize) -> String {
+        self.task_id(index).to_owned()
+    }
 }
 
 /// Local files: a task id and a path each.
@@ -51,6 +56,10 @@ impl Source for LocalFiles {
 
     fn read(&self, index: usize) -> Result<Material> {
         crate::read(&self.0[index].1)
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.0[index].1.display().to_string()
     }
 }
 
@@ -91,6 +100,24 @@ pub enum OnError {
     Skip,
 }
 
+/// What a density must be like to be written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Checks {
+    /// The largest share of a material's electrons that may lie above the codec's range, 0 to 1; more leaves it out.
+    pub max_clipped: f64,
+    /// The same of what lies below it: negative voxels, which PAW densities have a little of.
+    pub max_negative: f64,
+    /// Whether an implausible density is taken for unreadable, not only named.
+    pub strict: bool,
+}
+
+impl Default for Checks {
+    /// One electron in a thousand above, one in a hundred below, and warnings.
+    fn default() -> Self {
+        Self { max_clipped: 0.001, max_negative: 0.01, strict: false }
+    }
+}
+
 /// A shard to write: its file name and the materials it holds, as indices of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardPlan {
@@ -114,6 +141,8 @@ pub struct Job<'a> {
     pub shard_options: ShardOptions,
     /// What to do about unreadable materials.
     pub on_error: OnError,
+    /// What a density must be like.
+    pub checks: Checks,
     /// Encoding threads, and as many that read.
     pub threads: usize,
     /// What identifies the configuration, kept in every shard's record.

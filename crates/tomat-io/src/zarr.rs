@@ -80,6 +80,24 @@ pub fn read_fetched(url: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Mate
     read_place(Place::Fetched(Path::new(url), files))
 }
 
+/// The bytes of a chunk as the codecs `zstd` (with its own checksum) and `crc32c` write them, the last one outermost:
+/// whatever bit of a file flips, reading it is an error.
+///
+/// # Errors
+/// [`Error::Core`] when `level` is none of zstd.
+pub fn encode_chunk(values: &[u8], level: i32) -> Result<Vec<u8>> {
+    let compress = || {
+        let mut compressor = zstd::bulk::Compressor::new(level)?;
+        compressor.include_checksum(true)?;
+        compressor.compress(values)
+    };
+    let mut encoded =
+        compress().map_err(|error| tomat_core::Error::invalid(format!("zstd level {level}: {error}")))?;
+    let checksum = crc32c::crc32c(&encoded);
+    encoded.extend_from_slice(&checksum.to_le_bytes());
+    Ok(encoded)
+}
+
 fn read_place(place: Place) -> Result<Material> {
     let path = place.path();
     let group: GroupMetadata = read_json(place, "zarr.json")?;

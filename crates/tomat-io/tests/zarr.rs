@@ -305,6 +305,45 @@ fn other_codecs_are_read_and_checked() {
     group.fails("chunk charge_density_total/c/0/0/0");
 }
 
+/// The chain that `tomat.write` writes.
+fn with_checksums() -> Value {
+    let mut metadata = array(SHAPE, SHAPE, "float32");
+    metadata["codecs"] = json!([
+        {"name": "bytes", "configuration": {"endian": "little"}},
+        {"name": "zstd", "configuration": {"level": 3, "checksum": true}},
+        {"name": "crc32c"},
+    ]);
+    metadata
+}
+
+#[test]
+fn every_flipped_bit_of_a_chunk_with_a_checksum_is_an_error() {
+    let group = Group::new();
+    group.write_array(&with_checksums());
+    let chunk = tomat_io::zarr::encode_chunk(&floats(0..24), 3).unwrap();
+    group.write_raw("0/0/0", &chunk);
+    assert_eq!(read(&group.path).unwrap().density.values(), expected());
+    for bit in 0..8 * chunk.len() {
+        let mut flipped = chunk.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        group.write_raw("0/0/0", &flipped);
+        group.fails("chunk charge_density_total/c/0/0/0");
+    }
+    for length in 0..chunk.len() {
+        group.write_raw("0/0/0", &chunk[..length]);
+        group.fails("copy the folder again");
+    }
+}
+
+#[test]
+fn a_checksum_does_not_hide_what_a_frame_says() {
+    let group = Group::new();
+    group.write_array(&with_checksums());
+    // A frame of 8 MiB of zeros in a few hundred bytes, with the checksum that belongs to it.
+    group.write_raw("0/0/0", &tomat_io::zarr::encode_chunk(&vec![0; 8 << 20], 3).unwrap());
+    group.fails("its zstd data holds 8388608 bytes where 96 belong");
+}
+
 fn mutate(path: &Path, changes: &[(prop::sample::Index, u8)], cut: Option<prop::sample::Index>) {
     let mut bytes = fs::read(path).unwrap();
     for (place, byte) in changes {

@@ -50,6 +50,33 @@ impl DensityCodec {
         Ok(PyArray1::from_vec(py, out))
     }
 
+    /// What lies beyond the codec's range: voxels, what they hold above it and below it, the sum of |v|, the worst value,
+    /// its index; None where nothing does.
+    fn clipping(
+        &self,
+        py: Python<'_>,
+        values: Values<'_>,
+    ) -> PyResult<Option<(u64, f64, f64, f64, f64, usize)>> {
+        let found = match values {
+            Values::Single(values) => {
+                let values = values.as_slice()?;
+                py.detach(|| self.inner.clipping(values))
+            }
+            Values::Double(values) => {
+                let values = values.as_slice()?;
+                py.detach(|| self.inner.clipping(values))
+            }
+        };
+        let found = found.map_err(core_error)?;
+        Ok(found.map(|c| (c.voxels, c.above, c.below, c.total, c.worst, c.worst_index)))
+    }
+
+    /// The values that are told apart.
+    #[getter]
+    fn range(&self) -> (f64, f64) {
+        self.inner.range()
+    }
+
     fn bin_of(&self, value: f64) -> (f64, f64) {
         self.inner.bin_of(value)
     }

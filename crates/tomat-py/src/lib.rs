@@ -27,7 +27,7 @@ mod _core {
     #[pymodule_export]
     use super::promolecule::{NormalEquations, Promolecule, valence_electrons};
     #[pymodule_export]
-    use super::read::{RawMaterial, parse_structure, read, read_bytes, read_group, task_id};
+    use super::read::{RawMaterial, parse_structure, read, read_bytes, read_group, task_id, zarr_chunk};
     #[pymodule_export]
     use super::run::ShardRun;
     #[pymodule_export]

@@ -89,6 +89,14 @@ pub(crate) fn read_group(py: Python<'_>, files: &Bound<'_, PyDict>, source: &str
     Ok(RawMaterial { inner })
 }
 
+/// The bytes of a Zarr chunk: zstd with its checksum, and crc32c around it.
+#[pyfunction]
+pub(crate) fn zarr_chunk<'py>(py: Python<'py>, values: &[u8], level: i32) -> PyResult<Bound<'py, PyBytes>> {
+    let encoded =
+        py.detach(|| tomat_io::zarr::encode_chunk(values, level)).map_err(|error| io_error(error, ""))?;
+    Ok(PyBytes::new(py, &encoded))
+}
+
 /// A dict of bytes by name.
 pub(crate) fn group_files(files: &Bound<'_, PyDict>) -> PyResult<BTreeMap<String, Vec<u8>>> {
     let content =

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tomat_core::grid::{Crystal, Density, Unit};
 use tomat_io::parquet::{Encoding, ShardOptions};
-use tomat_io::pipeline::{Ended, Job, LocalFiles, OnError, Progress, Sampling, ShardPlan, Source};
+use tomat_io::pipeline::{Checks, Ended, Job, LocalFiles, OnError, Progress, Sampling, ShardPlan, Source};
 use tomat_io::{Format, Material, SourceFacts};
 
 use crate::errors::{core_error, io_error};
@@ -38,6 +38,10 @@ struct PythonReader {
 impl Source for PythonReader {
     fn task_id(&self, index: usize) -> &str {
         &self.entries[index].0
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.entries[index].1.display().to_string()
     }
 
     fn read(&self, index: usize) -> tomat_io::Result<Material> {
@@ -122,6 +126,7 @@ pub(crate) struct ShardRun {
     directory: PathBuf,
     shard_options: ShardOptions,
     on_error: OnError,
+    checks: Checks,
     threads: usize,
     identity: String,
     run_id: String,
@@ -132,7 +137,7 @@ pub(crate) struct ShardRun {
 impl ShardRun {
     #[new]
     #[pyo3(signature = (tokenizer, entries, reader, *, seed, epoch, patches, sampler, draw, directory, metadata,
-        encoding, compression_level, skip_errors, threads, identity, run_id="0"))]
+        encoding, compression_level, skip_errors, max_clipped, max_negative, strict, threads, identity, run_id="0"))]
     #[allow(clippy::too_many_arguments)] // one configuration, spelled out by name
     fn new(
         tokenizer: &Tokenizer,
@@ -148,6 +153,9 @@ impl ShardRun {
         encoding: &str,
         compression_level: i32,
         skip_errors: bool,
+        max_clipped: f64,
+        max_negative: f64,
+        strict: bool,
         threads: usize,
         identity: String,
         run_id: &str,
@@ -176,6 +184,7 @@ impl ShardRun {
                 ..ShardOptions::new(pad_to)
             },
             on_error: if skip_errors { OnError::Skip } else { OnError::Fail },
+            checks: Checks { max_clipped, max_negative, strict },
             threads,
             identity,
             run_id: run_id.to_owned(),
@@ -194,6 +203,7 @@ impl ShardRun {
             directory: Path::new(&self.directory),
             shard_options: self.shard_options.clone(),
             on_error: self.on_error,
+            checks: self.checks,
             threads: self.threads,
             identity: self.identity.clone(),
             run_id: self.run_id.clone(),

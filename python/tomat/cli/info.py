@@ -14,8 +14,10 @@ from typing import Annotated, Any
 import typer
 
 from tomat._threads import in_order
+from tomat.clipping import ClippedTotals
 from tomat.dataset.manifest import Dataset, open_dataset
 from tomat.dataset.meta import COVERAGE, REASONS, read_coverage
+from tomat.dataset.run_directory import clipped_totals
 
 
 def command(
@@ -38,7 +40,9 @@ def command(
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        if isinstance(value, dict):
+        if name == "clipped":
+            value = "not counted" if value is None else str(ClippedTotals.from_stored(value))
+        elif isinstance(value, dict):
             value = ", ".join(f"{count} {key}" for key, count in value.items()) or "none"
         table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
     Console().print(table)
@@ -71,8 +75,20 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "shards": len(paths),
         "bytes": size,
         "voxels_covered": f"{1 - histogram[0] / voxels:.1%}" if voxels else "unknown",
+        "clipped": _clipped(dataset),
+        "warnings": dataset.count("n_materials_warned"),
         "left_out": {r: n for r in REASONS if (n := dataset.count(f"n_materials_{r}"))},
     }
+
+
+def _clipped(dataset: Dataset) -> dict[str, Any] | None:
+    """What the codec clips of the materials with rows, of all workers; None where a worker did not count."""
+    if any("clipped_materials" not in worker.meta for worker in dataset.workers):
+        return None
+    totals = ClippedTotals()
+    for worker in dataset.workers:
+        totals.merge(clipped_totals(worker.meta).stored)
+    return totals.stored
 
 
 def _coverage(dataset: Dataset) -> list[int]:

@@ -196,6 +196,14 @@ def _what(facts: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append((f"fallback {shape}", _named(entry["count"], entry["first"])))
     for reason, entry in materials["left_out"].items():
         lines.append((f"left out, {reason}", _named(entry["count"], entry["first"])))
+    clipping = facts["clipping"]
+    lines.append(
+        (
+            "left out, clipped",
+            f"known when the densities are read: those with more than {clipping['max_clipped']:.2%} of their electrons "
+            f"above {clipping['range'][1]:,.6g} {clipping['unit']}",
+        )
+    )
     return lines
 
 

@@ -16,8 +16,8 @@ Examples:
 
 A YAML file given with --config holds the same options under their long names without dashes in front (inputs, layout,
 patch-size, ...); the command line wins. Exit codes: 0 all materials are in; 1 stopped by an error; 2 options that
-cannot be; 3 finished, but materials the format cannot hold were left out (0 with --on-error skip); 130 interrupted, go
-on with --resume.
+cannot be; 3 finished, but materials the format or the codec cannot hold were left out (0 with --on-error skip); 130
+interrupted, go on with --resume.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import typer
 import yaml
 
 from tomat.cli._shared import Limit, Split, SplitFile
+from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, ClippedTotals
 from tomat.dataset.config import ENCODINGS, TokenizeConfig
 from tomat.dataset.inputs import resolve_inputs
 from tomat.engine import Job, Run, StoppedError
@@ -181,6 +182,20 @@ def command(
     ] = "fail",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset.")] = False,
+    max_clipped: Annotated[
+        float,
+        typer.Option(
+            help="Share of a material's electrons that may lie above the codec's range; more leaves it out."
+        ),
+    ] = MAX_CLIPPED,
+    max_negative: Annotated[
+        float,
+        typer.Option(help="The same of what lies below the range: the negative voxels of PAW densities."),
+    ] = MAX_NEGATIVE,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Take implausible densities for unreadable, instead of a warning."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON, without progress.")
@@ -218,6 +233,9 @@ def command(
         split=split or "all",
         encoding=encoding,
         compression_level=compression_level,
+        max_clipped=max_clipped,
+        max_negative=max_negative,
+        strict=strict,
     )
     if workers is None:
         entries = resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
@@ -237,6 +255,8 @@ def command(
         print(json.dumps(_as_json(summary)))
     elif not quiet:
         _print_summary(summary, settings, run.described)
+    if not quiet:
+        _report_warnings(summary)
     _report_left_out(summary)
     if summary.left_out and on_error == "fail":
         raise typer.Exit(LEFT_OUT)
@@ -306,6 +326,8 @@ def _print_summary(summary: Summary, config: TokenizeConfig, described: str) -> 
     table.add_row("rows", f"{summary.rows:,} of {config.pad_to:,} tokens, in {summary.shards:,} shards")
     per_token = summary.bytes / summary.tokens if summary.tokens else 0.0
     table.add_row("size", f"{summary.bytes / 1e6:,.1f} MB, {per_token:.2f} bytes a token")
+    clipped = ClippedTotals.from_stored(summary.clipped)
+    table.add_row("clipped", f"{clipped}")
     if summary.resumed_shards:
         table.add_row("resumed", f"{summary.resumed_shards:,} shards were there already")
     table.add_row("time", f"{summary.seconds:.1f} s, {described}")
@@ -313,6 +335,20 @@ def _print_summary(summary: Summary, config: TokenizeConfig, described: str) -> 
         stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.stage_seconds.items())
         table.add_row("thread time", stages)
     Console().print(table)
+
+
+def _report_warnings(summary: Summary) -> None:
+    """Densities that are in the dataset, and that can hardly be right."""
+    if not summary.n_warned:
+        return
+    print(
+        f"warning: {summary.n_warned} of {summary.n_materials} materials are implausible (--strict refuses such)",
+        file=sys.stderr,
+    )
+    for task_id, problems in summary.warnings.items():
+        print(f"  {task_id}: {'; '.join(problems)}", file=sys.stderr)
+    if summary.n_warned > len(summary.warnings):
+        print(f"  and {summary.n_warned - len(summary.warnings)} more", file=sys.stderr)
 
 
 def _report_left_out(summary: Summary) -> None:

@@ -7,8 +7,9 @@ Examples:
   tomat verify rows --json
 
 Every shard: size, SHA-256, columns, and that each row decodes. Every worker: counts, coverage, and that no material is
-split or doubled. With --source (repeatable), each density is read again and must give the same rows, and every voxel
-must decode to its own bin. Exit code 1 where anything is wrong.
+split or doubled. With --source (repeatable), each density is read again and must give the same rows, every voxel must
+decode to its own bin, and what the codec clips must be what meta.json says and allows; the error is that against the
+density as it is, unclipped. Exit code 1 where anything is wrong.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from typing import Annotated
 
 import typer
 
+from tomat.clipping import ClippedTotals
 from tomat.dataset.inputs import resolve_inputs
-from tomat.dataset.verify import verify_dataset
+from tomat.dataset.verify import Report, verify_dataset
 
 #: Problems printed; the JSON form has all.
 _SHOWN = 50
@@ -52,7 +54,7 @@ def command(
             watch=lambda name: status.update(f"verifying {name}"),
         )
     if as_json:
-        print(json.dumps({**asdict(report), "is_sound": report.is_sound}))
+        print(json.dumps({**asdict(report), "nmae": report.nmae, "is_sound": report.is_sound}))
     else:
         for problem in report.problems[:_SHOWN]:
             print(f"problem: {problem}")
@@ -61,15 +63,39 @@ def command(
         for note in report.notes if not quiet else ():
             print(f"note: {note}")
         if not quiet:
+            _print_losses(report)
             compared = ""
             if entries is not None:
                 compared = (
                     f"; {report.materials_compared:,} densities read again, {report.voxels_compared:,} voxels each "
                     "decode to their own bin"
                 )
-            verdict = "sound" if report.is_sound else f"{len(report.problems)} problems"
             print(
-                f"{directory}: {verdict}: {report.rows:,} rows of {report.materials:,} materials in {report.shards:,} "
-                f"shards{compared} ({time.monotonic() - start:.1f} s)"
+                f"{directory}: {_verdict(report)}: {report.rows:,} rows of {report.materials:,} materials in "
+                f"{report.shards:,} shards{compared} ({time.monotonic() - start:.1f} s)"
             )
-    raise typer.Exit(0 if report.is_sound else 1)
+    raise typer.Exit(1 if report.problems else 0)
+
+
+def _verdict(report: Report) -> str:
+    if report.problems:
+        return f"{len(report.problems)} problems"
+    if report.lossy:
+        return f"as written, with the loss that was allowed in {len(report.lossy)} materials"
+    return "sound"
+
+
+def _print_losses(report: Report) -> None:
+    """What is clipped, and the error against the sources."""
+    for name, lost in list(report.lossy.items())[:_SHOWN]:
+        print(f"lossy: {name}: {lost}")
+    if len(report.lossy) > _SHOWN:
+        print(f"and {len(report.lossy) - _SHOWN} more")
+    print(f"clipped: {ClippedTotals.from_stored(report.clipped)}")
+    if report.nmae is not None:
+        electrons = sum(error["electrons"] for error in report.errors.values())
+        decoded = sum(error["electrons_decoded"] for error in report.errors.values())
+        print(
+            f"error: NMAE {report.nmae['mean']:.4%} in the mean material, {report.nmae['worst']:.4%} in the worst "
+            f"({report.nmae['task_id']}); the rows hold {electrons:.6g} electrons of the sources, {decoded:.6g} decoded"
+        )

@@ -16,7 +16,16 @@ from tomat._remote import UrlPath, fetch_files
 from tomat._threads import in_order
 from tomat.dataset.config import identity_hash
 from tomat.dataset.meta import check_shard_name
-from tomat.dataset.run_directory import BUDGET, CODEC, COVERAGE, META, PROGRESS, RUN, RunDirectory
+from tomat.dataset.run_directory import (
+    BUDGET,
+    CODEC,
+    COVERAGE,
+    META,
+    PROGRESS,
+    RUN,
+    RunDirectory,
+    says_all,
+)
 from tomat.dataset.transfer import Sums, is_same, put
 
 if TYPE_CHECKING:
@@ -98,7 +107,7 @@ class BucketDirectory(RunDirectory):
         records = {}
         for content in fetch_files(str(self.place / PROGRESS), names).values():
             record = json.loads(content)
-            if record.get("identity") == expected and record["shard"] in there:
+            if record.get("identity") == expected and record["shard"] in there and says_all(record):
                 check_shard_name(record["shard"], self.place / PROGRESS)
                 records[record["shard"]] = record
 

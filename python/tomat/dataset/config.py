@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tomat._core import __version__
 from tomat.budget import Shares, check_budget, patches_of
 from tomat.catalogue.table import electrons_of
+from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, check_limits
 from tomat.sampling import NamedSampler, load_sampler
 from tomat.tokenizer import FALLBACK_SHAPES, LAYOUTS, PAD_TO, PatchTokenizer
 
@@ -54,6 +55,10 @@ class TokenizeConfig:
         split: name of the split, for ``meta.json``.
         encoding: of the ``input_ids`` column.
         compression_level: of zstd.
+        max_clipped: the largest share of a material's electrons that may lie above the codec's range; more leaves it
+            out.
+        max_negative: the same of what lies below the range: negative voxels, which PAW densities have a little of.
+        strict: take an implausible density for unreadable, instead of a warning.
     """
 
     layout: str = "v3"
@@ -74,6 +79,9 @@ class TokenizeConfig:
     split: str = "all"
     encoding: str = "byte_stream_split"
     compression_level: int = 1
+    max_clipped: float = MAX_CLIPPED
+    max_negative: float = MAX_NEGATIVE
+    strict: bool = False
 
     def __post_init__(self) -> None:
         """Check ranges; what the tokenizer checks is left to it.
@@ -101,6 +109,7 @@ class TokenizeConfig:
             raise ValueError(
                 f"worker_index = {self.worker_index} with n_workers = {self.n_workers}; workers count from 0"
             )
+        check_limits(self.max_clipped, self.max_negative)
         if not (0 <= self.seed < 2**64 and 0 <= self.epoch < 2**64):
             raise ValueError(f"seed = {self.seed} and epoch = {self.epoch} must be between 0 and 2**64 - 1")
         if self.encoding not in ENCODINGS:

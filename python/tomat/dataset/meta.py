@@ -43,7 +43,7 @@ CODEC = "codec.npz"
 BUDGET = "budget.json"
 
 #: Reasons for leaving a material out, in the order of ``meta.json``.
-REASONS = ("missing", "oversized", "bad_lattice", "overflow", "unreadable")
+REASONS = ("missing", "oversized", "bad_lattice", "overflow", "clipped", "unreadable")
 
 #: Those that version 1 knew.
 _REASONS_1 = ("missing", "oversized", "bad_lattice", "overflow", "unreadable")
@@ -102,6 +102,13 @@ _OWN_SINCE_2: dict[str, _Kind] = {
     SEAL: str,
     "coverage_sha256": str,
     "codec_sha256": str | None,
+    "max_clipped": int | float,
+    "max_negative": int | float,
+    "clipped_voxels": int,
+    "clipped_electrons": int | float,
+    "clipped_materials": dict,
+    "n_materials_warned": int,
+    "warnings": dict,
     **{f"n_materials_{reason}": int for reason in REASONS},
     **{f"first_materials_{reason}": list for reason in REASONS},
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from tomat._files import atomic_file, read_json, write_json
 from tomat._threads import in_order
+from tomat.clipping import ClippedTotals, Clipping
 from tomat.codec import LloydMaxCodec, LogCodec
 from tomat.dataset.config import identity_hash
 from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, FORMAT_VERSION, META, REASONS, read_meta, seal_meta
@@ -27,10 +29,25 @@ if TYPE_CHECKING:
     from tomat.codec import Codec
     from tomat.dataset.config import TokenizeConfig
 
-__all__ = ["BUDGET", "CODEC", "COVERAGE", "META", "REASONS", "RunDirectory", "Totals", "sha256_of"]
+__all__ = [
+    "BUDGET",
+    "CODEC",
+    "COVERAGE",
+    "META",
+    "REASONS",
+    "RunDirectory",
+    "Totals",
+    "clipped_totals",
+    "says_all",
+    "sha256_of",
+]
 
 #: How many ids of left out materials ``meta.json`` names for each reason.
 _FIRST_IDS = 20
+
+#: What a record must say of each material: one that does not was written before that was counted, and its shard is
+#: written again.
+_OF_A_MATERIAL = ("clipped", "warnings")
 
 PROGRESS = ".progress"
 RUN = "run.json"
@@ -43,6 +60,11 @@ def sha256_of(path: Place) -> str:
     """SHA-256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
+
+
+def says_all(record: dict[str, Any]) -> bool:
+    """Whether a shard's record has what is counted of each material today."""
+    return all(key in material for material in record.get("materials", ()) for key in _OF_A_MATERIAL)
 
 
 class RunDirectory:
@@ -189,7 +211,9 @@ class RunDirectory:
         expected = identity_hash(identity)
         for path in sorted(self.progress.glob("shard-*.json")):
             record = read_json(path)
-            if record.get("identity") == expected and record.get("shard") == path.stem:
+            if record.get("identity") != expected or record.get("shard") != path.stem:
+                continue
+            if says_all(record):
                 yield path.stem, record
 
     def _has_size(self, record: dict[str, Any]) -> bool:
@@ -272,6 +296,11 @@ class Totals:
     left_out: Counter[str] = field(default_factory=Counter)
     #: By reason: the first ids, with the reason in words.
     first_left_out: dict[str, dict[str, str]] = field(default_factory=dict)
+    #: What is clipped of the materials with rows, by id.
+    clipped: dict[str, Clipping] = field(default_factory=dict)
+    n_warned: int = 0
+    #: The first implausible materials with rows, and why.
+    warnings: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, record: dict[str, Any]) -> None:
         """Add one shard."""
@@ -286,6 +315,12 @@ class Totals:
             self.coverage.extend([0] * (len(counts) - len(self.coverage)))
             for times, voxels in enumerate(counts):
                 self.coverage[times] += voxels
+            if material["clipped"] is not None:
+                self.clipped[material["task_id"]] = Clipping.of(material["clipped"])
+            if material["warnings"]:
+                self.n_warned += 1
+                if len(self.warnings) < _FIRST_IDS:
+                    self.warnings[material["task_id"]] = material["warnings"]
         for material in record["left_out"]:
             self.left_out[material["reason"]] += 1
             first = self.first_left_out.setdefault(material["reason"], {})
@@ -334,9 +369,35 @@ def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: 
     for reason in REASONS:
         meta[f"n_materials_{reason}"] = totals.left_out[reason]
         meta[f"first_materials_{reason}"] = list(totals.first_left_out.get(reason, {}))
+    meta |= {
+        "max_clipped": config.max_clipped,
+        "max_negative": config.max_negative,
+        "clipped_voxels": sum(found.voxels for found in totals.clipped.values()),
+        "clipped_electrons": math.fsum(found.electrons for found in totals.clipped.values()),
+        "clipped_materials": {name: found.stored for name, found in totals.clipped.items()},
+        "n_materials_warned": totals.n_warned,
+        "warnings": totals.warnings,
+    }
     meta["shards"] = totals.shards
     meta["identity"] = identity
     return meta
+
+
+def clipped_totals(meta: dict[str, Any]) -> ClippedTotals:
+    """What ``meta.json`` says is clipped of the materials with rows; nothing where it does not say.
+
+    Raises:
+        ValueError: it does not say it as the format has it.
+    """
+    totals = ClippedTotals()
+    try:
+        for task_id, stored in meta.get("clipped_materials", {}).items():
+            totals.add(task_id, Clipping.of(stored))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{META}: clipped_materials is not what is clipped of each material: {error!r}"
+        ) from error
+    return totals
 
 
 def _grid_line(material: dict[str, Any], cube: list[int]) -> str:

@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 
 from tomat._files import read_json
 from tomat._remote import at_hand
+from tomat.clipping import ClippedTotals
 from tomat.codec import LogCodec
+from tomat.dataset.account import RowError, check_clipped, compare_clipped
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
 from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, REASONS, SEAL, is_own
 from tomat.dataset.run_directory import sha256_of
@@ -55,14 +57,30 @@ class Report:
     materials: int = 0
     materials_compared: int = 0
     voxels_compared: int = 0
+    #: What is clipped of the materials with rows, as ``meta.json`` says; see :class:`tomat.clipping.ClippedTotals`.
+    clipped: dict[str, Any] = field(default_factory=lambda: ClippedTotals().stored)
+    #: By material, of those compared with their source: ``voxels`` in its rows, and of these ``nmae`` against the
+    #: unclipped density, ``electrons``, ``electrons_decoded``, ``electrons_clipped``.
+    errors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Materials that lose more than a run allows by default, and what; no problem where this run was told to allow it.
+    lossy: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     #: What could not be checked, and why.
     notes: list[str] = field(default_factory=list)
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
+        """Whether nothing is wrong, and the rows hold what the densities do."""
+        return not self.problems and not self.lossy
+
+    @property
+    def nmae(self) -> dict[str, Any] | None:
+        """``mean`` and ``worst`` NMAE of the materials compared, and the ``task_id`` of the worst."""
+        known = {name: error["nmae"] for name, error in self.errors.items() if error["nmae"] is not None}
+        if not known:
+            return None
+        worst = max(known, key=lambda name: known[name])
+        return {"mean": sum(known.values()) / len(known), "worst": known[worst], "task_id": worst}
 
 
 @dataclass(frozen=True)
@@ -81,6 +99,7 @@ class _Found:
     grid_shape: tuple[int, int, int] | None = None
     patch_shape: tuple[int, int, int] | None = None
     offsets: list[NDArray[np.int32]] = field(default_factory=list)
+    error: RowError = field(default_factory=RowError)
 
     @property
     def rows(self) -> int:
@@ -114,12 +133,15 @@ def verify_dataset(
     report = Report()
     sources = None if source is None else {entry.task_id: entry for entry in source}
     seen: Counter[str] = Counter()
+    clipped = ClippedTotals()
     for worker in dataset.workers:
         rows_before = report.rows
         origins = _Origins.of(worker, report)
         materials = _verify_worker(dataset, worker, sources, report, watch, origins)
         seen.update(materials.keys())
         _check_totals(worker, report.rows - rows_before, materials, report)
+        clipped.merge(check_clipped(worker, materials, report).stored)
+    report.clipped = clipped.stored
     report.materials = len(seen)
     report.problems += [f"{path}: material {name} is in {n} workers" for name, n in seen.items() if n > 1]
     if sources is not None:
@@ -237,7 +259,7 @@ def _verify_shard(
                     found.grid_shape, found.patch_shape = patch.grid_shape, patch.patch_shape
                 if sources is not None and name in sources:
                     part = _Shard(group.task_ids[rows], group.offsets[rows], group.ids[rows])
-                    _compare(worker, tokenizer, sources[name], part, found.rows, f"{path}: {name}", report)
+                    _compare(worker, tokenizer, sources[name], part, found, f"{path}: {name}", report)
                 found.offsets.append(group.offsets[rows])
     for name, found in materials.items():
         density = None
@@ -450,17 +472,19 @@ def _compare(
     tokenizer: PatchTokenizer,
     entry: Entry,
     part: _Shard,
-    earlier: int,
+    found: _Found,
     place: str,
     report: Report,
 ) -> None:
-    """Rows ``earlier`` onwards of a material against its density."""
+    """Rows of a material, those after ``found.rows`` others, against its density."""
     try:
         material = read(entry.path).in_unit(tokenizer.unit)
     except (OSError, ValueError) as error:
         report.problems.append(f"{place}: the source cannot be read: {error}")
         return
-    report.materials_compared += earlier == 0
+    if found.rows == 0:
+        report.materials_compared += 1
+        compare_clipped(worker, tokenizer.density_codec, entry.task_id, material, place, report)
     try:
         rows = tokenizer.encode_material(material, part.offsets)
     except ValueError as error:
@@ -472,13 +496,17 @@ def _compare(
             f"{place}: {len(different)} rows differ from the source, the first is {different[0]}"
         )
         return
+    scale = (1.0 if material.unit == "chgcar" else material.volume) / material.density.size
     for row, (ids, offset) in enumerate(zip(part.ids, part.offsets, strict=True)):
-        voxels = _patch(material, offset, tokenizer.decode(ids).patch_shape)
-        outside = _outside_bin(tokenizer.density_codec, voxels, tokenizer.decode(ids).density.ravel())
+        patch = tokenizer.decode(ids)
+        voxels, decoded = _patch(material, offset, patch.patch_shape), patch.density.ravel()
+        found.error.add(tokenizer.density_codec, voxels, decoded, scale)
+        outside = _outside_bin(tokenizer.density_codec, voxels, decoded)
         report.voxels_compared += len(voxels)
         if outside:
             report.problems.append(f"{place}: row {row}: {outside} voxels decode outside their bin")
             return
+    report.errors[entry.task_id] = found.error.stored
 
 
 def _patch(material: Material, offset: NDArray[np.int32], shape: tuple[int, int, int]) -> NDArray[np.float64]:

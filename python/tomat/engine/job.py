@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from tomat._files import is_url
 from tomat._remote import place
+from tomat.clipping import ClippedTotals
 from tomat.dataset.bucket_directory import run_directory
 from tomat.dataset.inputs import resolve_inputs
 from tomat.dataset.manifest import open_dataset
@@ -257,7 +258,11 @@ def add_up(out: str, summaries: Iterable[Summary]) -> Summary:
     left_out: Counter[str] = Counter()
     stages: dict[str, float] = {}
     first: dict[str, str] = {}
+    clipped = ClippedTotals()
+    warnings: dict[str, list[str]] = {}
     for part in parts:
+        clipped.merge(part.clipped)
+        warnings |= part.warnings
         left_out.update(part.left_out)
         for stage, seconds in part.stage_seconds.items():
             stages[stage] = stages.get(stage, 0.0) + seconds
@@ -272,6 +277,9 @@ def add_up(out: str, summaries: Iterable[Summary]) -> Summary:
         tokens=sum(part.tokens for part in parts),
         left_out=dict(left_out),
         left_out_first=first,
+        clipped=clipped.stored,
+        n_warned=sum(part.n_warned for part in parts),
+        warnings=warnings,
         resumed_shards=sum(part.resumed_shards for part in parts),
         seconds=max((part.seconds for part in parts), default=0.0),
         stage_seconds=stages,

@@ -8,7 +8,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from tomat._remote import fetch_group, place
 from tomat._threads import processors
 from tomat.dataset.bucket_directory import run_directory
 from tomat.dataset.config import identity_hash
-from tomat.dataset.run_directory import REASONS
+from tomat.dataset.run_directory import REASONS, clipped_totals
 from tomat.sampling import draw, native_arguments
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ _POLL_S = 0.1
 
 #: What workers of one dataset differ in.
 _OWN = frozenset({"worker_index", "n_materials_listed", "materials_hash"})
+
+#: What identities did not hold once. An unfinished run without them goes on; its shards are written again.
+_ADDED = frozenset({"max_clipped", "max_negative", "strict"})
 
 #: Parts of other workers whose identity is compared with this one's.
 _NEIGHBOURS = 3
@@ -75,6 +78,11 @@ class Summary:
         tokens: rows times their length.
         left_out: how many were left out, by reason.
         left_out_first: the first of them by id, with the reason in words.
+        clipped: what the codec clips of those with rows: ``materials``, ``voxels``, ``electrons``, and of the ``worst``
+            material ``task_id``, ``voxels``, ``electrons``, ``share`` of its electrons, ``share_below`` of
+            it, ``worst`` value and ``worst_voxel`` (None where nothing is clipped).
+        n_warned: how many of those with rows are implausible.
+        warnings: the first of them by id, and why.
         resumed_shards: shards that were there already.
         seconds: of this call.
         stage_seconds: seconds summed over threads, by stage, of this call.
@@ -89,6 +97,9 @@ class Summary:
     tokens: int
     left_out: dict[str, int]
     left_out_first: dict[str, str]
+    clipped: dict[str, Any]
+    n_warned: int
+    warnings: dict[str, list[str]]
     resumed_shards: int
     seconds: float
     stage_seconds: dict[str, float] = field(default_factory=dict)
@@ -238,7 +249,10 @@ class Run:
             remedy = "" if is_finished else "--resume to go on with it, or "
             raise FileExistsError(f"{directory}: holds {state}; give {remedy}--overwrite to replace it")
         if occupied:
-            self._check_identity(directory)
+            added = frozenset() if is_finished else _ADDED - directory.stored_identity().keys()
+            self._check_identity(directory, ignore=added)
+            if added:
+                directory.start(self.identity)
             return is_finished
         strays = directory.strays()
         if strays:
@@ -295,6 +309,9 @@ class Run:
             encoding=config.encoding,
             compression_level=config.compression_level,
             skip_errors=self.on_error == "skip",
+            max_clipped=config.max_clipped,
+            max_negative=config.max_negative,
+            strict=config.strict,
             threads=self.threads,
             identity=identity_hash(self.identity),
             run_id=_run_id(),
@@ -404,6 +421,9 @@ class Run:
                 for reason in REASONS
                 for task_id in meta.get(f"first_materials_{reason}", [])
             },
+            clipped=clipped_totals(meta).stored,
+            n_warned=meta["n_materials_warned"],
+            warnings=meta["warnings"],
             resumed_shards=resumed,
             seconds=time.monotonic() - start,
             stage_seconds=stages,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from tomat.clipping import ClippedTotals
 from tomat.lm.flops import StepFlops, peak_flops
 from tomat.lm.memory import StepMemory, device_memory, step_memory
 from tomat.lm.presets import ParameterCount
@@ -94,6 +95,8 @@ class Estimate:
             f"model       {self.config.model.preset}: {self.parameters}",
             f"data        {self.rows['materials']:,} materials, {self.rows['rows']:,} rows an epoch, "
             f"{self.rows['fill']:.0%} of their places filled; {facts['epochs']:.3g} epochs",
+            *(f"  left out  {count:,} {reason}" for reason, count in self.rows["left_out"].items()),
+            f"  clipped   {ClippedTotals.from_stored(self.rows['clipped'])}",
             f"tokens      {self.tokens:.4g}",
             f"FLOPs       {self.flops.model:.4g} a step, {facts['flops']:.4g} in all; "
             f"{self.flops.hardware / self.flops.model - 1:.0%} more are computed a second time",

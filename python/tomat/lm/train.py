@@ -207,13 +207,15 @@ def _earlier(config: TrainConfig) -> Promolecule | None:
 
 
 def _notices(rows: Rows, validation: Rows | None, valence: Valence) -> list[str]:
-    """How the starting density fits, and what materials do not agree on; said before training, and after it."""
+    """How the starting density fits, what materials do not agree on, what is left out or clipped; said before training, and after it."""
     checks = {
         "starting density": rows.source.guess_check,
         "starting density, validation": None if validation is None else validation.source.guess_check,
     }
     told = [f"{name}: {check}" for name, check in checks.items() if check is not None]
     complaints = [f"training data: {line}" for line in valence.complaints()]
+    complaints += [f"training data: {line}" for line in rows.losses]
+    complaints += [f"validation data: {line}" for line in ([] if validation is None else validation.losses)]
     for line in told:
         _LOGGER.info(line)
     for line in complaints:

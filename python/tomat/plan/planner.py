@@ -69,6 +69,7 @@ def plan(config: TokenizeConfig, rows: Sequence[Mapping[str, Any]], *, rate: Rat
     facts = {
         "configuration": _configuration(config),
         "materials": {"listed": len(rows), "written": len(written), "left_out": _left_out(materials)},
+        "clipping": _clipping(config),
         "fallback": _fallback(written, config.tokenizer),
         **_amounts(config, written),
         "coverage": _coverage(config, written),
@@ -165,6 +166,18 @@ def _left_out(materials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             if len(entry["first"]) < SHOWN:
                 entry["first"][material["id"]] = material["detail"]
     return found
+
+
+def _clipping(config: TokenizeConfig) -> dict[str, Any]:
+    """The rule of the run; which materials it leaves out shows when their densities are read."""
+    low, high = config.tokenizer.density_codec.range
+    return {
+        "range": [low, high],
+        "unit": config.data_unit,
+        "max_clipped": config.max_clipped,
+        "max_negative": config.max_negative,
+        "left_out": None,
+    }
 
 
 def _fallback(written: Sequence[Mapping[str, Any]], tokenizer: PatchTokenizer) -> dict[str, Any]:

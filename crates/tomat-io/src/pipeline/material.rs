@@ -3,12 +3,15 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+use tomat_core::codec::DensityCodec;
 use tomat_core::coverage;
+use tomat_core::grid::{Crystal, Density};
 use tomat_core::patch::check_offset;
+use tomat_core::plausibility::implausible;
 use tomat_core::sampler::{SampleKey, Target};
 
-use super::record::{LeftOut, MaterialRecord};
-use super::{Job, OnError, Progress};
+use super::record::{Clipped, LeftOut, MaterialRecord};
+use super::{Checks, Job, OnError, Progress};
 use crate::parquet::{EncodedRows, RowEncoder};
 use crate::{Error, Material, Result};
 
@@ -23,14 +26,16 @@ pub enum Reason {
     BadLattice,
     /// No patch shape fits a row.
     Overflow,
+    /// More of its electrons lie beyond the codec's range than the run allows.
+    Clipped,
     /// Damaged, or not a density.
     Unreadable,
 }
 
 impl Reason {
     /// All reasons, in the order of the format page.
-    pub const ALL: [Self; 5] =
-        [Self::Missing, Self::Oversized, Self::BadLattice, Self::Overflow, Self::Unreadable];
+    pub const ALL: [Self; 6] =
+        [Self::Missing, Self::Oversized, Self::BadLattice, Self::Overflow, Self::Clipped, Self::Unreadable];
 
     /// The name in files.
     #[must_use]
@@ -40,6 +45,7 @@ impl Reason {
             Self::Oversized => "oversized",
             Self::BadLattice => "bad_lattice",
             Self::Overflow => "overflow",
+            Self::Clipped => "clipped",
             Self::Unreadable => "unreadable",
         }
     }
@@ -51,6 +57,7 @@ impl Reason {
             Error::Core(tomat_core::Error::GridAxis { points, .. }) if *points > 0 => Self::Oversized,
             Error::Core(tomat_core::Error::LatticeOutOfRange { .. }) => Self::BadLattice,
             Error::Core(tomat_core::Error::Overflow { .. }) => Self::Overflow,
+            Error::Clipped { .. } => Self::Clipped,
             _ => Self::Unreadable,
         }
     }
@@ -88,6 +95,47 @@ pub enum Outcome {
     Rows(Box<EncodedMaterial>),
     /// None, for a reason.
     LeftOut(LeftOut),
+}
+
+/// What was found out about a density.
+struct Found {
+    clipped: Option<Clipped>,
+    warnings: Vec<String>,
+}
+
+/// Why a density is left out as clipped, in words.
+fn too_much(
+    codec: &DensityCodec,
+    density: &Density,
+    lost: Clipped,
+    checks: &Checks,
+    warnings: &[String],
+) -> String {
+    let (low, high) = codec.range();
+    let [x, y, z] = lost.worst_voxel;
+    let (limit, option, range) = if lost.share_below > checks.max_negative {
+        (
+            checks.max_negative,
+            "may lie below: --max-negative",
+            "for negative values: a signed one, tomat codec fit",
+        )
+    } else {
+        (checks.max_clipped, "may lie above: --max-clipped", "of a wider range: tomat codec list")
+    };
+    let implausible =
+        if warnings.is_empty() { String::new() } else { format!("; implausible: {}", warnings.join("; ")) };
+    format!(
+        "the codec holds {low} to {high} {unit} and would lose {percent:.3} % of the electrons ({electrons:.4}, in \
+         {voxels} of {all} voxels, the worst {worst} at grid point ({x}, {y}, {z})), where {limit} % {option}; take a \
+         codec {range}{implausible}",
+        unit = density.unit(),
+        percent = 100.0 * lost.share,
+        electrons = lost.electrons,
+        voxels = lost.voxels,
+        all = density.values().len(),
+        worst = lost.worst,
+        limit = 100.0 * limit,
+    )
 }
 
 /// Encodes materials on one thread; its buffers are kept from one to the next.
@@ -138,15 +186,16 @@ impl<'a> MaterialEncoder<'a> {
         let Material { density, crystal, .. } = material;
         let grid_shape = density.shape();
         let n_atoms = crystal.atomic_numbers.len();
-        let (offsets, patch_shape) = Progress::timed(&progress.encode_ns, || -> Result<_> {
+        let (offsets, patch_shape, found) = Progress::timed(&progress.encode_ns, || -> Result<_> {
             tokenizer.check(grid_shape, &crystal.lattice.parameters(), n_atoms)?;
             let (patch_shape, _) = tokenizer.shape_for(n_atoms)?;
             let density = density.into_unit(tokenizer.unit(), crystal.lattice.volume());
+            let found = self.check(index, &density, &crystal)?;
             let target = Target { grid: grid_shape, patch: patch_shape, density: Some(density.values()) };
             let offsets = self.draw(index, task_id, &target)?;
             self.rows.resize(offsets.len() * tokenizer.pad_to(), 0);
             tokenizer.encode_density(&density, &crystal, &offsets, &mut self.rows)?;
-            Ok((offsets, patch_shape))
+            Ok((offsets, patch_shape, found))
         })?;
         let coverage =
             Progress::timed(&progress.encode_ns, || coverage::histogram(grid_shape, patch_shape, &offsets))?;
@@ -159,8 +208,35 @@ impl<'a> MaterialEncoder<'a> {
             grid_shape,
             patch_shape,
             coverage,
+            clipped: found.clipped,
+            warnings: found.warnings,
         };
         Ok(EncodedMaterial { record, rows })
+    }
+
+    /// What is to be known of a density before it is encoded.
+    ///
+    /// # Errors
+    /// [`Error::Clipped`] where the codec clips more than the run allows; [`Error::Unreadable`] for an implausible one
+    /// where the run is strict.
+    fn check(&self, index: usize, density: &Density, crystal: &Crystal) -> Result<Found> {
+        let Job { tokenizer, source, checks, .. } = self.job;
+        let volume = crystal.lattice.volume();
+        let extent = density.extent();
+        let warnings = implausible(crystal, extent, density.electrons_per_unit(volume));
+        if checks.strict && !warnings.is_empty() {
+            return Err(Error::unreadable(
+                source.name(index),
+                format!("implausible: {}", warnings.join("; ")),
+            ));
+        }
+        let codec = tokenizer.vocabulary().density_codec();
+        let clipped = Clipped::of(codec, density, extent, volume)?;
+        if let Some(lost) = clipped.filter(|lost| lost.exceeds(checks)) {
+            let problem = too_much(codec, density, lost, checks, &warnings);
+            return Err(Error::Clipped { name: source.name(index), problem });
+        }
+        Ok(Found { clipped, warnings })
     }
 
     fn draw(&self, index: usize, task_id: &str, target: &Target<'_>) -> Result<Vec<[usize; 3]>> {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, check_limits
 from tomat.tokenizer import FALLBACK_SHAPES
 
 __all__ = ["DataConfig"]
@@ -42,6 +43,9 @@ class DataConfig:
             a cell may be off: above it, it is of another kind of densities. None checks nothing.
         valence: a promolecule whose electrons an element are those of the densities; for weights of dataset rows.
         on_error: ``raise``, or ``skip`` to leave out materials that cannot be read or written.
+        max_clipped: the largest share of a material's electrons that may lie above the codec's range; more of
+            ``densities`` is refused or left out, as ``on_error`` says.
+        max_negative: the same of what lies below the range: negative voxels.
         threads: to read and unpack with; one a processor where None.
     """
 
@@ -68,6 +72,8 @@ class DataConfig:
     max_guess_nmae: float | None = 0.15
     valence: str = "qe-sg15"
     on_error: str = "raise"
+    max_clipped: float = MAX_CLIPPED
+    max_negative: float = MAX_NEGATIVE
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -80,6 +86,7 @@ class DataConfig:
             raise ValueError("give data.path (a dataset directory) or data.densities, one of them")
         if self.on_error not in ("raise", "skip"):
             raise ValueError(f"data.on_error = {self.on_error!r} is neither raise nor skip")
+        check_limits(self.max_clipped, self.max_negative)
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"data.seed = {self.seed} must be between 0 and 2**64 - 1")
         if self.path is not None and (self.split_file or self.limit is not None or self.prefix):

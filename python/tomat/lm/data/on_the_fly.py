@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import _core
+from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, ClippedTotals, check_limits
 from tomat.lm.data.store import DensityStore
 from tomat.sampling import sample_offsets
 
@@ -51,7 +52,10 @@ class DensitySource:
         sampler_name: what it is called; resumed runs compare it.
         guess: a starting density for the ``guess`` objective.
         guess_check: how it did on a sample of the store.
-        on_error: ``skip`` leaves out materials that the layout cannot write, ``raise`` refuses them.
+        on_error: ``skip`` leaves out materials that the layout cannot write or the codec cannot hold, ``raise`` refuses
+            them.
+        max_clipped, max_negative: the largest shares of a material's electrons that may lie above and below the codec's
+            range.
 
     Raises:
         ValueError: materials that cannot be written, an empty set, a budget below 0.
@@ -69,6 +73,8 @@ class DensitySource:
         guess: Guess | None = None,
         guess_check: GuessCheck | None = None,
         on_error: str = "raise",
+        max_clipped: float = MAX_CLIPPED,
+        max_negative: float = MAX_NEGATIVE,
         threads: int | None = None,
     ) -> None:
         """Plan an epoch."""
@@ -76,10 +82,14 @@ class DensitySource:
             raise ValueError(
                 f"densities in {store.unit} for a tokenizer in {tokenizer.unit}; give both one unit"
             )
+        check_limits(max_clipped, max_negative)
+        self._max_clipped, self._max_negative = max_clipped, max_negative
+        #: What is clipped of the materials that are kept.
+        self.clipped = ClippedTotals()
         self.store, self.tokenizer = store, tokenizer
         self._seed, self._sampler, self._sampler_name = seed, sampler, sampler_name
         self.left_out = {reason: list(names) for reason, names in store.left_out.items()}
-        kept, lengths = _writable(store, tokenizer, self.left_out, skip=on_error == "skip")
+        kept, lengths = self._writable(skip=on_error == "skip")
         self._kept = np.array(kept, dtype=np.int64)
         self.task_ids: Sequence[str] = [store.task_ids[index] for index in kept]
         patches = [budget if isinstance(budget, int) else budget(store.material(index)) for index in kept]
@@ -105,6 +115,55 @@ class DensitySource:
     def elements(self) -> list[int]:
         """Atomic numbers met, ascending."""
         return [int(z) for z in np.unique(self.store.arrays["numbers"])]
+
+    def _writable(self, *, skip: bool) -> tuple[list[int], list[int]]:
+        """The materials that the layout can write and the codec can hold, and the lengths of their sequences."""
+        kept: list[int] = []
+        lengths: list[int] = []
+        problems: list[str] = []
+        for index, name in enumerate(self.store.task_ids):
+            refused = self._refusal(index)
+            if refused is not None:
+                reason, problem = refused
+                self.left_out.setdefault(reason, []).append(name)
+                problems.append(f"{name}: {problem}")
+                continue
+            kept.append(index)
+            n_atoms = int(self.store.n_atoms[index])
+            lengths.append(self.tokenizer.length(n_atoms, self.tokenizer.shape_for(n_atoms)))
+        if problems and not skip:
+            raise ValueError(
+                f"{len(problems)} materials cannot be written as {self.tokenizer.layout.name} rows (set data.on_error "
+                f"= skip to train without them): {'; '.join(problems[:5])}"
+            )
+        return kept, lengths
+
+    def _refusal(self, index: int) -> tuple[str, str] | None:
+        """Why a material is left out, as ``tomat-tokenize`` has it, and in words; counts what is clipped of others."""
+        store, codec = self.store, self.tokenizer.density_codec
+        n_atoms = int(store.n_atoms[index])
+        nx, ny, nz = store.grid[index].tolist()
+        reason = "oversized" if max(nx, ny, nz) > _core.MAX_GRID_AXIS else "overflow"
+        try:
+            self.tokenizer.shape_for(n_atoms)
+            if reason != "oversized":
+                reason = "bad_lattice"
+            parameters = _core.lattice_parameters(store.lattice[index])
+            self.tokenizer._core.check((nx, ny, nz), parameters, n_atoms)
+        except ValueError as error:
+            return reason, str(error)
+        clipped = store.clipping(index, codec)
+        if clipped is None:
+            return None
+        if clipped.exceeds(self._max_clipped, self._max_negative):
+            low, high = codec.range
+            return "clipped", (
+                f"the codec holds {low:g} to {high:g} {store.unit} and would lose {clipped}; {self._max_clipped:.4%} "
+                f"may lie above (data.max_clipped), {self._max_negative:.4%} below (data.max_negative): take a codec of "
+                "a wider range (tomat codec list)"
+            )
+        self.clipped.add(store.task_ids[index], clipped)
+        return None
 
     def offsets(self, epoch: int, sequences: NDArray[np.int64]) -> NDArray[np.int64]:
         """Low corners (n, 3) of sequences in an epoch; a material's are drawn together when the first is needed."""
@@ -185,34 +244,3 @@ class DensitySource:
             "patches_hash": hashlib.sha256(self._patches.tobytes()).hexdigest(),
             "guess": self._guess_name,
         }
-
-
-def _writable(
-    store: DensityStore, tokenizer: PatchTokenizer, left_out: dict[str, list[str]], *, skip: bool
-) -> tuple[list[int], list[int]]:
-    """The materials that the layout can write, and the lengths of their sequences."""
-    kept: list[int] = []
-    lengths: list[int] = []
-    problems: list[str] = []
-    for index, name in enumerate(store.task_ids):
-        n_atoms = int(store.n_atoms[index])
-        nx, ny, nz = store.grid[index].tolist()
-        reason = "oversized" if max(nx, ny, nz) > 1023 else "overflow"
-        try:
-            shape = tokenizer.shape_for(n_atoms)
-            if reason != "oversized":
-                reason = "bad_lattice"
-            parameters = _core.lattice_parameters(store.lattice[index])
-            tokenizer._core.check((nx, ny, nz), parameters, n_atoms)
-        except ValueError as error:
-            left_out.setdefault(reason, []).append(name)
-            problems.append(f"{name}: {error}")
-            continue
-        kept.append(index)
-        lengths.append(tokenizer.length(n_atoms, shape))
-    if problems and not skip:
-        raise ValueError(
-            f"{len(problems)} materials cannot be written as {tokenizer.layout.name} rows (set data.on_error = skip to "
-            f"train without them): {'; '.join(problems[:5])}"
-        )
-    return kept, lengths

@@ -150,6 +150,8 @@ def _densities(
         guess=guess,
         guess_check=check,
         on_error=config.on_error,
+        max_clipped=config.max_clipped,
+        max_negative=config.max_negative,
         threads=config.threads,
     )
 

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from tomat import _core
 from tomat._threads import in_order
+from tomat.clipping import ClippedTotals
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
-from tomat.dataset.run_directory import REASONS
+from tomat.dataset.run_directory import REASONS, clipped_totals
 from tomat.lm.data.cache import Arrays, FlatFile, built
 from tomat.lm.data.guess_check import MATERIALS, PATCHES, check_patches, in_drawn_order
 
@@ -87,6 +88,9 @@ class ParquetSource:
         self.materials = self._arrays["material"]
         self.task_ids: Sequence[str] = [str(name) for name in self._arrays.notes["task_ids"]]
         self.left_out = _left_out(self._dataset)
+        self.clipped = ClippedTotals()
+        for worker in self._dataset.workers:
+            self.clipped.merge(clipped_totals(worker.meta).stored)
         self._valence = dict(valence or {})
         self.has_guess = guess is not None
         self.starting, self.guess_check = guess, None

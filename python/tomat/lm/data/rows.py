@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from tomat.clipping import ClippedTotals
     from tomat.lm.data.guess import Guess
     from tomat.lm.data.guess_check import GuessCheck
     from tomat.tokenizer import PatchTokenizer
 
 __all__ = ["Row", "RowBatch", "Rows", "Source"]
+
+#: How many materials a line names.
+_NAMED = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +113,8 @@ class Source(Protocol):
     materials: NDArray[np.int32]
     task_ids: Sequence[str]
     left_out: dict[str, list[str]]
+    #: What the codec clips of the materials that are there, as far as it was counted.
+    clipped: ClippedTotals
     has_guess: bool
     starting: Guess | None
     guess_check: GuessCheck | None
@@ -270,8 +276,19 @@ class Rows:
         }
 
     @property
+    def losses(self) -> list[str]:
+        """In words: what is not in these rows, by reason and name, and what is clipped of what is."""
+        lines = []
+        for reason, names in self.source.left_out.items():
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            lines.append(f"{len(names)} materials are left out as {reason}: {', '.join(names[:_NAMED])}{more}")
+        if self.source.clipped.materials:
+            lines.append(f"the codec clips {self.source.clipped}")
+        return lines
+
+    @property
     def counts(self) -> dict[str, Any]:
-        """Numbers about an epoch: materials, sequences, rows, tokens (without padding), fill, left_out."""
+        """Numbers about an epoch: materials, sequences, rows, tokens (without padding), fill, left_out, clipped."""
         return {
             "materials": len(self.source.task_ids),
             "sequences": len(self.source.lengths),
@@ -279,4 +296,5 @@ class Rows:
             "tokens": int(self.source.lengths.sum(dtype=np.int64)),
             "fill": self.plan.fill,
             "left_out": {reason: len(names) for reason, names in self.source.left_out.items()},
+            "clipped": self.source.clipped.stored,
         }

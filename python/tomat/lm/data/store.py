@@ -13,6 +13,7 @@ import numpy as np
 from tomat import _core
 from tomat._files import filesystem, is_url
 from tomat._threads import in_order
+from tomat.clipping import Clipping, clipping_of
 from tomat.lm.data.cache import Arrays, FlatFile, built
 from tomat.material import Material, Unit, read
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tomat.codec import Codec
     from tomat.dataset.inputs import Entry
     from tomat.lm.data.guess import Guess
 
@@ -36,7 +38,7 @@ class DensityStore:
 
     Attributes:
         arrays: ``density`` float32 flat, ``grid`` (n, 3), ``lattice`` (n, 3, 3), ``atoms`` (n,) counts, ``numbers``
-            and ``coordinates`` of all atoms, ``mean_abs`` and ``mean`` (n,) of each density.
+            and ``coordinates`` of all atoms, ``mean_abs``, ``mean``, ``min`` and ``max`` (n,) of each density.
         unit: of the densities.
         left_out: ``{reason: ids}`` of materials that are ``missing`` or ``unreadable``.
     """
@@ -62,7 +64,7 @@ class DensityStore:
             ValueError: materials that cannot be read, unless ``on_error`` is ``skip``; more than fits memory.
         """
         identity = {
-            "format": 1,
+            "format": 2,
             "unit": unit,
             "entries": [[entry.task_id, _absolute(entry.path), *_stamp(entry.path)] for entry in entries],
         }
@@ -150,6 +152,16 @@ class DensityStore:
         counts: NDArray[np.float64] = mean * volumes
         return counts
 
+    def clipping(self, index: int, codec: Codec) -> Clipping | None:
+        """What ``codec``, which must encode the store's unit, clips of one density; None where nothing is clipped.
+
+        A density that lies in the codec's range, by the extremes taken when the store was built, is not looked at.
+        """
+        low, high = codec.range
+        if self.arrays["min"][index] >= low and self.arrays["max"][index] <= high:
+            return None
+        return clipping_of(codec, self.material(index))
+
     def atomic_numbers(self, index: int) -> list[int]:
         """Of the atoms of one material."""
         return self._crystal(index)[2]
@@ -230,6 +242,8 @@ def _build(
             columns["numbers"].append(material.atomic_numbers)
             columns["coordinates"].append(material.frac_coords)
             columns["mean"].append(np.array([values.mean(dtype=np.float64)]))
+            columns["min"].append(np.array([values.min()]))
+            columns["max"].append(np.array([values.max()]))
             columns["mean_abs"].append(np.array([np.abs(values).mean(dtype=np.float64)]))
     if not skip:
         _refuse(left_out, problems)
@@ -248,6 +262,8 @@ _COLUMNS: dict[str, Any] = {
     "numbers": np.uint8,
     "coordinates": np.float64,
     "mean": np.float64,
+    "min": np.float64,
+    "max": np.float64,
     "mean_abs": np.float64,
 }
 

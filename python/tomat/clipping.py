@@ -1,0 +1,185 @@
+"""What a codec cannot hold of a density: voxels beyond its range, and the electrons that are lost with them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from tomat.codec import Codec
+    from tomat.material import Material
+
+__all__ = [
+    "MAX_CLIPPED",
+    "MAX_NEGATIVE",
+    "ClippedTotals",
+    "Clipping",
+    "check_limits",
+    "clipping_of",
+    "recount",
+]
+
+#: The largest share of a material's electrons that may lie above the codec's range, where nobody says otherwise.
+MAX_CLIPPED = 0.001
+#: The same for what lies below it. Clipping a negative voxel loses no electron, it makes up one; VASP's PAW densities
+#: have up to 0.14 % there, and most codecs take it for zero.
+MAX_NEGATIVE = 0.01
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """What is clipped of one density, over all its voxels.
+
+    Attributes:
+        voxels: how many lie beyond the codec's range.
+        electrons: what is lost with them: the sum of ``|v - clip(v)|`` in electrons.
+        share: of the material's electrons (of the sum of ``|v|``), 0 to 1.
+        share_below: the part of it that lies below the range: negative voxels.
+        worst: the value that loses most, in the unit of the density.
+        worst_voxel: its grid point.
+    """
+
+    voxels: int
+    electrons: float
+    share: float
+    share_below: float
+    worst: float
+    worst_voxel: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """From JSON.
+
+        Raises:
+            KeyError, TypeError, ValueError: not these numbers.
+        """
+        x, y, z = (int(n) for n in stored["worst_voxel"])
+        return cls(
+            int(stored["voxels"]),
+            float(stored["electrons"]),
+            float(stored["share"]),
+            float(stored["share_below"]),
+            float(stored["worst"]),
+            (x, y, z),
+        )
+
+    def exceeds(self, max_clipped: float = MAX_CLIPPED, max_negative: float = MAX_NEGATIVE) -> bool:
+        """Whether it is more than a run allows, above the codec's range or below it."""
+        return self.share - self.share_below > max_clipped or self.share_below > max_negative
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self) | {"worst_voxel": list(self.worst_voxel)}
+
+    def __str__(self) -> str:
+        """In words."""
+        x, y, z = self.worst_voxel
+        return (
+            f"{self.share:.4%} of its electrons, {self.share_below:.4%} of them negative ({self.electrons:.4g}, in "
+            f"{self.voxels:,} voxels, the worst {self.worst:.6g} at grid point ({x}, {y}, {z}))"
+        )
+
+
+@dataclass
+class ClippedTotals:
+    """What is clipped of many materials."""
+
+    materials: int = 0
+    voxels: int = 0
+    electrons: float = 0.0
+    #: The material that loses the largest share.
+    worst: tuple[str, Clipping] | None = None
+
+    def add(self, task_id: str, found: Clipping) -> None:
+        """Count one more."""
+        self.materials += 1
+        self.voxels += found.voxels
+        self.electrons += found.electrons
+        if self.worst is None or found.share > self.worst[1].share:
+            self.worst = (task_id, found)
+
+    def merge(self, stored: Mapping[str, Any]) -> None:
+        """Add what another counted, as :attr:`stored` has it."""
+        self.materials += stored["materials"]
+        self.voxels += stored["voxels"]
+        self.electrons += stored["electrons"]
+        worst = stored["worst"]
+        if worst is not None and (self.worst is None or worst["share"] > self.worst[1].share):
+            self.worst = (worst["task_id"], Clipping.of(worst))
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any]) -> Self:
+        """From what :attr:`stored` gave."""
+        found = cls()
+        found.merge(stored)
+        return found
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        worst = None if self.worst is None else {"task_id": self.worst[0], **self.worst[1].stored}
+        return {
+            "materials": self.materials,
+            "voxels": self.voxels,
+            "electrons": self.electrons,
+            "worst": worst,
+        }
+
+    def __str__(self) -> str:
+        """In words; ``nothing`` where it is that."""
+        if self.worst is None:
+            return "nothing"
+        return (
+            f"{self.electrons:.4g} electrons in {self.voxels:,} voxels of {self.materials:,} materials, most of "
+            f"{self.worst[0]}: {self.worst[1]}"
+        )
+
+
+def clipping_of(codec: Codec, material: Material) -> Clipping | None:
+    """What ``codec`` clips of a density that is in the unit it encodes; None where nothing is clipped."""
+    found = codec.clipping(material.density.ravel())
+    if found is None:
+        return None
+    voxels, above, below, total, worst, index = found
+    volume = 1.0 if material.unit == "chgcar" else material.volume
+    x, y, z = (int(n) for n in np.unravel_index(index, material.grid_shape))
+    electrons = (above + below) * (volume / material.density.size)
+    return Clipping(voxels, electrons, above / total + below / total, below / total, worst, (x, y, z))
+
+
+def recount(codec: Codec, density: NDArray[np.float32], unit: str, volume: float) -> Clipping | None:
+    """As :func:`clipping_of`, by NumPy alone: a second way beside the core's."""
+    values = density.astype(np.float64).ravel()
+    low, high = codec.range
+    below = np.maximum(low - values, 0)
+    lost = np.maximum(values - high, 0) + below
+    voxels = int(np.count_nonzero(lost))
+    if not voxels:
+        return None
+    index = int(lost.argmax())
+    x, y, z = (int(n) for n in np.unravel_index(index, density.shape))
+    electrons = float(lost.mean()) * (1.0 if unit == "chgcar" else volume)
+    total = float(np.abs(values).sum())
+    share, share_below = float(lost.sum()) / total, float(below.sum()) / total
+    return Clipping(voxels, electrons, share, share_below, float(values[index]), (x, y, z))
+
+
+def check_limits(max_clipped: float, max_negative: float) -> None:
+    """Refuse limits that are no shares.
+
+    Raises:
+        ValueError: not between 0 and 1.
+    """
+    for name, value in (("max_clipped", max_clipped), ("max_negative", max_negative)):
+        if not 0 <= value <= 1:
+            raise ValueError(
+                f"{name} = {value} must be between 0 (nothing may be clipped) and 1 (anything may): it is a share of a "
+                "material's electrons"
+            )

@@ -1,0 +1,192 @@
+"""What rows lose against the densities they came from: clipping, as counted when they were written, and error."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, ClippedTotals, Clipping, recount
+from tomat.dataset.run_directory import META, clipped_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from numpy.typing import NDArray
+
+    from tomat.codec import Codec
+    from tomat.dataset.manifest import Worker
+    from tomat.dataset.verify import Report
+    from tomat.material import Material
+
+__all__ = ["RowError", "check_clipped", "compare_clipped"]
+
+#: Relative slack of sums that are taken in another order.
+_SLACK = 1e-9
+
+
+@dataclass
+class RowError:
+    """The voxels that the rows of a material hold, against its density as it is, unclipped; in electrons.
+
+    Attributes:
+        voxels: how many, those in several rows counted in each.
+        source: electrons in them.
+        decoded: electrons in what they decode to.
+        clipped: electrons of them beyond the codec's range.
+        absolute: sum of ``|decoded - source|``.
+        magnitude: sum of ``|source|``.
+    """
+
+    voxels: int = 0
+    source: float = 0.0
+    decoded: float = 0.0
+    clipped: float = 0.0
+    absolute: float = 0.0
+    magnitude: float = 0.0
+
+    def add(
+        self, codec: Codec, truth: NDArray[np.float64], decoded: NDArray[np.float64], scale: float
+    ) -> None:
+        """Count the voxels of a row; a value of one is ``scale`` electrons."""
+        self.voxels += len(truth)
+        self.source += float(truth.sum()) * scale
+        self.decoded += float(decoded.sum()) * scale
+        self.clipped += float(np.abs(truth - np.clip(truth, *codec.range)).sum()) * scale
+        self.absolute += float(np.abs(decoded - truth).sum()) * scale
+        self.magnitude += float(np.abs(truth).sum()) * scale
+
+    @property
+    def nmae(self) -> float | None:
+        """Sum of ``|decoded - source|`` over sum of ``|source|``; None where the source is zero in all voxels."""
+        return self.absolute / self.magnitude if self.magnitude > 0 else None
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "voxels": self.voxels,
+            "nmae": self.nmae,
+            "electrons": self.source,
+            "electrons_decoded": self.decoded,
+            "electrons_clipped": self.clipped,
+        }
+
+
+class _Account:
+    """What ``meta.json`` of a worker says is clipped, and what its sources say."""
+
+    def __init__(self, worker: Worker) -> None:
+        """Read the account.
+
+        Raises:
+            ValueError: it is not as the format has it.
+        """
+        self._meta, self._place = worker.meta, worker.path / META
+        self.is_kept = "clipped_materials" in worker.meta
+        limits = {"max_clipped": MAX_CLIPPED, "max_negative": MAX_NEGATIVE}
+        limits = {name: worker.meta.get(name, value) for name, value in limits.items()}
+        for name, limit in limits.items():
+            if not isinstance(limit, int | float) or not 0 <= limit <= 1:
+                raise ValueError(f"{self._place}: {name} is {limit!r}, not a share between 0 and 1")
+        self._limits = (float(limits["max_clipped"]), float(limits["max_negative"]))
+        self._allowed = ", ".join(f"{name} = {limit:g}" for name, limit in limits.items())
+        self._materials = worker.meta.get("clipped_materials", {})
+        if not isinstance(self._materials, dict):
+            raise ValueError(f"{self._place}: clipped_materials is not what is clipped of each material")
+
+    @cached_property
+    def totals(self) -> ClippedTotals:
+        """All materials added up.
+
+        Raises:
+            ValueError: one of them is not as the format has it.
+        """
+        return clipped_totals(self._meta)
+
+    def problems(self, materials: Collection[str]) -> list[str]:
+        """What the account of ``materials``, those with rows, says that cannot be."""
+        if not self.is_kept:
+            return []
+        found = []
+        for key, counted in (
+            ("clipped_voxels", self.totals.voxels),
+            ("clipped_electrons", self.totals.electrons),
+        ):
+            stated = self._meta.get(key)
+            if not isinstance(stated, int | float) or not _close(float(stated), float(counted)):
+                found.append(f"{self._place}: {key} = {stated}, but its materials add up to {counted}")
+        for name, stored in self._materials.items():
+            if name not in materials:
+                found.append(f"{self._place}: clipped_materials has {name}, which has no rows")
+            lost = Clipping.of(stored)
+            if lost.exceeds(*self._limits):
+                found.append(f"{self._place}: {name} loses {lost}, more than {self._allowed}")
+        return found
+
+    def check(
+        self, name: str, codec: Codec, material: Material, place: str
+    ) -> tuple[Clipping | None, list[str]]:
+        """What ``codec`` clips of a source, counted again, and what is wrong with it."""
+        found = recount(codec, material.density, material.unit, material.volume)
+        problems = []
+        if found is not None and found.exceeds(*self._limits):
+            problems.append(f"{place}: the codec loses {found}, more than {self._allowed}")
+        if self.is_kept:
+            stored = self._materials.get(name)
+            stated = None if stored is None else Clipping.of(stored)
+            if not _same(found, stated):
+                problems.append(
+                    f"{place}: meta.json says that {stated or 'nothing'} is clipped, the source says "
+                    f"{found or 'nothing'}"
+                )
+        return found, problems
+
+
+def compare_clipped(
+    worker: Worker, codec: Codec, name: str, material: Material, place: str, report: Report
+) -> None:
+    """What is clipped of a density, against what ``meta.json`` says and allows."""
+    try:
+        lost, problems = _Account(worker).check(name, codec, material, place)
+    except (ValueError, KeyError, TypeError):
+        return  # said when the totals are checked
+    report.problems += problems
+    if lost is not None and lost.exceeds():
+        report.lossy[name] = str(lost)
+
+
+def check_clipped(worker: Worker, materials: Collection[str], report: Report) -> ClippedTotals:
+    """The account of what was clipped agrees with itself and with the rows."""
+    try:
+        account = _Account(worker)
+        report.problems += account.problems(materials)
+    except (ValueError, KeyError, TypeError) as error:
+        report.problems.append(f"{worker.path}: {error}")
+        return ClippedTotals()
+    if not account.is_kept:
+        report.notes.append(f"{worker.path}: what is clipped was not counted when the rows were written")
+    for name, stored in worker.meta.get("clipped_materials", {}).items():
+        lost = Clipping.of(stored)
+        if lost.exceeds():
+            report.lossy.setdefault(name, str(lost))
+    return account.totals
+
+
+def _same(a: Clipping | None, b: Clipping | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return (
+        (a.voxels, a.worst_voxel) == (b.voxels, b.worst_voxel)
+        and _close(a.electrons, b.electrons)
+        and _close(a.share, b.share)
+        and _close(a.share_below, b.share_below)
+        and _close(a.worst, b.worst)
+    )
+
+
+def _close(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=_SLACK)
