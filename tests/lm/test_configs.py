@@ -28,7 +28,7 @@ def test_every_configuration_is_read_and_comes_back_from_its_dump(path: Path, tm
 
 
 def test_starting_densities_are_of_the_kind_of_the_data() -> None:
-    """Densities of users are of any kind: a promolecule of their own. The demo's are those that qe-sg15 is fitted to."""
+    """Densities of users are of any kind: they get their own promolecule. The demo's are those of qe-sg15."""
     for path in ALL:
         config = load(path)
         assert config.validation is not None

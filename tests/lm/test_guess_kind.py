@@ -112,7 +112,7 @@ def test_a_limit_is_on_the_mean_and_on_the_electrons_of_any_cell() -> None:
     good = tuple(Misfit(f"m{i}", 0.05, 0.01) for i in range(15))
     GuessCheck(good, 15, whole=True).enforce(0.15, "x")
     odd = (*good, Misfit("odd", 0.3, -0.3))
-    with pytest.raises(ValueError, match=r"it holds -30 % electrons in odd, where 15 % are allowed"):
+    with pytest.raises(ValueError, match=r"it holds -30 % electrons in odd, where 15 % on average"):
         GuessCheck(odd, 16, whole=True).enforce(0.15, "x")
     GuessCheck(odd, 16, whole=False).enforce(0.15, "x")
     bad = tuple(Misfit(f"m{i}", 0.2, 0.0) for i in range(3))
@@ -202,13 +202,14 @@ def test_rare_elements_are_fitted_to_and_the_rest_is_bounded(monkeypatch: pytest
     monkeypatch.setattr(guess_fit, "MATERIALS", 3)
     monkeypatch.setattr(guess_fit, "OF_ELEMENT", 1)
     monkeypatch.setattr(guess_fit, "VOXELS", 5000)
-    starting = open_rows(replace(QE, guess="fit"), 512).source.starting
+    # So few voxels make no good one.
+    starting = open_rows(replace(QE, guess="fit", max_guess_nmae=None), 512).source.starting
     assert starting is not None
     assert starting.source is not None
     about = starting.source.about
     assert len(starting.source.atomic_numbers) == 19
     assert about["fitted_to"]["materials"] == about["materials"] < 14
-    assert about["voxels"] <= about["materials"] * max(1024, 5000 // about["materials"])
+    assert about["voxels"] <= about["materials"] * max(2048, 5000 // about["materials"])
 
 
 # --- a run ---------------------------------------------------------------------------------------------------
@@ -232,6 +233,8 @@ def test_a_run_keeps_its_promolecule_and_predicts_with_it(
         "fit",
         "--data.prefix",
         "[vasp]",
+        "--model.seq_len",
+        "256",
         "--trainer.num_train_steps",
     )
     only = ("--validation.split", "train", "--validation.prefix", "[vasp]")
@@ -273,7 +276,10 @@ def test_a_run_on_another_kind_stops_before_it_trains(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="qe-sg15 is not of the kind of these data"):
         open_data(tiny.config(tmp_path, "--data.prefix", "[vasp]"))
     both = ("--validation.split", "train", "--validation.prefix", "[vasp]")
-    with pytest.raises(ValueError, match="validation: the starting density qe-sg15"):
+    # MgO, Si and O2: only the electrons of Mg are others.
+    with pytest.raises(
+        ValueError, match=r"validation: the starting density qe-sg15.*electrons in vasp-mp-2456484"
+    ):
         open_data(tiny.config(tmp_path, *both))
     with pytest.raises(ValueError, match="give both, or neither"):
         open_data(tiny.config(tmp_path, "--validation.guess", "fit"))

@@ -86,7 +86,7 @@ def command(
     max_guess_error: Annotated[
         float,
         typer.Option(
-            help="Largest NMAE of the starting density against --truth, and share of electrons it may be off.",
+            help="Largest NMAE of the starting density against --truth; half of it in electrons.",
             callback=_positive,
         ),
     ] = MAX_GUESS_ERROR,

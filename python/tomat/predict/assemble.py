@@ -250,8 +250,8 @@ def predict_densities(
         jobs: crystals with grids.
         overlap: grid points by which neighbouring patches overlap at least, see :mod:`tomat.predict.cover`.
         normalize: scale each density to the valence count of its atoms.
-        max_guess_error: largest NMAE of a starting density against the truth of a job, and share by which its electrons
-            may be off the counts of the training data; None compares nothing.
+        max_guess_error: largest NMAE of a starting density against the truth of a job, and twice the share by which its
+            electrons may be off the counts of the training data; None compares nothing.
         progress: called after each batch.
 
     Yields:
@@ -326,7 +326,8 @@ def _check_valence(predictor: PatchPredictor, job: Job) -> None:
     facts, symbols = predictor.facts, _core.elements()
     missing = sorted({int(z) for z in job.crystal.atomic_numbers} - set(facts.valence))
     disputed = [z for z in missing if z in facts.disputed]
-    problem = f"the valence electrons of {', '.join(symbols[z - 1] for z in missing)} are not known from the training data"
+    names = ", ".join(symbols[z - 1] for z in missing)
+    problem = f"the valence electrons of {names} are not known from the training data"
     if disputed:
         said = "; ".join(f"{symbols[z - 1]}: {facts.disputed[z]}" for z in disputed)
         problem += f", whose materials do not agree and are of more than one kind of pseudopotential ({said})"

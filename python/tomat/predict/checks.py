@@ -106,7 +106,7 @@ def check_guess(
         guess: the starting density.
         truth: the true density in the same unit; None where there is none.
         electrons: of the guess and of the atoms, by the counts of the training data; None where not known.
-        limit: largest NMAE, and share of the electrons that may be missing or too many.
+        limit: largest NMAE, and twice the share of the electrons that may be missing or too many.
 
     Raises:
         ValueError: above the limit.
@@ -117,16 +117,16 @@ def check_guess(
         error = float(np.abs(guess - truth).sum(dtype=np.float64)) / size if size else math.inf
         if not error <= limit:
             problem = f"it is {100 * error:.3g} % off the true one (NMAE)"
-    if problem is None and electrons is not None and not abs(electrons[0] / electrons[1] - 1) <= limit:
+    if problem is None and electrons is not None and not abs(electrons[0] / electrons[1] - 1) <= limit / 2:
         problem = (
             f"it holds {electrons[0]:.4g} electrons, where the counts of the training data give "
             f"{electrons[1]:g}"
         )
     if problem is not None:
         raise ValueError(
-            f"{name}: the starting density is of another kind than the data: {problem}; {100 * limit:g} % are allowed. "
-            "Fit a promolecule to densities of the same kind of pseudopotential (tomat promolecule fit), or raise "
-            "--max-guess-error"
+            f"{name}: the starting density is of another kind than the data: {problem}; {100 * limit:g} %, and half "
+            "of it in electrons, are allowed. Fit a promolecule to densities of the same kind of pseudopotential (tomat "
+            "promolecule fit), or raise --max-guess-error"
         )
 
 

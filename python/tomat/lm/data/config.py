@@ -39,8 +39,8 @@ class DataConfig:
         pack: whether several short sequences share a row.
         guess: starting density: a promolecule (``qe-sg15``, ``slater``, a path), or ``fit`` for one that is fitted to
             the training densities first; None has none.
-        max_guess_nmae: largest mean NMAE of a promolecule on a sample of the data, and share by which the electrons of
-            a cell may be off: above it, it is of another kind of densities. None checks nothing.
+        max_guess_nmae: largest mean NMAE of a promolecule on a sample of the data, and twice the share by which the
+            electrons of a cell may be off: above it, it is of another kind of densities. None checks nothing.
         valence: a promolecule whose electrons an element are those of the densities; for weights of dataset rows.
         on_error: ``raise``, or ``skip`` to leave out materials that cannot be read or written.
         max_clipped: the largest share of a material's electrons that may lie above the codec's range; more of

@@ -87,7 +87,7 @@ class Guess:
 
 
 def load_guess(name: str | Guess | Promolecule) -> Guess:
-    """A promolecule, or one by bundled name (``qe-sg15``), analytic form (``slater``), path or URL as a starting density.
+    """A promolecule as a starting density: itself, or by bundled name (``qe-sg15``), form (``slater``), path or URL.
 
     It is not scaled to an electron count; elements that a fitted one lacks are taken from ``slater``.
 

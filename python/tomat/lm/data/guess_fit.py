@@ -20,9 +20,9 @@ __all__ = ["FIT", "fitted_promolecule"]
 #: The word in place of a promolecule's name.
 FIT = "fit"
 #: Materials fitted to at most, but for rare elements; of an element at least so many, where there are.
-MATERIALS, OF_ELEMENT = 2048, 8
+MATERIALS, OF_ELEMENT = 1024, 8
 #: Voxels of all materials together; of each at least and at most so many.
-VOXELS, FEWEST, MOST = 1 << 21, 1 << 10, 1 << 14
+VOXELS, FEWEST, MOST = 1 << 21, 1 << 11, 1 << 14
 
 
 def fitted_promolecule(
@@ -30,7 +30,7 @@ def fitted_promolecule(
 ) -> Promolecule:
     """A promolecule of the densities in a store, from its cache where it was fitted to the same ones before.
 
-    At most 2,048 materials (more where elements are rare) and 2 million voxels, drawn by the materials' names: a
+    At most 1,024 materials (more where elements are rare) and 2 million voxels, drawn by the materials' names: a
     minute or two on two cores, however many there are. The same densities give the same promolecule, whatever the
     threads; processes that share a cache wait for the one that fits.
 
