@@ -241,8 +241,8 @@ def check_shard_name(name: object, place: object) -> None:
     """
     if not isinstance(name, str) or not _SHARD.fullmatch(name):
         raise ValueError(
-            f"{place}: {_shown(name)} is no name of a shard (shard-00000.parquet); nothing of this dataset is read: get "
-            "it from somebody you trust, or rename the file"
+            f"{place}: {_shown(name)} is no name of a shard (shard-00000.parquet); nothing of this dataset is read: "
+            "get it from somebody you trust, or rename the file"
         )
 
 

@@ -207,7 +207,10 @@ def _earlier(config: TrainConfig) -> Promolecule | None:
 
 
 def _notices(rows: Rows, validation: Rows | None, valence: Valence) -> list[str]:
-    """How the starting density fits, what materials do not agree on, what is left out or clipped; said before training, and after it."""
+    """What a user should know of the data, said before training and after it.
+
+    How the starting density fits, what materials do not agree on, what is left out or clipped.
+    """
     checks = {
         "starting density": rows.source.guess_check,
         "starting density, validation": None if validation is None else validation.source.guess_check,

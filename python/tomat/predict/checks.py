@@ -125,8 +125,8 @@ def check_guess(
     if problem is not None:
         raise ValueError(
             f"{name}: the starting density is of another kind than the data: {problem}; {100 * limit:g} %, and half "
-            "of it in electrons, are allowed. Fit a promolecule to densities of the same kind of pseudopotential (tomat "
-            "promolecule fit), or raise --max-guess-error"
+            "of it in electrons, are allowed. Fit a promolecule to densities of the same kind of pseudopotential "
+            "(tomat promolecule fit), or raise --max-guess-error"
         )
 
 
