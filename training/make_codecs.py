@@ -33,8 +33,9 @@ FITTED_BY = "0.1.0"
 SIZES = {1024: "1k", 2048: "2k", 4096: "4k", 16384: "16k", 32768: "32k", 65536: "65k"}
 #: Significant bits of the weights in the sketches.
 WEIGHT_BITS = 3
-#: From where on to where the default family tells values apart, e/A^3.
-RANGE = (-10.0, 1e4)
+#: The largest and, by size, the smallest value the default family tells apart, e/A^3: PAW densities go down to -0.2.
+LARGEST = 1e4
+SMALLEST = {1024: -1.0, 2048: -1.0, 4096: -1.0, 16384: -10.0, 32768: -10.0, 65536: -10.0}
 #: Bins of its tail, by size: as many as leave the floors on unseen crystals below those of the first family.
 TAIL_BINS = {1024: 12, 2048: 32, 4096: 64, 16384: 512, 32768: 1024, 65536: 2048}
 
@@ -78,7 +79,7 @@ class Shipped:
 #: All of them.
 SHIPPED = (
     *(Shipped(bins, unit) for unit in ("chgcar", "e_per_A3") for bins in SIZES if bins != 32768),
-    *(Shipped(bins, "e_per_A3", Tail(RANGE[1], RANGE[0], tail)) for bins, tail in TAIL_BINS.items()),
+    *(Shipped(bins, "e_per_A3", Tail(LARGEST, SMALLEST[bins], tail)) for bins, tail in TAIL_BINS.items()),
 )
 
 

@@ -232,7 +232,7 @@ def fit_codec(
         "tomat": _core.__version__,
     }
     if tail is not None:
-        about["tail"] = tail.about(below, above)
+        about["tail"] = fitted["tail"]
     codec = LloydMaxCodec(
         fitted["boundaries"],
         fitted[f"recon_points_{points}"],

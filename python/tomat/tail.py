@@ -79,6 +79,8 @@ class Tail:
         Raises:
             ValueError: densities that reach beyond the tail's end, or more bins than float32 numbers.
         """
+        fitted, more = self._without_sparse_end(fitted, above)
+        above += more
         inner = fitted["boundaries"]
         top = float(max([fitted["clip_max"], *inner[-1:]]))
         bottom = float(min([fitted["clip_min"], *inner[:1], 0.0]))
@@ -102,15 +104,41 @@ class Tail:
         if not (np.diff(boundaries) > 0.0).all():
             raise ValueError(f"a tail of {below} and {above} bins is finer than float32 numbers; take fewer")
         found = {**fitted, "boundaries": boundaries, "clip_max": self.max}
+        found["tail"] = {
+            "max": self.max,
+            "min": self.min,
+            "from": top,
+            "bins_above": above,
+            "bins_below": below,
+        }
         for name in ("recon_points_mean", "recon_points_median"):
             found[name] = np.concatenate([*left, fitted[name], *points]).astype(np.float32)
         if below:
             found["clip_min"] = self.min
         return found
 
-    def about(self, below: int, above: int) -> dict[str, Any]:
-        """What a codec file says of it."""
-        return {"max": self.max, "min": self.min, "bins_above": above, "bins_below": below}
+    def _without_sparse_end(self, fitted: dict[str, Any], above: int) -> tuple[dict[str, Any], int]:
+        """What was fitted, without the bins at its upper end that are wider than those of the tail, and their number.
+
+        The largest values of a sketch are a few voxels of a few materials: bins placed by them leave gaps.
+        """
+        inner = fitted["boundaries"].astype(np.float64)
+        half = len(inner) // 2
+        if half < 1 or inner[half] <= 0.0 or max(inner[-1], fitted["clip_max"]) >= self.max:
+            return fitted, 0
+        ratio = (self.max / inner[-1]) ** (1.0 / above)
+        wide = np.flatnonzero(inner[half + 1 :] > ratio * inner[half:-1])
+        if not len(wide):
+            return fitted, 0
+        keep = half + int(wide[0]) + 1  # boundaries; the last of them ends the last bin that is kept
+        shorter = {
+            **fitted,
+            "boundaries": fitted["boundaries"][: keep - 1],
+            "clip_max": float(np.nextafter(fitted["boundaries"][keep - 1], np.float32(0.0))),
+        }
+        for name in ("recon_points_mean", "recon_points_median"):
+            shorter[name] = fitted[name][:keep]
+        return shorter, len(fitted["recon_points_mean"]) - keep
 
 
 def _ratios(near: float, far: float, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -38,5 +38,4 @@ def command(
         shown = "" if lost is None else f"{100 * lost:.2g}"
         table.add_row(name, row["bins"], row["unit"], method, row["range"], shown)
     # Names cut short are no use, whatever the terminal.
-    console = Console()
-    console.print(table, width=max(console.width, 110))
+    Console(width=max(Console().width, 110)).print(table)
