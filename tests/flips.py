@@ -38,7 +38,9 @@ def survive(path: Path, read: Callable[[], Any], count: int, seed: int = 0) -> t
             except (ValueError, OSError):
                 refused += 1
                 continue
-            assert found == before, f"{path}: bit {bit % 8} of byte {bit // 8} changes what is read in silence"
+            assert found == before, (
+                f"{path}: bit {bit % 8} of byte {bit // 8} changes what is read in silence"
+            )
             same += 1
     finally:
         path.write_bytes(content)

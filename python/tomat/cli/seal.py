@@ -1,8 +1,8 @@
 """Write the digests that checkpoints, runs and exports of earlier versions lack.
 
-PATH is the folder or URL of a run (with all its checkpoints), of one checkpoint, or of an export. Every file is read as it
-is now: damage that is there already is sealed with it, so do this only where you trust the files. What has digests is
-left as it is.
+PATH is the folder or URL of a run (with all its checkpoints), of one checkpoint, or of an export. Every file is read
+as it is now: damage that is there already is sealed with it, so do this only where you trust the files. What has
+digests is left as it is.
 
 \b
 Examples:

@@ -209,7 +209,11 @@ def _check_names(meta: Mapping[str, Any], place: Place) -> None:
     if codec is not None and not isinstance(codec, str):
         raise ValueError(f"{place}: 'lmq_path' is {_shown(codec)}, not a name")
     taken = (META, COVERAGE, BUDGET)
-    if codec and "/" not in codec and (not _CODEC_NAME.fullmatch(codec) or codec in taken or _SHARD.fullmatch(codec)):
+    if (
+        codec
+        and "/" not in codec
+        and (not _CODEC_NAME.fullmatch(codec) or codec in taken or _SHARD.fullmatch(codec))
+    ):
         raise ValueError(f"{place}: lmq_path is {codec!r}, which is no name of a codec file (codec.npz)")
     shards = meta.get("shards", [])
     if not isinstance(shards, list) or not all(

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from levanter.callbacks import StepInfo
     from levanter.trainer import Trainer
 
-__all__ = ["EndOfStep", "GuardConfig", "LossGuard", "StopRequest", "StoppedError", "TrainingLossError", "log_memory"]
+__all__ = [
+    "EndOfStep",
+    "GuardConfig",
+    "LossGuard",
+    "StopRequest",
+    "StoppedError",
+    "TrainingLossError",
+    "log_memory",
+]
 
 
 @dataclass(frozen=True)

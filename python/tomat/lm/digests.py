@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
 
     from tomat._remote import Place
 
-__all__ = ["DIGESTS", "METADATA", "begin", "check_folder", "checkpoint_folders", "complete", "is_complete", "seal"]
+__all__ = [
+    "DIGESTS",
+    "METADATA",
+    "begin",
+    "check_folder",
+    "checkpoint_folders",
+    "complete",
+    "is_complete",
+    "seal",
+]
 
 DIGESTS = "digests.json"
 #: Levanter's mark of a complete checkpoint.
@@ -85,7 +95,9 @@ def seal(folder: str) -> None:
         OSError: a file cannot be read or written.
     """
     if (place(folder) / DIGESTS).exists():
-        raise FileExistsError(f"{folder}/{DIGESTS}: is there; delete it first if you know why the files differ")
+        raise FileExistsError(
+            f"{folder}/{DIGESTS}: is there; delete it first if you know why the files differ"
+        )
     _write(folder, _found(folder))
 
 
@@ -130,7 +142,9 @@ def _listed(folder: str) -> dict[str, dict[str, Any]]:
     check_seal(content, _SEAL, path)
     files = content.get("files")
     if content.get("format") != _FORMAT or not isinstance(files, dict):
-        raise ValueError(f"{path}: of format {content.get('format')!r}, this program reads {_FORMAT}; update tomat")
+        raise ValueError(
+            f"{path}: of format {content.get('format')!r}, this program reads {_FORMAT}; update tomat"
+        )
     return cast("dict[str, dict[str, Any]]", files)
 
 
@@ -164,7 +178,7 @@ def _names(folder: str) -> list[str]:
 def _digest(path: Place) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
-        return _entry(file.tell(), digest)
+        return _entry(file.seek(0, os.SEEK_END), digest)
 
 
 def _entry(size: int, digest: str) -> dict[str, Any]:

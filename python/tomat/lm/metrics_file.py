@@ -56,7 +56,9 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     if broken:
         which = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
         warnings.warn(
-            f"{path}: {len(broken)} lines cannot be read and are left out: {which}", CutLineWarning, stacklevel=2
+            f"{path}: {len(broken)} lines cannot be read and are left out: {which}",
+            CutLineWarning,
+            stacklevel=2,
         )
     return [steps[step] for step in sorted(steps)]
 

@@ -98,8 +98,8 @@ def check_note(content: Mapping[str, Any], source: object) -> None:
         raise ValueError(f"{source}: of version {version!r}, this program reads up to {FORMAT}; update tomat")
     if version == 1 and SEAL not in content:
         raise ValueError(
-            f"{source}: of version 1, without a digest, so nothing says whether it is what was written; where you trust "
-            f"it as it is: tomat seal {str(source).removesuffix(NOTE).rstrip('/')}"
+            f"{source}: of version 1, without a digest, so nothing says whether it is what was written; where you "
+            f"trust it as it is: tomat seal {str(source).removesuffix(NOTE).rstrip('/')}"
         )
     check_seal(content, SEAL, source)
 

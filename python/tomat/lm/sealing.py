@@ -32,7 +32,9 @@ def seal_trained(path: str) -> list[str]:
     """
     root = path.rstrip("/")
     if not place(f"{root}/{NOTE}").exists():
-        raise FileNotFoundError(f"{root}: no {NOTE} there; give the folder of a run, a checkpoint or an export")
+        raise FileNotFoundError(
+            f"{root}: no {NOTE} there; give the folder of a run, a checkpoint or an export"
+        )
     written = _seal_note(root)
     for folder in [root] if is_complete(root) else checkpoint_folders(f"{root}/checkpoints"):
         if folder != root:

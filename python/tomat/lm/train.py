@@ -407,7 +407,8 @@ def _train(trainer: Trainer, state: Any, loader: DataLoader[Any], end: EndOfStep
     """Levanter's loop; what stops it waits until the step it came in is logged."""
     step = int(state.step)
     info: StepInfo[Any] | None = None
-    for info in trainer.training_steps(state, loader.iter_from_step(step)):
+    for done in trainer.training_steps(state, loader.iter_from_step(step)):
+        info = done
         end.raise_held()
     if info is None:
         raise ValueError("the training data is empty")
