@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomat.lm.metrics_file import read_metrics
+from tomat.lm.metrics_file import CutLineWarning, read_metrics
+from tomat.report.runs import load_run
 
 pytest.importorskip("levanter")
 from tomat.lm.tracking import JsonLines
@@ -55,3 +56,38 @@ def test_what_json_cannot_hold_does_not_break_the_file(tmp_path: Path) -> None:
     tracker.log({"nan": float("nan"), "array": np.zeros(3), "one": np.ones(1)}, step=0)
     tracker.finish()
     assert json.loads(path.read_text()) | {"time": 0} == {"time": 0, "step": 0, "nan": "nan", "one": 1.0}
+
+
+def test_a_line_cut_off_does_not_cost_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0, "train/loss": 1.0}\n{"step": 1, "trai')
+    tracker = JsonLines(path)
+    tracker.log({"train/loss": 0.5}, step=1)
+    tracker.log({"train/loss": 0.25}, step=2)
+    tracker.finish()
+    with pytest.warns(CutLineWarning, match=r"metrics\.jsonl: 1 lines cannot be read and are left out: 2"):
+        found = read_metrics(path)
+    assert [(line["step"], line["train/loss"]) for line in found] == [(0, 1.0), (1, 0.5), (2, 0.25)]
+    assert load_run(tmp_path).unreadable == 1
+    assert load_run(tmp_path).series["train/loss"].values.tolist() == [1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"step": 0, "a": 1}\n', b"\n"])
+def test_appending_adds_nothing_to_whole_lines(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(content)
+    JsonLines(path).finish()
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_wherever_the_line_was_cut(tmp_path: Path, cut: int) -> None:
+    """Cut after any byte, and in the middle of a letter of two bytes."""
+    line = '{"step": 7, "name": "é", "train/loss": 1.0}\n'.encode()
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(line + line.replace(b"7", b"8")[:cut])
+    tracker = JsonLines(path)
+    tracker.log({"train/loss": 0.5}, step=9)
+    tracker.finish()
+    with pytest.warns(CutLineWarning, match="2"):
+        assert [line["step"] for line in read_metrics(path)] == [7, 9]

@@ -115,7 +115,10 @@ def test_a_stopped_run_goes_on_with_the_same_losses_to_the_bit(
     with pytest.raises(StoppedError, match=r"stopped after step \d+; its state is saved"):
         train(tiny.config(tmp_path, steps=STEPS))
     thread.join()
-    stopped = len(losses(run))
+    lines = read_metrics(run / "metrics.jsonl")
+    stopped = len(lines)
+    assert lines[0].keys() <= lines[-1].keys()
+    assert "throughput/loading_time" in lines[-1]
     assert 3 <= stopped < STEPS
     outcome = train(tiny.config(tmp_path, steps=STEPS))
     assert outcome.first_step == stopped
@@ -160,7 +163,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_rows_of_the_batch(tmp_
         TrainingLossError, match=r"step \d+: Loss is (NaN|Inf)\. Rows of the batch: \S+@\d+,\d+,\d+, "
     ):
         train(broken)
-    assert not list((tmp_path / "runs" / "tiny" / "checkpoints").glob("*/metadata.json"))
+    run = tmp_path / "runs" / "tiny"
+    assert not list((run / "checkpoints").glob("*/metadata.json"))
+    # The step that stopped it is logged as any other.
+    lines = read_metrics(run / "metrics.jsonl")
+    assert lines[-1]["train/loss"] in ("nan", "inf", "-inf")
+    assert lines[-1].keys() == lines[0].keys()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomat._files import filesystem, is_url
+from tomat._seal import check_seal, sealed
 from tomat._threads import in_order
 from tomat.catalogue.rows import row_of
 from tomat.catalogue.table import load, save, token_columns
@@ -23,6 +24,9 @@ __all__ = ["BuildReport", "build", "fingerprint"]
 
 #: What file systems call the thing that changes with the content, the surest first.
 _TAGS = ("crc32c", "md5Hash", "etag", "ETag", "generation", "mtime", "LastModified", "updated", "created")
+
+#: Key of a journal's line that holds its digest.
+_SEAL = "sha256"
 
 
 @dataclass
@@ -177,13 +181,15 @@ class _Journal:
         self.path = path
 
     def load(self) -> dict[str, dict[str, Any]]:
-        """What an earlier build left; a line that was cut off is left out."""
+        """What an earlier build left; a line that was cut off or is damaged is left out, and its density read again."""
         rows = {}
-        for line in self.path.read_text().splitlines() if self.path.exists() else ():
+        for line in self.path.read_text(errors="replace").splitlines() if self.path.exists() else ():
             try:
                 row = json.loads(line)
+                check_seal(row, _SEAL, self.path)
+                del row[_SEAL]
                 rows[row["id"]] = row
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError):
                 continue
         return rows
 
@@ -195,7 +201,7 @@ class _Journal:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Keep a row."""
-        self._file.write(json.dumps(row) + "\n")
+        self._file.write(json.dumps(sealed(row, _SEAL)) + "\n")
         self._file.flush()
 
     def __exit__(self, *_: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +9,8 @@ import numpy as np
 from tomat.catalogue.table import load
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
 
 __all__ = ["query", "summary"]
@@ -24,18 +25,16 @@ def query(path: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
 
     Raises:
         FileNotFoundError: no such catalogue.
-        ValueError: SQL that cannot be, or DuckDB is not installed.
+        ValueError: a damaged one, SQL that cannot be, or DuckDB is not installed.
     """
     try:
         import duckdb
     except ImportError as error:
         raise ValueError("queries need DuckDB: pip install 'tomat[catalogue]'") from error
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such catalogue; make one with tomat catalogue build")
-    name = str(path).replace("'", "''")
+    table = load(path)
     with duckdb.connect(":memory:") as connection:
         try:
-            connection.execute(f"CREATE VIEW catalogue AS SELECT * FROM read_parquet('{name}')")
+            connection.register("catalogue", table)
             result = connection.execute(sql)
             if result.description is None:
                 return [], []

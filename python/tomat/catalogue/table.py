@@ -1,12 +1,20 @@
-"""Columns of a catalogue, and the file they are in."""
+"""Columns of a catalogue, and the file they are in.
+
+The file carries a checksum of every page and, in its footer, a SHA-256 of every column: values, nulls, name and type.
+Both are checked whenever it is read.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tomat._files import atomic_file
@@ -58,6 +66,9 @@ SCHEMA = pa.schema(
     ]
 )
 
+#: Keys of the footer: the format's version, and the columns' digests as JSON.
+_VERSION, _DIGESTS = b"tomat.catalogue", b"tomat.sha256"
+
 #: Ids an error names.
 _SHOWN = 5
 
@@ -67,18 +78,23 @@ def load(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a catalogue.
+        ValueError: not a catalogue, or one that is damaged.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such catalogue; make one with tomat catalogue build")
     try:
-        table = pq.read_table(path, columns=None if columns is None else list(columns))
-    except (pa.ArrowException, OSError) as error:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            schema = file.schema_arrow
+            wanted = None if columns is None else [name for name in schema.names if name in {*columns}]
+            table = file.read(columns=wanted)
+            table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
         raise ValueError(f"{path}: not a catalogue: {error}") from error
-    missing = {"id", *(columns or ())} - set(table.column_names)
+    missing = {"id", *(columns or ())} - set(schema.names)
     if missing:
         raise ValueError(f"{path}: not a catalogue: no column {', '.join(sorted(missing))}")
-    return table
+    _check_digests(path, schema, table)
+    return table.select(columns) if columns is not None else table
 
 
 def save(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -87,8 +103,48 @@ def save(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     for row in rows:
         for name, values in columns.items():
             values.append(row.get(name))
+    table = pa.table(columns, schema=SCHEMA)
+    digests = {name: _digest(name, table[name]) for name in table.column_names}
+    table = table.replace_schema_metadata({_VERSION: b"1", _DIGESTS: json.dumps(digests).encode()})
     with atomic_file(path) as file:
-        pq.write_table(pa.table(columns, schema=SCHEMA), file, compression="zstd")
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+
+def _check_digests(path: str | Path, schema: pa.Schema, table: pa.Table) -> None:
+    """See that the columns that were read are those that were written.
+
+    Raises:
+        ValueError: they are not, or a catalogue of this program does not say what they were.
+    """
+    stated = schema.metadata or {}
+    if _VERSION not in stated and _DIGESTS not in stated and not set(COLUMNS) <= set(schema.names):
+        return  # of another program: a few columns under the same names
+    remedy = "remove it and build it again with tomat catalogue build"
+    try:
+        digests = json.loads(stated[_DIGESTS])
+        known = {name: str(digests[name]) for name in table.column_names}
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise ValueError(
+            f"{path}: no digests of its columns: it is damaged, or an earlier version made it; {remedy}"
+        ) from None
+    for name, digest in known.items():
+        is_ours = name in COLUMNS and table[name].type == SCHEMA.field(name).type
+        if not is_ours or _digest(name, table[name]) != digest:
+            raise ValueError(f"{path}: column {name} is not what was written: the file is damaged; {remedy}")
+
+
+def _digest(name: str, column: pa.ChunkedArray) -> str:
+    """SHA-256 of a column, however its file is laid out."""
+    hasher = hashlib.sha256(f"{name} {column.type} {len(column)}\n".encode())
+    hasher.update(column.is_valid().to_numpy().tobytes())
+    if pa.types.is_string(column.type):
+        texts = [text.encode() for text in pc.fill_null(column, "").to_pylist()]
+        hasher.update(np.array([len(text) for text in texts], dtype="<i8").tobytes())
+        hasher.update(b"".join(texts))
+    else:
+        kind = "<f8" if pa.types.is_floating(column.type) else "<i8"
+        hasher.update(pc.fill_null(column, 0).to_numpy().astype(kind).tobytes())
+    return hasher.hexdigest()
 
 
 @lru_cache(maxsize=4096)

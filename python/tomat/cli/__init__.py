@@ -28,6 +28,7 @@ _COMMANDS = (
     "export_hf",
     "train",
     "export",
+    "seal",
     "predict",
     "eval",
     "compare",

@@ -53,11 +53,11 @@ FORMAT_VERSION = 2
 #: Key of the digest over all other keys.
 SEAL = "meta_sha256"
 
-_SHARD = re.compile(r"shard-\d{5,}\.parquet")
-_WORKER = re.compile(r"worker-\d+")
+_SHARD = re.compile(r"shard-[0-9]{5,}\.parquet")
+_WORKER = re.compile(r"worker-[0-9]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: A codec beside the shards; other writers name it as they like.
-_CODEC_NAME = re.compile(r"[^/\\:\0.][^/\\:\0]*\.(npz|json)")
+_CODEC_NAME = re.compile(r"[^/\\:\0.][^/\\:\0]*")
 
 type _Kind = type | types.UnionType
 
@@ -208,7 +208,12 @@ def _check_names(meta: Mapping[str, Any], place: Place) -> None:
     codec = meta.get("lmq_path")
     if codec is not None and not isinstance(codec, str):
         raise ValueError(f"{place}: 'lmq_path' is {_shown(codec)}, not a name")
-    if codec and "/" not in codec and not _CODEC_NAME.fullmatch(codec):
+    taken = (META, COVERAGE, BUDGET)
+    if (
+        codec
+        and "/" not in codec
+        and (not _CODEC_NAME.fullmatch(codec) or codec in taken or _SHARD.fullmatch(codec))
+    ):
         raise ValueError(f"{place}: lmq_path is {codec!r}, which is no name of a codec file (codec.npz)")
     shards = meta.get("shards", [])
     if not isinstance(shards, list) or not all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import statistics
 import threading
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
     from levanter.callbacks import StepInfo
     from levanter.trainer import Trainer
 
-__all__ = ["GuardConfig", "LossGuard", "StopRequest", "StoppedError", "TrainingLossError", "log_memory"]
+__all__ = [
+    "EndOfStep",
+    "GuardConfig",
+    "LossGuard",
+    "StopRequest",
+    "StoppedError",
+    "TrainingLossError",
+    "log_memory",
+]
 
 
 @dataclass(frozen=True)
@@ -44,16 +53,67 @@ class StoppedError(RuntimeError):
     """The run was asked to stop, and its state is saved: the same command goes on."""
 
 
+class EndOfStep:
+    """Keeps what stops a run until its step is over, so that all metrics of the step are logged."""
+
+    def __init__(self) -> None:
+        """Nothing stops yet."""
+        self._error: TrainingLossError | StoppedError | None = None
+
+    def holds(self) -> bool:
+        """Whether the run stops after this step."""
+        return self._error is not None
+
+    def held(self, hook: Callable[[StepInfo[Any]], None]) -> Callable[[StepInfo[Any]], None]:
+        """A hook whose errors wait for :meth:`raise_held`; not called once there is one."""
+
+        def run(info: StepInfo[Any]) -> None:
+            if self._error is None:
+                try:
+                    hook(info)
+                except (TrainingLossError, StoppedError) as error:
+                    self._error = error
+
+        return run
+
+    def unless_held(self, hook: Callable[[StepInfo[Any]], None]) -> Callable[[StepInfo[Any]], None]:
+        """A hook that is left out at a step that stops the run."""
+
+        def run(info: StepInfo[Any]) -> None:
+            if self._error is None:
+                hook(info)
+
+        return run
+
+    def raise_held(self) -> None:
+        """The step is over.
+
+        Raises:
+            TrainingLossError, StoppedError: what stopped the run.
+        """
+        if self._error is not None:
+            raise self._error
+
+
 class LossGuard:
-    """Stops a run whose loss jumps.
+    """Stops a run whose loss jumps or is not finite.
 
     Args:
         config: how far and from what.
         row_ids: rows of the batch of a step.
+        nan, inf: stop at a loss that is NaN, or infinite.
     """
 
-    def __init__(self, config: GuardConfig, row_ids: Callable[[int], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        config: GuardConfig,
+        row_ids: Callable[[int], Sequence[str]],
+        *,
+        nan: bool = True,
+        inf: bool = True,
+    ) -> None:
         """Start without a past."""
+        self._nan, self._inf = nan, inf
         self._factor = config.spike_factor
         self._losses: deque[float] = deque(maxlen=config.window)
         self._row_ids = row_ids
@@ -62,9 +122,12 @@ class LossGuard:
         """Look at the loss of a step.
 
         Raises:
-            TrainingLossError: it jumped.
+            TrainingLossError: it jumped, or is no finite number.
         """
         loss = float(info.loss)
+        if (self._nan and math.isnan(loss)) or (self._inf and math.isinf(loss)):
+            word = "NaN" if math.isnan(loss) else "Inf"
+            raise TrainingLossError(f"step {info.step}: Loss is {word}. {self.rows_of(int(info.step))}")
         if self._factor is not None and len(self._losses) == self._losses.maxlen:
             usual = statistics.median(self._losses)
             if usual > 0 and loss > self._factor * usual:

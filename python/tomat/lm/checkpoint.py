@@ -13,10 +13,11 @@ import draccus
 import equinox as eqx
 import jax
 import numpy as np
-from levanter.checkpoint import discover_latest_checkpoint, load_checkpoint
+from levanter.checkpoint import load_checkpoint
 from levanter.utils.tree_utils import inference_mode
 
 from tomat._remote import place as place_of
+from tomat.lm.digests import check_folder, checkpoint_folders, is_complete
 from tomat.lm.kept import read_best
 from tomat.lm.model import build
 from tomat.lm.note import NOTE, read_note, tokenizer_from
@@ -82,7 +83,8 @@ def open_checkpoint(path: str, *, averaged: bool = True, weights: str = "best") 
 
     Raises:
         FileNotFoundError: no checkpoint there, none that is complete, or no start where that is asked for.
-        ValueError: a note that is damaged, of a later version, or names another codec; ``weights`` that are none.
+        ValueError: files that are damaged, missing or too many, no digests (``tomat seal``), a note of a later
+            version, or one that names another codec; ``weights`` that are none.
     """
     root = path.rstrip("/")
     if weights not in WEIGHTS:
@@ -92,6 +94,7 @@ def open_checkpoint(path: str, *, averaged: bool = True, weights: str = "best") 
             raise FileNotFoundError(f"{root}: an export holds no start; give the run it was made from")
         return _open_export(root)
     place, note, vocabulary = open_note(root, weights=weights)
+    check_folder(place)
     objective = draccus.decode(ObjectiveConfig, note["objective"])
     config = draccus.decode(ModelConfig, note["model"]).levanter(
         vocabulary, bidirectional=not objective.causal, sequences_per_row=1
@@ -128,10 +131,10 @@ def open_note(path: str, *, weights: str = "best") -> tuple[str, dict[str, Any],
 
 def _place(root: str, weights: str) -> str:
     """Folder of the weights that are asked for."""
-    single = place_of(f"{root}/metadata.json").exists()
+    single = is_complete(root)
     if weights == "start":
         start = RunFiles(_run_of(root) if single else root).start
-        if not place_of(f"{start}/metadata.json").exists():
+        if not is_complete(start):
             raise FileNotFoundError(
                 f"{start}: the weights the run began with are not there; a run keeps them with evaluation.keep_start"
             )
@@ -156,11 +159,10 @@ def latest_checkpoint(run: str) -> str:
     """
     if not place_of(f"{run}/{NOTE}").exists():
         raise FileNotFoundError(f"{run}: no run, checkpoint or export there (no {NOTE})")
-    found = discover_latest_checkpoint(f"{run}/checkpoints")
-    if found is None:
+    found = checkpoint_folders(f"{run}/checkpoints")
+    if not found:
         raise FileNotFoundError(f"{run}: no complete checkpoint yet in {run}/checkpoints")
-    # The run as it was given, relative or a URL: what was found may be spelled otherwise.
-    return f"{run}/checkpoints/{str(found).rstrip('/').rsplit('/', 1)[-1]}"
+    return found[-1]
 
 
 def _load(

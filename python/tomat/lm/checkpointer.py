@@ -1,25 +1,40 @@
-"""Levanter's checkpoints, each with a note of what made it."""
+"""Levanter's checkpoints, each with a note of what made it and the digests of its files."""
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import equinox as eqx
 import jax
+from haliax.jax_utils import is_jax_array_like
 from levanter.checkpoint import Checkpointer, CheckpointInterval
 from levanter.checkpoint import CheckpointerConfig as LevanterCheckpointerConfig
+from levanter.tensorstore_serialization import tree_serialize_leaves_tensorstore
 
-from tomat.lm.note import NOTE
-from tomat.lm.run_files import write_mapping
+from tomat.lm import digests
+from tomat.lm.note import write_note
 
-__all__ = ["CheckpointerConfig"]
+__all__ = ["CheckpointerConfig", "NotedCheckpointer"]
 
 
-class _NotedCheckpointer(Checkpointer):
-    """Writes the note before the state: a checkpoint that Levanter counts as complete has both."""
+class NotedCheckpointer(Checkpointer):
+    """Writes the note, the state, the digests of both, and then what makes Levanter count it as complete.
+
+    Attributes:
+        note: of the run.
+        is_held: whether the step that is going on must not be saved: its loss stops the run.
+    """
 
     note: dict[str, Any] | None = None
+    is_held: Callable[[], bool] | None = None
+
+    def on_step(self, *, tree: Any, step: int, force: bool = False) -> None:
+        """Save the state of a step where it is due."""
+        if self.is_held is None or not self.is_held():
+            super().on_step(tree=tree, step=step, force=force)
 
     def save_checkpoint(
         self,
@@ -31,19 +46,37 @@ class _NotedCheckpointer(Checkpointer):
         is_temporary: bool = False,
         base_path_override: str | None = None,
     ) -> None:
-        """Save the state of a step."""
+        """Save the state of a step; what Levanter's own does, with the digests before the metadata."""
         base = self.base_path if base_path_override is None else base_path_override
-        if self.note is not None and jax.process_index() == 0:
-            content = {**self.note, "step": int(step)}
-            write_mapping(f"{base}/{destination}/{NOTE}", content)
-        super().save_checkpoint(
-            tree,
-            step,
-            destination,
-            commit_callback,
-            is_temporary=is_temporary,
-            base_path_override=base_path_override,
+        folder = f"{base}/{destination}"
+        step = int(step)
+        if jax.process_index() == 0:
+            digests.begin(folder)
+            if self.note is not None:
+                write_note(folder, {**self.note, "step": step})
+
+        def commit() -> None:
+            # Called once the files of all processes are there.
+            if jax.process_index() == 0:
+                now = datetime.datetime.now().isoformat()
+                metadata = {"step": step, "timestamp": now, "is_temporary": is_temporary}
+                digests.complete(folder, metadata)
+            if commit_callback is not None:
+                commit_callback()
+
+        kept = eqx.filter(
+            tree, lambda leaf: is_jax_array_like(leaf) or isinstance(leaf, int | float | bool | complex)
         )
+        tree_serialize_leaves_tensorstore(
+            folder,
+            kept,
+            self._manager,
+            commit_callback=commit,
+            debug_checkpointer=self.debug.enabled,
+            write_config=self.write_config,
+        )
+        self._last_save_step = step
+        self._last_save_time = self._dt_now_injection()
 
 
 @dataclass
@@ -58,7 +91,7 @@ class CheckpointerConfig(LevanterCheckpointerConfig):
 
     def create(self, run_id: str) -> Checkpointer:
         """The checkpointer of a run."""
-        made = _NotedCheckpointer(
+        made = NotedCheckpointer(
             base_path=self.expanded_path(run_id),
             save_interval=self.save_interval,
             step_policies=[CheckpointInterval(**keep) for keep in self.keep or []],

@@ -26,7 +26,16 @@ from tomat._files import write_atomically
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.lm.card import model_card
 from tomat.lm.model import DensityLMConfig, attention_for, build
-from tomat.lm.note import FORMAT, NOTE, read_note, tokenizer_from, tokenizer_note, write_codec
+from tomat.lm.note import (
+    FILES,
+    FORMAT,
+    NOTE,
+    read_note,
+    seal_note,
+    tokenizer_from,
+    tokenizer_note,
+    write_codec,
+)
 from tomat.lm.vocabulary import ModelVocabulary
 
 if TYPE_CHECKING:
@@ -148,7 +157,8 @@ def export_model(
     checksums = _write_weights(partial / WEIGHTS, weights)
     _write_description(partial, model.config, vocabulary, dtype)
     metadata = _metadata(model.config, vocabulary, objective, data, extra, checksums)
-    _write_json(partial / NOTE, metadata)
+    metadata[FILES] = {path.name: _file_checksum(path) for path in sorted(partial.iterdir())}
+    _write_json(partial / NOTE, seal_note(json.loads(json.dumps(metadata, default=str))))
     write_atomically(partial / "README.md", model_card(metadata, model.config, vocabulary).encode())
     if target.exists():
         shutil.rmtree(target)
@@ -164,12 +174,15 @@ def load_exported(directory: str | Path, attention: str = "auto") -> ExportedMod
 
     Raises:
         OSError: a file is missing.
-        ValueError: codec, vocabulary or a weight is not what ``tomat.json`` says; the message says which.
+        ValueError: a file, codec, vocabulary or a weight is not what ``tomat.json`` says; the message says which.
     """
     from safetensors.numpy import load_file
 
     place = Path(directory)
     metadata = read_note(str(place))
+    for name, checksum in metadata.get(FILES, {}).items():
+        if _file_checksum(place / name) != checksum:
+            raise ValueError(f"{place / name}: is not what was exported (SHA-256); fetch it again")
     vocabulary = ModelVocabulary(tokenizer_from(metadata, [str(place)]))
     weights = load_file(place / WEIGHTS)
     for name, checksum in metadata["sha256"].items():
@@ -277,6 +290,11 @@ def _named(
 
 def _checksum(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _file_checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_weights(path: Path, weights: dict[str, NDArray[Any]]) -> dict[str, str]:

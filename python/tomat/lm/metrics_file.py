@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from tomat._files import open_bytes
@@ -11,23 +13,53 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["read_metrics", "records"]
+__all__ = ["CutLineWarning", "end_last_line", "read_metrics", "records"]
+
+
+class CutLineWarning(UserWarning):
+    """A metrics file holds lines that cannot be read."""
+
+
+def end_last_line(path: Path) -> None:
+    """End the last line of a file that is to be appended to: a kill may have cut it off in the middle."""
+    try:
+        with path.open("r+b") as file:
+            if not file.seek(0, os.SEEK_END):
+                return
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+    except FileNotFoundError:
+        return
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The logged steps in order, one dictionary each.
 
     Where a step stands more than once (a resumed run logs steps after its checkpoint again), the later value counts.
-    A line that a kill cut off is left out.
+    A line that a kill cut off is left out, with a warning that numbers it. The last line is left out in silence where
+    it has no end yet: the run may be writing it.
 
     Raises:
         OSError: it cannot be read.
     """
     steps: dict[int, dict[str, Any]] = {}
-    for line in records(open_bytes(path).splitlines()):
-        if line is not None and line.get("step") is not None:
+    broken: list[int] = []
+    lines = open_bytes(path).split(b"\n")
+    for number, line in enumerate(records(lines), 1):
+        if line is None:
+            if lines[number - 1].strip() and number < len(lines):
+                broken.append(number)
+        elif isinstance(line.get("step"), int):
             step = int(line["step"])
             steps[step] = {**steps.get(step, {}), **line}
+    if broken:
+        which = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
+        warnings.warn(
+            f"{path}: {len(broken)} lines cannot be read and are left out: {which}",
+            CutLineWarning,
+            stacklevel=2,
+        )
     return [steps[step] for step in sorted(steps)]
 
 
@@ -36,6 +68,6 @@ def records(lines: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
     for line in lines:
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         yield record if isinstance(record, dict) else None

@@ -10,21 +10,40 @@ from typing import TYPE_CHECKING, Any
 
 from tomat._files import read_json
 from tomat._remote import place
+from tomat._seal import check_seal, sealed
 from tomat.codec import LloydMaxCodec, LogCodec, load_codec
-from tomat.lm.run_files import write
+from tomat.lm.run_files import write, write_mapping
 from tomat.tokenizer import PatchTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tomat.codec import Codec
 
-__all__ = ["FORMAT", "NOTE", "codec_file", "read_note", "tokenizer_from", "tokenizer_note", "write_codec"]
+__all__ = [
+    "FILES",
+    "FORMAT",
+    "NOTE",
+    "SEAL",
+    "check_note",
+    "codec_file",
+    "is_note",
+    "read_note",
+    "seal_note",
+    "tokenizer_from",
+    "tokenizer_note",
+    "write_codec",
+    "write_note",
+]
 
 #: The file's name.
 NOTE = "tomat.json"
-#: Version of its content; readers take all up to it.
-FORMAT = 1
+#: Version of its content: 2 added the digest. Notes of version 1 are read once ``tomat seal`` gave them one.
+FORMAT = 2
+#: Key of the digest over all other keys.
+SEAL = "note_sha256"
+#: Key of an export's note: SHA-256 of every other file but the card, which people edit.
+FILES = "files_sha256"
 
 
 def tokenizer_note(tokenizer: PatchTokenizer) -> dict[str, Any]:
@@ -53,12 +72,44 @@ def write_codec(codec: Codec, folder: str) -> None:
     write(f"{folder}/{codec_file(codec)}", codec.to_bytes())
 
 
+def seal_note(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A note as it is written: with its version and its digest."""
+    return sealed({**content, "format": FORMAT}, SEAL)
+
+
+def write_note(folder: str, content: Mapping[str, Any]) -> None:
+    """Write the note of a run or checkpoint into ``folder``, local or a URL."""
+    write_mapping(f"{folder}/{NOTE}", seal_note(content))
+
+
+def is_note(content: Mapping[str, Any]) -> bool:
+    """Whether this program wrote it; damage to one key does not make it another program's."""
+    return SEAL in content or "format" in content
+
+
+def check_note(content: Mapping[str, Any], source: object) -> None:
+    """See that a note is of a version that is known, and is what was written.
+
+    Raises:
+        ValueError: it is not.
+    """
+    version = content.get("format")
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        raise ValueError(f"{source}: of version {version!r}, this program reads up to {FORMAT}; update tomat")
+    if version == 1 and SEAL not in content:
+        raise ValueError(
+            f"{source}: of version 1, without a digest, so nothing says whether it is what was written; where you "
+            f"trust it as it is: tomat seal {str(source).removesuffix(NOTE).rstrip('/')}"
+        )
+    check_seal(content, SEAL, source)
+
+
 def read_note(folder: str) -> dict[str, Any]:
     """The note in ``folder``.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is damaged, or of a later version.
+        ValueError: it is damaged, of a later version, or of one without digests.
     """
     path = place(f"{folder}/{NOTE}")
     if not path.exists():
@@ -66,9 +117,7 @@ def read_note(folder: str) -> dict[str, Any]:
             f"{folder}: no {NOTE} there; give the folder of a run, a checkpoint or an export"
         )
     note = read_json(path)
-    version = note.get("format")
-    if not isinstance(version, int) or version > FORMAT:
-        raise ValueError(f"{path}: of version {version!r}, this program reads up to {FORMAT}; update tomat")
+    check_note(note, path)
     return note
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from levanter.tracker.tracker import NoopTracker, Tracker, TrackerConfig
 
 from tomat._files import is_url
+from tomat.lm.metrics_file import end_last_line
 from tomat.lm.run_files import write
 
 __all__ = ["JsonLines", "JsonLinesConfig"]
@@ -34,8 +35,9 @@ class JsonLines(Tracker):
     name = "jsonl"
 
     def __init__(self, path: Path, mirror: str | None = None, mirror_s: float = 300.0) -> None:
-        """Open the file for appending."""
+        """Open the file for appending; a line that a kill cut off is ended, so that the next one stands alone."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        end_last_line(path)
         self._path = path
         self._file: IO[str] | None = path.open("a", encoding="utf-8")
         self._mirror = mirror if mirror is not None and is_url(mirror) else None

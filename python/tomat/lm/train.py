@@ -18,10 +18,10 @@ from levanter.data.loader import DataLoader
 from levanter.trainer import Trainer
 
 from tomat._core import __version__
-from tomat._files import read_json
 from tomat._remote import place
 from tomat.lm import run_files
-from tomat.lm.callbacks import LossGuard, StopRequest, TrainingLossError, log_memory
+from tomat.lm.callbacks import EndOfStep, LossGuard, StopRequest, log_memory
+from tomat.lm.checkpointer import NotedCheckpointer
 from tomat.lm.config import TrainConfig, dump, encode
 from tomat.lm.data import open_rows
 from tomat.lm.data.guess_fit import FIT
@@ -33,7 +33,8 @@ from tomat.lm.identity import Change, check_same
 from tomat.lm.kept import Best, KeptWeights
 from tomat.lm.loss import DensityLoss
 from tomat.lm.model import build
-from tomat.lm.note import FORMAT, tokenizer_note, write_codec
+from tomat.lm.note import FORMAT, read_note, tokenizer_note, write_codec, write_note
+from tomat.lm.resume import check_resumed
 from tomat.lm.tracking import JsonLinesConfig
 from tomat.lm.vocabulary import ModelVocabulary
 
@@ -274,11 +275,11 @@ def _begin(config: TrainConfig, written: str, note: dict[str, Any], rows: Rows) 
     changes: list[Change] = []
     started = place(files.identity)
     if started.exists():
-        changes = check_same(read_json(started), note, tuple(config.allow_change), files.root)
+        changes = check_same(read_note(files.root), note, tuple(config.allow_change), files.root)
     if jax.process_index() == 0:
         write_codec(rows.tokenizer.density_codec, files.root)
         run_files.write(files.config, written.encode())
-        run_files.write_mapping(files.identity, note)
+        write_note(files.root, note)
     return changes
 
 
@@ -302,6 +303,10 @@ def _run(
     optimizer = config.optimizer.build(config.trainer.num_train_steps)
     # A run initialised from another one's checkpoint begins here, too, at that one's step.
     begins = not is_checkpoint_path(config.files.checkpoints)
+    check_resumed(config)
+    # The guard stops at these: Levanter would raise before the step's metrics are logged.
+    nan, inf = config.trainer.crash_on_nan, config.trainer.crash_on_inf
+    config.trainer.crash_on_nan = config.trainer.crash_on_inf = False
     model_key, training_key = jax.random.split(jax.random.PRNGKey(config.trainer.seed))
     with Trainer(config.trainer, optimizer, DensityLoss(config.loss, vocabulary)) as trainer:
         state = trainer.initial_state(
@@ -316,14 +321,16 @@ def _run(
             kept.begin(state.eval_model, first_step)
             if evaluation is not None and first_step < trainer.num_train_steps:
                 evaluation.begin(state.eval_model, first_step)
-        guard = _add_hooks(config, trainer, dataset, training_flops(config, vocabulary), evaluation)
+        end = EndOfStep()
+        guard = _guard(config, dataset, nan=nan, inf=inf)
+        _add_hooks(config, trainer, guard, training_flops(config, vocabulary), evaluation, end)
         stop = StopRequest()
-        trainer.add_hook(stop.hook(trainer), every=1)
+        trainer.add_hook(end.held(stop.hook(trainer)), every=1)
         loader = _loader(config, trainer, dataset)
         info = None
         if first_step < trainer.num_train_steps:
             with stop.listening():
-                info = _train(trainer, state, loader, guard)
+                info = _train(trainer, state, loader, end)
     return Outcome(
         files=config.files,
         steps=first_step if info is None else int(info.state.step),
@@ -348,17 +355,31 @@ def _loader(config: TrainConfig, trainer: Trainer, dataset: ExampleDataset) -> D
     )
 
 
+def _guard(config: TrainConfig, dataset: ExampleDataset, *, nan: bool, inf: bool) -> LossGuard:
+    batch = config.trainer.train_batch_size
+
+    def rows(step: int) -> list[str]:
+        return [dataset.row_id(step * batch + i) for i in range(batch)]
+
+    return LossGuard(config.guard, rows, nan=nan, inf=inf)
+
+
 def _add_hooks(
     config: TrainConfig,
     trainer: Trainer,
-    dataset: ExampleDataset,
+    guard: LossGuard,
     flops: StepFlops,
     evaluation: Evaluation | None,
-) -> LossGuard:
+    end: EndOfStep,
+) -> None:
     shape = config.model.shape()
     batch = config.trainer.train_batch_size
-    guard = LossGuard(config.guard, lambda step: [dataset.row_id(step * batch + i) for i in range(batch)])
-    trainer.add_hook(guard, every=1)
+    trainer.add_hook(end.held(guard), every=1)
+    # First of all: the state of a step that stops the run is not saved.
+    trainer.hooks.hooks.insert(0, trainer.hooks.hooks.pop())
+    checkpointer = trainer._checkpointer
+    if isinstance(checkpointer, NotedCheckpointer):
+        checkpointer.is_held = end.holds
     trainer.add_hook(
         levanter.callbacks.log_performance_stats(
             shape.seq_len, trainer.config.batch_schedule, flops.model / batch
@@ -367,8 +388,7 @@ def _add_hooks(
     )
     trainer.add_hook(log_memory, every=10)
     if evaluation is not None:
-        trainer.add_hook(evaluation, every=config.trainer.steps_per_eval)
-    return guard
+        trainer.add_hook(end.unless_held(evaluation), every=config.trainer.steps_per_eval)
 
 
 def training_flops(config: TrainConfig, vocabulary: ModelVocabulary) -> StepFlops:
@@ -383,18 +403,15 @@ def training_flops(config: TrainConfig, vocabulary: ModelVocabulary) -> StepFlop
     )
 
 
-def _train(trainer: Trainer, state: Any, loader: DataLoader[Any], guard: LossGuard) -> StepInfo[Any]:
-    """Levanter's loop; a loss that is not finite is reported with the rows it came from."""
+def _train(trainer: Trainer, state: Any, loader: DataLoader[Any], end: EndOfStep) -> StepInfo[Any]:
+    """Levanter's loop; what stops it waits until the step it came in is logged."""
     step = int(state.step)
     info: StepInfo[Any] | None = None
-    try:
-        for info in trainer.training_steps(state, loader.iter_from_step(step)):
-            step = int(info.step) + 1
-    except RuntimeError as error:
-        if not str(error).startswith("Loss is"):
-            raise
-        raise TrainingLossError(f"step {step}: {error}. {guard.rows_of(step)}") from error
+    for done in trainer.training_steps(state, loader.iter_from_step(step)):
+        info = done
+        end.raise_held()
     if info is None:
         raise ValueError("the training data is empty")
     trainer.run_hooks(info, force=True)
+    end.raise_held()
     return info

@@ -11,6 +11,7 @@ import numpy as np
 
 from tomat._files import read_json
 from tomat.lm.metrics_file import records
+from tomat.lm.note import check_note, is_note
 from tomat.lm.presets import ModelConfig, parameter_count
 
 if TYPE_CHECKING:
@@ -172,6 +173,8 @@ def load_run(path: str | Path) -> Run:
         raise ValueError(f"{place}: not one line is a JSON object with a step and numbers")
     folder = place.parent
     about = read_json(folder / _ABOUT_FILE) if (folder / _ABOUT_FILE).exists() else {}
+    if is_note(about):
+        check_note(about, folder / _ABOUT_FILE)
     bad = {
         name: steps
         for name, values in found.items()

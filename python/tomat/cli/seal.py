@@ -1,0 +1,32 @@
+"""Write the digests that checkpoints, runs and exports of earlier versions lack.
+
+PATH is the folder or URL of a run (with all its checkpoints), of one checkpoint, or of an export. Every file is read
+as it is now: damage that is there already is sealed with it, so do this only where you trust the files. What has
+digests is left as it is.
+
+\b
+Examples:
+  tomat seal runs/guess-30M
+  tomat seal gs://bucket/runs/guess-30M/checkpoints/step-20000 --json
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from tomat.lm.sealing import seal_trained
+
+
+def command(
+    path: Annotated[str, typer.Argument(help="Folder or URL of a run, a checkpoint or an export.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the files written as JSON.")] = False,
+) -> None:
+    """Seal, say what was written."""
+    written = seal_trained(path)
+    if as_json:
+        print(json.dumps({"written": written}))
+        return
+    print("\n".join(written) if written else f"{path}: has its digests already")

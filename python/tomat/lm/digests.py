@@ -1,0 +1,185 @@
+"""``digests.json``: what every file of a checkpoint must be; needs neither JAX nor Levanter.
+
+It is written when all other files of a checkpoint are there, and ``metadata.json``, which makes the checkpoint count
+as complete, after it. It lists size and SHA-256 of each file, those of ``metadata.json`` included, and its own digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from tomat._files import filesystem, read_json
+from tomat._remote import place
+from tomat._retry import retried
+from tomat._seal import check_seal, sealed
+from tomat._threads import in_order
+from tomat.lm.run_files import write
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tomat._remote import Place
+
+__all__ = [
+    "DIGESTS",
+    "METADATA",
+    "begin",
+    "check_folder",
+    "checkpoint_folders",
+    "complete",
+    "is_complete",
+    "seal",
+]
+
+DIGESTS = "digests.json"
+#: Levanter's mark of a complete checkpoint.
+METADATA = "metadata.json"
+#: Key of the file's own digest.
+_SEAL = "sha256"
+_FORMAT = 1
+_STEP = re.compile(r"step-(\d+)")
+#: Files read at once.
+_READERS = 8
+#: Names an error shows.
+_SHOWN = 3
+
+
+def checkpoint_folders(root: str) -> list[str]:
+    """The complete checkpoints below ``root``, by their step, which is in their name."""
+    top = place(root)
+    if not top.is_dir():
+        return []
+    found = [(int(match[1]), path.name) for path in top.iterdir() if (match := _STEP.fullmatch(path.name))]
+    folders = [f"{root}/{name}" for _, name in sorted(found)]
+    return [folder for folder in folders if is_complete(folder)]
+
+
+def is_complete(folder: str) -> bool:
+    """Whether all of a checkpoint was written."""
+    return (place(folder) / METADATA).exists()
+
+
+def begin(folder: str) -> None:
+    """Before a checkpoint is written again where one was: it is not complete any more."""
+    top = place(folder)
+    if isinstance(top, Path):
+        for name in (METADATA, DIGESTS):
+            (top / name).unlink(missing_ok=True)
+    else:
+        top.remove([METADATA])
+        top.remove([DIGESTS])
+
+
+def complete(folder: str, metadata: dict[str, Any]) -> None:
+    """Write the digests of what is there, then ``metadata.json``: the checkpoint is complete.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    content = json.dumps(metadata).encode()
+    files = _found(folder) | {METADATA: _entry(len(content), hashlib.sha256(content).hexdigest())}
+    _write(folder, files)
+    write(f"{folder}/{METADATA}", content)
+
+
+def seal(folder: str) -> None:
+    """Write the digests of a checkpoint as it is now.
+
+    Raises:
+        FileExistsError: it has digests.
+        OSError: a file cannot be read or written.
+    """
+    if (place(folder) / DIGESTS).exists():
+        raise FileExistsError(
+            f"{folder}/{DIGESTS}: is there; delete it first if you know why the files differ"
+        )
+    _write(folder, _found(folder))
+
+
+def check_folder(folder: str, only: Sequence[str] | None = None) -> None:
+    """See that the files of a checkpoint are what was written, none missing and none more.
+
+    Args:
+        folder: of the checkpoint, local or a URL.
+        only: look at these files alone.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is damaged, missing or not listed, or there are no digests; the message names it.
+    """
+    listed = _listed(folder)
+    names = list(listed) if only is None else [name for name in only if name in listed]
+    problems = []
+    if only is None:
+        there = set(_names(folder)) - {DIGESTS}
+        problems += [f"{name} is missing" for name in sorted(listed.keys() - there)]
+        problems += [f"{name} is not listed in {DIGESTS}" for name in sorted(there - listed.keys())]
+        names = sorted(there & listed.keys())
+    for name, found in in_order(lambda name: _digest(place(f"{folder}/{name}")), names, _READERS):
+        if found != listed[name]:
+            problems.append(f"{name} is not what was written (SHA-256)")
+    if problems:
+        more = f", and {len(problems) - _SHOWN} files more" if len(problems) > _SHOWN else ""
+        raise ValueError(
+            f"{folder}: the checkpoint is damaged: {', '.join(problems[:_SHOWN])}{more}; fetch it again, or take an "
+            "earlier one: without this folder a run goes on from the one before"
+        )
+
+
+def _listed(folder: str) -> dict[str, dict[str, Any]]:
+    path = place(folder) / DIGESTS
+    if not path.exists():
+        raise ValueError(
+            f"{folder}: no {DIGESTS} in it, so nothing says whether its files are what was written: an earlier version "
+            f"of tomat made it, or the file was lost. Fetch it again; where you trust it as it is: tomat seal {folder}"
+        )
+    content = read_json(path)
+    check_seal(content, _SEAL, path)
+    files = content.get("files")
+    if content.get("format") != _FORMAT or not isinstance(files, dict):
+        raise ValueError(
+            f"{path}: of format {content.get('format')!r}, this program reads {_FORMAT}; update tomat"
+        )
+    return cast("dict[str, dict[str, Any]]", files)
+
+
+def _write(folder: str, files: dict[str, dict[str, Any]]) -> None:
+    content = sealed({"format": _FORMAT, "files": dict(sorted(files.items()))}, _SEAL)
+    write(f"{folder}/{DIGESTS}", (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _found(folder: str) -> dict[str, dict[str, Any]]:
+    """Size and digest of every file there but the digests themselves."""
+    names = [name for name in _names(folder) if name != DIGESTS]
+    return dict(in_order(lambda name: _digest(place(f"{folder}/{name}")), names, _READERS))
+
+
+def _names(folder: str) -> list[str]:
+    """All files below a folder, by their path in it, with ``/`` between."""
+    top = place(folder)
+    if isinstance(top, Path):
+        return sorted(path.relative_to(top).as_posix() for path in top.rglob("*") if not path.is_dir())
+    fs, inner = filesystem(folder)
+
+    def find() -> list[str]:
+        fs.invalidate_cache()
+        return [str(name) for name in fs.find(inner)]
+
+    start = inner.strip("/") + "/"
+    found = (name.strip("/") for name in retried(find, folder) if not name.endswith("/"))
+    return sorted(name.removeprefix(start) for name in found)
+
+
+def _digest(path: Place) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
+        return _entry(file.seek(0, os.SEEK_END), digest)
+
+
+def _entry(size: int, digest: str) -> dict[str, Any]:
+    return {"bytes": size, "sha256": digest}
