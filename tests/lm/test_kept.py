@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import jax
 import tiny
 from levanter.utils.tree_utils import inference_mode
 
+from tomat._seal import sealed
 from tomat.lm.checkpoint import Trained, latest_checkpoint, open_checkpoint
 from tomat.lm.config import EvaluationConfig, TrainConfig
-from tomat.lm.kept import KeptWeights, read_best
+from tomat.lm.digests import check_folder
+from tomat.lm.kept import Best, KeptWeights, read_best
 from tomat.lm.metrics_file import read_metrics
 from tomat.lm.model import build
+from tomat.lm.note import SEAL
 from tomat.lm.predictor import DecodingConfig, ModelPredictor, open_predictor
 from tomat.lm.run_files import RunFiles
 from tomat.lm.train import Outcome, train
@@ -194,9 +198,29 @@ def test_what_has_seen_true_neighbours_is_chosen_by_bits(tmp_path: Path) -> None
 
 
 def test_a_damaged_note_of_the_best_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "best.json").write_text('{"metric": "x"}')
-    with pytest.raises(ValueError, match=r"best\.json: damaged"):
-        read_best(str(tmp_path / "best.json"))
+    path = tmp_path / "best.json"
+    good = {"metric": "x", "value": 1.0, "steps": 4, "folder": "best-4", "start": None}
+    for folder in ("../other", "/tmp/other", "checkpoints"):
+        path.write_text(json.dumps(sealed({**good, "folder": folder}, SEAL)))
+        with pytest.raises(ValueError, match=r"best\.json: damaged .*folder"):
+            read_best(str(path))
+    path.write_text(json.dumps(sealed(good, SEAL)))
+    assert read_best(str(path)) == Best("x", 1.0, 4, "best-4", None)
+    path.write_text(path.read_text().replace("1.0", "1.1"))
+    with pytest.raises(ValueError, match=r"best\.json: the content is not what was written"):
+        read_best(str(path))
+
+
+def test_kept_weights_carry_digests(finished: tuple[Path, TrainConfig, Outcome], tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished[0], copy)
+    check_folder(str(copy / "start"))
+    data = max((path for path in (copy / "start" / "d").iterdir()), key=lambda path: path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(ValueError, match=data.name[:12]):
+        open_checkpoint(str(copy), weights="start")
 
 
 def test_an_evaluation_holds_the_start_with_the_untrained_models_numbers(

@@ -13,7 +13,6 @@ import levanter.tracker
 import levanter.trainer
 import numpy as np
 from filelock import FileLock, Timeout
-from levanter.checkpoint import is_checkpoint_path
 from levanter.data.loader import DataLoader
 from levanter.trainer import Trainer
 
@@ -26,6 +25,7 @@ from tomat.lm.config import TrainConfig, dump, encode
 from tomat.lm.data import open_rows
 from tomat.lm.data.guess_fit import FIT
 from tomat.lm.data.stream import ExampleDataset
+from tomat.lm.digests import checkpoint_folders
 from tomat.lm.evaluation_hook import Evaluation
 from tomat.lm.facts import data_facts, kept_promolecule, training_valence
 from tomat.lm.flops import StepFlops, step_flops
@@ -302,7 +302,7 @@ def _run(
     )
     optimizer = config.optimizer.build(config.trainer.num_train_steps)
     # A run initialised from another one's checkpoint begins here, too, at that one's step.
-    begins = not is_checkpoint_path(config.files.checkpoints)
+    begins = not checkpoint_folders(config.files.checkpoints)
     check_resumed(config)
     # The guard stops at these: Levanter would raise before the step's metrics are logged.
     nan, inf = config.trainer.crash_on_nan, config.trainer.crash_on_inf
