@@ -52,7 +52,7 @@ def vocabulary(codec: str, layout: str = "v3") -> ModelVocabulary:
 def rows(vocabulary: ModelVocabulary) -> Rows:
     """One patch a material, with its true density."""
     tokenizer = vocabulary.tokenizer
-    unit = getattr(vocabulary.codec, "unit", "chgcar")
+    unit = vocabulary.tokenizer.unit
     tokens, values, electrons = [], [], []
     for i, name in enumerate(MATERIALS):
         material = tomat.read(str(DATA / f"{name}.zarr")).in_unit(unit)

@@ -24,7 +24,7 @@ def test_the_promolecule_is_quantised_and_cut_like_the_density(name: str) -> Non
     rows = open_rows(case.on_the_fly(guess="qe-sg15", limit=5), case.pad_to)
     plain = open_rows(case.on_the_fly(limit=5), case.pad_to)
     tokenizer = rows.tokenizer
-    unit = getattr(tokenizer.density_codec, "unit", "chgcar")
+    unit = tokenizer.unit
     promolecule = Promolecule.load("qe-sg15")
     low, high = tokenizer.vocabulary.density_range
     for number, name_of in enumerate(IDS[:5]):

@@ -55,7 +55,7 @@ def test_rows_are_what_the_tokenizer_writes(name: str) -> None:
     case = CASES[name]
     rows = open_rows(case.on_the_fly(), case.pad_to)
     k = len(rows.tokenizer.density_codec.sizes)
-    unit = getattr(rows.tokenizer.density_codec, "unit", "chgcar")
+    unit = rows.tokenizer.unit
     for number, name_of in enumerate(IDS[:4]):
         material = tomat.read(LABEL / f"{name_of}.zarr").in_unit(unit)
         offsets = sample_offsets(material.grid_shape, PATCHES, seed=SEED, task_id=name_of, epoch=2)
