@@ -122,9 +122,13 @@ def test_they_are_errors_in_python_too(value: float) -> None:
         Job(one, (4, 4, 4), electrons=value)
     with pytest.raises(ValueError, match="spacing"):
         choose_grid(one, spacing=value)
-    for name in ("spacing", "electrons", "max_guess_error"):
+    for wrong in (
+        RunOptions(spacing=value),
+        RunOptions(electrons=value),
+        RunOptions(max_guess_error=value),
+    ):
         with pytest.raises(ValueError, match="above 0"):
-            RunOptions(**{name: value}).check(1)
+            wrong.check(1)
 
 
 def test_counts_of_another_promolecule_are_not_mixed_with_the_predictors_own(tmp_path: Path) -> None:
