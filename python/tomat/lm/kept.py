@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
-from levanter.checkpoint import save_checkpoint
 
 from tomat._files import filesystem, read_json
 from tomat._remote import place
-from tomat.lm.note import NOTE
+from tomat._seal import check_seal, sealed
+from tomat.lm.checkpointer import save_state
+from tomat.lm.note import write_note
 from tomat.lm.run_files import write_mapping
 
 if TYPE_CHECKING:
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from tomat.lm.run_files import RunFiles
 
 __all__ = ["Best", "KeptWeights", "read_best"]
+
+#: Key of ``best.json`` that holds its digest.
+_SEAL = "sha256"
+#: Folders of kept weights: what ``best.json`` names becomes a path.
+_FOLDER = re.compile(r"start|best-[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,9 @@ def read_best(path: str) -> Best | None:
         return None
     found = read_json(place(path))
     try:
+        check_seal(found, _SEAL, "it")
+        if not _FOLDER.fullmatch(str(found["folder"])):
+            raise ValueError(f"{found['folder']!r} is no folder of kept weights")
         start = found["start"]
         return Best(
             str(found["metric"]),
@@ -148,19 +158,19 @@ class KeptWeights:
         start = value if begun else before.start if before is not None else None
         self.best = Best(metric, value, steps, folder, start)
         if jax.process_index() == 0:
-            write_mapping(self._files.best, self.best.as_json())
+            write_mapping(self._files.best, sealed(self.best.as_json(), _SEAL))
         if before is not None and before.folder not in (folder, self._files.START):
             self._remove(f"{self._files.root}/{before.folder}")
 
     def _save(self, model: Any, folder: str, steps: int, best: dict[str, Any] | None = None) -> None:
-        """Weights alone; Levanter writes ``metadata.json`` last, and without it nothing is read."""
+        """Weights alone; ``metadata.json`` comes last, and without it nothing is read."""
         where = f"{self._files.root}/{folder}"
         self._remove(where)
         if jax.process_index() == 0:
             # As in checkpoints, ``step`` is the last one that was done.
             about = {} if best is None else {"best": best}
-            write_mapping(f"{where}/{NOTE}", {**self._note, "step": steps - 1, **about})
-        save_checkpoint({"model": model}, steps - 1, where, is_temporary=False)
+            write_note(where, {**self._note, "step": steps - 1, **about})
+        save_state({"model": model}, where, steps - 1)
         _together("kept weights are written")
 
     @staticmethod
