@@ -17,7 +17,45 @@ from levanter.tensorstore_serialization import tree_serialize_leaves_tensorstore
 from tomat.lm import digests
 from tomat.lm.note import write_note
 
-__all__ = ["CheckpointerConfig", "NotedCheckpointer"]
+__all__ = ["CheckpointerConfig", "NotedCheckpointer", "save_state"]
+
+
+def save_state(
+    tree: Any,
+    folder: str,
+    step: int,
+    *,
+    is_temporary: bool = False,
+    commit_callback: Callable[[], None] | None = None,
+    manager: Any = None,
+    **options: Any,
+) -> None:
+    """Write arrays into a folder, the digests of all files there, and last what makes it a complete checkpoint.
+
+    Every process of a run calls it. It returns before all is written where there is a ``manager``.
+
+    Args:
+        tree: what is saved.
+        folder: local or a URL; what is there already is part of the checkpoint.
+        step: the last that was done.
+        is_temporary: whether the next checkpoint replaces it.
+        commit_callback: called when it is complete.
+        manager: of asynchronous writing.
+        options: of Levanter's writer.
+    """
+
+    def commit() -> None:
+        # Called once the files of all processes are there.
+        if jax.process_index() == 0:
+            now = datetime.datetime.now().isoformat()
+            digests.complete(folder, {"step": step, "timestamp": now, "is_temporary": is_temporary})
+        if commit_callback is not None:
+            commit_callback()
+
+    kept = eqx.filter(
+        tree, lambda leaf: is_jax_array_like(leaf) or isinstance(leaf, int | float | bool | complex)
+    )
+    tree_serialize_leaves_tensorstore(folder, kept, manager, commit_callback=commit, **options)
 
 
 class NotedCheckpointer(Checkpointer):
@@ -54,24 +92,13 @@ class NotedCheckpointer(Checkpointer):
             digests.begin(folder)
             if self.note is not None:
                 write_note(folder, {**self.note, "step": step})
-
-        def commit() -> None:
-            # Called once the files of all processes are there.
-            if jax.process_index() == 0:
-                now = datetime.datetime.now().isoformat()
-                metadata = {"step": step, "timestamp": now, "is_temporary": is_temporary}
-                digests.complete(folder, metadata)
-            if commit_callback is not None:
-                commit_callback()
-
-        kept = eqx.filter(
-            tree, lambda leaf: is_jax_array_like(leaf) or isinstance(leaf, int | float | bool | complex)
-        )
-        tree_serialize_leaves_tensorstore(
+        save_state(
+            tree,
             folder,
-            kept,
-            self._manager,
-            commit_callback=commit,
+            step,
+            is_temporary=is_temporary,
+            commit_callback=commit_callback,
+            manager=self._manager,
             debug_checkpointer=self.debug.enabled,
             write_config=self.write_config,
         )

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import jax
-from haliax.jax_utils import is_jax_array_like
-from levanter.tensorstore_serialization import tree_serialize_leaves_tensorstore
 
 from tomat._files import filesystem, read_json
 from tomat._remote import place
 from tomat._seal import check_seal, sealed
-from tomat.lm import digests
-from tomat.lm.note import SEAL, write_note
+from tomat.lm.checkpointer import save_state
+from tomat.lm.note import write_note
 from tomat.lm.run_files import write_mapping
 
 if TYPE_CHECKING:
@@ -26,9 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Best", "KeptWeights", "read_best"]
 
-
-#: Folders of weights in a run's folder.
-_FOLDER = re.compile(r"start|best-\d+")
+#: Key of ``best.json`` that holds its digest.
+_SEAL = "sha256"
+#: Folders of kept weights: what ``best.json`` names becomes a path.
+_FOLDER = re.compile(r"start|best-[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -68,10 +65,10 @@ def read_best(path: str) -> Best | None:
     if not place(path).exists():
         return None
     found = read_json(place(path))
-    check_seal(found, SEAL, path)
     try:
-        if not _FOLDER.fullmatch(found["folder"]):
-            raise ValueError(f"folder {found['folder']!r} is none of weights")
+        check_seal(found, _SEAL, "it")
+        if not _FOLDER.fullmatch(str(found["folder"])):
+            raise ValueError(f"{found['folder']!r} is no folder of kept weights")
         start = found["start"]
         return Best(
             str(found["metric"]),
@@ -161,27 +158,19 @@ class KeptWeights:
         start = value if begun else before.start if before is not None else None
         self.best = Best(metric, value, steps, folder, start)
         if jax.process_index() == 0:
-            write_mapping(self._files.best, sealed(self.best.as_json(), SEAL))
+            write_mapping(self._files.best, sealed(self.best.as_json(), _SEAL))
         if before is not None and before.folder not in (folder, self._files.START):
             self._remove(f"{self._files.root}/{before.folder}")
 
     def _save(self, model: Any, folder: str, steps: int, best: dict[str, Any] | None = None) -> None:
-        """Weights alone, their note and digests, and last ``metadata.json``, without which nothing is read."""
+        """Weights alone; ``metadata.json`` comes last, and without it nothing is read."""
         where = f"{self._files.root}/{folder}"
         self._remove(where)
-        # As in checkpoints, ``step`` is the last one that was done.
-        step = steps - 1
         if jax.process_index() == 0:
-            write_note(where, {**self._note, "step": step, **({} if best is None else {"best": best})})
-
-        def commit() -> None:
-            # Called once the files of all processes are there.
-            if jax.process_index() == 0:
-                now = datetime.datetime.now().isoformat()
-                digests.complete(where, {"step": step, "timestamp": now, "is_temporary": False})
-
-        weights = {"model": eqx.filter(model, is_jax_array_like)}
-        tree_serialize_leaves_tensorstore(where, weights, None, commit_callback=commit)
+            # As in checkpoints, ``step`` is the last one that was done.
+            about = {} if best is None else {"best": best}
+            write_note(where, {**self._note, "step": steps - 1, **about})
+        save_state({"model": model}, where, steps - 1)
         _together("kept weights are written")
 
     @staticmethod

@@ -36,13 +36,20 @@ def seal_trained(path: str) -> list[str]:
             f"{root}: no {NOTE} there; give the folder of a run, a checkpoint or an export"
         )
     written = _seal_note(root)
-    for folder in [root] if is_complete(root) else checkpoint_folders(f"{root}/checkpoints"):
+    for folder in [root] if is_complete(root) else [*_kept(root), *checkpoint_folders(f"{root}/checkpoints")]:
         if folder != root:
             written += _seal_note(folder)
         if not (place(folder) / DIGESTS).exists():
             seal(folder)
             written.append(f"{folder}/{DIGESTS}")
     return written
+
+
+def _kept(root: str) -> list[str]:
+    """Weights that a run keeps beside its checkpoints."""
+    top = place(root)
+    names = sorted(path.name for pattern in ("start", "best-*") for path in top.glob(pattern))
+    return [f"{root}/{name}" for name in names if is_complete(f"{root}/{name}")]
 
 
 def _seal_note(folder: str) -> list[str]:

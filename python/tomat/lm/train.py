@@ -202,10 +202,9 @@ def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
 
 def _earlier(config: TrainConfig) -> Promolecule | None:
     """The promolecule that an earlier part of the run was given or fitted."""
-    note = place(config.files.identity)
-    if config.data.guess != FIT or not note.exists():
+    if config.data.guess != FIT or not place(config.files.identity).exists():
         return None
-    return kept_promolecule(read_json(note), config.files.root)
+    return kept_promolecule(read_note(config.files.root), config.files.root)
 
 
 def _notices(rows: Rows, validation: Rows | None, valence: Valence) -> list[str]:

@@ -235,7 +235,7 @@ class ParquetSource:
         def part(sequence: int) -> tuple[NDArray[np.float64], Patch]:
             start, end = self._starts[sequence : sequence + 2].tolist()
             patch = self.tokenizer.decode(self._tokens[start:end].astype(np.int32))
-            return _guess_patch(guess, patch, self.unit), patch
+            return _guess_patch(guess, patch, self.tokenizer.unit), patch
 
         present = set(np.unique(self.materials).tolist())
         chosen = [index for index in in_drawn_order(self.task_ids) if index in present][:MATERIALS]
