@@ -17,7 +17,6 @@ from levanter.data.loader import DataLoader
 from levanter.trainer import Trainer
 
 from tomat._core import __version__
-from tomat._files import read_json
 from tomat._remote import place
 from tomat.lm import run_files
 from tomat.lm.callbacks import EndOfStep, LossGuard, StopRequest, log_memory
