@@ -118,8 +118,6 @@ class Dataset:
     def _unit(self, codec: Codec) -> Unit:
         """The unit ``meta.json`` states; where the field's own datasets state none, the codec's, or ``chgcar``."""
         meta, path = self.meta, self.workers[0].path / META
-        if meta.get("unit") is None and "format_version" in meta:
-            raise ValueError(f"{path}: states no unit of the densities; it is damaged, fetch it again")
         try:
             return codec.unit_for(meta.get("unit"))
         except (KeyError, TypeError, ValueError) as error:
