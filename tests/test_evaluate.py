@@ -63,7 +63,9 @@ def scaled(
 ) -> Result:
     """A result with these NMAEs, and those of its start."""
     entries = [entry for entry in ENTRIES if entry.task_id in errors]
-    methods: list[Method] = [Scaled(errors, **about), *([] if start is None else [Begun(start)])]
+    methods: list[Method] = [Scaled(errors, **about)]
+    if start is not None:
+        methods.append(Begun(start))
     return evaluate(Evaluation(methods, entries, "chgcar", {}, folder.name, pictures=0), folder)
 
 
