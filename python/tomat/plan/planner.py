@@ -173,7 +173,7 @@ def _clipping(config: TokenizeConfig) -> dict[str, Any]:
     low, high = config.tokenizer.density_codec.range
     return {
         "range": [low, high],
-        "unit": config.data_unit,
+        "unit": config.tokenizer.unit,
         "max_clipped": config.max_clipped,
         "max_negative": config.max_negative,
         "left_out": None,

@@ -159,8 +159,8 @@ class DensitySource:
             low, high = codec.range
             return "clipped", (
                 f"the codec holds {low:g} to {high:g} {store.unit} and would lose {clipped}; {self._max_clipped:.4%} "
-                f"may lie above (data.max_clipped), {self._max_negative:.4%} below (data.max_negative): take a codec of "
-                "a wider range (tomat codec list)"
+                f"may lie above (data.max_clipped), {self._max_negative:.4%} below (data.max_negative): take a codec "
+                "of a wider range (tomat codec list)"
             )
         self.clipped.add(store.task_ids[index], clipped)
         return None

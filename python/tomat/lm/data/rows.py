@@ -281,7 +281,9 @@ class Rows:
         lines = []
         for reason, names in self.source.left_out.items():
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            lines.append(f"{len(names)} materials are left out as {reason}: {', '.join(names[:_NAMED])}{more}")
+            lines.append(
+                f"{len(names)} materials are left out as {reason}: {', '.join(names[:_NAMED])}{more}"
+            )
         if self.source.clipped.materials:
             lines.append(f"the codec clips {self.source.clipped}")
         return lines
