@@ -27,8 +27,8 @@ __all__ = [
 
 #: The largest share of a material's electrons that may lie above the codec's range, where nobody says otherwise.
 MAX_CLIPPED = 0.001
-#: The same for what lies below it. Clipping a negative voxel loses no electron, it makes up one; VASP's PAW densities
-#: have up to 0.14 % there, and most codecs take it for zero.
+#: The same for what lies below it. Clipping a negative voxel loses no electron, it makes some up; PAW densities often
+#: have 0.1 % there, which most codecs take for zero.
 MAX_NEGATIVE = 0.01
 
 

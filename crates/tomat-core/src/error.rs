@@ -85,7 +85,9 @@ pub enum Error {
         known: String,
     },
     /// The system did not give the memory that an array needs.
-    #[error("{bytes} bytes of memory are needed and were not given; use a smaller grid, or a machine with more memory")]
+    #[error(
+        "{bytes} bytes of memory are needed and were not given; use a smaller grid, or a machine with more memory"
+    )]
     Memory {
         /// Bytes of the array.
         bytes: usize,

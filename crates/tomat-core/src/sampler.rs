@@ -135,11 +135,7 @@ fn uniform_offset(grid: [usize; 3], i: u64, key: SampleKey<'_>) -> [usize; 3] {
 }
 
 /// Draws as with replacement, those that were there already left out; all over again when every origin was there.
-fn uniform_without_replacement(
-    grid: [usize; 3],
-    n: usize,
-    key: SampleKey<'_>,
-) -> Result<Vec<[usize; 3]>> {
+fn uniform_without_replacement(grid: [usize; 3], n: usize, key: SampleKey<'_>) -> Result<Vec<[usize; 3]>> {
     let origins: usize = grid.iter().product();
     let mut seen = HashSet::new();
     let mut found = memory::with_room(n)?;

@@ -187,7 +187,8 @@ fn open(place: Place) -> Result<Open> {
     };
     let metadata: ArrayMetadata = serde_json::from_value(metadata).map_err(|e| wrong(&e))?;
     let store = place.store().map_err(|e| wrong(&e))?;
-    let array = Array::new_with_metadata(Arc::clone(&store), &format!("/{ARRAY}"), metadata).map_err(|e| wrong(&e))?;
+    let array = Array::new_with_metadata(Arc::clone(&store), &format!("/{ARRAY}"), metadata)
+        .map_err(|e| wrong(&e))?;
     let stages = Stages::new(&array.codecs())
         .map_err(|problem| Error::unreadable(path, format!("{ARRAY} {problem}")))?;
     Ok(Open { array, store, stages, shape })
@@ -291,7 +292,9 @@ fn chunks_of<T>(path: &Path, open: &Open) -> Result<Vec<[u64; 3]>> {
     if n > MAX_CHUNKS {
         return Err(Error::unreadable(
             path,
-            format!("{ARRAY} has {grid:?} chunks, more than {MAX_CHUNKS}; write it in larger ones, best in one"),
+            format!(
+                "{ARRAY} has {grid:?} chunks, more than {MAX_CHUNKS}; write it in larger ones, best in one"
+            ),
         ));
     }
     let mut chunks = Vec::new();
@@ -311,7 +314,9 @@ fn chunks_of<T>(path: &Path, open: &Open) -> Result<Vec<[u64; 3]>> {
     if needed > stored.saturating_mul(MAX_RATIO) {
         return Err(Error::unreadable(
             path,
-            format!("the {stored} bytes of {ARRAY} cannot hold {shape:?} values; the folder is damaged, copy it again"),
+            format!(
+                "the {stored} bytes of {ARRAY} cannot hold {shape:?} values; the folder is damaged, copy it again"
+            ),
         ));
     }
     Ok(chunks)
@@ -365,7 +370,12 @@ fn read_chunk<T: ElementOwned>(path: &Path, open: &Open, chunk: [u64; 3]) -> Res
 }
 
 fn missing(path: &Path, open: &Open, chunk: [u64; 3]) -> Error {
-    chunk_error(path, open, chunk, &"it is missing, and zeros in its place would be a lie; copy the folder again")
+    chunk_error(
+        path,
+        open,
+        chunk,
+        &"it is missing, and zeros in its place would be a lie; copy the folder again",
+    )
 }
 
 fn chunk_error(path: &Path, open: &Open, chunk: [u64; 3], problem: &dyn std::fmt::Display) -> Error {

@@ -207,10 +207,7 @@ def _earlier(config: TrainConfig) -> Promolecule | None:
 
 
 def _notices(rows: Rows, validation: Rows | None, valence: Valence) -> list[str]:
-    """What a user should know of the data, said before training and after it.
-
-    How the starting density fits, what materials do not agree on, what is left out or clipped.
-    """
+    """How the starting density fits, what materials disagree on, what is left out or clipped; said before and after."""
     checks = {
         "starting density": rows.source.guess_check,
         "starting density, validation": None if validation is None else validation.source.guess_check,

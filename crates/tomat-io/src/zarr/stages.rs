@@ -162,10 +162,12 @@ impl Stages {
         data_type: &'a DataType,
         fill_value: &'a FillValue,
     ) -> Result<Chunk<'a>> {
-        let unusable = |e: &dyn fmt::Display| Fault::Wrong(format!("its codecs cannot be used: {e}; write it again"));
+        let unusable =
+            |e: &dyn fmt::Display| Fault::Wrong(format!("its codecs cannot be used: {e}; write it again"));
         let (mut inner, mut kind, mut fill) = (shape.to_vec(), data_type.clone(), fill_value.clone());
         for codec in self.values.array_to_array_codecs() {
-            (inner, kind, fill) = codec.encoded_representation(&inner, &kind, &fill).map_err(|e| unusable(&e))?;
+            (inner, kind, fill) =
+                codec.encoded_representation(&inner, &kind, &fill).map_err(|e| unusable(&e))?;
         }
         let inner = self.values.array_to_bytes_codec().encoded_representation(&inner, &kind, &fill);
         let BytesRepresentation::FixedSize(expected) = inner.map_err(|e| unusable(&e))? else {
@@ -234,7 +236,9 @@ impl Chunk<'_> {
 fn undo(kind: Kind, codec: &dyn BytesToBytesCodecTraits, encoded: Vec<u8>, size: Size) -> Result<Vec<u8>> {
     let decoded = match kind {
         Kind::Zstd => undo_zstd(&encoded, size)?,
-        Kind::Gzip => unpack(flate2::bufread::MultiGzDecoder::new(encoded.as_slice()), encoded.len(), size, kind)?,
+        Kind::Gzip => {
+            unpack(flate2::bufread::MultiGzDecoder::new(encoded.as_slice()), encoded.len(), size, kind)?
+        }
         Kind::Blosc | Kind::Crc32c => {
             if kind == Kind::Blosc {
                 check_blosc(&encoded, size)?;
@@ -284,9 +288,7 @@ fn unpack(reader: impl Read, encoded: usize, size: Size, kind: Kind) -> Result<V
             Err(Fault::Memory(usize::try_from(size.most()).unwrap_or(usize::MAX)))
         }
         Err(error) => Err(damaged(kind, &error)),
-        Ok(n) if n as u64 > size.most() => {
-            Err(size.wrong(format!("more than {}", size.most()), kind.name()))
-        }
+        Ok(n) if n as u64 > size.most() => Err(size.wrong(format!("more than {}", size.most()), kind.name())),
         Ok(_) => Ok(decoded),
     }
 }
