@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -19,9 +20,11 @@ import pytest
 from levanter.layers.attention import AttentionMask
 from safetensors.numpy import load_file, save_file
 
+import flips
 from random_models import random_model
 from tomat.lm.export import export_model, load_exported, state_dict, with_state_dict
 from tomat.lm.model import DensityLM
+from tomat.lm.note import read_note
 from tomat.lm.presets import ModelConfig
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
@@ -217,6 +220,25 @@ def test_an_exported_model_brings_codec_vocabulary_and_history(exported: Path) -
     card = (exported / "README.md").read_text()
     assert ("attention_mask=full" in card) == read.bidirectional
     assert vocabulary.hash in card
+
+
+def test_no_bit_of_an_export_gives_another_model(exported: Path, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(exported, tmp_path / "model"))
+    (directory / "README.md").write_text("what people write on their cards")
+    load_exported(directory)
+    for path in sorted(directory.iterdir()):
+        content = path.read_bytes()
+        if path.name == "README.md":
+            continue
+        if path.name == "tomat.json":
+            flips.survive(path, lambda: read_note(str(directory)), 400)
+            continue
+        for bit, raw in flips.turned(content, flips.positions(len(content), 12)):
+            path.write_bytes(raw)
+            with pytest.raises(ValueError, match="fetch it again|not the one that was exported"):
+                load_exported(directory)
+                pytest.fail(f"{path.name}: bit {bit}")
+        path.write_bytes(content)
 
 
 def test_two_tokens_a_voxel_and_half_precision(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import flips
 from runs import tomat_main
+from tomat._seal import sealed
 from tomat.lm.digests import begin, check_folder, checkpoint_folders, complete
 from tomat.lm.note import read_note, write_note
 from tomat.report.runs import load_run
@@ -197,7 +198,7 @@ def test_no_bit_of_a_checkpoint_gives_other_weights(trained: Path) -> None:
     from tomat.lm.checkpoint import open_checkpoint
 
     folder = Path(checkpoint_folders(str(trained / "checkpoints"))[-1])
-    sound = open_checkpoint(str(trained))
+    sound = open_checkpoint(str(trained), weights="latest")
 
     def read() -> Any:
         # Where nothing is refused the weights would be loaded: those of `sound`, by the test of open_checkpoint below.
@@ -214,10 +215,32 @@ def test_no_bit_of_a_checkpoint_gives_other_weights(trained: Path) -> None:
         weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         for place in (trained, folder):
             with pytest.raises(ValueError, match=f"{weights.name} is not what was written"):
-                open_checkpoint(str(place))
+                open_checkpoint(str(place), weights="latest")
     finally:
         weights.write_bytes(content)
-    assert open_checkpoint(str(trained)).fingerprint == sound.fingerprint
+    assert open_checkpoint(str(trained), weights="latest").fingerprint == sound.fingerprint
+
+
+def test_weights_a_run_keeps_are_checked_too(trained: Path, tmp_path: Path) -> None:
+    from tomat.lm.checkpoint import open_checkpoint
+    from tomat.lm.kept import read_best
+
+    run = Path(shutil.copytree(trained, tmp_path / "tiny"))
+    best = read_best(str(run / "best.json"))
+    assert best is not None
+    refused, same = flips.survive(run / "best.json", lambda: read_best(str(run / "best.json")), 1 << 20)
+    assert refused > 10 * same
+    for folder in {"start", best.folder}:
+        check_folder(str(run / folder))
+        (run / folder / "more").write_bytes(b"")
+    for weights in ("start", "best"):
+        with pytest.raises(ValueError, match=r"more is not listed"):
+            open_checkpoint(str(run), weights=weights)
+    stored = json.loads((run / "best.json").read_text())
+    for name in ("../elsewhere", "/etc", "best-1/.."):
+        (run / "best.json").write_text(json.dumps(sealed({**stored, "folder": name}, "sha256")))
+        with pytest.raises(ValueError, match="is no folder of kept weights"):
+            read_best(str(run / "best.json"))
 
 
 def test_a_run_does_not_go_on_from_a_damaged_checkpoint(trained: Path, tmp_path: Path) -> None:

@@ -176,20 +176,14 @@ def load_exported(directory: str | Path, attention: str = "auto") -> ExportedMod
         OSError: a file is missing.
         ValueError: a file, codec, vocabulary or a weight is not what ``tomat.json`` says; the message says which.
     """
-    from safetensors.numpy import load_file
-
     place = Path(directory)
     metadata = read_note(str(place))
     for name, checksum in metadata.get(FILES, {}).items():
-        if _file_checksum(place / name) != checksum:
+        # Of the weights it is said below which one it is.
+        if name != WEIGHTS and _file_checksum(place / name) != checksum:
             raise ValueError(f"{place / name}: is not what was exported (SHA-256); fetch it again")
     vocabulary = ModelVocabulary(tokenizer_from(metadata, [str(place)]))
-    weights = load_file(place / WEIGHTS)
-    for name, checksum in metadata["sha256"].items():
-        if name not in weights or _checksum(weights[name]) != checksum:
-            raise ValueError(
-                f"{place / WEIGHTS}: weight {name} is not the one that was exported; fetch it again"
-            )
+    weights = _read_weights(place / WEIGHTS, metadata)
     config = _levanter_config(place, attention, bool(metadata["bidirectional"]))
     template = eqx.filter_eval_shape(build, config, vocabulary, jax.random.PRNGKey(0))
     return ExportedModel(with_state_dict(template, weights), vocabulary, metadata)
@@ -290,6 +284,24 @@ def _named(
 
 def _checksum(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _read_weights(path: Path, metadata: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """The weights, each that which was exported, in the file that was exported."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        weights = load_file(path)
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: damaged: {error}; fetch it again") from error
+    for name, checksum in metadata["sha256"].items():
+        if name not in weights or _checksum(weights[name]) != checksum:
+            raise ValueError(f"{path}: weight {name} is not the one that was exported; fetch it again")
+    stated = metadata.get(FILES, {}).get(WEIGHTS)
+    if stated is not None and _file_checksum(path) != stated:
+        raise ValueError(f"{path}: is not what was exported (SHA-256); fetch it again")
+    return weights
 
 
 def _file_checksum(path: Path) -> str:
