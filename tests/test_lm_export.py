@@ -233,11 +233,10 @@ def test_no_bit_of_an_export_gives_another_model(exported: Path, tmp_path: Path)
         if path.name == "tomat.json":
             flips.survive(path, lambda: read_note(str(directory)), 400)
             continue
-        for bit, raw in flips.turned(content, flips.positions(len(content), 12)):
+        for _, raw in flips.turned(content, flips.positions(len(content), 12)):
             path.write_bytes(raw)
-            with pytest.raises(ValueError, match="fetch it again|not the one that was exported"):
+            with pytest.raises(ValueError, match=rf"{path.name}: .*fetch it again"):
                 load_exported(directory)
-                pytest.fail(f"{path.name}: bit {bit}")
         path.write_bytes(content)
 
 
