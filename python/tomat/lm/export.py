@@ -30,6 +30,7 @@ from tomat.lm.note import (
     FILES,
     FORMAT,
     NOTE,
+    part,
     read_note,
     seal_note,
     tokenizer_from,
@@ -180,17 +181,18 @@ def load_exported(directory: str | Path, attention: str = "auto") -> ExportedMod
 
     place = Path(directory)
     metadata = read_note(str(place))
-    for name, checksum in metadata.get(FILES, {}).items():
+    stated = part(metadata, FILES, dict, str(place)) if FILES in metadata else {}
+    for name, checksum in stated.items():
         if _file_checksum(place / name) != checksum:
             raise ValueError(f"{place / name}: is not what was exported (SHA-256); fetch it again")
     vocabulary = ModelVocabulary(tokenizer_from(metadata, [str(place)]))
     weights = load_file(place / WEIGHTS)
-    for name, checksum in metadata["sha256"].items():
+    for name, checksum in part(metadata, "sha256", dict, str(place)).items():
         if name not in weights or _checksum(weights[name]) != checksum:
             raise ValueError(
                 f"{place / WEIGHTS}: weight {name} is not the one that was exported; fetch it again"
             )
-    config = _levanter_config(place, attention, bool(metadata["bidirectional"]))
+    config = _levanter_config(place, attention, part(metadata, "bidirectional", bool, str(place)))
     template = eqx.filter_eval_shape(build, config, vocabulary, jax.random.PRNGKey(0))
     return ExportedModel(with_state_dict(template, weights), vocabulary, metadata)
 
