@@ -12,7 +12,7 @@ JOBS ?= auto
 # Wheels are built for the Python of the environment, whatever is on PATH.
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
-.PHONY: help demo demo-train demo-predict aot test test-rust test-python lint bench codecs wheel smoke clean
+.PHONY: help demo demo-train demo-predict aot test test-rust test-python fuzz lint bench codecs wheel smoke clean
 
 help:
 	@echo 'make demo    tokenize the real densities in tests/data, show, verify, decode them back'
@@ -20,6 +20,7 @@ help:
 	@echo 'make demo-predict  predict a crystal it has not seen, with report and honest error'
 	@echo 'make test    the tests, Rust and Python'
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubs'
+	@echo 'make fuzz    damage files of every format, and look what their readers make of that; CASES=, SEED='
 	@echo 'make bench   benchmarks with their baselines'
 	@echo 'make aot     compile the training step for a TPU slice without one; TABLE=1 the table of docs/tpu.md (hours)'
 	@echo 'make codecs  the codecs in the package, to the byte; DATA=/path/to/rho_gga makes sketches and floors again'
@@ -80,6 +81,10 @@ test-rust: $(VENV)/.created
 
 test-python: $(VENV)/.dev $(VENV)/.torch
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+
+# Damaged files of every format; 100,000 of them are part of the tests.
+fuzz: $(VENV)/.dev
+	JAX_PLATFORMS=cpu $(BIN)/python tests/fuzz.py --cases $(or $(CASES),1000000) --seed $(or $(SEED),0)
 
 lint: $(VENV)/.dev
 	scripts/ignored_in_git.sh

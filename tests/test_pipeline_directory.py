@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from runs import (
     tree,
     wait_for,
 )
+from tomat.dataset.records import read_record, write_record
 
 
 def test_two_runs_on_one_directory(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_resume_trusts_only_what_is_there_and_its_own(tmp_path: Path) -> None:
     paths[0].unlink()
     paths[1].write_bytes(paths[1].read_bytes()[:-1])
     record = tmp_path / "out" / ".progress" / f"{paths[2].name}.json"
-    record.write_text(json.dumps({**json.loads(record.read_text()), "identity": "another"}))
+    write_record(record, {**(read_record(record) or {}), "identity": "another"})
     paths[2].write_bytes(bytes(paths[2].stat().st_size))
     late.symlink_to(LABEL / "qe-0913.zarr")
     assert sound(*arguments, "--resume", "--json").json["resumed_shards"] == 1

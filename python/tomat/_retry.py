@@ -77,14 +77,18 @@ def retried[T](work: Callable[[], T], what: str) -> T:
     """The result of ``work``, tried again while it fails for reasons that pass; ``what`` names it in the log.
 
     Raises:
-        Exception: what ``work`` raised at last; OSError for an error of a client that is not one.
+        Exception: what ``work`` raised at last; OSError for an error of a client that is not one, and its kinds
+            ``FileNotFoundError`` and ``PermissionError`` where that is what the store answers.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return work()
         except Exception as error:
             if not is_transient(error):
-                raise
+                refusal = _refusal(error, what)
+                if refusal is None:
+                    raise
+                raise refusal from error
             if attempt == ATTEMPTS:
                 raise OSError(f"{what}: failed {ATTEMPTS} times, at last with: {_words(error)}") from error
             pause = random.uniform(0.5, 1.5) * min(FIRST_PAUSE_S * 2 ** (attempt - 1), LONGEST_PAUSE_S)
@@ -93,6 +97,20 @@ def retried[T](work: Callable[[], T], what: str) -> T:
             )
             time.sleep(pause)
     raise AssertionError("unreachable")
+
+
+def _refusal(error: Exception, what: str) -> OSError | None:
+    """A lasting answer of a store as the error a file would give; None for what is one, or no answer at all."""
+    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in _NETWORK:
+        return None
+    status = _status(error)
+    if status in (404, 410):
+        return FileNotFoundError(f"{what}: no such file")
+    if status in (401, 403):
+        return PermissionError(
+            f"{what}: the store refuses access ({status}); check the address and your credentials"
+        )
+    return OSError(f"{what}: {_words(error)}")
 
 
 def _words(error: BaseException) -> str:

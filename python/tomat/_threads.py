@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["in_order", "processors"]
+__all__ = ["MAX_THREADS", "check_threads", "in_order", "processors"]
+
+#: More are a mistake: each may hold a density.
+MAX_THREADS = 1024
 
 
 def processors() -> int:
@@ -20,14 +23,30 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
+def check_threads(threads: int | None) -> int:
+    """So many threads; one a processor where None.
+
+    Raises:
+        ValueError: less than one, or more than :data:`MAX_THREADS`.
+    """
+    if threads is None:
+        return processors()
+    if not 1 <= threads <= MAX_THREADS:
+        raise ValueError(f"{threads} threads; give 1 to {MAX_THREADS}, best one a processor")
+    return threads
+
+
 def in_order[S, T](
     work: Callable[[S], T], items: Iterable[S], threads: int | None = None
 ) -> Iterator[tuple[S, T]]:
     """Results of ``work`` for each item, in order, a few ahead of their use; the first error ends it.
 
     ``threads`` is one a processor where None.
+
+    Raises:
+        ValueError: more threads than :data:`MAX_THREADS`.
     """
-    n = threads or processors()
+    n = check_threads(threads or None)
     with ThreadPoolExecutor(n) as pool:
         waiting: deque[tuple[S, Future[T]]] = deque()
         try:

@@ -51,6 +51,11 @@ METHODS: tuple[Method, ...] = ("l1", "l2", "companding", "lloyd", "equal-mass")
 #: What a method decodes to unless told otherwise: Lloyd's algorithm is one of means.
 _POINTS: dict[str, Points] = {"l2": "mean", "lloyd": "mean"}
 
+#: How an ``.xz`` file begins.
+_XZ = b"\xfd7zXZ"
+#: Bytes of a sketch, at most: those of densities have some 20 MB.
+_LARGEST = 1 << 28
+
 #: The smallest ``clip_max`` a codec can have: a sketch of zeros alone has nothing larger.
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
@@ -116,13 +121,29 @@ class Sketch(_core.Sketch):
         """
         data = open_bytes(path)
         try:
-            return cls.from_bytes(lzma.decompress(data) if data.startswith(b"\xfd7zXZ") else data)
+            return cls.from_bytes(_unpacked(data) if data.startswith(_XZ) else data)
         except (ValueError, lzma.LZMAError) as error:
             raise ValueError(f"{path}: {error}") from error
 
     def __repr__(self) -> str:
         """Shows what is in it."""
         return f"Sketch({self.unit!r}, {len(self.ids)} materials, {self.n_voxels} voxels)"
+
+
+def _unpacked(data: bytes) -> bytes:
+    """The content of an ``.xz`` file of one stream.
+
+    Raises:
+        ValueError: cut off, with something behind it, or more than any sketch holds.
+        lzma.LZMAError: damaged.
+    """
+    stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LARGEST)
+    content = stream.decompress(data, max_length=_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise ValueError(f"it unpacks to more than {_LARGEST} bytes, which no sketch does; fetch it again")
+    if not stream.eof or stream.unused_data:
+        raise ValueError("it is cut off, or something follows it; fetch it again")
+    return content
 
 
 def sketch_entries(

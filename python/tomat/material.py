@@ -237,7 +237,7 @@ class Material:
             density,
             unit,
             structure.lattice.matrix,
-            [site.specie.Z for site in structure],
+            elements_of(structure),
             structure.frac_coords,
         )
 
@@ -310,6 +310,25 @@ def read(path: str | Path) -> Material:
     if str(path).rstrip("/").endswith(".zarr"):
         return _material(_core.read_group(fetch_group(str(path)), str(path)))
     return _material(_core.read_bytes(open_bytes(path), str(path)))
+
+
+def elements_of(structure: Any) -> list[int]:
+    """Atomic numbers of the sites of an ordered pymatgen ``Structure``.
+
+    Raises:
+        ValueError: a site that holds no element.
+    """
+    numbers = []
+    for index, site in enumerate(structure, 1):
+        # Dummy species have a Z as well, which is the hash of their name.
+        number = getattr(site.specie, "Z", 0)
+        if not 1 <= number <= 118:
+            raise ValueError(
+                f"site {index} holds {site.species_string}, which is no element; give one of H to Og, or take the site "
+                "out"
+            )
+        numbers.append(int(number))
+    return numbers
 
 
 def task_id_of(path: str | Path) -> str:

@@ -26,7 +26,7 @@ import numpy as np
 from tomat import _core
 from tomat._files import open_bytes, write_atomically
 from tomat._npz import DIGEST, Npz, about_bytes, check_digest, npz_bytes
-from tomat._threads import processors
+from tomat._threads import check_threads
 from tomat.dataset.inputs import Entry
 from tomat.material import UNITS, Material, read
 from tomat.valence import Valence, fit_valence
@@ -180,7 +180,7 @@ class Promolecule:
             raise ValueError("no materials to fit to")
         passes = 1 + (steps if loss == "absolute" else 0)
         first = "squared" if loss == "absolute" else loss
-        workers = threads or processors()
+        workers = check_threads(threads or None)
         solution: tuple[list[int], NDArray[np.float64]] | None = None
         valence: Valence | None = None
         with ThreadPoolExecutor(workers) as pool:

@@ -86,3 +86,34 @@ def test_rows_that_blocks_of_attention_do_not_divide_are_refused_before_anything
     with pytest.raises(ValueError, match=r"a multiple of 1024 tokens, not 1500: change model\.seq_len"):
         ModelConfig(seq_len=1500, attention="flash").levanter(vocabulary)
     ModelConfig(seq_len=1500, attention="flash", attention_block=500).levanter(vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("trainer.train_batch_size", 0),
+        ("trainer.train_batch_size", -8),
+        ("trainer.num_train_steps", -5),
+        ("trainer.num_train_steps", 0),
+        ("trainer.steps_per_eval", 0),
+        ("trainer.seed", -1),
+        ("evaluation.max_rows", -1),
+        ("evaluation.batch_size", 0),
+        ("loader.threads", 0),
+        ("loader.threads", 100_000),
+        ("loader.buffered_batches", -1),
+        ("data.threads", 100_000),
+    ],
+)
+def test_counts_that_are_none_are_refused_where_they_are_read(field: str, value: int) -> None:
+    with pytest.raises(ValueError, match=field.replace(".", r"\.")):
+        load(CONFIGS / "demo.yaml", [f"--{field}", str(value)])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "name: [", "a: {b", "name: x\n\tdata: 1", "\x00", "name: x\ndata: 3", "&a [*a]"]
+)
+def test_what_is_no_configuration_is_an_error_with_its_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"x\.yaml"):
+        load(tmp_path / "x.yaml")

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tomat
-from tomat.lm.note import read_note, tokenizer_from, tokenizer_note, write_codec
+from tomat.lm.note import read_note, tokenizer_from, tokenizer_note, write_codec, write_note
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,85 @@ def test_a_damaged_or_later_note_is_refused(content: str, tmp_path: Path) -> Non
     (tmp_path / "tomat.json").write_text(content)
     with pytest.raises(ValueError, match=r"tomat\.json"):
         read_note(str(tmp_path))
+
+
+WRONG: list[tuple[str, Any]] = [
+    ("layout", "v9"),
+    ("layout", 3),
+    ("layout", None),
+    ("patch_size", "5"),
+    ("patch_size", -1),
+    ("pad_to", 10**30),
+    ("pad_to", True),
+    ("fallback_shapes", None),
+    ("fallback_shapes", [[1, 2]]),
+    ("fallback_shapes", [[0, 1, 1]]),
+    ("codec", None),
+    ("codec", "nonsense"),
+    ("codec_file", "../../codec.npz"),
+    ("codec_file", ""),
+    ("codec_hash", 7),
+    ("vocabulary_hash", "0"),
+    ("unit", 5),
+    ("unit", "joule"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG, ids=[f"{key}-{value}" for key, value in WRONG])
+def test_what_a_note_cannot_say(key: str, value: Any, tmp_path: Path) -> None:
+    """None of it is a KeyError or a TypeError of the program; all of it names the note."""
+    about = tokenizer_note(tomat.PatchTokenizer("v3", "l1-1k"))
+    with pytest.raises(ValueError, match=rf"tomat\.json of {tmp_path}|{tmp_path}: no codec"):
+        tokenizer_from({"tokenizer": {**about, key: value}}, [str(tmp_path)])
+    if value is None:
+        del about[key]
+        with pytest.raises(ValueError, match=rf"'{key}' is missing"):
+            tokenizer_from({"tokenizer": about}, [str(tmp_path)])
+
+
+def test_a_note_without_a_tokenizer(tmp_path: Path) -> None:
+    notes: list[dict[str, Any]] = [{}, {"tokenizer": None}, {"tokenizer": []}]
+    for note in notes:
+        with pytest.raises(ValueError, match="'tokenizer' is"):
+            tokenizer_from(note, [str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", "null", '{"step": "3"}', '{"step": null}', '{"step": tru']
+)
+def test_a_checkpoint_with_damaged_metadata(content: str, tmp_path: Path) -> None:
+    pytest.importorskip("levanter")
+    from tomat.lm.checkpoint import open_note
+
+    tokenizer = tomat.PatchTokenizer("v3", "l1-1k")
+    write_note(str(tmp_path), {"tokenizer": tokenizer_note(tokenizer)})
+    (tmp_path / "metadata.json").write_text(content)
+    with pytest.raises(ValueError, match=r"metadata\.json"):
+        open_note(str(tmp_path))
+    (tmp_path / "metadata.json").write_text('{"step": 3}')
+    assert open_note(str(tmp_path))[1]["tokenizer"]["layout"] == "v3"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("objective", None),
+        ("objective", {"kind": 3}),
+        ("objective", []),
+        ("model", {"preset": {}}),
+        ("model", 1),
+        ("step", "1"),
+    ],
+)
+def test_a_checkpoint_whose_note_says_no_configuration(key: str, value: Any, tmp_path: Path) -> None:
+    pytest.importorskip("levanter")
+    from tomat.lm.checkpoint import open_checkpoint
+    from tomat.lm.digests import complete
+
+    tokenizer = tomat.PatchTokenizer("v3", "l1-1k")
+    note = {"tokenizer": tokenizer_note(tokenizer), "objective": {}, "model": {}, key: value}
+    write_note(str(tmp_path), note)
+    complete(str(tmp_path), {"step": 3})
+    # Weights are not there, which is said of a note that is sound.
+    with pytest.raises((ValueError, OSError), match="tomat.json" if key != "step" else "."):
+        open_checkpoint(str(tmp_path))

@@ -17,7 +17,10 @@ use tomat_core::grid::{Density, Unit};
 use crate::error::{Error, Result};
 use crate::material::Material;
 use crate::task_id::task_id;
-use crate::text::Lines;
+use crate::text::{Lines, VALUE_BYTES};
+
+/// Text that the occupancies of one atom take at most: some 500 values are the most in use.
+const ATOM_BYTES: u64 = 1 << 16;
 
 /// Reads the text of a CHGCAR, CHG or AECCAR; `path` names it in messages and gives the task id.
 ///
@@ -30,12 +33,26 @@ pub fn parse(path: &Path, text: &[u8]) -> Result<Material> {
     let mut lines = Lines::new(path, text);
     let header::Header { crystal, shape } = header::read(&mut lines)?;
     let n = lines.expect_values(shape)?;
-    let mut order = transpose::FirstAxisFastest::new(shape);
+    let mut order = transpose::FirstAxisFastest::new(shape).map_err(|e| Error::core(path, e))?;
+    let before = lines.rest();
     lines.density(n, order.slab(), |value| value as f32, |values| order.store(values))?;
-    let source = tail::read(&mut lines, shape, crystal.atomic_numbers.len())?;
+    let read = &before[..before.len() - lines.rest().len()];
+    let source = tail::read(&mut lines, read, shape, crystal.atomic_numbers.len())?;
     let density = Density::new(shape, Unit::Chgcar, order.into_row_major())
         .map_err(|e| Error::unreadable(path, e.to_string()))?;
     Ok(Material { task_id: task_id(path), density, crystal, source })
+}
+
+/// The most bytes of text a file can need, from at least the part that comes before the density: four densities, and
+/// the occupancies of all atoms in each, real and imaginary.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn needs(path: &Path, text: &[u8]) -> Result<u64> {
+    let header = header::read(&mut Lines::new(path, text))?;
+    let values = 4 * header.shape.iter().product::<usize>() as u64 * VALUE_BYTES;
+    let occupancies = 8 * header.crystal.atomic_numbers.len() as u64 * ATOM_BYTES;
+    Ok(text.len() as u64 + values + occupancies)
 }
 
 /// The grid of a CHGCAR, from at least the part of its text that comes before the density.

@@ -6,9 +6,14 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// The most text a file may hold, decompressed: 16 GiB. A grid of 1023^3 points, the largest the token format can
-/// write, is 18 GiB of CHGCAR text; the largest in use are near 3 GiB.
-pub const MAX_TEXT_BYTES: u64 = 16 << 30;
+/// Text that is read before a file must have said how much can follow: room for the header of a cell with ten
+/// thousand atoms, and of one with a million.
+const HEADER_BYTES: [u64; 2] = [1 << 20, 64 << 20];
+
+/// How many bytes a text can need, from its start.
+///
+/// An error says that the start does not tell, being damaged or not all of the header.
+pub type Needs<'a> = &'a dyn Fn(&[u8]) -> Result<u64>;
 
 /// The most memory an xz dictionary may ask for, in KiB: 512 MiB, eight times that of `xz -9`.
 const XZ_MEMORY_KIB: u32 = 512 << 10;
@@ -78,55 +83,91 @@ pub fn strip_suffix(name: &str) -> &str {
     name
 }
 
-/// A whole file, decompressed.
+/// A whole file, decompressed: no more of it than its start says a density can need.
 ///
 /// # Errors
 /// [`Error::Missing`] or [`Error::Io`] from the system, and what [`expand`] finds.
-pub fn load(path: &Path) -> Result<Vec<u8>> {
-    let mut file = open(path)?;
+pub fn load(path: &Path, needs: Needs) -> Result<Vec<u8>> {
+    let file = open(path)?;
     let length = file.metadata().map_err(|source| Error::io(path, source))?.len();
-    if length > MAX_TEXT_BYTES {
-        return Err(too_large(path, MAX_TEXT_BYTES));
-    }
-    let mut bytes = Vec::with_capacity(length as usize);
-    file.read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
-    expand(path, bytes)
+    let mut input = BufReader::with_capacity(1 << 20, file);
+    let compression = Compression::of_content(input.fill_buf().map_err(|source| Error::io(path, source))?);
+    read_text(path, input, compression, length, needs)
 }
 
 /// Decompresses bytes that came from `path`; plain text comes back as it is.
 ///
 /// # Errors
-/// [`Error::Unreadable`] when there are none, when the compressed data is damaged or ends early, or when more than
-/// [`MAX_TEXT_BYTES`] come out.
-pub fn expand(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>> {
-    expand_within(path, bytes, MAX_TEXT_BYTES)
-}
-
-fn expand_within(path: &Path, bytes: Vec<u8>, limit: u64) -> Result<Vec<u8>> {
-    if bytes.is_empty() {
-        return Err(Error::unreadable(path, "the file is empty; copy or write it again"));
-    }
+/// [`Error::Unreadable`] when there are none, when the compressed data is damaged or ends early, or when more comes
+/// out than `needs` says of their start; what `needs` finds wrong with a longer start; [`Error::Memory`].
+pub fn expand(path: &Path, bytes: Vec<u8>, needs: Needs) -> Result<Vec<u8>> {
     let compression = Compression::of_content(&bytes);
-    if compression == Compression::Plain {
+    if compression == Compression::Plain && !bytes.is_empty() {
         return Ok(bytes);
     }
-    let damaged = |source: io::Error| {
-        Error::unreadable(
-            path,
-            format!("the {} data is damaged or cut off ({source}); copy the file again", compression.name()),
-        )
-    };
-    let reader = compression.reader(bytes.as_slice()).map_err(damaged)?;
-    // Density text shrinks two- to fourfold; a hostile file gets no more than it sent until it delivers.
-    let mut text = Vec::with_capacity(bytes.len().saturating_mul(2));
-    reader.take(limit.saturating_add(1)).read_to_end(&mut text).map_err(damaged)?;
+    read_text(path, bytes.as_slice(), compression, bytes.len() as u64, needs)
+}
+
+/// Reads `length` bytes of compressed or plain data: first a start of the text, then as much as that says there can be.
+fn read_text(
+    path: &Path,
+    mut input: impl BufRead,
+    compression: Compression,
+    length: u64,
+    needs: Needs,
+) -> Result<Vec<u8>> {
+    let failed = |bytes: u64| move |source: io::Error| failed(path, compression, bytes, source);
+    if input.fill_buf().map_err(failed(0))?.is_empty() {
+        return Err(Error::unreadable(path, "the file is empty; copy or write it again"));
+    }
+    let mut reader = compression.reader(input).map_err(failed(length))?;
+    let mut text = Vec::new();
+    let mut limit = None;
+    for start in HEADER_BYTES {
+        let missing = start - text.len() as u64;
+        let read = reader.by_ref().take(missing)    .read_to_end(&mut text).map_err(failed(start))?;
+        if (read as u64) < missing {
+            if text.is_empty() {
+                let problem = "the file is empty inside its compression; write it again";
+                return Err(Error::unreadable(path, problem));
+            }
+            return Ok(text);
+        }
+        limit = Some(needs(&text));
+        if matches!(limit, Some(Ok(_))) {
+            break;
+        }
+    }
+    let limit = limit.unwrap_or(Ok(0))?;
+    let is_plain = compression == Compression::Plain;
+    // Density text shrinks two- to fourfold.
+    let room = if is_plain { length } else { length.saturating_mul(2) };
+    if is_plain && length > limit {
+        return Err(too_large(path, limit));
+    }
+    let room = usize::try_from(room.min(limit)).unwrap_or(usize::MAX);
+    text.try_reserve(room.saturating_sub(text.len()))
+        .map_err(|_| Error::Memory { path: path.to_owned(), bytes: room })?;
+    let left = limit.saturating_sub(text.len() as u64).saturating_add(1);
+    reader.take(left).read_to_end(&mut text).map_err(failed(limit))?;
     if text.len() as u64 > limit {
         return Err(too_large(path, limit));
     }
-    if text.is_empty() {
-        return Err(Error::unreadable(path, "the file is empty inside its compression; write it again"));
-    }
     Ok(text)
+}
+
+/// What an error of reading is about: the system, the memory (of so many bytes at most) or the data.
+fn failed(path: &Path, compression: Compression, bytes: u64, source: io::Error) -> Error {
+    if source.kind() == io::ErrorKind::OutOfMemory {
+        return Error::Memory { path: path.to_owned(), bytes: usize::try_from(bytes).unwrap_or(usize::MAX) };
+    }
+    if compression == Compression::Plain || source.raw_os_error().is_some() {
+        return Error::io(path, source);
+    }
+    Error::unreadable(
+        path,
+        format!("the {} data is damaged or cut off ({source}); copy the file again", compression.name()),
+    )
 }
 
 /// The first `length` bytes of a file, decompressed; less when it is shorter.
@@ -159,7 +200,10 @@ fn open(path: &Path) -> Result<File> {
 fn too_large(path: &Path, limit: u64) -> Error {
     Error::unreadable(
         path,
-        format!("the file holds more than {limit} bytes, the most a density is read from; down-sample it"),
+        format!(
+            "the file holds more than {limit} bytes of text, which no density on the grid of its header needs; it is \
+             damaged, copy it again"
+        ),
     )
 }
 
@@ -194,6 +238,7 @@ mod tests {
         }
     }
 
+    const ANY: Needs<'static> = &|_| Ok(u64::MAX);
     const ALL: [Compression; 4] = [Compression::Gzip, Compression::Bzip2, Compression::Xz, Compression::Zstd];
 
     #[test]
@@ -202,10 +247,10 @@ mod tests {
             let mut bytes = compressed(compression, TEXT);
             assert_eq!(Compression::of_content(&bytes), compression);
             bytes.extend(compressed(compression, TEXT));
-            let text = expand(Path::new("x"), bytes).unwrap();
+            let text = expand(Path::new("x"), bytes, ANY).unwrap();
             assert_eq!(text, [TEXT, TEXT].concat(), "{compression:?}");
         }
-        assert_eq!(expand(Path::new("x.gz"), TEXT.to_vec()).unwrap(), TEXT);
+        assert_eq!(expand(Path::new("x.gz"), TEXT.to_vec(), ANY).unwrap(), TEXT);
     }
 
     #[test]
@@ -214,7 +259,7 @@ mod tests {
             let bytes = compressed(compression, TEXT);
             // Below six bytes nothing says any more that the file was compressed.
             for length in 6..bytes.len() {
-                let result = expand(Path::new("x"), bytes[..length].to_vec());
+                let result = expand(Path::new("x"), bytes[..length].to_vec(), ANY);
                 assert!(result.is_err(), "{compression:?} cut to {length} of {}", bytes.len());
             }
         }
@@ -227,7 +272,7 @@ mod tests {
             for place in 12..bytes.len() - 1 {
                 let mut damaged = bytes.clone();
                 damaged[place] ^= 0x10;
-                if let Ok(text) = expand(Path::new("x"), damaged) {
+                if let Ok(text) = expand(Path::new("x"), damaged, ANY) {
                     assert_eq!(text, TEXT, "{compression:?} with byte {place} changed");
                 }
             }
@@ -236,21 +281,45 @@ mod tests {
 
     #[test]
     fn the_limit_holds() {
-        for compression in ALL {
-            let bytes = compressed(compression, &vec![b' '; 100_000]);
-            assert_eq!(expand_within(Path::new("x"), bytes.clone(), 100_000).unwrap().len(), 100_000);
-            let message = expand_within(Path::new("x"), bytes, 99_999).unwrap_err().to_string();
-            assert!(message.contains("99999 bytes"), "{message}");
+        const LENGTH: usize = 3 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        for compression in [Compression::Plain, ALL[0], ALL[1], ALL[2], ALL[3]] {
+            let bytes = compressed(compression, &vec![b' '; LENGTH]);
+            let path = folder.path().join("x");
+            std::fs::write(&path, &bytes).unwrap();
+            let within = |limit: usize| load(&path, &|_| Ok(limit as u64));
+            assert_eq!(within(LENGTH).unwrap().len(), LENGTH);
+            let message = within(LENGTH - 1).unwrap_err().to_string();
+            assert!(message.contains("3145727 bytes"), "{compression:?}: {message}");
+            if compression != Compression::Plain {
+                assert!(expand(&path, bytes, &|_| Ok(LENGTH as u64 - 1)).is_err());
+            }
         }
     }
 
     #[test]
+    fn a_text_without_end_that_never_says_what_it_is_stops() {
+        // 200 MB that no header begins; 64 MiB are enough to know.
+        let mut bytes = Vec::new();
+        for _ in 0..20 {
+            bytes.extend(compressed(Compression::Zstd, &vec![b' '; 10_000_000]));
+        }
+        let seen = std::cell::RefCell::new(Vec::new());
+        let needs = |text: &[u8]| {
+            seen.borrow_mut().push(text.len());
+            Err(Error::unreadable("x", "no header"))
+        };
+        assert!(expand(Path::new("x"), bytes, &needs).unwrap_err().to_string().contains("no header"));
+        assert_eq!(seen.into_inner(), HEADER_BYTES.map(|n| n as usize));
+    }
+
+    #[test]
     fn nothing_and_a_folder_are_errors() {
-        assert!(expand(Path::new("x"), Vec::new()).is_err());
-        assert!(expand(Path::new("x"), compressed(Compression::Gzip, b"")).is_err());
+        assert!(expand(Path::new("x"), Vec::new(), ANY).is_err());
+        assert!(expand(Path::new("x"), compressed(Compression::Gzip, b""), ANY).is_err());
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(load(folder.path()), Err(Error::Io { .. })));
-        assert!(matches!(load(&folder.path().join("no")), Err(Error::Missing { .. })));
+        assert!(matches!(load(folder.path(), ANY), Err(Error::Io { .. })));
+        assert!(matches!(load(&folder.path().join("no"), ANY), Err(Error::Missing { .. })));
     }
 
     #[test]

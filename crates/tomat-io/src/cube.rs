@@ -12,13 +12,14 @@
 use std::path::Path;
 
 use tomat_core::grid::{Crystal, Density, Lattice, Unit};
+use tomat_core::memory;
 
 use crate::error::{Error, Result};
 use crate::material::{Format, Material, SourceFacts};
 use crate::numbers::{parse_number, shorten, words};
 use crate::structure::fractional;
 use crate::task_id::task_id;
-use crate::text::{Lines, parse_count};
+use crate::text::{Lines, VALUE_BYTES, parse_count};
 
 /// The Bohr radius in angstrom, CODATA 2018.
 pub const BOHR: f64 = 0.529_177_210_903;
@@ -43,7 +44,7 @@ pub fn parse(path: &Path, text: &[u8]) -> Result<Material> {
     let mut lines = Lines::new(path, text);
     let Header { crystal, shape } = read_header(&mut lines)?;
     let n = lines.expect_values(shape)?;
-    let mut values = Vec::with_capacity(n);
+    let mut values = memory::with_room(n).map_err(|e| Error::core(path, e))?;
     let convert = |value| (value / (BOHR * BOHR * BOHR)) as f32;
     lines.density(n, SLAB, convert, |slab| values.extend_from_slice(slab))?;
     if let Some(word) = words(lines.rest()).next() {
@@ -56,6 +57,15 @@ pub fn parse(path: &Path, text: &[u8]) -> Result<Material> {
     let density = Density::new(shape, Unit::ElectronsPerCubicAngstrom, values)
         .map_err(|e| Error::unreadable(path, e.to_string()))?;
     Ok(Material { task_id: task_id(path), density, crystal, source: SourceFacts::plain(Format::Cube) })
+}
+
+/// The most bytes of text a file can need, from at least the part that comes before the values.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn needs(path: &Path, text: &[u8]) -> Result<u64> {
+    let shape = read_header(&mut Lines::new(path, text))?.shape;
+    Ok(text.len() as u64 + shape.iter().product::<usize>() as u64 * VALUE_BYTES)
 }
 
 /// The grid of a cube file, from at least the part of its text that comes before the values.

@@ -65,6 +65,12 @@ impl Error {
         Self::Unreadable { path: path.as_ref().to_owned(), problem: problem.into() }
     }
 
+    /// Whether it is the machine that lacks memory, and nothing is known of the file.
+    #[must_use]
+    pub const fn is_memory(&self) -> bool {
+        matches!(self, Self::Memory { .. } | Self::Core(tomat_core::Error::Memory { .. }))
+    }
+
     /// An error of the core on `path`: one about memory gets its name.
     pub fn core(path: impl AsRef<Path>, error: tomat_core::Error) -> Self {
         match error {

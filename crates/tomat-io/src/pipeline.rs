@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, Scope};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -28,6 +28,9 @@ use crate::{Error, Material, Result};
 
 pub use material::{EncodedMaterial, Outcome, Reason};
 pub use record::{Clipped, LeftOut, MaterialRecord, ShardRecord};
+
+/// The most encoding threads of a run.
+pub const MAX_THREADS: usize = 1024;
 
 /// Where materials come from. Reading happens on several threads at once.
 pub trait Source: Send + Sync {
@@ -214,6 +217,11 @@ impl Job<'_> {
     /// The first unreadable material in the order of the list with [`OnError::Fail`]; any failure to write.
     pub fn run(&self, plan: &[ShardPlan], progress: &Progress) -> Result<Ended> {
         let threads = self.threads.max(1);
+        if threads > MAX_THREADS {
+            return Err(Error::Core(tomat_core::Error::invalid(format!(
+                "{threads} threads were asked for; give at most {MAX_THREADS}, best one a processor"
+            ))));
+        }
         // Materials in flight: one being read and one being encoded a thread, and as many waiting.
         let window = 4 * threads;
         let (task_sender, task_receiver) = bounded::<usize>(window);
@@ -226,9 +234,9 @@ impl Job<'_> {
                 let (receiver, sender, done) =
                     (task_receiver.clone(), read_sender.clone(), done_sender.clone());
                 let aborted = &aborted;
-                scope.spawn(move || self.read_materials(&receiver, &sender, &done, progress, aborted));
+                start(scope, move || self.read_materials(&receiver, &sender, &done, progress, aborted))?;
                 let (receiver, sender) = (read_receiver.clone(), done_sender.clone());
-                scope.spawn(move || self.encode_materials(&receiver, &sender, progress));
+                start(scope, move || self.encode_materials(&receiver, &sender, progress))?;
             }
             // The clones above are all that keep the channels open.
             drop((task_receiver, read_sender, read_receiver, done_sender));
@@ -361,6 +369,15 @@ fn panicked(task_id: &str, panic: &(dyn Any + Send)) -> Error {
     Error::Core(tomat_core::Error::invalid(format!(
         "{task_id}: the program failed on this material ({message}); please report this as a bug"
     )))
+}
+
+/// Starts a thread; a system that gives no more of them is an error.
+fn start<'scope>(scope: &'scope Scope<'scope, '_>, work: impl FnOnce() + Send + 'scope) -> Result<()> {
+    thread::Builder::new().spawn_scoped(scope, work).map(drop).map_err(|error| {
+        Error::Core(tomat_core::Error::invalid(format!(
+            "the system gives no more threads ({error}); give fewer with --threads"
+        )))
+    })
 }
 
 /// The threads at the other end are gone.

@@ -25,7 +25,7 @@ pub fn read(path: &Path) -> Result<Material> {
         return zarr::read(path);
     }
     refuse_by_name(path)?;
-    parse(path, &compression::load(path)?)
+    parse(path, &compression::load(path, &|start| text_needs(path, start))?)
 }
 
 /// Reads a text format from memory; `name` is its path or URL.
@@ -35,7 +35,7 @@ pub fn read(path: &Path) -> Result<Material> {
 pub fn read_bytes(name: &str, bytes: Vec<u8>) -> Result<Material> {
     let path = Path::new(name);
     refuse_by_name(path)?;
-    parse(path, &compression::expand(path, bytes)?)
+    parse(path, &compression::expand(path, bytes, &|start| text_needs(path, start))?)
 }
 
 /// The grid of a file, without reading the density.
@@ -58,6 +58,14 @@ fn parse(path: &Path, text: &[u8]) -> Result<Material> {
     match text_format(path, text)? {
         Format::Cube => cube::parse(path, text),
         _ => chgcar::parse(path, text),
+    }
+}
+
+/// The most bytes that the text of a density can hold, by the header at its start.
+fn text_needs(path: &Path, start: &[u8]) -> Result<u64> {
+    match text_format(path, start)? {
+        Format::Cube => cube::needs(path, start),
+        _ => chgcar::needs(path, start),
     }
 }
 

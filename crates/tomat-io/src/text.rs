@@ -3,9 +3,14 @@
 use std::path::Path;
 
 use tomat_core::grid::check_grid;
+use tomat_core::memory;
 
 use crate::error::{Error, Result};
+use crate::limits::check_points;
 use crate::numbers::{self, Fault, ValueReader, parse_number, shorten};
+
+/// Text that a value takes at most, white space included: three times the columns of a CHGCAR.
+pub(crate) const VALUE_BYTES: u64 = 64;
 
 /// Goes through the lines of a text and knows where it is.
 #[derive(Debug, Clone)]
@@ -120,7 +125,7 @@ impl<'a> Lines<'a> {
     ) -> Result<()> {
         let rest = self.rest();
         let mut reader = ValueReader::new(rest);
-        let mut values = Vec::with_capacity(slab.min(n));
+        let mut values = memory::with_room(slab.min(n)).map_err(|e| Error::core(self.path, e))?;
         let mut left = n;
         while left > 0 {
             let length = left.min(slab);
@@ -164,7 +169,7 @@ impl<'a> Lines<'a> {
             return Err(self.error(format!("the grid {nx} x {ny} x {nz} has no points; the file is damaged")));
         }
         check_grid(shape)?;
-        Ok(nx * ny * nz)
+        check_points(shape).map_err(|problem| self.error(problem))
     }
 
     /// The number of the line a byte stands in. Counted only for a message: counting along the way would take

@@ -86,6 +86,40 @@ fn line_ends_of_either_kind_and_a_last_line_without() {
 }
 
 #[test]
+fn a_value_too_many_or_too_few_before_a_magnetisation() {
+    let (aug, grid) = (augmentation(), " 2 3 4\n");
+    let moments = "  0.600000000000E+00  -0.1\n";
+    let values: Vec<String> = block(5).split_whitespace().map(ToOwned::to_owned).collect();
+    // Wrapped anew behind the place, and with the lines of the rest as they were.
+    let wrapped = |values: &[String], width: usize| -> String {
+        values.chunks(width).map(|line| format!(" {}\n", line.join(" "))).collect()
+    };
+    let tails = [format!("{grid}{}", block(5)), format!("{aug}{moments}{grid}{}{aug}", block(5)), String::new()];
+    for width in [5, 6, 8, 24] {
+        let whole = wrapped(&values, width);
+        for tail in &tails {
+            assert!(parse(&file(&(whole.clone() + tail))).is_ok(), "{width} {tail:?}");
+        }
+        for tail in &tails {
+            for at in [0, 1, 11, 22] {
+                let mut more = values.clone();
+                more.insert(at, "0.5".to_owned());
+                let message = parse(&file(&(wrapped(&more, width) + tail))).unwrap_err().to_string();
+                assert!(message.contains("line") && message.contains("copy it again") || message.contains("copy the file"), "{message}");
+                let mut fewer = values.clone();
+                fewer.remove(at);
+                assert!(parse(&file(&(wrapped(&fewer, width) + tail))).is_err(), "{width} {tail:?} {at}");
+            }
+        }
+    }
+    // Moments of all atoms or of their three components, and nothing between.
+    let spin = |moments: &str| parse(&file(&format!("{}{aug}{moments}{grid}{}{aug}", block(5), block(5))));
+    for (moments, sound) in [("", true), ("1 2\n", true), ("1 2 3\n 4 5 6\n", true), ("1\n", false), ("1 2 3\n", false)] {
+        assert_eq!(spin(moments).is_ok(), sound, "{moments:?}");
+    }
+}
+
+#[test]
 fn spin_augmentation_and_moments() {
     let grid = " 2 3 4\n";
     let moments = "  0.600000000000E+00  -0.1\n";

@@ -7,6 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tomat_core::codec::DensityCodec as Codec;
 use tomat_core::grid::{Real, Unit};
+use tomat_core::memory;
 
 use crate::errors::core_error;
 
@@ -44,7 +45,7 @@ impl DensityCodec {
                 self.inner.components()
             )));
         }
-        let mut out = vec![0.0; n];
+        let mut out = memory::filled(n, 0.0).map_err(core_error)?;
         let components = components.as_slice()?;
         py.detach(|| self.inner.decode(components, &mut out)).map_err(core_error)?;
         Ok(PyArray1::from_vec(py, out))
@@ -106,7 +107,7 @@ impl DensityCodec {
         values: &[T],
     ) -> PyResult<Bound<'py, PyArray2<i32>>> {
         let k = self.inner.components();
-        let mut out = vec![0; values.len() * k];
+        let mut out = memory::filled(values.len() * k, 0).map_err(core_error)?;
         py.detach(|| self.inner.encode(values, &vec![0; k], &mut out)).map_err(core_error)?;
         PyArray1::from_vec(py, out).reshape([values.len(), k])
     }

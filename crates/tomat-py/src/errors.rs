@@ -1,7 +1,9 @@
 //! Rust errors as the Python exceptions a user expects.
 
 use pyo3::PyErr;
-use pyo3::exceptions::{PyFileNotFoundError, PyIndexError, PyKeyError, PyOSError, PyValueError};
+use pyo3::exceptions::{
+    PyFileNotFoundError, PyIndexError, PyKeyError, PyMemoryError, PyOSError, PyValueError,
+};
 
 /// One map of the core's errors.
 pub(crate) fn core_error(error: tomat_core::Error) -> PyErr {
@@ -14,6 +16,7 @@ fn core_error_in(error: &tomat_core::Error, message: String) -> PyErr {
     match error {
         Error::Index { .. } => PyIndexError::new_err(message),
         Error::Unknown { .. } => PyKeyError::new_err(message),
+        Error::Memory { .. } => PyMemoryError::new_err(message),
         // The enum is open: what is added later is about values until said otherwise.
         _ => PyValueError::new_err(message),
     }
@@ -25,6 +28,7 @@ pub(crate) fn io_error(error: tomat_io::Error, source: &str) -> PyErr {
     let message = error.to_string();
     match error {
         Error::Missing { .. } => PyFileNotFoundError::new_err(message),
+        Error::Memory { .. } => PyMemoryError::new_err(message),
         Error::Io { source, .. } => match source.raw_os_error() {
             // With the number, so that Python picks its own subclass (PermissionError, IsADirectoryError, ...).
             Some(code) => PyOSError::new_err((code, message)),

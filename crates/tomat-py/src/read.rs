@@ -8,8 +8,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tomat_core::grid::Crystal;
+use tomat_core::memory;
 
-use crate::errors::io_error;
+use crate::errors::{core_error, io_error};
 
 /// What a reader returns; `tomat.Material` is made of it.
 #[pyclass(module = "tomat._core", frozen)]
@@ -31,7 +32,10 @@ impl RawMaterial {
 
     #[getter]
     fn density<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray3<f32>>> {
-        PyArray1::from_slice(py, self.inner.density.values()).reshape(self.inner.density.shape())
+        // NumPy takes over what is copied here, where a lack of memory is an error.
+        let mut values = memory::with_room(self.inner.density.values().len()).map_err(core_error)?;
+        values.extend_from_slice(self.inner.density.values());
+        PyArray1::from_vec(py, values).reshape(self.inner.density.shape())
     }
 
     #[getter]

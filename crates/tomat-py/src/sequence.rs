@@ -7,6 +7,7 @@ use numpy::{
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tomat_core::grid::{Lattice, LatticeParameters, Real};
+use tomat_core::memory;
 use tomat_core::sequence::{LAYOUTS, Layout, MaterialView};
 
 use crate::codec::DensityCodec;
@@ -194,7 +195,7 @@ impl Tokenizer {
             frac_coords: atoms.frac_coords,
         };
         let pad_to = self.inner.pad_to();
-        let mut rows = vec![0; offsets.len() * pad_to];
+        let mut rows = memory::filled(offsets.len().saturating_mul(pad_to), 0).map_err(core_error)?;
         py.detach(|| self.inner.encode(&view, offsets, &mut rows)).map_err(core_error)?;
         PyArray1::from_vec(py, rows).reshape([offsets.len(), pad_to])
     }

@@ -89,6 +89,8 @@ def _run(application: typer.Typer, name: str) -> None:
         _fail(_os_message(error))
     except ValueError as error:
         _fail(str(error))
+    except MemoryError as error:
+        _fail(f"not enough memory: {error}" if str(error) else "not enough memory")
 
 
 def _os_message(error: OSError) -> str:

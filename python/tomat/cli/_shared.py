@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tomat._threads import MAX_THREADS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -15,7 +17,8 @@ SplitFile = Annotated[str | None, typer.Option(help="JSON of ids or indices by s
 Split = Annotated[str | None, typer.Option(help="Which split of it.")]
 Limit = Annotated[int | None, typer.Option(help="Only the first materials.", min=1)]
 Threads = Annotated[
-    int | None, typer.Option(help="Threads.  [default: one a processor]", min=1, show_default=False)
+    int | None,
+    typer.Option(help="Threads.  [default: one a processor]", min=1, max=MAX_THREADS, show_default=False),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 

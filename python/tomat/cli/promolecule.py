@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from tomat._threads import in_order
+from tomat._threads import MAX_THREADS, in_order
 from tomat.categories import CATEGORIES, Category, category
 from tomat.dataset.inputs import Entry, resolve_inputs
 from tomat.material import read
@@ -62,7 +62,8 @@ _Prefix = Annotated[
     typer.Option("--prefix", help="Only materials whose id begins so; may be given again."),
 ]
 _Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="Materials at a time; default all cores.")
+    int | None,
+    typer.Option("--threads", min=1, max=MAX_THREADS, help="Materials at a time; default all cores."),
 ]
 
 

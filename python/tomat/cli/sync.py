@@ -21,6 +21,7 @@ from typing import Annotated
 
 import typer
 
+from tomat._threads import MAX_THREADS
 from tomat.dataset.sync import THREADS, sync_dataset
 
 
@@ -31,7 +32,7 @@ def command(
         bool, typer.Option("--allow-partial", help="Copy what is there when workers are missing.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another dataset at DST.")] = False,
-    threads: Annotated[int, typer.Option(help="Files under way at once.", min=1)] = THREADS,
+    threads: Annotated[int, typer.Option(help="Files under way at once.", min=1, max=MAX_THREADS)] = THREADS,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 import yaml
 
+from tomat._threads import MAX_THREADS
 from tomat.cli._shared import Limit, Split, SplitFile
 from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, ClippedTotals
 from tomat.dataset.config import ENCODINGS, TokenizeConfig
@@ -174,7 +175,11 @@ def command(
     ] = "tomat-tokenize",
     threads: Annotated[
         int | None,
-        typer.Option(help="Threads of each worker.  [default: local: the processors; ray, modal: 1]", min=1),
+        typer.Option(
+            help="Threads of each worker.  [default: local: the processors; ray, modal: 1]",
+            min=1,
+            max=MAX_THREADS,
+        ),
     ] = None,
     limit: Limit = None,
     on_error: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +10,12 @@ from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, override
 
-from tomat._files import read_json, write_json
+from tomat._files import write_json
 from tomat._remote import UrlPath, fetch_files
 from tomat._threads import in_order
 from tomat.dataset.config import identity_hash
 from tomat.dataset.meta import check_shard_name
+from tomat.dataset.records import parse_record, write_record
 from tomat.dataset.run_directory import (
     BUDGET,
     CODEC,
@@ -105,9 +105,14 @@ class BucketDirectory(RunDirectory):
         names = [name for name in (self.place / PROGRESS).list_files() if name.startswith("shard-")]
         there = self.place.list_files()
         records = {}
-        for content in fetch_files(str(self.place / PROGRESS), names).values():
-            record = json.loads(content)
-            if record.get("identity") == expected and record["shard"] in there and says_all(record):
+        for name, content in fetch_files(str(self.place / PROGRESS), names).items():
+            record = parse_record(content, self.place / PROGRESS / name)
+            if (
+                record
+                and record.get("identity") == expected
+                and record["shard"] in there
+                and says_all(record)
+            ):
                 check_shard_name(record["shard"], self.place / PROGRESS)
                 records[record["shard"]] = record
 
@@ -116,7 +121,7 @@ class BucketDirectory(RunDirectory):
 
         whole = {name for name, answer in in_order(is_whole, records) if answer}
         for name in whole:
-            write_json(self.progress / f"{name}.json", records[name])
+            write_record(self.progress / f"{name}.json", records[name])
         return whole
 
     @override
@@ -153,9 +158,9 @@ class BucketDirectory(RunDirectory):
     def _upload(self, name: str) -> None:
         """A shard, then its record with the checksums it was found to have."""
         record_path = self.progress / f"{name}.json"
-        record = read_json(record_path)
+        record = self._record(name)
         sums = put(self.path / name, self.place / name)
-        write_json(record_path, record | {"md5": sums.md5, "crc32c": sums.crc32c})
+        write_record(record_path, record | {"md5": sums.md5, "crc32c": sums.crc32c})
         put(record_path, self.place / PROGRESS / record_path.name)
         (self.path / name).unlink()
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat._files import filesystem, is_url, open_bytes
+from tomat._files import filesystem, is_url, open_bytes, parse_json
 from tomat.material import task_id_of
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def resolve_inputs(
         )
     if not entries:
         raise ValueError("no densities found; give files, folders, globs, a list file or a rho_gga root")
-    _check_unique(entries)
+    _check_ids(entries)
     return entries[:limit]
 
 
@@ -90,10 +89,7 @@ def splits_of(root: str | Path, split_file: str | Path | None = None) -> dict[st
         if len(candidates) != 1:
             return {}
         split_file = place.join(candidates[0])
-    try:
-        names = list(json.loads(open_bytes(split_file)))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{split_file}: not a split file: {error}") from error
+    names = list(_splits(split_file))
     found: dict[str, str] = {}
     for name in names:
         for entry in _rho_gga(place, split_file, name):
@@ -185,10 +181,7 @@ def _is_density(name: str) -> bool:
 
 def _listed(path: str) -> list[str]:
     """Paths in a list file; blank lines and lines that start with # are left out."""
-    try:
-        lines = open_bytes(path).decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a list of paths: {error}") from error
+    lines = _text(path, "a list of paths").splitlines()
     base = path.rsplit("/", 1)[0] if is_url(path) else str(Path(path).parent)
     found = []
     for line in lines:
@@ -205,7 +198,7 @@ def _rho_gga(place: _Place, split_file: str | Path | None, split: str | None) ->
     """Materials of a ``rho_gga`` root. Ids in the list without a folder stay: they count as missing."""
     filelist = place.join("mp_filelist.txt")
     if place.exists(filelist):
-        ids = open_bytes(filelist).decode().split()
+        ids = _text(filelist, "a list of ids").split()
     else:
         names = place.names(place.join("label"))
         ids = [name.removesuffix(".zarr") for name in names if name.endswith(".zarr")]
@@ -223,14 +216,7 @@ def _rho_gga(place: _Place, split_file: str | Path | None, split: str | None) ->
 
 
 def _split_ids(path: str, split: str | None, ids: list[str]) -> list[str]:
-    try:
-        splits = json.loads(open_bytes(path))
-    except ValueError as error:
-        raise ValueError(f"{path}: not a split file: {error}") from error
-    if not isinstance(splits, dict):
-        raise ValueError(
-            f'{path}: not a split file; it should read {{"train": [...], "validation": [...], ...}}'
-        )
+    splits = _splits(path)
     if split is None or split not in splits:
         raise ValueError(
             f"{path}: no split {split!r}; choose one with --split: {', '.join(map(str, splits))}"
@@ -251,9 +237,31 @@ def _split_ids(path: str, split: str | None, ids: list[str]) -> list[str]:
     return chosen
 
 
-def _check_unique(entries: list[Entry]) -> None:
+def _splits(path: str | Path) -> dict[str, Any]:
+    try:
+        return parse_json(open_bytes(path), path)
+    except ValueError as error:
+        problem = str(error).removeprefix(f"{path}: ")
+        raise ValueError(
+            f'{path}: not a split file: {problem}; it should read {{"train": [...], "validation": [...], ...}}'
+        ) from error
+
+
+def _text(path: str, what: str) -> str:
+    try:
+        return open_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not {what}: it is not UTF-8 text ({error})") from error
+
+
+def _check_ids(entries: list[Entry]) -> None:
+    """Every material has a name of its own, which is no path: lists and split files may hold anything."""
     seen: dict[str, str] = {}
     for entry in entries:
+        if entry.task_id in ("", ".", "..") or set(entry.task_id) & set("/\0"):
+            raise ValueError(
+                f"{entry.path}: {entry.task_id!r} is no name of a material; correct the list or split file it is in"
+            )
         if entry.task_id in seen:
             raise ValueError(
                 f"two materials are called {entry.task_id!r}: {seen[entry.task_id]} and {entry.path}; rename one, or "

@@ -21,6 +21,7 @@ from tomat.clipping import ClippedTotals, Clipping
 from tomat.codec import LloydMaxCodec, LogCodec
 from tomat.dataset.config import identity_hash
 from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, FORMAT_VERSION, META, REASONS, read_meta, seal_meta
+from tomat.dataset.records import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -185,7 +186,10 @@ class RunDirectory:
             ValueError: the file that holds it is damaged.
         """
         path = self.place / META if self.is_finished else self.place / PROGRESS / RUN
-        stored = self.meta if self.is_finished else read_json(path)
+        try:
+            stored = self.meta if self.is_finished else read_json(path)
+        except ValueError as error:
+            raise ValueError(f"{error}; start again with --overwrite, or choose another --out") from error
         identity = stored.get("identity")
         if not isinstance(identity, dict):
             raise ValueError(f"{path}: no identity in it; it was not written by tomat-tokenize")
@@ -207,21 +211,33 @@ class RunDirectory:
         return [name for name in shards if name not in records]
 
     def _records(self, identity: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """This run's records by the name of their shard."""
+        """This run's records by the name of their shard, those that are damaged left out."""
         expected = identity_hash(identity)
         for path in sorted(self.progress.glob("shard-*.json")):
-            record = read_json(path)
-            if record.get("identity") != expected or record.get("shard") != path.stem:
+            record = read_record(path)
+            if record is None or record.get("identity") != expected or record.get("shard") != path.stem:
                 continue
             if says_all(record):
                 yield path.stem, record
+
+    def _record(self, name: str) -> dict[str, Any]:
+        """The record of a shard that was found whole before.
+
+        Raises:
+            OSError: it has been damaged meanwhile.
+        """
+        path = self.progress / f"{name}.json"
+        record = read_record(path)
+        if record is None:
+            raise OSError(f"{path}: damaged while the run went on; go on with tomat-tokenize --resume")
+        return record
 
     def _has_size(self, record: dict[str, Any]) -> bool:
         shard = self.place / str(record["shard"])
         return shard.exists() and shard.stat().st_size == record.get("bytes")
 
     def _is_whole(self, name: str) -> bool:
-        record = read_json(self.progress / f"{name}.json")
+        record = self._record(name)
         return self._has_size(record) and sha256_of(self.place / name) == record.get("sha256")
 
     def _clear_abandoned(self) -> None:
@@ -264,7 +280,7 @@ class RunDirectory:
             file.write(b'{\n "per_material": {')
             separator = b"\n  "
             for name in shards:
-                record = read_json(self.progress / f"{name}.json")
+                record = self._record(name)
                 totals.add(record)
                 for material in record["materials"]:
                     line = f"{json.dumps(material['task_id'])}: {json.dumps(material['coverage'])}"
@@ -273,7 +289,7 @@ class RunDirectory:
             file.write(b'},\n "grids": {')
             separator = b"\n  "
             for name in shards:
-                for material in read_json(self.progress / f"{name}.json")["materials"]:
+                for material in self._record(name)["materials"]:
                     file.write(separator + _grid_line(material, totals.cube).encode())
                     separator = b",\n  "
             counts = {"n_materials": totals.n_materials, "histogram": totals.coverage}

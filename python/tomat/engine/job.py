@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from tomat._files import is_url
 from tomat._remote import place
+from tomat._threads import check_threads
 from tomat.clipping import ClippedTotals
 from tomat.dataset.bucket_directory import run_directory
 from tomat.dataset.inputs import resolve_inputs
@@ -123,8 +124,10 @@ class Job:
         """A job whose paths mean the same wherever it runs.
 
         Raises:
-            KeyError, OSError, ValueError: the codec cannot be read, or is not of the unit asked for.
+            KeyError, OSError, ValueError: the codec cannot be read, or is not of the unit asked for; threads beyond
+                reason.
         """
+        check_threads(threads)
         _ = config.tokenizer  # said here, once, not by every worker
         everywhere = [
             entry if _is_absolute(entry.path) else replace(entry, path=_absolute(entry.path))

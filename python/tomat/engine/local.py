@@ -15,7 +15,7 @@ import numpy as np
 from tomat import _core
 from tomat._files import is_url, open_bytes
 from tomat._remote import fetch_group, place
-from tomat._threads import processors
+from tomat._threads import check_threads
 from tomat.dataset.bucket_directory import run_directory
 from tomat.dataset.config import identity_hash
 from tomat.dataset.run_directory import REASONS, clipped_totals
@@ -118,7 +118,7 @@ class Run:
         entries: all materials; the worker takes its own part.
         out: the dataset directory or a URL (the worker's folder inside it is made where there are several).
         on_error: ``fail`` stops at the first material that is missing or unreadable; ``skip`` counts and names it.
-        threads: encoding threads (and as many that read); one a processor where None.
+        threads: encoding threads (and as many that read), at most 1024; one a processor where None.
         is_part: ``entries`` are this worker's own part already.
         shares: patches of each of ``entries``; by the configuration's budget where None.
     """
@@ -144,7 +144,7 @@ class Run:
         own = f"worker-{config.worker_index:02d}"
         self.directory = run_directory(self.root / own if config.n_workers > 1 else self.root)
         self.on_error = on_error
-        self.threads = threads or processors()
+        self.threads = check_threads(threads or None)
         self._native: _core.ShardRun | None = None
         self._is_cancelled = False
 

@@ -7,7 +7,7 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import draccus
 import equinox as eqx
@@ -16,11 +16,12 @@ import numpy as np
 from levanter.checkpoint import load_checkpoint
 from levanter.utils.tree_utils import inference_mode
 
+from tomat._files import read_json
 from tomat._remote import place as place_of
 from tomat.lm.digests import check_folder, checkpoint_folders, is_complete
 from tomat.lm.kept import read_best
 from tomat.lm.model import build
-from tomat.lm.note import NOTE, read_note, tokenizer_from
+from tomat.lm.note import NOTE, part, read_note, tokenizer_from
 from tomat.lm.objective import ObjectiveConfig
 from tomat.lm.presets import ModelConfig
 from tomat.lm.run_files import RunFiles
@@ -95,12 +96,15 @@ def open_checkpoint(path: str, *, averaged: bool = True, weights: str = "best") 
         return _open_export(root)
     place, note, vocabulary = open_note(root, weights=weights)
     check_folder(place)
-    objective = draccus.decode(ObjectiveConfig, note["objective"])
-    config = draccus.decode(ModelConfig, note["model"]).levanter(
-        vocabulary, bidirectional=not objective.causal, sequences_per_row=1
-    )
+    objective = _decoded(ObjectiveConfig, note, "objective", place)
+    try:
+        config = _decoded(ModelConfig, note, "model", place).levanter(
+            vocabulary, bidirectional=not objective.causal, sequences_per_row=1
+        )
+    except ValueError as error:
+        raise ValueError(f"{NOTE} of {place}: no model can be made of what it says: {error}") from error
     model = inference_mode(_load(place, config, vocabulary, averaged=averaged), True)
-    return Trained(place, int(note["step"]) + 1, model, config, vocabulary, objective, note)
+    return Trained(place, part(note, "step", int, place) + 1, model, config, vocabulary, objective, note)
 
 
 def _open_export(place: str) -> Trained:
@@ -108,7 +112,7 @@ def _open_export(place: str) -> Trained:
 
     exported = load_exported(place)
     about = exported.metadata
-    objective = draccus.decode(ObjectiveConfig, about["objective"])
+    objective = _decoded(ObjectiveConfig, about, "objective", place)
     note = about.get("note") or {"name": place.rsplit("/", 1)[-1], "objective": about["objective"]}
     model = inference_mode(exported.model, True)
     step = int(note.get("step", -1)) + 1
@@ -123,10 +127,30 @@ def open_note(path: str, *, weights: str = "best") -> tuple[str, dict[str, Any],
     """
     root = path.rstrip("/")
     place = _place(root, weights)
+    _check_metadata(place)
     note = read_note(place)
     run = _run_of(place)
     tokenizer = tokenizer_from(note, [place, run, root])
     return place, note, ModelVocabulary(tokenizer)
+
+
+def _check_metadata(place: str) -> None:
+    """What is written last of a checkpoint: where it is whole, so is the rest."""
+    path = place_of(f"{place}/metadata.json")
+    step = read_json(path).get("step")
+    if type(step) is not int:
+        raise ValueError(f"{path}: no step in it; the checkpoint is damaged or cut off, copy it again")
+
+
+def _decoded[T](kind: type[T], note: dict[str, Any], key: str, place: str) -> T:
+    """The part of a note that is a configuration."""
+    content = part(note, key, dict, place)
+    try:
+        return cast("T", draccus.decode(kind, content))
+    except Exception as error:  # draccus raises of every kind, all of them about what the note holds
+        raise ValueError(
+            f"{NOTE} of {place}: {key!r} cannot be read: {error}; the file is damaged or of another version"
+        ) from error
 
 
 def _place(root: str, weights: str) -> str:

@@ -16,6 +16,7 @@ from levanter.tracker.tracker import TrackerConfig
 from levanter.trainer import TrainerConfig as LevanterTrainerConfig
 
 from tomat._files import is_url
+from tomat._threads import MAX_THREADS
 from tomat.lm.callbacks import GuardConfig
 from tomat.lm.checkpointer import CheckpointerConfig
 from tomat.lm.data.config import DataConfig
@@ -132,14 +133,40 @@ class TrainConfig:
         """Check the name and put everything Levanter writes under the run's folder.
 
         Raises:
-            ValueError: a name that is no folder name.
+            ValueError: a name that is no folder name, or a count below 1.
         """
         if not self.name or any(sign in self.name for sign in "/\\ \t\n:") or self.name in (".", ".."):
             raise ValueError(f"name {self.name!r} must be a folder name without spaces, slashes and colons")
+        self._check_numbers()
         self.trainer.id = self.name
         self.trainer.log_dir = self.files.local
         self.trainer.checkpointer.base_path = self.files.checkpoints
         self.trainer.checkpointer.append_run_id_to_base_path = False
+
+    def _check_numbers(self) -> None:
+        """Counts that must be counts; below one they are errors far from here, or none.
+
+        Raises:
+            ValueError: one that is not; the message names the field.
+        """
+        counts: dict[str, int | None] = {
+            "trainer.train_batch_size": self.trainer.train_batch_size,
+            "trainer.num_train_steps": self.trainer.num_train_steps,
+            "trainer.steps_per_eval": self.trainer.steps_per_eval,
+            "evaluation.batch_size": self.evaluation.batch_size,
+            "evaluation.max_rows": self.evaluation.max_rows,
+            "loader.buffered_batches": self.loader.buffered_batches,
+            "loader.fetched_together": self.loader.fetched_together,
+            "loader.threads": self.loader.threads,
+        }
+        for name, value in counts.items():
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"{name} = {value} must be at least 1")
+        for name, threads in (("loader.threads", self.loader.threads), ("data.threads", self.data.threads)):
+            if threads is not None and not 1 <= threads <= MAX_THREADS:
+                raise ValueError(f"{name} = {threads}; give 1 to {MAX_THREADS}, best one a processor")
+        if not 0 <= self.trainer.seed < 1 << 32:
+            raise ValueError(f"trainer.seed = {self.trainer.seed} must be between 0 and 2**32 - 1")
 
     @property
     def files(self) -> RunFiles:

@@ -30,6 +30,7 @@ from tomat.lm.note import (
     FILES,
     FORMAT,
     NOTE,
+    part,
     read_note,
     seal_note,
     tokenizer_from,
@@ -178,13 +179,14 @@ def load_exported(directory: str | Path, attention: str = "auto") -> ExportedMod
     """
     place = Path(directory)
     metadata = read_note(str(place))
-    for name, checksum in metadata.get(FILES, {}).items():
+    stated = part(metadata, FILES, dict, str(place)) if FILES in metadata else {}
+    for name, checksum in stated.items():
         # Of the weights it is said below which one it is.
         if name != WEIGHTS and _file_checksum(place / name) != checksum:
             raise ValueError(f"{place / name}: is not what was exported (SHA-256); fetch it again")
     vocabulary = ModelVocabulary(tokenizer_from(metadata, [str(place)]))
     weights = _read_weights(place / WEIGHTS, metadata)
-    config = _levanter_config(place, attention, bool(metadata["bidirectional"]))
+    config = _levanter_config(place, attention, part(metadata, "bidirectional", bool, str(place)))
     template = eqx.filter_eval_shape(build, config, vocabulary, jax.random.PRNGKey(0))
     return ExportedModel(with_state_dict(template, weights), vocabulary, metadata)
 

@@ -28,6 +28,7 @@ __all__ = [
     "check_note",
     "codec_file",
     "is_note",
+    "part",
     "read_note",
     "seal_note",
     "tokenizer_from",
@@ -44,6 +45,18 @@ FORMAT = 2
 SEAL = "note_sha256"
 #: Key of an export's note: SHA-256 of every other file but the card, which people edit.
 FILES = "files_sha256"
+
+#: What its part ``tokenizer`` must say.
+_TOKENIZER: dict[str, type] = {
+    "layout": str,
+    "patch_size": int,
+    "pad_to": int,
+    "fallback_shapes": list,
+    "codec": str,
+    "codec_file": str,
+    "codec_hash": str,
+    "vocabulary_hash": str,
+}
 
 
 def tokenizer_note(tokenizer: PatchTokenizer) -> dict[str, Any]:
@@ -125,15 +138,22 @@ def tokenizer_from(note: dict[str, Any], folders: Sequence[str]) -> PatchTokeniz
     """The tokenizer a note speaks of; its codec from the first of ``folders`` that has it, else by name.
 
     Raises:
-        ValueError: a codec, unit or vocabulary that is not the one the note names, or no unit beside a log codec.
+        ValueError: a note that lacks something; a codec, unit or vocabulary that is not the one the note names, or no
+            unit beside a log codec.
     """
-    about = note["tokenizer"]
+    about = _tokenizer_part(note, folders[0])
     places = [f"{folder}/{about['codec_file']}" for folder in folders]
     found = next((path for path in places if place(path).exists()), about["codec"])
-    codec = load_codec(found)
+    try:
+        codec = load_codec(found)
+    except KeyError as error:
+        raise ValueError(
+            f"{folders[0]}: no {about['codec_file']} there, and {error.args[0]}; copy the folder again"
+        ) from error
     if codec.hash != about["codec_hash"]:
         raise ValueError(
-            f"{found}: codec {codec.hash[:12]} is not {about['codec_hash'][:12]}, which the model was made with"
+            f"{found}: codec {codec.hash[:12]} is not {about['codec_hash'][:12]}, which {NOTE} of {folders[0]} says "
+            "the model was made with"
         )
     codec.name = about["codec"]
     if about.get("unit") is None and isinstance(codec, LogCodec):
@@ -142,11 +162,47 @@ def tokenizer_from(note: dict[str, Any], folders: Sequence[str]) -> PatchTokeniz
             'training data into it ("tokenizer": {"unit": "chgcar"} or "e_per_A3")'
         )
     shapes = [tuple(shape) for shape in about["fallback_shapes"]]
-    tokenizer = PatchTokenizer(
-        about["layout"], codec, about["patch_size"], about["pad_to"], shapes, about.get("unit")
-    )
+    unit = None if about.get("unit") is None else part(about, "unit", str, folders[0])
+    try:
+        tokenizer = PatchTokenizer(about["layout"], codec, about["patch_size"], about["pad_to"], shapes, unit)
+    except (KeyError, ValueError, OverflowError) as error:
+        # KeyError: an unknown layout or unit. OverflowError: a size beyond 64 bits.
+        raise ValueError(f"{NOTE} of {folders[0]}: {error.args[0]}; copy the folder again") from error
     if tokenizer.vocabulary.hash != about["vocabulary_hash"]:
         raise ValueError(
-            f"{found}: gives vocabulary {tokenizer.vocabulary.hash[:12]}, not {about['vocabulary_hash'][:12]}"
+            f"{found}: gives vocabulary {tokenizer.vocabulary.hash[:12]}, not {about['vocabulary_hash'][:12]} as "
+            f"{NOTE} of {folders[0]} says"
         )
     return tokenizer
+
+
+def part(note: dict[str, Any], key: str, kind: type, source: str) -> Any:
+    """What a note says under ``key``.
+
+    Raises:
+        ValueError: nothing, or something of another kind.
+    """
+    value = note.get(key)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        found = "missing" if key not in note else repr(value)[:60]
+        raise ValueError(
+            f"{NOTE} of {source}: {key!r} is {found}, where {kind.__name__} belongs; the file is damaged, copy the "
+            "folder again"
+        )
+    return value
+
+
+def _tokenizer_part(note: dict[str, Any], source: str) -> dict[str, Any]:
+    about: dict[str, Any] = part(note, "tokenizer", dict, source)
+    for key, kind in _TOKENIZER.items():
+        part(about, key, kind, source)
+    if "/" in about["codec_file"] or about["codec_file"] in ("", ".", ".."):
+        raise ValueError(
+            f"{NOTE} of {source}: codec_file is {about['codec_file']!r}, which is no file beside it"
+        )
+    if not all(
+        isinstance(shape, list) and len(shape) == 3 and all(type(n) is int for n in shape)
+        for shape in about["fallback_shapes"]
+    ):
+        raise ValueError(f"{NOTE} of {source}: fallback_shapes are not lists of three numbers")
+    return about

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from tomat import _core
+from tomat.material import elements_of
 
 if TYPE_CHECKING:
     from ase.atoms import Atoms
@@ -90,7 +91,10 @@ class Crystal:
                 f"{given[partly[0] - 1].species_string}); a density needs whole atoms: order it first, with pymatgen's "
                 "OrderDisorderedStructureTransformation for example"
             )
-        numbers = [getattr(site.specie, "Z", 0) for site in given]
+        try:
+            numbers = elements_of(given)
+        except ValueError as error:
+            raise ValueError(f"{label}: {error}") from error
         return cls.of(given.lattice.matrix, numbers, given.frac_coords, label)
 
     @classmethod

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["as_crystal", "name_of", "read_crystal"]
 
 #: Files that VASP names; the folder is the material's name.
-_NAMELESS = re.compile(r"(POSCAR|CONTCAR)(\.relax\d*)?", re.IGNORECASE)
+_NAMELESS = re.compile(r"(POSCAR|CONTCAR)(\.relax\d*|\.vasp)?", re.IGNORECASE)
 _POSCAR = re.compile(r"POSCAR|CONTCAR", re.IGNORECASE)
 _DENSITY = re.compile(
     r"(^(CHGCAR|CHG|AECCAR\d?)([._].*)?$)|(\.(zarr|chgcar|chg|aeccar\d?|cube|cub)$)", re.IGNORECASE
@@ -60,13 +60,13 @@ def as_crystal(source: CrystalLike) -> Crystal:
 
 def name_of(path: str | Path) -> str:
     """What the crystal of a file goes by: the stem, or the folder's name where the file is just called POSCAR."""
-    file = _COMPRESSED.sub("", Path(path).name)
-    if _DENSITY.search(file):
-        return task_id_of(path)
-    if _NAMELESS.fullmatch(file):
-        parent = Path(path).parent.name if is_url(path) else Path(path).absolute().parent.name
-        return parent or file
-    return _SUFFIX.sub("", file) or file
+    # Of a file VASP named that is its folder's; it never is `.`, `..` or empty.
+    name = task_id_of(path)
+    file = _COMPRESSED.sub("", Path(str(path).split("?")[0] if is_url(path) else path).name)
+    if _DENSITY.search(file) or _NAMELESS.fullmatch(file):
+        return name
+    stem = _SUFFIX.sub("", name)
+    return name if stem in ("", ".", "..") else stem
 
 
 def read_crystal(path: str | Path) -> Crystal:

@@ -14,6 +14,8 @@ const AUGMENTATION: &[u8] = b"augmentation occupancies";
 /// Where the reader is between two blocks.
 #[derive(Default)]
 struct State {
+    /// Whether the values of this density fill its lines as the first two do, see [`fills_its_lines`].
+    fills_its_lines: bool,
     /// Densities met, the total one among them.
     densities: usize,
     /// The last atom whose occupancies were met in this density.
@@ -23,9 +25,17 @@ struct State {
     has_augmentation: bool,
 }
 
-pub(super) fn read(lines: &mut Lines<'_>, shape: [usize; 3], n_atoms: usize) -> Result<SourceFacts> {
+/// Reads what follows the total density, whose text was `density`.
+pub(super) fn read(
+    lines: &mut Lines<'_>,
+    density: &[u8],
+    shape: [usize; 3],
+    n_atoms: usize,
+) -> Result<SourceFacts> {
+    let n = shape.iter().product();
     end_of_density(lines)?;
-    let mut state = State { densities: 1, ..State::default() };
+    let mut state =
+        State { densities: 1, fills_its_lines: fills_its_lines(density, n), ..State::default() };
     while let Some(line) = lines.next_line() {
         let line = line.trim_ascii();
         if line.is_empty() {
@@ -46,9 +56,13 @@ pub(super) fn read(lines: &mut Lines<'_>, shape: [usize; 3], n_atoms: usize) -> 
                 )));
             }
             all_atoms_augmented(lines, &state, n_atoms)?;
-            lines.skip(shape.iter().product(), "the magnetisation density")?;
+            whole_density(lines, &state, n_atoms)?;
+            let before = lines.rest();
+            lines.skip(n, "the magnetisation density")?;
+            let density = &before[..before.len() - lines.rest().len()];
             end_of_density(lines)?;
             state = State {
+                fills_its_lines: fills_its_lines(density, n),
                 densities: state.densities + 1,
                 has_augmentation: state.has_augmentation,
                 ..State::default()
@@ -104,6 +118,33 @@ fn end_of_density(lines: &mut Lines<'_>) -> Result<()> {
         Some(line) if !line.trim_ascii().is_empty() => Err(too_many(lines)),
         _ => Ok(()),
     }
+}
+
+/// Whether as many of the `n` values of a density stand on its last line as must where all others are as full as the
+/// first; true as well where the second is not, as that tells nothing.
+fn fills_its_lines(density: &[u8], n: usize) -> bool {
+    let mut lines = density.split(|&b| b == b'\n').map(|line| words(line).count()).filter(|&count| count > 0);
+    let (Some(first), second) = (lines.next(), lines.next()) else { return true };
+    if n > 2 * first && second.is_some_and(|second| second != first) {
+        return true;
+    }
+    let last = density.trim_ascii_end().rsplit(|&b| b == b'\n').next().unwrap_or_default();
+    words(last).count() == (n - 1) % first + 1
+}
+
+/// Before another density: the moments are those of all atoms (three components each where they are not collinear),
+/// and no number of them is one that the density has too many, or has taken as its last.
+fn whole_density(lines: &Lines<'_>, state: &State, n_atoms: usize) -> Result<()> {
+    let fits = [0, n_atoms, 3 * n_atoms].contains(&state.moments);
+    // Occupancies stand between the values and the moments: where there are some, nothing is mistaken for the other.
+    if !fits || (state.last_atom == 0 && !state.fills_its_lines) {
+        return Err(lines.error(format!(
+            "{} numbers stand between two densities, where the moments of {n_atoms} atoms should; the first of them has \
+             more or fewer values than the grid line says: copy the file again",
+            state.moments
+        )));
+    }
+    Ok(())
 }
 
 fn no_loose_numbers(lines: &Lines<'_>, state: &State) -> Result<()> {

@@ -1,5 +1,7 @@
 //! From Fortran order to row-major order.
 
+use tomat_core::memory;
+
 /// Edge of the square tiles: 16 float32 values fill one cache line.
 const TILE: usize = 16;
 
@@ -18,8 +20,11 @@ pub(super) struct FirstAxisFastest {
 
 impl FirstAxisFastest {
     /// Makes room for a grid of `shape`, whose size was checked.
-    pub(super) fn new(shape: [usize; 3]) -> Self {
-        Self { shape, z0: 0, values: vec![0.0; shape.iter().product()] }
+    ///
+    /// # Errors
+    /// [`tomat_core::Error::Memory`].
+    pub(super) fn new(shape: [usize; 3]) -> tomat_core::Result<Self> {
+        Ok(Self { shape, z0: 0, values: memory::filled(shape.iter().product(), 0.0)? })
     }
 
     /// The number of values a slab has; the last may have fewer.
@@ -65,7 +70,7 @@ mod tests {
         for shape in [[1, 1, 1], [2, 3, 4], [16, 5, 16], [17, 2, 33], [40, 1, 15], [3, 20, 1]] {
             let [nx, ny, nz] = shape;
             let values: Vec<f32> = (0..nx * ny * nz).map(|i| i as f32).collect();
-            let mut order = FirstAxisFastest::new(shape);
+            let mut order = FirstAxisFastest::new(shape).unwrap();
             for slab in values.chunks(order.slab()) {
                 order.store(slab);
             }

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 use tomat_core::codec::DensityCodec;
 use tomat_core::coverage;
 use tomat_core::grid::{Crystal, Density};
+use tomat_core::memory;
 use tomat_core::patch::check_offset;
 use tomat_core::plausibility::implausible;
 use tomat_core::sampler::{SampleKey, Target};
@@ -152,7 +153,7 @@ impl<'a> MaterialEncoder<'a> {
 
     /// # Errors
     /// A fault of the input with [`OnError::Fail`], with the material's id in front where the error lacks a file; a
-    /// failure of the sampler always.
+    /// failure of the sampler, or of the memory, always.
     pub(super) fn encode(
         &mut self,
         index: usize,
@@ -163,7 +164,8 @@ impl<'a> MaterialEncoder<'a> {
         match material.and_then(|material| self.rows_of(index, &task_id, material, progress)) {
             Ok(rows) => Ok(Outcome::Rows(Box::new(rows))),
             Err(error) => {
-                if matches!(error, Error::Sampler { .. }) {
+                // Neither is a fault of the material.
+                if matches!(error, Error::Sampler { .. }) || error.is_memory() {
                     return Err(error);
                 }
                 let reason = Reason::of(&error);
@@ -193,7 +195,7 @@ impl<'a> MaterialEncoder<'a> {
             let found = self.check(index, &density, &crystal)?;
             let target = Target { grid: grid_shape, patch: patch_shape, density: Some(density.values()) };
             let offsets = self.draw(index, task_id, &target)?;
-            self.rows.resize(offsets.len() * tokenizer.pad_to(), 0);
+            memory::resize(&mut self.rows, offsets.len().saturating_mul(tokenizer.pad_to()), 0)?;
             tokenizer.encode_density(&density, &crystal, &offsets, &mut self.rows)?;
             Ok((offsets, patch_shape, found))
         })?;

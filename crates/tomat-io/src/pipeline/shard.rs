@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use super::record::ShardRecord;
 use super::{Job, Outcome, ShardPlan};
 use crate::parquet::ShardWriter;
@@ -92,8 +94,15 @@ fn write_record(job: &Job, record: &ShardRecord) -> Result<()> {
     let folder = job.directory.join(PROGRESS_FOLDER);
     let path = folder.join(format!("{}.json", record.shard));
     let unfinished = job.unfinished(&folder, &format!("{}.json", record.shard));
-    let text = serde_json::to_vec(record)
+    let mut text = serde_json::to_vec(record)
         .map_err(|error| Error::unreadable(&path, format!("the record cannot be written: {error}")))?;
+    // A line of JSON and its digest: one that is damaged is no record, see dataset/records.py.
+    let digest = Sha256::digest(&text);
+    text.push(b'\n');
+    for byte in digest {
+        text.extend(format!("{byte:02x}").bytes());
+    }
+    text.push(b'\n');
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&unfinished)?;
         file.write_all(&text)?;
