@@ -297,10 +297,10 @@ def _read_weights(path: Path, metadata: dict[str, Any]) -> dict[str, NDArray[Any
         weights = load_file(path)
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged: {error}; fetch it again") from error
-    for name, checksum in metadata["sha256"].items():
+    for name, checksum in part(metadata, "sha256", dict, str(path)).items():
         if name not in weights or _checksum(weights[name]) != checksum:
             raise ValueError(f"{path}: weight {name} is not the one that was exported; fetch it again")
-    stated = metadata.get(FILES, {}).get(WEIGHTS)
+    stated = part(metadata, FILES, dict, str(path)).get(WEIGHTS) if FILES in metadata else None
     if stated is not None and _file_checksum(path) != stated:
         raise ValueError(f"{path}: is not what was exported (SHA-256); fetch it again")
     return weights
