@@ -8,7 +8,7 @@ import importlib.util
 import json
 import lzma
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,17 +246,35 @@ def _maybe_xz(luck: random.Random, data: bytes) -> bytes:
 # --- datasets -----------------------------------------------------------------------------------------------
 
 
-def dataset(folder: Path) -> dict[str, Mutation]:
+def dataset(folder: Path, config: TokenizeConfig = SMALL) -> dict[str, Mutation]:
     (folder / "source").mkdir()
     write(material(), folder / "source" / "qe-0039.zarr")
-    Run(SMALL, resolve_inputs([folder / "source"]), folder / "rows").execute()
+    Run(config, resolve_inputs([folder / "source"]), folder / "rows").execute()
     shutil.rmtree(folder / "source")
     return {
         "rows/meta.json": resealed("meta_sha256"),
         "rows/shard-00000.parquet": mutate_bytes,
-        "rows/codec.npz": mutate_npz,
         "rows/coverage_histogram.json": mutate_json,
-    }
+    } | ({"rows/codec.npz": mutate_npz} if config is SMALL else {})
+
+
+def dataset_of_others(folder: Path) -> dict[str, Mutation]:
+    """As the field's own programs write it: few keys, no digests, a log codec in ``meta.json``."""
+    dataset(folder, replace(SMALL, codec="fp16_1token", unit="chgcar"))
+    path = folder / "rows" / "meta.json"
+    meta = json.loads(path.read_text())
+    known = (
+        "tokenizer_version",
+        "patch_size",
+        "pad_to",
+        "total_rows",
+        "vocab",
+        "density_codec_name",
+        "fallback_shapes",
+    )
+    path.write_text(json.dumps({key: meta[key] for key in known}))
+    (folder / "rows" / "coverage_histogram.json").unlink()
+    return {"rows/meta.json": mutate_json, "rows/shard-00000.parquet": mutate_bytes}
 
 
 def open_and_show(folder: Path) -> object:
@@ -400,6 +418,7 @@ def _targets() -> Iterator[Target]:
         "splits", 2, split_list, lambda folder: resolve_inputs([folder / "root"], split="train"), label=""
     )
     yield Target("dataset", 1.5, dataset, open_and_show, label="rows")
+    yield Target("dataset-of-others", 1.5, dataset_of_others, open_and_show, label="rows")
     yield Target("verify", 0.2, dataset, lambda folder: verify_dataset(folder / "rows"), label="rows")
     yield Target("catalogue", 2, catalogue, read_catalogue)
     yield Target("note", 3, note, read_note, label="run")
