@@ -263,8 +263,8 @@ def test_seams_that_can_be_seen_are_measured() -> None:
 @pytest.mark.parametrize("name", ["qe-0039", "qe-0934", "qev-0001"])
 @pytest.mark.parametrize("overlap", [0, 5])
 def test_the_promolecule_in_patches_is_the_promolecule(name: str, overlap: int) -> None:
-    m = tomat.read(LABEL / f"{name}.zarr")
     predictor = open_predictor("promolecule")
+    m = tomat.read(LABEL / f"{name}.zarr").in_unit(predictor.tokenizer.unit)
     outcome = tomat.predict(predictor, m, like=m, overlap=overlap)
     direct = PROMOLECULE.predict(m).astype(np.float32)
     np.testing.assert_array_equal(outcome.material.density, direct)
