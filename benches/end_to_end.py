@@ -149,7 +149,6 @@ def run_tomat(m: tomat.Material, directory: Path, n: int, way: tuple[str, int]) 
         patches=[M] * n,
         sampler=("uniform", True),
         draw=None,
-        unit="chgcar",
         directory=directory,
         metadata=[],
         encoding=way[0],

@@ -325,7 +325,8 @@ def test_units(tmp_path: Path) -> None:
         "-q",
     )
     assert done.code == 0, done.err
-    other = tomat_main("eval", "promolecule", ROOT, "--split", "test", "-o", tmp_path / "b", "-q")
+    codec = ("--codec", "lmq-16k")
+    other = tomat_main("eval", "promolecule", ROOT, "--split", "test", *codec, "-o", tmp_path / "b", "-q")
     assert other.code == 0
     rows = [load_result(tmp_path / x).of_mode("promolecule") for x in "ab"]
     for name in rows[0]:

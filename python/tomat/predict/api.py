@@ -78,7 +78,7 @@ def open_predictor(
             raise ValueError(f"a promolecule knows no {', '.join(given)}; leave it out")
         source = name.partition(":")[2] or _BUNDLED
         # Nothing is encoded: a layout without a lattice and rows of any length refuse no crystal.
-        tokenizer = PatchTokenizer("v2", patch_size=19, pad_to=1 << 24)
+        tokenizer = PatchTokenizer("v2", "two_token_9_12", patch_size=19, pad_to=1 << 24, unit="chgcar")
         return PromoleculePredictor(tokenizer, Promolecule.load(source), batch_size=batch_size or 256)
     try:
         models: Any = importlib.import_module("tomat.lm.predictor")
