@@ -125,6 +125,22 @@ def test_supercells_that_the_codec_cannot_hold_are_left_out(tmp_path: Path) -> N
     assert ": sound: " in verified.out
 
 
+def test_the_default_codec_holds_supercells(tmp_path: Path) -> None:
+    """In electrons per cubic angstrom the size of the cell says nothing: all that there is goes in, and is sound."""
+    path = doubled(tmp_path)
+    arguments = ("--patch-size", "4", "--pad-to", "4096", "--patches-per-material", "40")
+    errors = []
+    for source in (FE3O4, path):
+        out = tmp_path / f"rows-{source.stem}"
+        sound(source, "--out", out, *arguments, "--quiet")
+        assert meta(out)["clipped_voxels"] == 0
+        report = tomat_main("verify", out, "--source", source, "--json").json
+        assert report["is_sound"]
+        errors.append(report["nmae"]["mean"])
+    assert max(errors) < 3e-4
+    assert errors[0] == pytest.approx(errors[1], rel=0.2)  # other patches
+
+
 def test_a_material_left_out_is_named_with_what_it_loses(tmp_path: Path) -> None:
     path = doubled(tmp_path)
     result = tokenize(path, GOOD, "--out", tmp_path / "out", *LONG, columns=400)
