@@ -73,7 +73,7 @@ def scaled(
 def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The promolecule over the test split, through the command line."""
     out = tmp_path_factory.mktemp("results") / "baseline"
-    done = tomat_main("eval", "promolecule", ROOT, "--split", "test", "-o", out)
+    done = tomat_main("eval", "promolecule", ROOT, "--split", "test", "-o", out, "--codec", "lmq-16k")
     assert done.code == 0, done.err
     assert "promolecule" in done.out
     assert "codec floor" in done.out
