@@ -55,7 +55,7 @@ class Scaled:
 class Begun(Scaled):
     """What it began with."""
 
-    mode = "start"
+    mode: Any = "start"
 
 
 def scaled(
