@@ -60,9 +60,9 @@ def is_transient(error: BaseException) -> bool:
 def _status(error: BaseException) -> int | None:
     """The status of an HTTP answer that an error carries, under the names the clients give it."""
     answer = getattr(error, "response", None)
+    # That of aiohttp warns when it is asked for its code.
     found = [
-        getattr(error, "code", None),
-        getattr(error, "status", None),
+        getattr(error, "status", None) if hasattr(error, "status") else getattr(error, "code", None),
         getattr(answer, "status_code", None),
     ]
     if isinstance(answer, dict):  # botocore
