@@ -27,7 +27,7 @@ SAME_SITE, NEAREST = 0.05, 0.5
 SHORTEST_EDGE = 1.5
 #: How far edges (share), angles (degrees) and atoms (angstrom) of a true density may lie from those of the crystal.
 EDGE, ANGLE, AWAY = 0.005, 0.5, 0.5
-#: Largest error of a starting density of one crystal. Of 430 of its own kind, most of them fitted to, 17 % was the worst.
+#: Largest error of a starting density of one crystal. Of 430 of its own kind, most fitted to, 17 % was the worst.
 MAX_GUESS_ERROR = 0.25
 
 

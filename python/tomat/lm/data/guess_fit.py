@@ -31,8 +31,8 @@ def fitted_promolecule(
     """A promolecule of the densities in a store, from its cache where it was fitted to the same ones before.
 
     At most 1,024 materials (more where elements are rare) and 2 million voxels (2,048 of each at least), drawn by
-    the materials' names, so that time does not grow with the data. The same densities give the same promolecule, whatever the
-    threads; processes that share a cache wait for the one that fits.
+    the materials' names: the work does not grow with the data. The same densities give the same promolecule,
+    whatever the threads; processes that share a cache wait for the one that fits.
 
     Args:
         store: the densities.
