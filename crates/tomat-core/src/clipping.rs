@@ -84,6 +84,7 @@ impl DensityCodec {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // what is exact is compared so
 mod tests {
     use std::sync::Arc;
 

@@ -125,7 +125,7 @@ fn read_text(
     let mut limit = None;
     for start in HEADER_BYTES {
         let missing = start - text.len() as u64;
-        let read = reader.by_ref().take(missing)    .read_to_end(&mut text).map_err(failed(start))?;
+        let read = reader.by_ref().take(missing).read_to_end(&mut text).map_err(failed(start))?;
         if (read as u64) < missing {
             if text.is_empty() {
                 let problem = "the file is empty inside its compression; write it again";

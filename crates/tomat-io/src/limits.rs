@@ -18,6 +18,7 @@ fn max_points() -> Result<usize, String> {
         Some(text) => {
             let given = text.to_str().and_then(|text| text.trim().parse().ok()).filter(|&n: &usize| n > 0);
             given.ok_or_else(|| {
+                let text = text.to_string_lossy();
                 format!("{VARIABLE} is {text:?} in the environment; give a whole number above 0, or unset it")
             })
         }

@@ -94,7 +94,8 @@ fn a_value_too_many_or_too_few_before_a_magnetisation() {
     let wrapped = |values: &[String], width: usize| -> String {
         values.chunks(width).map(|line| format!(" {}\n", line.join(" "))).collect()
     };
-    let tails = [format!("{grid}{}", block(5)), format!("{aug}{moments}{grid}{}{aug}", block(5)), String::new()];
+    let tails =
+        [format!("{grid}{}", block(5)), format!("{aug}{moments}{grid}{}{aug}", block(5)), String::new()];
     for width in [5, 6, 8, 24] {
         let whole = wrapped(&values, width);
         for tail in &tails {
@@ -105,7 +106,11 @@ fn a_value_too_many_or_too_few_before_a_magnetisation() {
                 let mut more = values.clone();
                 more.insert(at, "0.5".to_owned());
                 let message = parse(&file(&(wrapped(&more, width) + tail))).unwrap_err().to_string();
-                assert!(message.contains("line") && message.contains("copy it again") || message.contains("copy the file"), "{message}");
+                assert!(
+                    message.contains("line") && message.contains("copy it again")
+                        || message.contains("copy the file"),
+                    "{message}"
+                );
                 let mut fewer = values.clone();
                 fewer.remove(at);
                 assert!(parse(&file(&(wrapped(&fewer, width) + tail))).is_err(), "{width} {tail:?} {at}");
@@ -114,7 +119,9 @@ fn a_value_too_many_or_too_few_before_a_magnetisation() {
     }
     // Moments of all atoms or of their three components, and nothing between.
     let spin = |moments: &str| parse(&file(&format!("{}{aug}{moments}{grid}{}{aug}", block(5), block(5))));
-    for (moments, sound) in [("", true), ("1 2\n", true), ("1 2 3\n 4 5 6\n", true), ("1\n", false), ("1 2 3\n", false)] {
+    for (moments, sound) in
+        [("", true), ("1 2\n", true), ("1 2 3\n 4 5 6\n", true), ("1\n", false), ("1 2 3\n", false)]
+    {
         assert_eq!(spin(moments).is_ok(), sound, "{moments:?}");
     }
 }

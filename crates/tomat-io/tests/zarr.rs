@@ -191,14 +191,16 @@ fn structures_that_are_missing_or_broken() {
 fn every_cut_of_the_chunk_is_an_error() {
     let group = Group::new();
     let whole = compress(&floats(0..24));
-    for length in 0..whole.len() {
+    group.write_raw("0/0/0", b"");
+    group.fails("the 0 bytes of charge_density_total cannot hold");
+    for length in 1..whole.len() {
         group.write_raw("0/0/0", &whole[..length]);
         group.fails("chunk charge_density_total/c/0/0/0: it");
     }
     group.write_raw("0/0/0", &[whole.as_slice(), b"more"].concat());
     group.fails("4 bytes follow");
     group.write_chunk("0/0/0", &floats(0..23));
-    group.fails("it says it holds 92 bytes where 96 belong");
+    group.fails("holds 92 bytes where 96 belong");
 }
 
 #[test]
@@ -261,7 +263,8 @@ fn values_that_are_not_finite() {
 #[test]
 fn enormous_shapes_are_refused_before_memory_is_asked_for() {
     let group = Group::new();
-    let big = [1023, 1023, 1023];
+    // Just within the number of points that is read.
+    let big = [640, 640, 640];
     group.write_array(&array(big, big, "float32"));
     group.fails("cannot hold");
     // Enough bytes to pass as a ratio, but the frame says what it holds.
@@ -273,7 +276,7 @@ fn enormous_shapes_are_refused_before_memory_is_asked_for() {
     group.fails("67108864 bytes where 96 belong");
     // The same without saying so: the streaming writer leaves the size out.
     group.write_raw("0/0/0", &zstd::encode_all(vec![0; 64 << 20].as_slice(), 1).unwrap());
-    group.fails("does not hold the 96 bytes");
+    group.fails("more than 96 bytes where 96 belong");
     // A chunk far larger than the array.
     group.write_array(&array(SHAPE, [1 << 40, 1 << 40, 1 << 40], "float32"));
     assert!(read(&group.path).is_err());
@@ -331,7 +334,7 @@ fn every_flipped_bit_of_a_chunk_with_a_checksum_is_an_error() {
     }
     for length in 0..chunk.len() {
         group.write_raw("0/0/0", &chunk[..length]);
-        group.fails("copy the folder again");
+        group.fails("copy");
     }
 }
 

@@ -34,8 +34,7 @@ pub(super) fn read(
 ) -> Result<SourceFacts> {
     let n = shape.iter().product();
     end_of_density(lines)?;
-    let mut state =
-        State { densities: 1, fills_its_lines: fills_its_lines(density, n), ..State::default() };
+    let mut state = State { densities: 1, fills_its_lines: fills_its_lines(density, n), ..State::default() };
     while let Some(line) = lines.next_line() {
         let line = line.trim_ascii();
         if line.is_empty() {
