@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import tomat
+import tomat.dataset
 from runs import LABEL, SHARD_EACH, sound, tokenize, tree
 from tomat._remote import UrlPath
 from tomat.dataset.inputs import resolve_inputs
@@ -273,3 +274,47 @@ def test_log_codecs_that_are_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"x\.json"):
         tomat.load_codec(tmp_path / "x.json")
+
+
+# --- manifests ----------------------------------------------------------------------------------------------
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("patch_size",), 2**63),
+        (("patch_size",), HUGE),
+        (("pad_to",), 2**64),
+        (("fallback_shapes",), [[2**63, 1, 1]]),
+        (("tokenizer_version",), "v9"),
+        (("vocab", "density_codec", "token_mag_bits"), [-1]),
+        (("vocab", "density_codec", "token_mag_bits"), [HUGE]),
+        (("vocab", "density_codec", "log_min"), HUGE),
+        (("vocab", "density_codec", "log_max"), float("nan")),
+    ],
+)
+def test_a_manifest_of_others_that_cannot_be(path: tuple[str, ...], value: object, tmp_path: Path) -> None:
+    """Few keys, no digest: the format of the field. A number beyond 64 bits is as wrong as one below zero."""
+    tokenizer = tomat.PatchTokenizer("v3", "fp16_1token", 4, 256, unit="chgcar")
+    codec = tomat.LogCodec.load("fp16_1token").parameters
+    meta: dict[str, Any] = {
+        "tokenizer_version": "v3",
+        "patch_size": 4,
+        "pad_to": 256,
+        "total_rows": 0,
+        "fallback_shapes": [[3, 4, 4]],
+        "density_codec_name": "fp16_1token",
+        "vocab": {"total_size": tokenizer.vocabulary.total_size, "density_codec": codec},
+    }
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    opened = tomat.dataset.open_dataset(tmp_path)
+    assert opened.tokenizer.vocabulary.hash == tokenizer.vocabulary.hash
+    inner = meta
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match=r"meta\.json"):
+        _ = tomat.dataset.open_dataset(tmp_path).tokenizer

@@ -41,6 +41,8 @@ _REQUIRED = ("boundaries", "recon_points", "clip_max")
 _OPTIONAL = ("clip_min", "recon_points_mean", "recon_points_median")
 #: The largest sum of members a file may hold, in bytes; a codec of 65,536 bins takes 1 MB.
 _LARGEST = 1 << 26
+#: Bits of one component of a log codec, at most.
+_MOST_BITS = 32
 #: Version of what ``save`` writes; readers take all up to it.
 FORMAT_VERSION = 1
 #: Key of a log codec's file that holds its digest, and all that such a file may hold.
@@ -132,7 +134,13 @@ class LogCodec(DensityCodec, _core.LogCodec):
 
     def __new__(cls, log_min: float, log_max: float, bits: tuple[int, ...] | list[int]) -> Self:
         """Check the parameters and build the codec."""
-        return super().__new__(cls, log_min, log_max, list(bits))
+        if any(not 0 <= n <= _MOST_BITS for n in bits):
+            raise ValueError(f"bits {str(list(bits))[:60]} of a log codec must be 0 to {_MOST_BITS} each")
+        try:
+            low, high = float(log_min), float(log_max)
+        except OverflowError as error:
+            raise ValueError("the range of a log codec is beyond float64") from error
+        return super().__new__(cls, low, high, list(bits))
 
     @classmethod
     def load(cls, name: str) -> Self:

@@ -24,6 +24,8 @@ __all__ = ["FALLBACK_SHAPES", "LAYOUTS", "PAD_TO", "Layout", "Patch", "PatchToke
 
 #: The default length of a row, in tokens.
 PAD_TO = 8192
+#: Tokens a row and points an axis of a patch, at most: what an int32 counts.
+_LARGEST = 2**31 - 1
 
 #: The patch shapes tried, in order, where the default cube does not fit a row.
 FALLBACK_SHAPES: tuple[tuple[int, int, int], ...] = ((18, 19, 19),)
@@ -83,8 +85,8 @@ class PatchTokenizer:
         )
         shapes = [_triple(shape, "fallback shape") for shape in fallback_shapes]
         for name, value in (("patch_size", patch_size), ("pad_to", pad_to)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} = {value} must be at least 1")
+            if value is not None and not 1 <= value <= _LARGEST:
+                raise ValueError(f"{name} = {value} must be at least 1, and at most {_LARGEST}")
         self.unit: Unit = codec.unit_for(unit)
         self._core = _core.Tokenizer(layout, codec, patch_size, pad_to, shapes, self.unit)
         self.layout = LAYOUTS[layout]
@@ -314,6 +316,6 @@ def _row(ids: ArrayLike) -> NDArray[np.int32]:
 
 def _triple(shape: Sequence[int], what: str) -> tuple[int, int, int]:
     numbers = tuple(int(n) for n in shape)
-    if len(numbers) != 3 or any(n < 1 for n in numbers):
-        raise ValueError(f"{what} {tuple(shape)} is not three numbers above zero")
+    if len(numbers) != 3 or any(not 1 <= n <= _LARGEST for n in numbers):
+        raise ValueError(f"{what} {tuple(shape)} is not three numbers above zero, at most {_LARGEST}")
     return numbers[0], numbers[1], numbers[2]

@@ -83,20 +83,18 @@ class Dataset:
             ValueError: the codec or vocabulary found is not the one the dataset names.
         """
         meta, folder = self.meta, self.workers[0].path
-        stored = meta["vocab"]["density_codec"]
-        codec: Codec
-        if meta.get("lmq_path"):
-            local = folder / CODEC
-            is_local = local.exists() or meta["lmq_path"] == CODEC
-            codec = load_codec(str(local) if is_local else meta["lmq_path"])
-            codec.name = meta["density_codec_name"]
-        else:
-            codec = LogCodec(stored["log_min"], stored["log_max"], stored["token_mag_bits"])
-            codec.name = meta["density_codec_name"]
-        shapes = meta.get("fallback_shapes", [(18, 19, 19)])
-        tokenizer = PatchTokenizer(
-            meta["tokenizer_version"], codec, meta["patch_size"], meta["pad_to"], shapes, self._unit(codec)
-        )
+        try:
+            codec = self._codec()
+            shapes = meta.get("fallback_shapes", [(18, 19, 19)])
+            unit = self._unit(codec)
+            tokenizer = PatchTokenizer(
+                meta["tokenizer_version"], codec, meta["patch_size"], meta["pad_to"], shapes, unit
+            )
+        except (KeyError, ValueError) as error:
+            # KeyError: the name of a layout or codec that is none.
+            message = str(error.args[0])
+            known = message.startswith(str(folder))
+            raise ValueError(message if known else f"{folder / META}: {message}; fetch it again") from error
         found = {
             "codec_hash": codec.hash,
             "vocabulary_hash": tokenizer.vocabulary.hash,
@@ -114,6 +112,18 @@ class Dataset:
                 f"{tokenizer.vocabulary.total_size}"
             )
         return tokenizer
+
+    def _codec(self) -> Codec:
+        meta, folder = self.meta, self.workers[0].path
+        if meta.get("lmq_path"):
+            local = folder / CODEC
+            is_local = local.exists() or meta["lmq_path"] == CODEC
+            codec: Codec = load_codec(str(local) if is_local else meta["lmq_path"])
+        else:
+            stored = meta["vocab"]["density_codec"]
+            codec = LogCodec(stored["log_min"], stored["log_max"], stored["token_mag_bits"])
+        codec.name = meta["density_codec_name"]
+        return codec
 
     def _unit(self, codec: Codec) -> Unit:
         """The unit ``meta.json`` states; where the field's own datasets state none, the codec's, or ``chgcar``."""
