@@ -28,6 +28,7 @@ from runs import (
 )
 from tomat.clipping import clipping_of, recount
 from tomat.dataset.config import TokenizeConfig, identity_hash
+from tomat.dataset.records import read_record, write_record
 
 #: Rows with room for the atoms of a supercell.
 LONG = ("--patch-size", "4", "--pad-to", "4096", "--patches-per-material", "4", "--codec", "lmq-16k")
@@ -333,10 +334,11 @@ def test_a_run_begun_before_clipping_was_counted_goes_on(tmp_path: Path) -> None
         del identity[key]
     (progress / "run.json").write_text(json.dumps({"identity": identity}))
     path = progress / "shard-00000.parquet.json"
-    record = json.loads(path.read_text())
+    record = read_record(path)
+    assert record is not None
     for material in record["materials"]:
         del material["clipped"], material["warnings"]
-    path.write_text(json.dumps(record | {"identity": identity_hash(identity)}))
+    write_record(path, record | {"identity": identity_hash(identity)})
     shutil.copytree(FE3O4, late)
     assert sound(*arguments, "--resume", "--json").json["resumed_shards"] == 0
     sound(*arguments[:2], "--out", tmp_path / "calm", *arguments[4:], "--quiet")
@@ -348,9 +350,10 @@ def test_a_record_that_does_not_say_what_is_clipped_redoes_its_shard(tmp_path: P
     arguments = (GOOD, LABEL / "qe-0048.zarr", late, "--out", tmp_path / "out", *SMALL, "--rows-per-shard", 3)
     assert tokenize(*arguments).code == 1
     path = tmp_path / "out" / ".progress" / "shard-00001.parquet.json"
-    record = json.loads(path.read_text())
+    record = read_record(path)
+    assert record is not None
     del record["materials"][0]["clipped"]
-    path.write_text(json.dumps(record))
+    write_record(path, record)
     shutil.copytree(FE3O4, late)
     assert sound(*arguments, "--resume", "--json").json["resumed_shards"] == 1
     assert tomat_main("verify", tmp_path / "out").code == 0

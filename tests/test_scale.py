@@ -38,6 +38,7 @@ def truth(
 
 def check_rows(tokenizer: tomat.PatchTokenizer, material: tomat.Material, rows: Rows) -> tuple[int, int, int]:
     """Every row decodes to its patch of the density, and all to one shape."""
+    material = material.in_unit(tokenizer.unit)
     shapes = set()
     for ids, offset in zip(rows.ids, rows.offsets, strict=True):
         patch = tokenizer.decode(ids)
@@ -62,7 +63,7 @@ def test_a_large_cell_takes_the_fallback_shape(place: Path, tmp_path: Path, layo
     facts = meta(tmp_path / "out")
     assert facts["fallback_shapes"] == [[9, 10, 10], [9, 9, 8], [6, 7, 5]]
     found = rows_of(tmp_path / "out")
-    codec = "two_token_9_12" if layout == "v1" else "lmq-16k"
+    codec = "two_token_9_12" if layout == "v1" else None
     shapes = [(10, 10, 10), (9, 10, 10), (9, 9, 8), (6, 7, 5)]
     tokenizer = tomat.PatchTokenizer(layout, codec, 10, pad_to, shapes[1:])
     fell_back = 0
@@ -90,7 +91,7 @@ def test_the_default_fallback(place: Path, tmp_path: Path) -> None:
         3,
         "-q",
     )
-    tokenizer = tomat.PatchTokenizer("v3", "lmq-16k")
+    tokenizer = tomat.PatchTokenizer("v3")
     assert tokenizer.length(131) <= 8192 < tokenizer.length(132)
     found = rows_of(tmp_path / "out")
     for name, shape in (("bn-150", (18, 19, 19)), ("fe3o4-112", (19, 19, 19))):
@@ -120,7 +121,7 @@ def test_a_grid_of_millions_of_points(place: Path, tmp_path: Path) -> None:
     sound(place / "millions.zarr", "--out", out, "--patch-size", 12, "--pad-to", 4096, "--quiet")
     rows = rows_of(out)["millions"]
     assert rows.ids.shape == (64, 4096)
-    assert check_rows(tomat.PatchTokenizer("v3", "lmq-16k", 12, 4096), material, rows) == (12, 12, 12)
+    assert check_rows(tomat.PatchTokenizer("v3", None, 12, 4096), material, rows) == (12, 12, 12)
     stored = json.loads((out / "coverage_histogram.json").read_text())
     histogram = stored["histogram"]
     assert stored["per_material"] == {"millions": histogram}
@@ -147,7 +148,7 @@ def test_a_patch_longer_than_the_grid(tmp_path: Path) -> None:
     )
     material = tomat.read(path)
     rows = rows_of(tmp_path / "out")["vasp-mp-2300242"]
-    assert check_rows(tomat.PatchTokenizer("v3", "lmq-16k", 41, 70000), material, rows) == (41, 41, 41)
+    assert check_rows(tomat.PatchTokenizer("v3", None, 41, 70000), material, rows) == (41, 41, 41)
     histogram = json.loads((tmp_path / "out" / "coverage_histogram.json").read_text())["histogram"]
     assert sum(k * n for k, n in enumerate(histogram)) == 2 * 41**3
     assert sum(histogram) == 18 * 20 * 20
