@@ -13,7 +13,7 @@ import flips
 from runs import tomat_main
 from tomat._seal import sealed
 from tomat.lm.digests import begin, check_folder, checkpoint_folders, complete
-from tomat.lm.note import read_note, write_note
+from tomat.lm.note import SEAL, read_note, write_note
 from tomat.report.runs import load_run
 
 
@@ -238,7 +238,7 @@ def test_weights_a_run_keeps_are_checked_too(trained: Path, tmp_path: Path) -> N
             open_checkpoint(str(run), weights=weights)
     stored = json.loads((run / "best.json").read_text())
     for name in ("../elsewhere", "/etc", "best-1/.."):
-        (run / "best.json").write_text(json.dumps(sealed({**stored, "folder": name}, "sha256")))
+        (run / "best.json").write_text(json.dumps(sealed({**stored, "folder": name}, SEAL)))
         with pytest.raises(ValueError, match="is no folder of kept weights"):
             read_best(str(run / "best.json"))
 

@@ -92,7 +92,8 @@ fn a_value_too_many_or_too_few_before_a_magnetisation() {
     let values: Vec<String> = block(5).split_whitespace().map(ToOwned::to_owned).collect();
     // Wrapped anew behind the place, and with the lines of the rest as they were.
     let wrapped = |values: &[String], width: usize| -> String {
-        values.chunks(width).map(|line| format!(" {}\n", line.join(" "))).collect()
+        let lines: Vec<String> = values.chunks(width).map(|line| format!(" {}", line.join(" "))).collect();
+        lines.join("\n") + "\n"
     };
     let tails =
         [format!("{grid}{}", block(5)), format!("{aug}{moments}{grid}{}{aug}", block(5)), String::new()];

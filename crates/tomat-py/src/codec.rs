@@ -18,6 +18,9 @@ pub(crate) enum Values<'py> {
     Double(PyReadonlyArray1<'py, f64>),
 }
 
+/// Voxels, what they hold above the range and below it, the sum of |v|, the worst value, its index.
+type Clipped = (u64, f64, f64, f64, f64, usize);
+
 /// What both codecs can do.
 #[pyclass(module = "tomat._core", subclass, frozen)]
 pub(crate) struct DensityCodec {
@@ -53,11 +56,7 @@ impl DensityCodec {
 
     /// What lies beyond the codec's range: voxels, what they hold above it and below it, the sum of |v|, the worst value,
     /// its index; None where nothing does.
-    fn clipping(
-        &self,
-        py: Python<'_>,
-        values: Values<'_>,
-    ) -> PyResult<Option<(u64, f64, f64, f64, f64, usize)>> {
+    fn clipping(&self, py: Python<'_>, values: Values<'_>) -> PyResult<Option<Clipped>> {
         let found = match values {
             Values::Single(values) => {
                 let values = values.as_slice()?;

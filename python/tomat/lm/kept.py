@@ -13,7 +13,7 @@ from tomat._files import filesystem, read_json
 from tomat._remote import place
 from tomat._seal import check_seal, sealed
 from tomat.lm.checkpointer import save_state
-from tomat.lm.note import write_note
+from tomat.lm.note import SEAL, write_note
 from tomat.lm.run_files import write_mapping
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Best", "KeptWeights", "read_best"]
 
-#: Key of ``best.json`` that holds its digest.
-_SEAL = "sha256"
 #: Folders of kept weights: what ``best.json`` names becomes a path.
 _FOLDER = re.compile(r"start|best-[0-9]+")
 
@@ -65,8 +63,8 @@ def read_best(path: str) -> Best | None:
     if not place(path).exists():
         return None
     found = read_json(place(path))
+    check_seal(found, SEAL, path)
     try:
-        check_seal(found, _SEAL, "it")
         if not _FOLDER.fullmatch(str(found["folder"])):
             raise ValueError(f"{found['folder']!r} is no folder of kept weights")
         start = found["start"]
@@ -158,7 +156,7 @@ class KeptWeights:
         start = value if begun else before.start if before is not None else None
         self.best = Best(metric, value, steps, folder, start)
         if jax.process_index() == 0:
-            write_mapping(self._files.best, sealed(self.best.as_json(), _SEAL))
+            write_mapping(self._files.best, sealed(self.best.as_json(), SEAL))
         if before is not None and before.folder not in (folder, self._files.START):
             self._remove(f"{self._files.root}/{before.folder}")
 
