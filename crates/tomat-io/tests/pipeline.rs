@@ -172,7 +172,10 @@ impl<'a> Run<'a> {
     }
 
     fn record(&self, shard: usize) -> Value {
-        serde_json::from_slice(&self.files()[&format!(".progress/shard-{shard:05}.parquet.json")]).unwrap()
+        // A line of JSON, then a line with its digest.
+        let content = &self.files()[&format!(".progress/shard-{shard:05}.parquet.json")];
+        let line = content.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        serde_json::from_slice(line).unwrap()
     }
 }
 
