@@ -192,7 +192,9 @@ def test_an_export_predicts_what_its_checkpoint_predicts(
     from tomat.cli import app
 
     model, outcome, folder = trained["guess"]
-    done = CliRunner().invoke(app, ["export", outcome.files.root, str(tmp_path / "exported")])
+    done = CliRunner().invoke(
+        app, ["export", outcome.files.root, str(tmp_path / "exported"), "--weights", "latest"]
+    )
     assert done.exit_code == 0, done.output
     exported = open_checkpoint(str(tmp_path / "exported"))
     assert exported.step == model.step
