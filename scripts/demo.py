@@ -36,8 +36,11 @@ def decode_back() -> None:
     index = [
         (o + np.arange(p)) % n for o, p, n in zip(offset, patch.patch_shape, material.grid_shape, strict=True)
     ]
-    true = material.density[np.ix_(*index)].astype(float)
+    # The patch is in the unit of the dataset, whatever that of the file is.
+    true = material.in_unit(dataset.tokenizer.unit).density[np.ix_(*index)].astype(float)
     error = np.abs(patch.density - true).sum() / np.abs(true).sum()
+    if error > 0.001:
+        raise SystemExit(f"row 3 is {error:.2%} off the density it was cut from")
     print(f"\n{material}")
     print(f"row 3 is its patch at {tuple(offset)}: {patch.density.size:,} voxels, decoded")
     print(f"error of the round trip: {error:.4%} of the density (the codec's bins, nothing else)")
