@@ -273,3 +273,55 @@ def test_an_enormous_declared_size_is_not_allocated(tmp_path: Path, fault: str) 
     assert result.returncode == 0, result.stderr
     assert path.name in result.stdout
     assert not result.stdout.startswith("read")
+
+
+# --- magnetisation ------------------------------------------------------------------------------------------
+
+CELL = "x\n1.0\n3 0 0\n0 4 0\n0 0 5\nSi O\n1 1\nDirect\n0 0 0\n.5 .5 .5\n\n 2 3 4\n"
+OCCUPANCIES = "".join(f"augmentation occupancies {atom:3d}   2\n  0.1E+00 0.2E+00\n" for atom in (1, 2))
+VALUES = [f"0.{i:011d}E+02" for i in range(1, 25)]
+
+
+def wrapped(values: list[str], width: int) -> str:
+    lines = (values[i : i + width] for i in range(0, len(values), width))
+    return "".join(f" {' '.join(line)}\n" for line in lines)
+
+
+@pytest.mark.parametrize("width", [5, 6, 8, 10, 24])
+@pytest.mark.parametrize("at", [0, 1, 11, 22])
+@pytest.mark.parametrize("augmented", [True, False])
+def test_a_value_too_many_or_too_few_before_a_magnetisation(
+    tmp_path: Path, width: int, at: int, augmented: bool
+) -> None:
+    """It would shift all voxels behind it: it is no moment, and no moment is one of the values."""
+    path = tmp_path / "x.CHGCAR"
+    between = f"{OCCUPANCIES}  0.600000000000E+00 -0.1\n" if augmented else ""
+    tail = f"{between} 2 3 4\n{wrapped(VALUES, width)}{OCCUPANCIES if augmented else ''}"
+    path.write_text(CELL + wrapped(VALUES, width) + tail)
+    whole = tomat.read(path)
+    assert whole.source["has_spin"]
+    assert whole.density[1, 2, 3] == pytest.approx(24e-9, rel=1e-6)
+    for values in ([*VALUES[:at], "0.5", *VALUES[at:]], [*VALUES[:at], *VALUES[at + 1 :]]):
+        path.write_text(CELL + wrapped(values, width) + tail)
+        refused(path)
+
+
+@pytest.mark.parametrize(
+    ("moments", "is_sound"),
+    [
+        ("", True),
+        ("1. 2.\n", True),
+        ("1. 2. 3.\n4. 5. 6.\n", True),
+        ("1.\n", False),
+        ("1. 2. 3.\n", False),
+        ("1. " * 7 + "\n", False),
+    ],
+)
+def test_moments_are_those_of_all_atoms(tmp_path: Path, moments: str, is_sound: bool) -> None:
+    path = tmp_path / "x.CHGCAR"
+    block = wrapped(VALUES, 5)
+    path.write_text(f"{CELL}{block}{OCCUPANCIES}{moments} 2 3 4\n{block}{OCCUPANCIES}")
+    if is_sound:
+        assert tomat.read(path).source["has_spin"]
+    else:
+        refused(path)
