@@ -31,7 +31,7 @@ help:
 $(VENV)/.created:
 	@command -v cargo >/dev/null || { echo 'tomat needs Rust 1.91 or newer: install it with rustup (cargo is not on PATH)' >&2; exit 1; }
 	python=$$(scripts/find_python.sh) && "$$python" -m venv $(VENV)
-	touch $@
+	pwd > $@
 
 $(VENV)/.installed: $(VENV)/.created constraints.txt $(RUST) $(PACKAGE)
 	@echo 'building tomat (the first time takes some minutes) ...'
@@ -114,9 +114,9 @@ wheel: $(VENV)/.installed
 smoke: $(VENV)/.installed
 	scripts/smoke.sh $(VENV)/wheel/*.whl
 
-# An environment is deleted where this file made it, and no folder in which git tracks something.
+# An environment is deleted where this Makefile, in this folder, made it, and no folder in which git tracks something.
 clean:
 	@tracked=$$(git ls-files -- $(MADE) 2>/dev/null | head -n 3); [ -z "$$tracked" ] || \
 		{ echo "make clean would delete what git tracks: $$tracked" >&2; exit 1; }
 	rm -rf $(MADE)
-	[ ! -e $(VENV)/.created ] || rm -rf $(VENV)
+	[ "$$(cat $(VENV)/.created 2>/dev/null)" != "$$(pwd)" ] || rm -rf $(VENV)

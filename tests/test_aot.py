@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from make import run_make
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -33,14 +34,9 @@ def aot() -> ModuleType:
 def _make_aot(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """`make aot` with the interpreter of the tests, which has what the target would install."""
     environment = "tests-environment"
-    command = ["make", "-o", f"{environment}/.aot", "aot", f"VENV={environment}", f"AOT_OUT={out}", *words]
-    return subprocess.run(
-        [*command, f"BIN={Path(sys.executable).parent}"],
-        cwd=SCRIPT.parents[1],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
+    given = [f"VENV={environment}", f"AOT_OUT={out}", f"BIN={Path(sys.executable).parent}"]
+    return run_make(
+        SCRIPT.parents[1], "-o", f"{environment}/.aot", "aot", *given, *words, JAX_PLATFORMS="cpu"
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import tomat
+from make import run_make
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data"
@@ -100,6 +101,7 @@ def test_the_interpreter_finder_says_what_to_install(tmp_path: Path) -> None:
 
 def _repository(place: Path, *names: str) -> Path:
     """A Git repository that tracks this one's Makefile, .gitignore and ``names``."""
+    place.mkdir(exist_ok=True)
     for name in ("Makefile", ".gitignore"):
         shutil.copy(ROOT / name, place / name)
     for name in names:
@@ -117,10 +119,6 @@ def _status(place: Path) -> str:
         text=True,
         check=True,
     ).stdout
-
-
-def _make(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", *words], cwd=place, capture_output=True, text=True, check=False)
 
 
 def test_git_tracks_nothing_that_gitignore_names(tmp_path: Path) -> None:
@@ -150,29 +148,54 @@ def test_make_clean_deletes_what_was_made_and_nothing_that_git_tracks(tmp_path: 
     for name in made:
         (place / name).mkdir(parents=True)
         (place / name / "file").write_text("made")
-    (place / ".venv" / ".created").touch()
+    (place / ".venv" / ".created").write_text(f"{place}\n")
     assert _status(place).count("!!") == len(made)
-    assert _make(place, "clean").returncode == 0
+    assert run_make(place, "clean").returncode == 0
     assert _status(place) == before
-    # Neither an environment that make did not set up, nor the folder itself.
-    (place / "mine" / "bin").mkdir(parents=True)
-    for name in ("mine", "."):
-        assert _make(place, "clean", f"VENV={name}").returncode == 0
-    assert (place / "mine" / "bin").exists()
-    assert (place / "docs" / "a.md").exists()
     # Should one of the folders come into git, it stays, and so do the others.
     _repository(place, "demo-out/rows/meta.json")
-    told = _make(place, "clean")
+    told = run_make(place, "clean")
     assert told.returncode != 0
     assert "make clean would delete what git tracks: demo-out/rows/meta.json" in told.stderr
     assert (place / "demo-out" / "rows" / "meta.json").exists()
+
+
+def test_make_clean_deletes_no_environment_but_its_own(tmp_path: Path) -> None:
+    place = _repository(tmp_path / "here", "docs/a.md")
+    # One that make did not set up, one that make set up from another folder, and the folder itself.
+    (place / "mine" / "bin").mkdir(parents=True)
+    theirs = tmp_path / "there" / "venv"
+    (theirs / "bin").mkdir(parents=True)
+    (theirs / ".created").write_text(f"{theirs.parent}\n")
+    for name in ("mine", ".", str(theirs)):
+        assert run_make(place, "clean", f"VENV={name}").returncode == 0
+    assert (place / "mine" / "bin").exists()
+    assert (theirs / "bin").exists()
+    assert (place / "docs" / "a.md").exists()
+
+
+def test_a_make_in_the_tests_hears_nothing_of_the_make_around_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make test VENV=X` hands `VENV=X` on in MAKEFLAGS; a `make clean` below it must not delete X."""
+    place = _repository(tmp_path / "here", "docs/a.md")
+    outer = place / "outer"
+    outer.mkdir(parents=True)
+    (outer / ".created").write_text(f"{place}\n")
+    monkeypatch.setenv("MAKEFLAGS", f" -- VENV={outer}")
+    monkeypatch.setenv("VENV", str(outer))
+    assert run_make(place, "clean").returncode == 0
+    assert outer.exists()
+    # It is what the environment would have done.
+    assert run_make(place, "clean", MAKEFLAGS=f" -- VENV={outer}").returncode == 0
+    assert not outer.exists()
 
 
 def test_every_target_has_a_rule_and_the_help_names_the_ones_for_people() -> None:
     makefile = (ROOT / "Makefile").read_text()
     announced = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert announced is not None
-    told = _make(ROOT, "help").stdout
+    told = run_make(ROOT, "help").stdout
     for target in announced.group(1).split():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target} has no rule"
         if target not in ("help", "test-rust", "test-python"):
