@@ -32,13 +32,13 @@ from levanter.layers.attention import AttentionMask
 
 import tomat
 from tomat.lm.checkpoint import Trained
-from tomat.lm.model import build
+from tomat.lm.model.qwen import build
 from tomat.lm.objective import ObjectiveConfig
-from tomat.lm.predictor import DecodingConfig, ModelPredictor
-from tomat.lm.presets import ModelConfig
+from tomat.lm.decode.predictor import DecodingConfig, ModelPredictor
+from tomat.lm.model.presets import ModelConfig
 from tomat.lm.vocabulary import ModelVocabulary
-from tomat.predict.cover import cover
-from tomat.predict.predictor import Crystal, PatchRequest
+from tomat.prediction.cover import cover
+from tomat.prediction.predictor import Crystal, PatchRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "tests" / "data" / "rho_gga" / "label" / "qe-0039.zarr"

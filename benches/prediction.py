@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tomat
-from tomat.predict.api import open_predictor
-from tomat.predict.assemble import predict_density
-from tomat.predict.crystal import Crystal
-from tomat.predict.preview import preview
+from tomat.prediction.api import open_predictor
+from tomat.prediction.assemble import predict_density
+from tomat.crystal import Crystal
+from tomat.prediction.preview import preview
 from tomat.promolecule import Promolecule
 
 if TYPE_CHECKING:

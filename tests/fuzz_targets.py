@@ -359,7 +359,7 @@ def structure(suffix: str) -> Callable[[Path], dict[str, Mutation]]:
 
 
 def read_structure(folder: Path) -> object:
-    from tomat.predict.structures import read_crystal
+    from tomat.prediction.structures import read_crystal
 
     return read_crystal(next(folder.glob("x.*")))
 

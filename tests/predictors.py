@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import tomat
-from tomat.predict.predictor import Mode, PatchPrediction, PatchRequest, TrainingFacts
+from tomat.prediction.predictor import Mode, PatchPrediction, PatchRequest, TrainingFacts
 
 TOKENIZERS = {
     "v3": tomat.PatchTokenizer("v3", "lmq-16k", patch_size=8, pad_to=1024),

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tomat.lm.model import build
+from tomat.lm.model.qwen import build
 
 if TYPE_CHECKING:
     from levanter.models.qwen import Qwen3Config

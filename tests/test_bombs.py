@@ -346,7 +346,7 @@ def test_a_density_for_which_there_is_no_memory(tmp_path: Path) -> None:
 def test_predicting_on_a_grid_for_which_there_is_no_memory(tmp_path: Path) -> None:
     out = tmp_path / "out"
     code = (
-        "import resource, sys; from tomat import cli; import tomat.predict.run\n"
+        "import resource, sys; from tomat import cli; import tomat.prediction.run\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         f"resource.setrlimit(resource.RLIMIT_AS, (used + {LIMIT},) * 2)\n"
         f"sys.argv = ['tomat', 'predict', 'promolecule', {str(LABEL / 'qe-0039.zarr')!r}, '-o', {str(out)!r}, "

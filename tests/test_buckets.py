@@ -21,11 +21,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 import tomat
 from buckets import BUCKET, Door, bucket, content, on_disk, somewhere, upload
 from runs import IDS, LABEL, ROOT, SHARD_EACH, end, farm, save_zarr, sound, start, tokenize, tomat_main, tree
-from tomat import _retry
-from tomat._remote import place as place_of
+from tomat.storage import retry
+from tomat.storage.remote import place as place_of
 from tomat.dataset import TokenizeConfig, open_dataset, resolve_inputs, verify_dataset
 from tomat.dataset.records import parse_record, write_record
-from tomat.dataset.transfer import Sums, put, says, sums_of
+from tomat.storage.transfer import Sums, put, says, sums_of
 from tomat.engine import Job, ProcessEngine
 from tomat.engine import tokenize as run
 
@@ -41,7 +41,7 @@ def door() -> Iterator[Door]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between tries."""
-    monkeypatch.setattr(_retry, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -386,33 +386,33 @@ def test_put_keeps_what_was_there_until_the_new_is_whole(tmp_path: Path) -> None
     ],
 )
 def test_what_is_tried_again(error: Exception, transient: bool) -> None:
-    assert _retry.is_transient(error) is transient
+    assert retry.is_transient(error) is transient
 
 
 def test_statuses() -> None:
     from gcsfs.retry import HttpError
 
     for code in (408, 429, 500, 502, 503, 504):
-        assert _retry.is_transient(HttpError({"code": code, "message": "x"}))
+        assert retry.is_transient(HttpError({"code": code, "message": "x"}))
     for code in (400, 401, 403, 404, 409):
-        assert not _retry.is_transient(HttpError({"code": code, "message": "x"}))
+        assert not retry.is_transient(HttpError({"code": code, "message": "x"}))
     # gcsfs in the middle of a large upload: its cleaning up fails in turn.
     masked = AttributeError("location")
     masked.__context__ = HttpError({"code": 503, "message": "x"})
-    assert _retry.is_transient(masked)
-    assert not _retry.is_transient(AttributeError("location"))
+    assert retry.is_transient(masked)
+    assert not retry.is_transient(AttributeError("location"))
 
 
 def test_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(_retry, "FIRST_PAUSE_S", 1.0)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 1.0)
     monkeypatch.setattr("time.sleep", pauses.append)
 
     def fail() -> None:
         raise ConnectionResetError("gone")
 
     with pytest.raises(OSError, match="x: failed 6 times, at last with: gone"):
-        _retry.retried(fail, "x")
+        retry.retried(fail, "x")
     assert len(pauses) == 5
     assert all(0.5 * 2**k <= pause <= 1.5 * 2**k for k, pause in enumerate(pauses))
 

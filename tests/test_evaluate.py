@@ -27,7 +27,7 @@ from tomat.evaluate.result import Result, load_result
 from tomat.evaluate.study import sampling_weight
 from tomat.evaluate.tables import headline
 from tomat.evaluate.volumes import load_pictures
-from tomat.predict.predictor import PatchPrediction, PatchRequest
+from tomat.prediction.predictor import PatchPrediction, PatchRequest
 from tomat.promolecule import Promolecule
 
 SMALL = ("qe-0211", "qe-0003", "vasp-mp-2300242", "qe-0040", "qe-0048")

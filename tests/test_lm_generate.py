@@ -12,10 +12,10 @@ import pytest
 from levanter.layers.attention import AttentionMask
 
 from random_models import random_model
-from tomat.lm.estimates import Estimates, Sampling
-from tomat.lm.generate import generate
+from tomat.lm.decode.estimates import Estimates, Sampling
+from tomat.lm.decode.generate import generate
 from tomat.lm.loss import DensityTargets
-from tomat.lm.presets import ModelConfig
+from tomat.lm.model.presets import ModelConfig
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
 

@@ -18,9 +18,9 @@ import pytest
 from levanter.layers.attention import AttentionBackend, AttentionMask, dot_product_attention
 
 from random_models import random_model
-from tomat.lm.attention import attend
-from tomat.lm.model import DensityLM, attention_for, build, count_parameters
-from tomat.lm.presets import PRESETS, ModelConfig
+from tomat.lm.model.attention import attend
+from tomat.lm.model.qwen import DensityLM, attention_for, build, count_parameters
+from tomat.lm.model.presets import PRESETS, ModelConfig
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
 
@@ -250,7 +250,7 @@ _ON_FOUR_DEVICES = """
 import haliax as hax, jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh
 from levanter.layers.attention import AttentionMask
-from tomat.lm.attention import attend
+from tomat.lm.model.attention import attend
 
 assert jax.device_count() == 4
 Batch, Pos, Size = hax.Axis("batch", 4), hax.Axis("position", 32), hax.Axis("head_size", 8)

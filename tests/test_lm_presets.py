@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from tomat.lm.flops import mfu, peak_flops, step_flops
-from tomat.lm.memory import device_memory, step_memory
-from tomat.lm.presets import PRESETS, ModelConfig, ModelShape, parameter_count
+from tomat.lm.model.flops import mfu, peak_flops, step_flops
+from tomat.lm.model.memory import device_memory, step_memory
+from tomat.lm.model.presets import PRESETS, ModelConfig, ModelShape, parameter_count
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
 

@@ -20,8 +20,8 @@ import tomat
 from runs import LABEL, Result, tomat_main, wait_for
 from strategies import grids, seeds
 from tomat.metrics import nmae
-from tomat.predict.api import choose_grid, open_predictor
-from tomat.predict.assemble import (
+from tomat.prediction.api import choose_grid, open_predictor
+from tomat.prediction.assemble import (
     Failure,
     Job,
     Prediction,
@@ -29,8 +29,8 @@ from tomat.predict.assemble import (
     predict_density,
     valence_count,
 )
-from tomat.predict.crystal import Crystal
-from tomat.predict.predictor import (
+from tomat.crystal import Crystal
+from tomat.prediction.predictor import (
     CodecFloorPredictor,
     Mode,
     PatchPrediction,
@@ -335,7 +335,7 @@ def test_choosing_a_grid() -> None:
 
 
 def test_checkpoints_without_jax_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tomat.lm.predictor", None)
+    monkeypatch.setitem(sys.modules, "tomat.lm.decode.predictor", None)
     with pytest.raises(ValueError, match=r"runs/x: .*pip install 'tomat\[train\]'.*promolecule"):
         open_predictor("runs/x")
     with pytest.raises(ValueError, match="knows no samples = 4"):
@@ -346,14 +346,14 @@ def test_checkpoints_are_opened_by_the_model(monkeypatch: pytest.MonkeyPatch) ->
     import types
 
     given: dict[str, Any] = {}
-    models = types.ModuleType("tomat.lm.predictor")
+    models = types.ModuleType("tomat.lm.decode.predictor")
 
     def opened(checkpoint: str, **options: Any) -> Recorder:
         given.update(options, checkpoint=checkpoint)
         return Recorder()
 
     models.open_predictor = opened  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tomat.lm.predictor", models)
+    monkeypatch.setitem(sys.modules, "tomat.lm.decode.predictor", models)
     outcome = tomat.predict(
         "runs/x", crystal(), grid=(5, 5, 5), mode="k_pass", passes=3, batch_size=2, seed=5
     )
@@ -547,7 +547,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_spread_is_written_beside_the_density(tmp_path: Path) -> None:
-    from tomat.predict.run import RunOptions, predict_files
+    from tomat.prediction.run import RunOptions, predict_files
 
     predictor = Recorder(spread=True)
     summary = predict_files(

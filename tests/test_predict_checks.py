@@ -13,11 +13,11 @@ import pytest
 import tomat
 from predictors import TokenPredictor
 from runs import LABEL, Result, tomat_main
-from tomat.predict.api import choose_grid
-from tomat.predict.assemble import Job
-from tomat.predict.checks import check_same_crystal, crystal_warnings
-from tomat.predict.crystal import Crystal
-from tomat.predict.predictor import TrainingFacts
+from tomat.prediction.api import choose_grid
+from tomat.prediction.assemble import Job
+from tomat.prediction.checks import check_same_crystal, crystal_warnings
+from tomat.crystal import Crystal
+from tomat.prediction.predictor import TrainingFacts
 from tomat.promolecule import Promolecule
 
 SILICON = LABEL / "qe-0039.zarr"
@@ -112,7 +112,7 @@ def test_numbers_that_are_none_are_bad_arguments(tmp_path: Path, option: str, va
 
 @pytest.mark.parametrize("value", [0, -5, float("nan"), float("inf")])
 def test_they_are_errors_in_python_too(value: float) -> None:
-    from tomat.predict.run import RunOptions
+    from tomat.prediction.run import RunOptions
 
     for options in ({"electrons": value}, {"spacing": value}, {"electrons": value, "normalize": True}):
         with pytest.raises(ValueError, match="above 0"):
@@ -217,7 +217,7 @@ def test_a_start_that_disagrees_with_the_training_data_is_refused(tmp_path: Path
     """A checkpoint whose data counted 8 electrons for Mg, with a starting density that has 10."""
     from dataclasses import replace
 
-    from tomat.predict.assemble import Failure, predict_densities
+    from tomat.prediction.assemble import Failure, predict_densities
 
     oxide = Crystal.from_material(tomat.read(LABEL / "qe-0770.zarr"))
     facts = TrainingFacts(valence={12: 8.0, 8: 6.0}, promolecule=Promolecule.load("qe-sg15"))

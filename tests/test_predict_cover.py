@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from strategies import grids, seeds, shapes
-from tomat.predict.cover import Assembly, Cover, cover
-from tomat.predict.grid import (
+from tomat.prediction.cover import Assembly, Cover, cover
+from tomat.prediction.grid import (
     DEFAULT_SPACING,
     MAX_AXIS,
     check_grid,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tomat
-from tomat.predict.preview import _plane_basis, preview
+from tomat.prediction.preview import _plane_basis, preview
 
 LATTICE = np.array([[3.1, 0.2, -0.1], [-1.3, 4.4, 0.3], [0.5, 0.9, 5.2]])
 

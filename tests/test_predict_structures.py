@@ -16,9 +16,9 @@ from pymatgen.core.structure import Structure
 from pymatgen.io.cif import CifWriter
 
 import tomat
-from tomat.predict.crystal import Crystal
-from tomat.predict.run import expand
-from tomat.predict.structures import as_crystal, name_of, read_crystal
+from tomat.crystal import Crystal
+from tomat.prediction.run import expand
+from tomat.prediction.structures import as_crystal, name_of, read_crystal
 
 POSCAR = """a comment
 1.0

@@ -17,7 +17,7 @@ from tomat.evaluate.alterations import PROBES, fourier_shift, generator
 from tomat.evaluate.measure import Truth
 from tomat.evaluate.patches import PatchMethod
 from tomat.evaluate.probes import ProbePlan, probe, probe_material
-from tomat.predict.predictor import PatchPrediction
+from tomat.prediction.predictor import PatchPrediction
 
 NAMES = ("qe-0211", "qe-0003", "qe-0934", "qev-0003", "vasp-mp-2300242", "vasp-mp-2458987")
 MATERIALS = {name: tomat.read(LABEL / f"{name}.zarr") for name in NAMES}

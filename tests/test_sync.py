@@ -14,7 +14,7 @@ import pytest
 
 from buckets import Door, bucket, content, on_disk, somewhere
 from runs import ROOT, SHARD_EACH, sound, tomat_main, tree
-from tomat import _retry
+from tomat.storage import retry
 from tomat.dataset import open_dataset, sync_dataset, transfer
 
 

@@ -50,9 +50,9 @@ from levanter.trainer import Trainer, TrainerConfig
 from levanter.trainer_state import TrainerState
 
 from tomat.lm.example import DensityExample
-from tomat.lm.flops import step_flops
-from tomat.lm.model import build
-from tomat.lm.presets import ModelConfig
+from tomat.lm.model.flops import step_flops
+from tomat.lm.model.qwen import build
+from tomat.lm.model.presets import ModelConfig
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
 
@@ -157,7 +157,7 @@ class Compiled:
         peak_bytes: the most that is alive at once.
         argument_bytes: parameters, optimizer state and the batch.
         temporary_bytes: everything else, as the compiler counts it.
-        model_flops: of a step, analytic; see :mod:`tomat.lm.flops`.
+        model_flops: of a step, analytic; see :mod:`tomat.lm.model.flops`.
         hardware_flops: with what is computed twice.
         splash_kernels: calls of kernels in the program (scanned layers count once).
         lower_seconds: tracing and lowering.

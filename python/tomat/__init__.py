@@ -8,18 +8,16 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from tomat._core import __version__
 from tomat.codec import LloydMaxCodec, LogCodec, bundled_codecs, load_codec
 from tomat.fitting import Sketch, fit_codec
 from tomat.material import UNITS, Material, read
+from tomat.prediction.api import predict
 from tomat.sampling import coverage_histogram, sample_offsets
 from tomat.tokenizer import LAYOUTS, Layout, Patch, PatchTokenizer, Vocabulary
 
 if TYPE_CHECKING:
-    from tomat.predict.api import predict
+    from tomat.prediction.api import predict
 
 __all__ = [
     "LAYOUTS",
@@ -43,8 +41,6 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """What is loaded when it is first used; ``predict`` is a module that can be called."""
-    if name == "predict":
-        return importlib.import_module("tomat.predict")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, override
 import numpy as np
 
 from tomat import _core
-from tomat._files import open_bytes, write_atomically
+from tomat.storage.files import open_bytes, write_atomically
 from tomat._npz import DIGEST, Npz, PickledError, about_bytes, check_digest, npz_bytes
 from tomat._seal import check_seal, sealed
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, override
 import numpy as np
 
 from tomat import _core
-from tomat._files import open_bytes, write_atomically
+from tomat.storage.files import open_bytes, write_atomically
 from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec
 from tomat.material import read

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from tomat import _core
-from tomat._files import is_url, open_bytes
-from tomat._remote import fetch_group
+from tomat.storage.files import is_url, open_bytes
+from tomat.storage.remote import fetch_group
 
 if TYPE_CHECKING:
     from ase.atoms import Atoms

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from tomat import _core
-from tomat._files import open_bytes, write_atomically, write_json
+from tomat.storage.files import open_bytes, write_atomically, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

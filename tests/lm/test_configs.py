@@ -79,7 +79,7 @@ def test_every_field_is_listed_with_its_default() -> None:
 
 def test_rows_that_blocks_of_attention_do_not_divide_are_refused_before_anything_is_compiled() -> None:
     import tomat
-    from tomat.lm.presets import ModelConfig
+    from tomat.lm.model.presets import ModelConfig
     from tomat.lm.vocabulary import ModelVocabulary
 
     vocabulary = ModelVocabulary(tomat.PatchTokenizer("v3", "l1-1k"))

@@ -10,9 +10,10 @@ pytest.importorskip("levanter")
 import tiny
 
 import tomat
+from tomat._seal import sealed
 from tomat.lm.checkpoint import open_checkpoint
-from tomat.lm.note import NOTE
-from tomat.lm.predictor import open_predictor
+from tomat.lm.decode.predictor import open_predictor
+from tomat.lm.note import NOTE, SEAL
 from tomat.lm.train import train
 
 
@@ -34,6 +35,6 @@ def test_a_log_codec_from_training_to_prediction(tmp_path: Path) -> None:
     for path in [run / NOTE, *run.glob(f"checkpoints/*/{NOTE}")]:
         stated = json.loads(path.read_text())
         del stated["tokenizer"]["unit"]
-        path.write_text(json.dumps(stated))
+        path.write_text(json.dumps(sealed(stated, SEAL)))
     with pytest.raises(ValueError, match="states no unit"):
         open_checkpoint(str(run))

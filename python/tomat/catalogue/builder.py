@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat._files import filesystem, is_url
+from tomat.storage.files import filesystem, is_url
 from tomat._seal import check_seal, sealed
 from tomat._threads import in_order
 from tomat.catalogue.rows import row_of

@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tomat import _core
-from tomat._files import open_bytes
+from tomat.storage.files import open_bytes
 from tomat.catalogue.table import _REAL, _TEXT, COLUMNS, token_columns
 from tomat.categories import category, reduced_formula
 from tomat.material import read

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tomat._files import atomic_file
+from tomat.storage.files import atomic_file
 from tomat.tokenizer import LAYOUTS, PatchTokenizer
 
 if TYPE_CHECKING:

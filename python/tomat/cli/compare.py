@@ -19,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from tomat._files import write_atomically
+from tomat.storage.files import write_atomically
 from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
 
 

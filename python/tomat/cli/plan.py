@@ -128,7 +128,7 @@ def _save(out: Path, made: Plan) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from tomat._files import atomic_file
+    from tomat.storage.files import atomic_file
 
     names = ("id", "rows", "tokens", "coverage", "reason", "voxels")
     columns = {name: [m[name] for m in made.materials] for name in names}

@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tomat.cli._models import Weights, say_weights
-from tomat.predict.checks import MAX_GUESS_ERROR
+from tomat.prediction.checks import MAX_GUESS_ERROR
 from tomat.write import AUGMENTATION_NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tomat.predict.run import Report, Summary
+    from tomat.prediction.run import Report, Summary
 
 
 def _positive(value: float | None) -> float | None:
@@ -113,10 +113,10 @@ def command(
 ) -> None:
     """Predict, write, report."""
     from tomat.material import read
-    from tomat.predict.api import open_predictor
-    from tomat.predict.grid import parse_grid
-    from tomat.predict.outputs import parse_formats
-    from tomat.predict.run import RunOptions, expand, predict_files
+    from tomat.prediction.api import open_predictor
+    from tomat.prediction.grid import parse_grid
+    from tomat.prediction.outputs import parse_formats
+    from tomat.prediction.run import RunOptions, expand, predict_files
     from tomat.promolecule import Promolecule
 
     suffixes = parse_formats(formats or ["zarr", "chgcar", "png"])

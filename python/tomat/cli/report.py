@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from tomat._files import write_atomically
+from tomat.storage.files import write_atomically
 
 
 def command(

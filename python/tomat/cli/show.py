@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from tomat._remote import place
+from tomat.storage.remote import place
 from tomat.dataset.manifest import open_dataset
 from tomat.tokenizer import PatchTokenizer
 

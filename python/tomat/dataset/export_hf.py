@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from tomat import _core
-from tomat._files import write_atomically, write_json
-from tomat._remote import UrlPath, at_hand
+from tomat.storage.files import write_atomically, write_json
+from tomat.storage.remote import UrlPath, at_hand
 from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec
 from tomat.dataset.hf_card import card

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat._files import write_atomically
+from tomat.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat._files import filesystem, is_url, open_bytes, parse_json
+from tomat.storage.files import filesystem, is_url, open_bytes, parse_json
 from tomat.material import task_id_of
 
 if TYPE_CHECKING:

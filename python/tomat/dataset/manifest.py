@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tomat._remote import place
+from tomat.storage.remote import place
 from tomat._threads import in_order
 from tomat.codec import LogCodec, load_codec
-from tomat.dataset.bucket_directory import run_directory
+from tomat.storage.bucket import run_directory
 from tomat.dataset.meta import CODEC, META, check_shard_name, check_worker_name, is_own, read_meta
 from tomat.tokenizer import PatchTokenizer
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from tomat._remote import Place, UrlPath
+    from tomat.storage.remote import Place, UrlPath
     from tomat.codec import Codec
     from tomat.material import Unit
 

@@ -11,14 +11,14 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from tomat._files import parse_json, read_json
+from tomat.storage.files import parse_json, read_json
 from tomat._seal import check_seal, sealed
 
 if TYPE_CHECKING:
     import types
     from collections.abc import Mapping
 
-    from tomat._remote import Place
+    from tomat.storage.remote import Place
 
 __all__ = [
     "BUDGET",

@@ -11,12 +11,12 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from tomat._files import write_atomically
+from tomat.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tomat._remote import Place
+    from tomat.storage.remote import Place
 
 __all__ = ["parse_record", "read_record", "write_record"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock, Timeout
 
-from tomat._files import atomic_file, read_json, write_json
+from tomat.storage.files import atomic_file, read_json, write_json
 from tomat._threads import in_order
 from tomat.clipping import ClippedTotals, Clipping
 from tomat.codec import LloydMaxCodec, LogCodec
@@ -26,7 +26,7 @@ from tomat.dataset.records import read_record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from tomat._remote import Place
+    from tomat.storage.remote import Place
     from tomat.codec import Codec
     from tomat.dataset.config import TokenizeConfig
 

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tomat._files import read_json
-from tomat._remote import at_hand
+from tomat.storage.files import read_json
+from tomat.storage.remote import at_hand
 from tomat.clipping import ClippedTotals
 from tomat.codec import LogCodec
 from tomat.dataset.account import RowError, check_clipped, compare_clipped
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomat._remote import Place, UrlPath
+    from tomat.storage.remote import Place, UrlPath
     from tomat.codec import Codec
     from tomat.dataset.inputs import Entry
     from tomat.sampling import Sampler

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tomat import _core
-from tomat._files import is_url, open_bytes
-from tomat._remote import fetch_group, place
+from tomat.storage.files import is_url, open_bytes
+from tomat.storage.remote import fetch_group, place
 from tomat._threads import check_threads
-from tomat.dataset.bucket_directory import run_directory
+from tomat.storage.bucket import run_directory
 from tomat.dataset.config import identity_hash
 from tomat.dataset.run_directory import REASONS, clipped_totals
 from tomat.sampling import draw, native_arguments
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomat._remote import Place
+    from tomat.storage.remote import Place
     from tomat.budget import Shares
     from tomat.dataset.config import TokenizeConfig
     from tomat.dataset.inputs import Entry

@@ -1,6 +1,6 @@
 """Numbers of whole held-out materials: measured, summed up with intervals, compared; no JAX needed here.
 
 What is measured comes through :class:`tomat.evaluate.methods.Method`: a checkpoint behind a
-:class:`tomat.predict.predictor.PatchPredictor`, the promolecule, the codec alone. ``docs/evaluation.md`` defines
+:class:`tomat.prediction.predictor.PatchPredictor`, the promolecule, the codec alone. ``docs/evaluation.md`` defines
 every number.
 """

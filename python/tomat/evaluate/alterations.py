@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tomat.predict.predictor import Crystal
+from tomat.prediction.predictor import Crystal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.evaluate.patches import Alteration
     from tomat.material import Material
-    from tomat.predict.predictor import PatchRequest
+    from tomat.prediction.predictor import PatchRequest
 
 __all__ = ["PROBES", "Probe", "Variant", "generator"]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat.evaluate.methods import DIAGNOSTICS, MODES, Predicted
-from tomat.predict.cover import Assembly, cover
-from tomat.predict.predictor import Crystal, PatchRequest
+from tomat.prediction.cover import Assembly, cover
+from tomat.prediction.predictor import Crystal, PatchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from tomat.evaluate.methods import Mode
     from tomat.material import Material
-    from tomat.predict.cover import Cover
-    from tomat.predict.predictor import PatchPrediction, PatchPredictor
+    from tomat.prediction.cover import Cover
+    from tomat.prediction.predictor import PatchPrediction, PatchPredictor
 
 __all__ = ["Alteration", "PatchMethod", "StartMethod"]
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import _core, metrics
-from tomat._files import read_json, write_atomically
+from tomat.storage.files import read_json, write_atomically
 from tomat.evaluate.aggregate import Settings
 from tomat.evaluate.alterations import PROBES, Probe, Variant, generator
 from tomat.evaluate.evaluate import EXPECTED, message, versions
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tomat.dataset.inputs import Entry
     from tomat.evaluate.methods import Predicted
     from tomat.evaluate.patches import PatchMethod
-    from tomat.predict.predictor import PatchRequest
+    from tomat.prediction.predictor import PatchRequest
 
 __all__ = ["COLUMNS", "ProbePlan", "load_probes", "probe", "probe_material", "probe_table"]
 

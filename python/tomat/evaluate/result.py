@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tomat._files import read_json, write_atomically
+from tomat.storage.files import read_json, write_atomically
 from tomat.evaluate.measure import COLUMNS
 
 if TYPE_CHECKING:

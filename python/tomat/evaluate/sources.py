@@ -15,13 +15,13 @@ from tomat.evaluate.methods import (
     is_headline,
 )
 from tomat.evaluate.patches import PatchMethod, StartMethod
-from tomat.predict.api import open_predictor
+from tomat.prediction.api import open_predictor
 from tomat.promolecule import Promolecule
 from tomat.tokenizer import LAYOUTS
 
 if TYPE_CHECKING:
     from tomat.codec import Codec
-    from tomat.predict.predictor import PatchPredictor
+    from tomat.prediction.predictor import PatchPredictor
 
 __all__ = ["PROMOLECULE", "open_methods", "open_predictors"]
 
@@ -46,7 +46,7 @@ def open_methods(
     Args:
         checkpoint: a checkpoint, or ``promolecule``, ``promolecule:NAME`` for the baselines alone.
         modes: of the checkpoint; all it supports where empty.
-        options: of the decoding, as ``tomat.lm.predictor.open_predictor`` takes them.
+        options: of the decoding, as ``tomat.lm.decode.predictor.open_predictor`` takes them.
         overlap: of the patches.
         promolecule: the baseline; the checkpoint's own, or that of the package, where None.
         codec: whose floor is measured where there is no checkpoint; that of layout v3 where None.
@@ -102,7 +102,7 @@ def open_predictors(
     """A predictor a mode; a checkpoint needs ``tomat[train]``, ``promolecule[:NAME]`` does not.
 
     Args:
-        checkpoint: as ``tomat.predict.api.open_predictor`` takes it.
+        checkpoint: as ``tomat.prediction.api.open_predictor`` takes it.
         modes: all that the checkpoint supports (the predictor's ``modes``, its own mode where it lists none) if empty.
         options: ``passes`` (of ``k_pass`` alone), ``estimate``, ``weights`` of a run.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tomat._files import write_atomically
+from tomat.storage.files import write_atomically
 from tomat.evaluate.result import file_name
 
 if TYPE_CHECKING:

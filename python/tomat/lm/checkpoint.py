@@ -16,14 +16,14 @@ import numpy as np
 from levanter.checkpoint import load_checkpoint
 from levanter.utils.tree_utils import inference_mode
 
-from tomat._files import read_json
-from tomat._remote import place as place_of
+from tomat.storage.files import read_json
+from tomat.storage.remote import place as place_of
 from tomat.lm.digests import check_folder, checkpoint_folders, is_complete
 from tomat.lm.kept import read_best
-from tomat.lm.model import build
+from tomat.lm.model.qwen import build
 from tomat.lm.note import NOTE, part, read_note, tokenizer_from
 from tomat.lm.objective import ObjectiveConfig
-from tomat.lm.presets import ModelConfig
+from tomat.lm.model.presets import ModelConfig
 from tomat.lm.run_files import RunFiles
 from tomat.lm.vocabulary import ModelVocabulary
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from levanter.models.qwen import Qwen3LMHeadModel
 
-    from tomat.lm.model import DensityLMConfig
+    from tomat.lm.model.qwen import DensityLMConfig
 
 __all__ = ["WEIGHTS", "Trained", "latest_checkpoint", "open_checkpoint", "open_note"]
 

@@ -13,9 +13,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tomat._files import filesystem, read_json
-from tomat._remote import place
-from tomat._retry import retried
+from tomat.storage.files import filesystem, read_json
+from tomat.storage.remote import place
+from tomat.storage.retry import retried
 from tomat._seal import check_seal, sealed
 from tomat._threads import in_order
 from tomat.lm.run_files import write
@@ -23,7 +23,7 @@ from tomat.lm.run_files import write
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tomat._remote import Place
+    from tomat.storage.remote import Place
 
 __all__ = [
     "DIGESTS",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from tomat.clipping import ClippedTotals
-from tomat.lm.flops import StepFlops, peak_flops
-from tomat.lm.memory import StepMemory, device_memory, step_memory
-from tomat.lm.presets import ParameterCount
+from tomat.lm.model.flops import StepFlops, peak_flops
+from tomat.lm.model.memory import StepMemory, device_memory, step_memory
+from tomat.lm.model.presets import ParameterCount
 from tomat.lm.train import open_data, training_flops
 from tomat.lm.vocabulary import ModelVocabulary
 

@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tomat import __version__
-from tomat._files import write_atomically
+from tomat.storage.files import write_atomically
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.lm.card import model_card
-from tomat.lm.model import DensityLMConfig, attention_for, build
+from tomat.lm.model.qwen import DensityLMConfig, attention_for, build
 from tomat.lm.note import (
     FILES,
     FORMAT,
@@ -171,7 +171,7 @@ def load_exported(directory: str | Path, attention: str = "auto") -> ExportedMod
 
     Args:
         directory: a local directory :func:`export_model` wrote.
-        attention: one of :data:`~tomat.lm.presets.ATTENTION`.
+        attention: one of :data:`~tomat.lm.model.presets.ATTENTION`.
 
     Raises:
         OSError: a file is missing.
@@ -374,7 +374,7 @@ def _levanter_config(place: Path, attention: str, bidirectional: bool) -> Densit
     """Levanter's configuration of ``config.json``."""
     from transformers import Qwen3Config as HfQwen3Config
 
-    from tomat.lm.model import from_qwen3
+    from tomat.lm.model.qwen import from_qwen3
 
     plain = DensityLMConfig.from_hf_config(HfQwen3Config.from_json_file(place / "config.json"))
     backend = attention_for(attention, jax.default_backend(), plain.max_seq_len)

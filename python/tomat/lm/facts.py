@@ -6,8 +6,8 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from tomat.lm.data.on_the_fly import DensitySource
-from tomat.predict.grid import mean_spacing
-from tomat.predict.predictor import TrainingFacts
+from tomat.prediction.grid import mean_spacing
+from tomat.prediction.predictor import TrainingFacts
 from tomat.promolecule import Promolecule
 from tomat.valence import Valence, fit_valence
 
@@ -24,7 +24,7 @@ def data_facts(rows: Rows, config: DataConfig, valence: Valence | None = None) -
 
     ``guess``: the starting density's name; ``promolecule``: the whole of it, where it is one. ``elements``: atomic
     numbers met. Of densities also ``spacing``, ``valence`` and ``disputed``, as
-    :class:`tomat.predict.predictor.TrainingFacts` has them; rows of a dataset hold no whole grids. ``valence`` is what
+    :class:`tomat.prediction.predictor.TrainingFacts` has them; rows of a dataset hold no whole grids. ``valence`` is what
     :func:`training_valence` gave, where it is at hand.
     """
     source = rows.source

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from tomat._files import filesystem, read_json
-from tomat._remote import place
+from tomat.storage.files import filesystem, read_json
+from tomat.storage.remote import place
 from tomat._seal import check_seal, sealed
 from tomat.lm.checkpointer import save_state
 from tomat.lm.note import SEAL, write_note

@@ -7,7 +7,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from tomat._files import open_bytes
+from tomat.storage.files import open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

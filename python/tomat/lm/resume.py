@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from tomat._remote import place
+from tomat.storage.remote import place
 from tomat.lm.digests import DIGESTS, METADATA, check_folder, checkpoint_folders, is_complete
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tomat._files import filesystem, is_url, write_atomically
+from tomat.storage.files import filesystem, is_url, write_atomically
 
 __all__ = ["RunFiles"]
 

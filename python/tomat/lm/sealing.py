@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tomat._files import is_url, read_json
-from tomat._remote import place
+from tomat.storage.files import is_url, read_json
+from tomat.storage.remote import place
 from tomat.lm.digests import DIGESTS, checkpoint_folders, is_complete, seal
 from tomat.lm.note import FILES, NOTE, SEAL, check_note, write_note
 

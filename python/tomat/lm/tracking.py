@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from levanter.tracker.tracker import NoopTracker, Tracker, TrackerConfig
 
-from tomat._files import is_url
+from tomat.storage.files import is_url
 from tomat.lm.metrics_file import end_last_line
 from tomat.lm.run_files import write
 

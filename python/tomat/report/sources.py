@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat._files import read_json
+from tomat.storage.files import read_json
 from tomat.dataset.meta import META, read_coverage, read_meta
 from tomat.evaluate.probes import load_probes
 from tomat.evaluate.result import load_result

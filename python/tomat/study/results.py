@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from tomat._files import write_atomically
+from tomat.storage.files import write_atomically
 from tomat.study.page import page
 from tomat.study.report import pareto_png, summarise
 from tomat.study.sweep import as_table

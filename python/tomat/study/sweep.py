@@ -16,7 +16,7 @@ from urllib.parse import quote
 import numpy as np
 
 from tomat import _core, metrics
-from tomat._files import write_atomically
+from tomat.storage.files import write_atomically
 from tomat.categories import category, reduced_formula
 from tomat.codec import LOG_CODECS, bundled_codecs, load_codec
 from tomat.material import UNITS, read

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tomat._files import write_json
+from tomat.storage.files import write_json
 from tomat.catalogue.division import split_groups
 from tomat.catalogue.table import load
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tomat._files import write_atomically
+from tomat.storage.files import write_atomically
 from tomat.cli._shared import Inputs, Quiet, SplitFile, Threads, progress
 from tomat.cli.codec._shared import Signed, UnitOption, WeightOption
 from tomat.dataset.inputs import Entry, is_rho_gga, resolve_inputs

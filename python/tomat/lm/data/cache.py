@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from filelock import FileLock
 
-from tomat._files import read_json, write_json
+from tomat.storage.files import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

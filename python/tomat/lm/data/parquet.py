@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomat._remote import Place
+    from tomat.storage.remote import Place
     from tomat.lm.data.guess import Guess
     from tomat.lm.data.guess_check import GuessCheck
     from tomat.lm.data.rows import RowBatch

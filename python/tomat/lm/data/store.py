@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import _core
-from tomat._files import filesystem, is_url
+from tomat.storage.files import filesystem, is_url
 from tomat._threads import in_order
 from tomat.clipping import Clipping, clipping_of
 from tomat.lm.data.cache import Arrays, FlatFile, built

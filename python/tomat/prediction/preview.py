@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import _core
-from tomat._files import write_atomically
+from tomat.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path

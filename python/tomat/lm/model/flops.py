@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tomat.lm.presets import ModelShape
+    from tomat.lm.model.presets import ModelShape
 
 __all__ = ["PEAK_FLOPS", "StepFlops", "mfu", "peak_flops", "step_flops"]
 

@@ -13,7 +13,7 @@ import haliax as hax
 import jax
 import jax.numpy as jnp
 
-from tomat.lm.estimates import Estimates, Sampling, estimates
+from tomat.lm.decode.estimates import Estimates, Sampling, estimates
 
 if TYPE_CHECKING:
     from tomat.lm.loss import DensityTargets

@@ -9,12 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from tomat._retry import retried
+from tomat.storage.retry import retried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tomat._remote import UrlPath
+    from tomat.storage.remote import UrlPath
 
 __all__ = [
     "atomic_file",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tomat import _core
-from tomat.predict.crystal import Crystal
+from tomat.crystal import Crystal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.material import Material
-    from tomat.predict.predictor import TrainingFacts
+    from tomat.prediction.predictor import TrainingFacts
 
 __all__ = ["MAX_GUESS_ERROR", "check_guess", "check_same_crystal", "check_spacing", "crystal_warnings"]
 

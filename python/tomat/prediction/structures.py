@@ -8,9 +8,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat._files import is_url, open_bytes
+from tomat.storage.files import is_url, open_bytes
 from tomat.material import Material, read, task_id_of
-from tomat.predict.crystal import Crystal
+from tomat.crystal import Crystal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

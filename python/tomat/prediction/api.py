@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomat.material import Material, read
-from tomat.predict.assemble import Prediction, predict_density
-from tomat.predict.checks import check_spacing, crystal_warnings
-from tomat.predict.grid import DEFAULT_SPACING, RADICES, check_grid, grid_for
-from tomat.predict.predictor import PatchPredictor, PromoleculePredictor
-from tomat.predict.structures import as_crystal
+from tomat.prediction.assemble import Prediction, predict_density
+from tomat.prediction.checks import check_spacing, crystal_warnings
+from tomat.prediction.grid import DEFAULT_SPACING, RADICES, check_grid, grid_for
+from tomat.prediction.predictor import PatchPredictor, PromoleculePredictor
+from tomat.prediction.structures import as_crystal
 from tomat.promolecule import Promolecule
 from tomat.tokenizer import PatchTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tomat.predict.crystal import Crystal
-    from tomat.predict.structures import CrystalLike
+    from tomat.crystal import Crystal
+    from tomat.prediction.structures import CrystalLike
 
 __all__ = ["choose_grid", "open_predictor", "predict"]
 
@@ -81,7 +81,7 @@ def open_predictor(
         tokenizer = PatchTokenizer("v2", "two_token_9_12", patch_size=19, pad_to=1 << 24, unit="chgcar")
         return PromoleculePredictor(tokenizer, Promolecule.load(source), batch_size=batch_size or 256)
     try:
-        models: Any = importlib.import_module("tomat.lm.predictor")
+        models: Any = importlib.import_module("tomat.lm.decode.predictor")
     except ImportError as error:
         raise ValueError(
             f"{checkpoint}: predicting from a checkpoint needs JAX and Levanter ({error}): pip install 'tomat[train]'; "
@@ -109,7 +109,7 @@ def choose_grid(
         crystal: the crystal.
         grid: points along x, y, z.
         like: a density whose grid is taken.
-        spacing: distance of points in angstrom, see :func:`tomat.predict.grid.grid_for`.
+        spacing: distance of points in angstrom, see :func:`tomat.prediction.grid.grid_for`.
         radices: prime factors axes may have where ``spacing`` decides.
         default: the spacing where nothing is given (a predictor's ``facts.spacing``); else 0.098 angstrom.
 
@@ -154,7 +154,7 @@ def predict(
 
     Args:
         checkpoint: folder or URL of a checkpoint, ``promolecule``, or an open predictor: open one once for many
-            crystals, or use :func:`tomat.predict.assemble.predict_densities`, which fills batches over crystals.
+            crystals, or use :func:`tomat.prediction.assemble.predict_densities`, which fills batches over crystals.
         structure: a path (POSCAR, CIF, anything pymatgen or ASE read), pymatgen ``Structure``, ASE ``Atoms``,
             ``Crystal`` or ``Material``, whose density is not looked at.
         grid: points along x, y, z; see :func:`choose_grid` for this and the next two.

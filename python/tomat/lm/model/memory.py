@@ -11,10 +11,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tomat.lm.presets import parameter_count
+from tomat.lm.model.presets import parameter_count
 
 if TYPE_CHECKING:
-    from tomat.lm.presets import ModelShape
+    from tomat.lm.model.presets import ModelShape
 
 __all__ = ["DEVICE_MEMORY", "OPTIMIZER_SLOTS", "StepMemory", "device_memory", "step_memory"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from tomat import _core
-from tomat._files import filesystem, is_url, open_bytes
-from tomat._retry import is_transient, retried
+from tomat.storage.files import filesystem, is_url, open_bytes
+from tomat.storage.retry import is_transient, retried
 from tomat._threads import in_order
 
 if TYPE_CHECKING:

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomat import _core
-from tomat._files import is_url
+from tomat.storage.files import is_url
 from tomat.metrics import measure
-from tomat.predict.api import choose_grid
-from tomat.predict.assemble import Failure, Job, Prediction, predict_densities
-from tomat.predict.checks import MAX_GUESS_ERROR, check_same_crystal, check_spacing, crystal_warnings
-from tomat.predict.grid import RADICES
-from tomat.predict.outputs import OutputFolder
-from tomat.predict.structures import name_of, read_crystal
+from tomat.prediction.api import choose_grid
+from tomat.prediction.assemble import Failure, Job, Prediction, predict_densities
+from tomat.prediction.checks import MAX_GUESS_ERROR, check_same_crystal, check_spacing, crystal_warnings
+from tomat.prediction.grid import RADICES
+from tomat.prediction.outputs import OutputFolder
+from tomat.prediction.structures import name_of, read_crystal
 from tomat.write import read_augmentation
 
 if TYPE_CHECKING:
     from tomat.material import Material
-    from tomat.predict.crystal import Crystal
-    from tomat.predict.predictor import PatchPredictor
+    from tomat.crystal import Crystal
+    from tomat.prediction.predictor import PatchPredictor
     from tomat.promolecule import Promolecule
 
 __all__ = ["Failed", "RunOptions", "Summary", "expand", "predict_files"]
@@ -34,7 +34,7 @@ type Report = Callable[[int, str, float], None]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How structures of a run are predicted; see :func:`tomat.predict.api.predict`.
+    """How structures of a run are predicted; see :func:`tomat.prediction.api.predict`.
 
     Attributes:
         grid: points of every grid.
@@ -49,7 +49,7 @@ class RunOptions:
             difference in the preview. Predictors see it in the mode ``teacher_forced`` alone.
         augmentation: a CHGCAR of the only structure whose PAW augmentation occupancies go into the one written.
         overwrite: predict again what was predicted with other options.
-        max_guess_error: see :func:`tomat.predict.assemble.predict_densities`.
+        max_guess_error: see :func:`tomat.prediction.assemble.predict_densities`.
     """
 
     grid: tuple[int, int, int] | None = None
@@ -101,7 +101,7 @@ class Summary:
     """What became of the structures of a run.
 
     Attributes:
-        predicted: records of what was made, see :class:`tomat.predict.outputs.OutputFolder`.
+        predicted: records of what was made, see :class:`tomat.prediction.outputs.OutputFolder`.
         skipped: records of what was there.
         failed: what could not be made, and why.
         seconds: of the run.

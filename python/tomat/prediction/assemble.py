@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import _core
-from tomat.predict.checks import check_guess
-from tomat.predict.cover import Assembly, Cover, cover
-from tomat.predict.crystal import Crystal
-from tomat.predict.grid import check_grid
-from tomat.predict.predictor import PatchPrediction, PatchPredictor, PatchRequest
+from tomat.prediction.checks import check_guess
+from tomat.prediction.cover import Assembly, Cover, cover
+from tomat.crystal import Crystal
+from tomat.prediction.grid import check_grid
+from tomat.prediction.predictor import PatchPrediction, PatchPredictor, PatchRequest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -248,7 +248,7 @@ def predict_densities(
     Args:
         predictor: predicts patches.
         jobs: crystals with grids.
-        overlap: grid points by which neighbouring patches overlap at least, see :mod:`tomat.predict.cover`.
+        overlap: grid points by which neighbouring patches overlap at least, see :mod:`tomat.prediction.cover`.
         normalize: scale each density to the valence count of its atoms.
         max_guess_error: largest NMAE of a starting density against the truth of a job, and twice the share by which its
             electrons may be off the counts of the training data; None compares nothing.

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 import numpy as np
 
 from tomat import _core
-from tomat.predict.crystal import Crystal
-from tomat.predict.grid import mean_spacing
+from tomat.crystal import Crystal
+from tomat.prediction.grid import mean_spacing
 from tomat.valence import Dispute, fit_valence
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class TrainingFacts:
     """What a predictor knows about the data it was made from; defaults of predictions.
 
     Attributes:
-        spacing: distance of grid points in angstrom, see :mod:`tomat.predict.grid`; None where not known.
+        spacing: distance of grid points in angstrom, see :mod:`tomat.prediction.grid`; None where not known.
         valence: valence electrons by atomic number, for the elements where the data tell them.
         disputed: elements on whose valence electrons the materials of the data do not agree.
         elements: atomic numbers met in the data; None where not known.

@@ -12,10 +12,10 @@ import numpy as np
 from tomat.lm.checkpoint import Trained, open_checkpoint
 from tomat.lm.data.guess import load_guess
 from tomat.lm.data.shuffle import key_of
-from tomat.lm.decoding import Decoder, DecodingConfig, OpenRows
+from tomat.lm.decode.decoding import Decoder, DecodingConfig, OpenRows
 from tomat.lm.facts import kept_promolecule
-from tomat.lm.model import count_parameters
-from tomat.predict.predictor import PatchPrediction, PatchRequest, TrainingFacts
+from tomat.lm.model.qwen import count_parameters
+from tomat.prediction.predictor import PatchPrediction, PatchRequest, TrainingFacts
 from tomat.promolecule import Promolecule
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomat.predict.predictor import Mode
+    from tomat.prediction.predictor import Mode
     from tomat.tokenizer import PatchTokenizer
 
 __all__ = ["MODES", "DecodingConfig", "ModelPredictor", "open_predictor"]
@@ -88,7 +88,7 @@ class _Layout:
 
 
 class ModelPredictor:
-    """Predicts patches with a trained model; implements :class:`tomat.predict.predictor.PatchPredictor`."""
+    """Predicts patches with a trained model; implements :class:`tomat.prediction.predictor.PatchPredictor`."""
 
     def __init__(self, trained: Trained, decoding: DecodingConfig) -> None:
         """Put the weights where they are used.

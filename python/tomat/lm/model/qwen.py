@@ -15,15 +15,15 @@ from levanter.layers.attention import AttentionBackend, AttentionMask
 from levanter.layers.rotary import DefaultRotaryEmbeddingsConfig
 from levanter.models.qwen import Qwen3Config, Qwen3LMHeadModel
 
-from tomat.lm.attention import FusedAttention
+from tomat.lm.model.attention import FusedAttention
 
 if TYPE_CHECKING:
     from levanter.layers.attention import Attention
     from levanter.models.llama import LlamaTransformer
     from transformers.models.qwen3 import Qwen3Config as HfQwen3Config
 
-    from tomat.lm.attention import Implementation, Mask
-    from tomat.lm.presets import ModelConfig
+    from tomat.lm.model.attention import Implementation, Mask
+    from tomat.lm.model.presets import ModelConfig
     from tomat.lm.vocabulary import ModelVocabulary
 
 __all__ = [
@@ -154,7 +154,7 @@ def attention_for(choice: str, platform: str, seq_len: int) -> str:
     """What computes attention: ``choice``, and the fastest of the platform where that is ``auto``.
 
     Args:
-        choice: one of :data:`~tomat.lm.presets.ATTENTION`.
+        choice: one of :data:`~tomat.lm.model.presets.ATTENTION`.
         platform: JAX's name: ``tpu``, ``gpu`` (or ``cuda``), ``cpu``.
         seq_len: tokens a row.
     """

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat._files import filesystem
-from tomat._remote import UrlPath
-from tomat._retry import retried
+from tomat.storage.files import filesystem
+from tomat.storage.remote import UrlPath
+from tomat.storage.retry import retried
 
 if TYPE_CHECKING:
-    from tomat._remote import Place
+    from tomat.storage.remote import Place
 
 __all__ = ["DamagedError", "Sums", "is_same", "put", "sums_of"]
 

@@ -13,15 +13,15 @@ import numpy as np
 from levanter.layers.attention import AttentionMask
 
 from tomat.lm.data.shuffle import random_bits
-from tomat.lm.estimates import Estimates, Sampling, estimates
-from tomat.lm.generate import Fed, generate
+from tomat.lm.decode.estimates import Estimates, Sampling, estimates
+from tomat.lm.decode.generate import Fed, generate
 from tomat.lm.loss import DensityTargets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.lm.checkpoint import Trained
-    from tomat.predict.predictor import Mode
+    from tomat.prediction.predictor import Mode
 
 __all__ = ["ESTIMATES", "Decoded", "Decoder", "DecodingConfig", "OpenRows"]
 

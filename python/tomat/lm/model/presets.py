@@ -239,7 +239,7 @@ class ModelConfig:
         sequences_per_row: int | None = None,
     ) -> Qwen3Config:
         """Levanter's configuration of this model; see :func:`tomat.lm.model.levanter_config` (needs JAX)."""
-        from tomat.lm.model import levanter_config
+        from tomat.lm.model.qwen import levanter_config
 
         return levanter_config(
             self,

@@ -1,0 +1,1 @@
+"""The network, its presets, and what it costs."""

@@ -1,0 +1,1 @@
+"""From a crystal to its density: structures, grids, covers of the cell by patches, and what predicts a patch."""
