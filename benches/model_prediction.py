@@ -32,10 +32,10 @@ from levanter.layers.attention import AttentionMask
 
 import tomat
 from tomat.lm.checkpoint import Trained
-from tomat.lm.model.qwen import build
-from tomat.lm.objective import ObjectiveConfig
 from tomat.lm.decode.predictor import DecodingConfig, ModelPredictor
 from tomat.lm.model.presets import ModelConfig
+from tomat.lm.model.qwen import build
+from tomat.lm.objective import ObjectiveConfig
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.prediction.cover import cover
 from tomat.prediction.predictor import Crystal, PatchRequest

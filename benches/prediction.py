@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tomat
+from tomat.crystal import Crystal
 from tomat.prediction.api import open_predictor
 from tomat.prediction.assemble import predict_density
-from tomat.crystal import Crystal
 from tomat.prediction.preview import preview
 from tomat.promolecule import Promolecule
 

@@ -23,9 +23,9 @@ from safetensors.numpy import load_file, save_file
 import flips
 from random_models import random_model
 from tomat.lm.export import export_model, load_exported, state_dict, with_state_dict
+from tomat.lm.model.presets import ModelConfig
 from tomat.lm.model.qwen import DensityLM
 from tomat.lm.note import read_note
-from tomat.lm.model.presets import ModelConfig
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
 

@@ -19,8 +19,8 @@ from levanter.layers.attention import AttentionBackend, AttentionMask, dot_produ
 
 from random_models import random_model
 from tomat.lm.model.attention import attend
-from tomat.lm.model.qwen import DensityLM, attention_for, build, count_parameters
 from tomat.lm.model.presets import PRESETS, ModelConfig
+from tomat.lm.model.qwen import DensityLM, attention_for, build, count_parameters
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import tomat
 from runs import LABEL, Result, tomat_main, wait_for
 from strategies import grids, seeds
+from tomat.crystal import Crystal
 from tomat.metrics import nmae
 from tomat.prediction.api import choose_grid, open_predictor
 from tomat.prediction.assemble import (
@@ -29,7 +30,6 @@ from tomat.prediction.assemble import (
     predict_density,
     valence_count,
 )
-from tomat.crystal import Crystal
 from tomat.prediction.predictor import (
     CodecFloorPredictor,
     Mode,

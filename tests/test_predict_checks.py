@@ -13,10 +13,10 @@ import pytest
 import tomat
 from predictors import TokenPredictor
 from runs import LABEL, Result, tomat_main
+from tomat.crystal import Crystal
 from tomat.prediction.api import choose_grid
 from tomat.prediction.assemble import Job
 from tomat.prediction.checks import check_same_crystal, crystal_warnings
-from tomat.crystal import Crystal
 from tomat.prediction.predictor import TrainingFacts
 from tomat.promolecule import Promolecule
 

@@ -14,8 +14,8 @@ import pytest
 
 from buckets import Door, bucket, content, on_disk, somewhere
 from runs import ROOT, SHARD_EACH, sound, tomat_main, tree
-from tomat.storage import retry
-from tomat.dataset import open_dataset, sync_dataset, transfer
+from tomat.dataset import open_dataset, sync_dataset
+from tomat.storage import retry, transfer
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def door() -> Iterator[Door]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_retry, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.0)
 
 
 @pytest.fixture(scope="module")

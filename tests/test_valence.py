@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import tomat
 from runs import LABEL
-from tomat.prediction.assemble import Failure, Job, Prediction, predict_densities
 from tomat.crystal import Crystal
+from tomat.prediction.assemble import Failure, Job, Prediction, predict_densities
 from tomat.prediction.predictor import PromoleculePredictor, TrainingFacts
 from tomat.promolecule import Promolecule
 from tomat.valence import Dispute, Valence, _possible, fit_valence

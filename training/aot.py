@@ -51,8 +51,8 @@ from levanter.trainer_state import TrainerState
 
 from tomat.lm.example import DensityExample
 from tomat.lm.model.flops import step_flops
-from tomat.lm.model.qwen import build
 from tomat.lm.model.presets import ModelConfig
+from tomat.lm.model.qwen import build
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
 

@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from tomat._core import __version__
 from tomat.codec import LloydMaxCodec, LogCodec, bundled_codecs, load_codec
 from tomat.fitting import Sketch, fit_codec
 from tomat.material import UNITS, Material, read
-from tomat.prediction.api import predict
 from tomat.sampling import coverage_histogram, sample_offsets
 from tomat.tokenizer import LAYOUTS, Layout, Patch, PatchTokenizer, Vocabulary
 
@@ -39,6 +40,15 @@ __all__ = [
     "read",
     "sample_offsets",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``predict``, with what it needs, when it is first used."""
+    if name == "predict":
+        from tomat.prediction.api import predict
+
+        return predict
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

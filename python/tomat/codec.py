@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Self, override
 import numpy as np
 
 from tomat import _core
-from tomat.storage.files import open_bytes, write_atomically
 from tomat._npz import DIGEST, Npz, PickledError, about_bytes, check_digest, npz_bytes
 from tomat._seal import check_seal, sealed
+from tomat.storage.files import open_bytes, write_atomically
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

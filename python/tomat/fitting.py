@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, override
 import numpy as np
 
 from tomat import _core
-from tomat.storage.files import open_bytes, write_atomically
 from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec
 from tomat.material import read
+from tomat.storage.files import open_bytes, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import numpy as np
 
 from tomat import _core
-from tomat.storage.files import open_bytes, write_atomically
 from tomat._npz import DIGEST, Npz, about_bytes, check_digest, npz_bytes
 from tomat._threads import check_threads
 from tomat.dataset.inputs import Entry
 from tomat.material import UNITS, Material, read
+from tomat.storage.files import open_bytes, write_atomically
 from tomat.valence import Valence, fit_valence
 
 if TYPE_CHECKING:

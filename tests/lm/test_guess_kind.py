@@ -222,9 +222,9 @@ def test_a_run_keeps_its_promolecule_and_predicts_with_it(
     pytest.importorskip("levanter")
     import tiny
 
+    from tomat.lm.decode.predictor import open_predictor
     from tomat.lm.facts import kept_promolecule
     from tomat.lm.note import read_note
-    from tomat.lm.decode.predictor import open_predictor
     from tomat.lm.train import train
 
     changes = (

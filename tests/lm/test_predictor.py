@@ -214,8 +214,8 @@ def test_a_new_model_answers_with_the_token_it_sees_and_its_neighbours() -> None
     import jax
     from levanter.layers.attention import AttentionMask
 
-    from tomat.lm.model.qwen import build
     from tomat.lm.model.presets import ModelConfig
+    from tomat.lm.model.qwen import build
     from tomat.lm.vocabulary import ModelVocabulary
 
     vocabulary = ModelVocabulary(tomat.PatchTokenizer("v3", "l1-1k", 3, 128))
@@ -240,9 +240,9 @@ def test_long_rows_are_predicted_by_whole_blocks_of_attention(attention: str) ->
     """Rows of 1,400 tokens: attention by blocks of 1,024 takes no other length than two of them."""
     import jax
 
+    from tomat.lm.model.presets import ModelConfig
     from tomat.lm.model.qwen import build
     from tomat.lm.objective import ObjectiveConfig
-    from tomat.lm.model.presets import ModelConfig
     from tomat.lm.vocabulary import ModelVocabulary
 
     vocabulary = ModelVocabulary(tomat.PatchTokenizer("v3", "l1-1k-e_per_A3", 11, 2048))

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat.storage.files import filesystem, is_url
 from tomat._seal import check_seal, sealed
 from tomat._threads import in_order
 from tomat.catalogue.rows import row_of
 from tomat.catalogue.table import load, save, token_columns
+from tomat.storage.files import filesystem, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

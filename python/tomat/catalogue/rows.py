@@ -13,10 +13,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tomat import _core
-from tomat.storage.files import open_bytes
 from tomat.catalogue.table import _REAL, _TEXT, COLUMNS, token_columns
 from tomat.categories import category, reduced_formula
 from tomat.material import read
+from tomat.storage.files import open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -45,8 +45,8 @@ def command(
     dataset = open_dataset(directory, allow_partial=allow_partial)
     coverage = measured_coverage(dataset, None if catalogue is None else _grids(catalogue))
     if html is not None or png is not None:
-        from tomat.storage.files import write_atomically
         from tomat.report import coverage as figures
+        from tomat.storage.files import write_atomically
 
         if html is not None:
             write_atomically(html, figures.html(coverage).encode())

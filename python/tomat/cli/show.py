@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from tomat.storage.remote import place
 from tomat.dataset.manifest import open_dataset
+from tomat.storage.remote import place
 from tomat.tokenizer import PatchTokenizer
 
 #: Tokens of a block shown at each end of a shortened one.

@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from tomat.storage.files import write_atomically
 from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
+from tomat.storage.files import write_atomically
 
 _SAMPLING_WEIGHT = """Do budgets of patches by electrons make better models than equal ones?
 

@@ -13,8 +13,6 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from tomat import _core
-from tomat.storage.files import write_atomically, write_json
-from tomat.storage.remote import UrlPath, at_hand
 from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec
 from tomat.dataset.hf_card import card
@@ -22,6 +20,8 @@ from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.dataset.manifest import open_dataset
 from tomat.dataset.meta import CODEC, COVERAGE, REASONS, read_coverage
 from tomat.dataset.run_directory import sha256_of
+from tomat.storage.files import write_atomically, write_json
+from tomat.storage.remote import UrlPath, at_hand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,8 +7,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat.storage.files import filesystem, is_url, open_bytes, parse_json
 from tomat.material import task_id_of
+from tomat.storage.files import filesystem, is_url, open_bytes, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tomat.storage.remote import place
 from tomat._threads import in_order
 from tomat.codec import LogCodec, load_codec
-from tomat.storage.bucket import run_directory
 from tomat.dataset.meta import CODEC, META, check_shard_name, check_worker_name, is_own, read_meta
+from tomat.storage.bucket import run_directory
+from tomat.storage.remote import place
 from tomat.tokenizer import PatchTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from tomat.storage.remote import Place, UrlPath
     from tomat.codec import Codec
     from tomat.material import Unit
+    from tomat.storage.remote import Place, UrlPath
 
 __all__ = ["Dataset", "Worker", "open_dataset"]
 

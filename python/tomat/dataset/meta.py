@@ -11,8 +11,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from tomat.storage.files import parse_json, read_json
 from tomat._seal import check_seal, sealed
+from tomat.storage.files import parse_json, read_json
 
 if TYPE_CHECKING:
     import types

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock, Timeout
 
-from tomat.storage.files import atomic_file, read_json, write_json
 from tomat._threads import in_order
 from tomat.clipping import ClippedTotals, Clipping
 from tomat.codec import LloydMaxCodec, LogCodec
 from tomat.dataset.config import identity_hash
 from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, FORMAT_VERSION, META, REASONS, read_meta, seal_meta
 from tomat.dataset.records import read_record
+from tomat.storage.files import atomic_file, read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from tomat.storage.remote import Place
     from tomat.codec import Codec
     from tomat.dataset.config import TokenizeConfig
+    from tomat.storage.remote import Place
 
 __all__ = [
     "BUDGET",

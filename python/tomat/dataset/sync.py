@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat.storage.remote import UrlPath, at_hand, place
-from tomat.storage.retry import retried
 from tomat._threads import in_order
 from tomat.dataset.manifest import Worker, open_dataset
 from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, read_meta
 from tomat.dataset.run_directory import sha256_of
+from tomat.storage.remote import UrlPath, at_hand, place
+from tomat.storage.retry import retried
 from tomat.storage.transfer import DamagedError, Sums, is_same, put, sums_of
 
 if TYPE_CHECKING:

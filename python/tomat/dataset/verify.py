@@ -10,8 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tomat.storage.files import read_json
-from tomat.storage.remote import at_hand
 from tomat.clipping import ClippedTotals
 from tomat.codec import LogCodec
 from tomat.dataset.account import RowError, check_clipped, compare_clipped
@@ -20,6 +18,8 @@ from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, REASONS, SEAL, is_
 from tomat.dataset.run_directory import sha256_of
 from tomat.material import Material, read
 from tomat.sampling import coverage_histogram, draw, load_sampler
+from tomat.storage.files import read_json
+from tomat.storage.remote import at_hand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomat.storage.remote import Place, UrlPath
     from tomat.codec import Codec
     from tomat.dataset.inputs import Entry
     from tomat.sampling import Sampler
+    from tomat.storage.remote import Place, UrlPath
     from tomat.tokenizer import PatchTokenizer
 
 __all__ = ["Report", "verify_dataset"]

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
-from tomat.storage.files import is_url
-from tomat.storage.remote import place
 from tomat._threads import check_threads
 from tomat.clipping import ClippedTotals
-from tomat.storage.bucket import run_directory
 from tomat.dataset.inputs import resolve_inputs
 from tomat.dataset.manifest import open_dataset
 from tomat.engine.local import Progress, Run, Summary
+from tomat.storage.bucket import run_directory
+from tomat.storage.files import is_url
+from tomat.storage.remote import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tomat import _core
-from tomat.storage.files import is_url, open_bytes
-from tomat.storage.remote import fetch_group, place
 from tomat._threads import check_threads
-from tomat.storage.bucket import run_directory
 from tomat.dataset.config import identity_hash
 from tomat.dataset.run_directory import REASONS, clipped_totals
 from tomat.sampling import draw, native_arguments
+from tomat.storage.bucket import run_directory
+from tomat.storage.files import is_url, open_bytes
+from tomat.storage.remote import fetch_group, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from tomat.storage.remote import Place
     from tomat.budget import Shares
     from tomat.dataset.config import TokenizeConfig
     from tomat.dataset.inputs import Entry
     from tomat.dataset.run_directory import RunDirectory, Totals
+    from tomat.storage.remote import Place
 
 __all__ = ["Progress", "Run", "StoppedError", "Summary", "tokenize"]
 

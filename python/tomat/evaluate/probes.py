@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import _core, metrics
-from tomat.storage.files import read_json, write_atomically
 from tomat.evaluate.aggregate import Settings
 from tomat.evaluate.alterations import PROBES, Probe, Variant, generator
 from tomat.evaluate.evaluate import EXPECTED, message, versions
@@ -26,6 +25,7 @@ from tomat.evaluate.measure import Truth
 from tomat.evaluate.result import Workplace
 from tomat.evaluate.tables import Table, interval, percent
 from tomat.material import Material, read
+from tomat.storage.files import read_json, write_atomically
 from tomat.tokenizer import PatchTokenizer
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tomat.storage.files import read_json, write_atomically
 from tomat.evaluate.measure import COLUMNS
+from tomat.storage.files import read_json, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tomat.storage.files import write_atomically
 from tomat.evaluate.result import file_name
+from tomat.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

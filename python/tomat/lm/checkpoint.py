@@ -16,16 +16,16 @@ import numpy as np
 from levanter.checkpoint import load_checkpoint
 from levanter.utils.tree_utils import inference_mode
 
-from tomat.storage.files import read_json
-from tomat.storage.remote import place as place_of
 from tomat.lm.digests import check_folder, checkpoint_folders, is_complete
 from tomat.lm.kept import read_best
+from tomat.lm.model.presets import ModelConfig
 from tomat.lm.model.qwen import build
 from tomat.lm.note import NOTE, part, read_note, tokenizer_from
 from tomat.lm.objective import ObjectiveConfig
-from tomat.lm.model.presets import ModelConfig
 from tomat.lm.run_files import RunFiles
 from tomat.lm.vocabulary import ModelVocabulary
+from tomat.storage.files import read_json
+from tomat.storage.remote import place as place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

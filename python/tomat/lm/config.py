@@ -15,15 +15,15 @@ from levanter.optim.config import AdamConfig, OptimizerConfig
 from levanter.tracker.tracker import TrackerConfig
 from levanter.trainer import TrainerConfig as LevanterTrainerConfig
 
-from tomat.storage.files import is_url
 from tomat._threads import MAX_THREADS
 from tomat.lm.callbacks import GuardConfig
 from tomat.lm.checkpointer import CheckpointerConfig
 from tomat.lm.data.config import DataConfig
 from tomat.lm.loss import LossConfig
-from tomat.lm.objective import ObjectiveConfig
 from tomat.lm.model.presets import ModelConfig
+from tomat.lm.objective import ObjectiveConfig
 from tomat.lm.run_files import RunFiles
+from tomat.storage.files import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,12 +13,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tomat.storage.files import filesystem, read_json
-from tomat.storage.remote import place
-from tomat.storage.retry import retried
 from tomat._seal import check_seal, sealed
 from tomat._threads import in_order
 from tomat.lm.run_files import write
+from tomat.storage.files import filesystem, read_json
+from tomat.storage.remote import place
+from tomat.storage.retry import retried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

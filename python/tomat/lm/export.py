@@ -22,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from tomat import __version__
-from tomat.storage.files import write_atomically
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.lm.card import model_card
 from tomat.lm.model.qwen import DensityLMConfig, attention_for, build
@@ -38,6 +37,7 @@ from tomat.lm.note import (
     write_codec,
 )
 from tomat.lm.vocabulary import ModelVocabulary
+from tomat.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable

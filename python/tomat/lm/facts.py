@@ -24,8 +24,8 @@ def data_facts(rows: Rows, config: DataConfig, valence: Valence | None = None) -
 
     ``guess``: the starting density's name; ``promolecule``: the whole of it, where it is one. ``elements``: atomic
     numbers met. Of densities also ``spacing``, ``valence`` and ``disputed``, as
-    :class:`tomat.prediction.predictor.TrainingFacts` has them; rows of a dataset hold no whole grids. ``valence`` is what
-    :func:`training_valence` gave, where it is at hand.
+    :class:`tomat.prediction.predictor.TrainingFacts` has them; rows of a dataset hold no whole grids. ``valence`` is
+    what :func:`training_valence` gave, where it is at hand.
     """
     source = rows.source
     facts: dict[str, Any] = {"guess": config.guess}

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from tomat.storage.files import filesystem, read_json
-from tomat.storage.remote import place
 from tomat._seal import check_seal, sealed
 from tomat.lm.checkpointer import save_state
 from tomat.lm.note import SEAL, write_note
 from tomat.lm.run_files import write_mapping
+from tomat.storage.files import filesystem, read_json
+from tomat.storage.remote import place
 
 if TYPE_CHECKING:
     from tomat.lm.config import EvaluationConfig

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tomat.storage.files import read_json
-from tomat.storage.remote import place
 from tomat._seal import check_seal, sealed
 from tomat.codec import LloydMaxCodec, LogCodec, load_codec
 from tomat.lm.run_files import write, write_mapping
+from tomat.storage.files import read_json
+from tomat.storage.remote import place
 from tomat.tokenizer import PatchTokenizer
 
 if TYPE_CHECKING:

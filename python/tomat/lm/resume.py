@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from tomat.storage.remote import place
 from tomat.lm.digests import DIGESTS, METADATA, check_folder, checkpoint_folders, is_complete
+from tomat.storage.remote import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,10 +6,10 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tomat.storage.files import is_url, read_json
-from tomat.storage.remote import place
 from tomat.lm.digests import DIGESTS, checkpoint_folders, is_complete, seal
 from tomat.lm.note import FILES, NOTE, SEAL, check_note, write_note
+from tomat.storage.files import is_url, read_json
+from tomat.storage.remote import place
 
 if TYPE_CHECKING:
     from typing import Any

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 from levanter.tracker.tracker import NoopTracker, Tracker, TrackerConfig
 
-from tomat.storage.files import is_url
 from tomat.lm.metrics_file import end_last_line
 from tomat.lm.run_files import write
+from tomat.storage.files import is_url
 
 __all__ = ["JsonLines", "JsonLinesConfig"]
 

@@ -17,7 +17,6 @@ from levanter.data.loader import DataLoader
 from levanter.trainer import Trainer
 
 from tomat._core import __version__
-from tomat.storage.remote import place
 from tomat.lm import run_files
 from tomat.lm.callbacks import EndOfStep, LossGuard, StopRequest, log_memory
 from tomat.lm.checkpointer import NotedCheckpointer
@@ -28,15 +27,16 @@ from tomat.lm.data.stream import ExampleDataset
 from tomat.lm.digests import checkpoint_folders
 from tomat.lm.evaluation_hook import Evaluation
 from tomat.lm.facts import data_facts, kept_promolecule, training_valence
-from tomat.lm.model.flops import StepFlops, step_flops
 from tomat.lm.identity import Change, check_same
 from tomat.lm.kept import Best, KeptWeights
 from tomat.lm.loss import DensityLoss
+from tomat.lm.model.flops import StepFlops, step_flops
 from tomat.lm.model.qwen import build
 from tomat.lm.note import FORMAT, read_note, tokenizer_note, write_codec, write_note
 from tomat.lm.resume import check_resumed
 from tomat.lm.tracking import JsonLinesConfig
 from tomat.lm.vocabulary import ModelVocabulary
+from tomat.storage.remote import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import _core
+from tomat.crystal import Crystal
 from tomat.prediction.checks import check_guess
 from tomat.prediction.cover import Assembly, Cover, cover
-from tomat.crystal import Crystal
 from tomat.prediction.grid import check_grid
 from tomat.prediction.predictor import PatchPrediction, PatchPredictor, PatchRequest
 

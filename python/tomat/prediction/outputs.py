@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomat import __version__
-from tomat.storage.files import read_json, write_json
 from tomat.prediction.assemble import Job, Prediction
 from tomat.prediction.preview import preview
+from tomat.storage.files import read_json, write_json
 from tomat.write import FORMATS, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tomat.material import Material
     from tomat.crystal import Crystal
+    from tomat.material import Material
 
 __all__ = ["OUTPUT_FORMATS", "OutputFolder", "crystal_hash", "parse_formats"]
 

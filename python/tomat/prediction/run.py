@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomat import _core
-from tomat.storage.files import is_url
 from tomat.metrics import measure
 from tomat.prediction.api import choose_grid
 from tomat.prediction.assemble import Failure, Job, Prediction, predict_densities
@@ -18,11 +17,12 @@ from tomat.prediction.checks import MAX_GUESS_ERROR, check_same_crystal, check_s
 from tomat.prediction.grid import RADICES
 from tomat.prediction.outputs import OutputFolder
 from tomat.prediction.structures import name_of, read_crystal
+from tomat.storage.files import is_url
 from tomat.write import read_augmentation
 
 if TYPE_CHECKING:
-    from tomat.material import Material
     from tomat.crystal import Crystal
+    from tomat.material import Material
     from tomat.prediction.predictor import PatchPredictor
     from tomat.promolecule import Promolecule
 

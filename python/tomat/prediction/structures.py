@@ -8,9 +8,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat.storage.files import is_url, open_bytes
-from tomat.material import Material, read, task_id_of
 from tomat.crystal import Crystal
+from tomat.material import Material, read, task_id_of
+from tomat.storage.files import is_url, open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tomat.storage.files import read_json
 from tomat.lm.metrics_file import records
-from tomat.lm.note import check_note, is_note
 from tomat.lm.model.presets import ModelConfig, parameter_count
+from tomat.lm.note import check_note, is_note
+from tomat.storage.files import read_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat.storage.files import read_json
 from tomat.dataset.meta import META, read_coverage, read_meta
 from tomat.evaluate.probes import load_probes
 from tomat.evaluate.result import load_result
 from tomat.report.runs import METRICS_FILE, load_run
+from tomat.storage.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,6 @@ from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, override
 
-from tomat.storage.files import write_json
-from tomat.storage.remote import UrlPath, fetch_files
 from tomat._threads import in_order
 from tomat.dataset.config import identity_hash
 from tomat.dataset.meta import check_shard_name
@@ -26,15 +24,17 @@ from tomat.dataset.run_directory import (
     RunDirectory,
     says_all,
 )
+from tomat.storage.files import write_json
+from tomat.storage.remote import UrlPath, fetch_files
 from tomat.storage.transfer import Sums, is_same, put
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
-    from tomat.storage.remote import Place
     from tomat.dataset.config import TokenizeConfig
     from tomat.dataset.run_directory import Totals
+    from tomat.storage.remote import Place
 
 __all__ = ["BucketDirectory", "run_directory"]
 

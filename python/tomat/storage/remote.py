@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from tomat import _core
+from tomat._threads import in_order
 from tomat.storage.files import filesystem, is_url, open_bytes
 from tomat.storage.retry import is_transient, retried
-from tomat._threads import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

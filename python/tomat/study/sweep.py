@@ -16,10 +16,10 @@ from urllib.parse import quote
 import numpy as np
 
 from tomat import _core, metrics
-from tomat.storage.files import write_atomically
 from tomat.categories import category, reduced_formula
 from tomat.codec import LOG_CODECS, bundled_codecs, load_codec
 from tomat.material import UNITS, read
+from tomat.storage.files import write_atomically
 from tomat.study.representations import (
     Field,
     Quantiser,

@@ -17,9 +17,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from tomat.storage.files import write_json
 from tomat.catalogue.division import split_groups
 from tomat.catalogue.table import load
+from tomat.storage.files import write_json
 
 
 def command(

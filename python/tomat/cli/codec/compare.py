@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tomat.storage.files import write_atomically
 from tomat.cli._shared import Inputs, Quiet, SplitFile, Threads, progress
 from tomat.cli.codec._shared import Signed, UnitOption, WeightOption
 from tomat.dataset.inputs import Entry, is_rho_gga, resolve_inputs
 from tomat.fitting import METHODS, Method, Sketch, sketch_entries
 from tomat.floors import BINS, Comparison, compare
+from tomat.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

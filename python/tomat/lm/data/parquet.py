@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomat.storage.remote import Place
     from tomat.lm.data.guess import Guess
     from tomat.lm.data.guess_check import GuessCheck
     from tomat.lm.data.rows import RowBatch
+    from tomat.storage.remote import Place
     from tomat.tokenizer import Patch, PatchTokenizer
 
 __all__ = ["ParquetSource"]

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import _core
-from tomat.storage.files import filesystem, is_url
 from tomat._threads import in_order
 from tomat.clipping import Clipping, clipping_of
 from tomat.lm.data.cache import Arrays, FlatFile, built
 from tomat.material import Material, Unit, read
+from tomat.storage.files import filesystem, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
