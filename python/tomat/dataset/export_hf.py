@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from tomat import _core
 from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec
-from tomat.dataset.hf_card import card
+from tomat.dataset.hf_card import Split, card
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.dataset.manifest import open_dataset
 from tomat.dataset.meta import CODEC, COVERAGE, REASONS, read_coverage
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tomat.dataset.manifest import Dataset, Worker
-
-__all__ = ["Export", "Split", "export_hf"]
 
 #: Where the facts of the export are kept, for programs.
 FACTS = "tomat.json"
@@ -42,36 +40,6 @@ _SHARED = (
     "density_codec_name",
     "unit",
 )
-
-
-@dataclass
-class Split:
-    """The numbers of one split, all of them counted in what was exported.
-
-    Attributes:
-        name: as the Hub's readers know it.
-        materials, rows: in it.
-        tokens: of all rows, padding left out.
-        n_shards, bytes: parquet files and their size.
-        memory_bytes: of the columns once they are read.
-        voxels, covered: grid points of all materials, and those that at least one patch covers.
-        left_out: materials that were listed and are not in it, by reason.
-        workers: how many made it, and how many of them are here.
-        configuration: what made it.
-    """
-
-    name: str
-    materials: int = 0
-    rows: int = 0
-    tokens: int = 0
-    n_shards: int = 0
-    bytes: int = 0
-    memory_bytes: int = 0
-    voxels: int = 0
-    covered: int = 0
-    left_out: dict[str, int] = field(default_factory=dict)
-    workers: tuple[int, int] = (0, 0)
-    configuration: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

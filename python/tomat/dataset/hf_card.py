@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from tomat.dataset.export_hf import Split
-
-__all__ = ["card"]
 
 #: The Hub's words for the number of rows.
 _SIZES = (
@@ -23,6 +20,36 @@ _SIZES = (
     (100_000_000, "10M<n<100M"),
     (1_000_000_000, "100M<n<1B"),
 )
+
+
+@dataclass
+class Split:
+    """The numbers of one split, all of them counted in what was exported.
+
+    Attributes:
+        name: as the Hub's readers know it.
+        materials, rows: in it.
+        tokens: of all rows, padding left out.
+        n_shards, bytes: parquet files and their size.
+        memory_bytes: of the columns once they are read.
+        voxels, covered: grid points of all materials, and those that at least one patch covers.
+        left_out: materials that were listed and are not in it, by reason.
+        workers: how many made it, and how many of them are here.
+        configuration: what made it.
+    """
+
+    name: str
+    materials: int = 0
+    rows: int = 0
+    tokens: int = 0
+    n_shards: int = 0
+    bytes: int = 0
+    memory_bytes: int = 0
+    voxels: int = 0
+    covered: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    workers: tuple[int, int] = (0, 0)
+    configuration: dict[str, Any] = field(default_factory=dict)
 
 
 def card(name: str, license_id: str | None, splits: Sequence[Split], facts: dict[str, Any]) -> str:
