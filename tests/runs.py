@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,12 +51,12 @@ class Result:
 
 def tomat_main(*arguments: object, columns: int = 100) -> Result:
     """``tomat ARGUMENTS`` in this process."""
-    return _invoke(cli.main, "tomat", arguments, columns)
+    return invoke(cli.main, *arguments, columns=columns)
 
 
 def tokenize(*arguments: object, columns: int = 100) -> Result:
     """``tomat-tokenize ARGUMENTS`` in this process."""
-    return _invoke(cli.tokenize_main, "tomat-tokenize", arguments, columns)
+    return invoke(cli.tokenize_main, *arguments, columns=columns)
 
 
 def sound(*arguments: object) -> Result:
@@ -66,12 +66,13 @@ def sound(*arguments: object) -> Result:
     return result
 
 
-def _invoke(main: Any, name: str, arguments: Iterable[object], columns: int) -> Result:
+def invoke(main: Any, *arguments: object, columns: int = 100) -> Result:
+    """What ``main`` does with these words of a command line, in this process."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
-        mock.patch.object(sys, "argv", [name, *map(str, arguments)]),
+        mock.patch.object(sys, "argv", ["tomat", *map(str, arguments)]),
         mock.patch.dict(os.environ, {"COLUMNS": str(columns)}),
     ):
         try:

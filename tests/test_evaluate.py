@@ -1,4 +1,4 @@
-"""Evaluation of whole materials: results, comparisons, the study, and what happens when things go wrong."""
+"""Evaluation of whole materials: results, comparisons, and what happens when things go wrong."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 import tomat
+from evaluations import ENTRIES, SMALL, Scaled, scaled
 from predictors import TokenPredictor, TruthPredictor
 from runs import LABEL, ROOT, farm, tomat_main
 from tomat import metrics
@@ -23,50 +24,13 @@ from tomat.evaluate.evaluate import Evaluation, evaluate
 from tomat.evaluate.measure import COLUMNS
 from tomat.evaluate.methods import CodecFloor, Method, Predicted, PromoleculeMethod
 from tomat.evaluate.patches import PatchMethod
-from tomat.evaluate.result import Result, load_result
-from tomat.evaluate.study import sampling_weight
+from tomat.evaluate.result import load_result
 from tomat.evaluate.tables import headline
 from tomat.evaluate.volumes import load_pictures
 from tomat.prediction.predictor import PatchPrediction, PatchRequest
 from tomat.promolecule import Promolecule
 
-SMALL = ("qe-0211", "qe-0003", "vasp-mp-2300242", "qe-0040", "qe-0048")
-ENTRIES = [Entry(name, str(LABEL / f"{name}.zarr")) for name in SMALL]
 CODEC = tomat.load_codec("lmq-16k")
-
-
-class Scaled:
-    """A method that gives the truth with an error of its own for each material: known NMAE everywhere."""
-
-    mode: Any = "one_pass"
-
-    def __init__(self, errors: dict[str, float], **about: Any) -> None:
-        self.errors, self.about, self.calls = errors, about, 0
-
-    def identity(self) -> dict[str, Any]:
-        return {"scaled": self.errors, **self.about}
-
-    def predict(self, material: tomat.Material) -> Predicted:
-        self.calls += 1
-        factor = 1.0 + self.errors[material.task_id]
-        return Predicted(material.density.astype(np.float64) * factor, material.unit, 0.5)
-
-
-class Begun(Scaled):
-    """What it began with."""
-
-    mode: Any = "start"
-
-
-def scaled(
-    folder: Path, errors: dict[str, float], start: dict[str, float] | None = None, **about: Any
-) -> Result:
-    """A result with these NMAEs, and those of its start."""
-    entries = [entry for entry in ENTRIES if entry.task_id in errors]
-    methods: list[Method] = [Scaled(errors, **about)]
-    if start is not None:
-        methods.append(Begun(start))
-    return evaluate(Evaluation(methods, entries, "chgcar", {}, folder.name, pictures=0), folder)
 
 
 @pytest.fixture(scope="module")
@@ -381,18 +345,6 @@ def test_comparisons_show_what_each_model_began_with(tmp_path: Path) -> None:
     assert other["contenders"][1]["mean"] == a["start"]["mean"]
 
 
-def test_the_study_shows_what_the_models_began_with(tmp_path: Path) -> None:
-    errors, start = dict.fromkeys(SMALL, 0.04), dict.fromkeys(SMALL, 0.05)
-    equal, electrons = ([scaled(tmp_path / name, errors, start)] for name in ("equal", "electrons"))
-    rows = {row["name"]: row for row in sampling_weight(equal, electrons, "one_pass")["metrics"]}
-    for weighed in ("material", "electron"):
-        row = rows[f"per {weighed}, start (step 0)"]
-        assert row["equal"]["value"] == pytest.approx(0.05, rel=1e-5)
-        assert row["difference"]["value"] == pytest.approx(0.0, abs=1e-12)
-    bare = _study(tmp_path, 0.01, 0.05)
-    assert not [row for row in bare["metrics"] if "start" in row["name"]]
-
-
 def test_the_start_is_a_baseline_and_no_headline(tmp_path: Path) -> None:
     one = scaled(tmp_path / "one", dict.fromkeys(SMALL, 0.04), dict.fromkeys(SMALL, 0.05))
     other = scaled(tmp_path / "other", dict.fromkeys(SMALL, 0.03), dict.fromkeys(SMALL, 0.05))
@@ -450,48 +402,3 @@ def test_contenders_that_are_none(tmp_path: Path) -> None:
         compare([contender(str(result.path))] * 2, metric="beauty")
     with pytest.raises(FileNotFoundError):
         contender(str(tmp_path / "none"))
-
-
-def _study(tmp_path: Path, shift: float, bottom: float, **about: Any) -> dict[str, Any]:
-    """Two seeds of each budget; ``electrons`` worse by ``shift``, the smallest material by ``bottom``."""
-    rng = np.random.default_rng(0)
-    arms: dict[str, list[Result]] = {"equal": [], "electrons": []}
-    smallest = "vasp-mp-2300242"
-    for seed in range(2):
-        base = {name: 0.05 + 0.001 * float(rng.uniform()) for name in SMALL}
-        worse = {name: x + (bottom if name == smallest else shift) for name, x in base.items()}
-        for arm, errors in (("equal", base), ("electrons", worse)):
-            arms[arm].append(scaled(tmp_path / f"{arm}-{seed}-{shift}", errors, **about))
-    return sampling_weight(arms["equal"], arms["electrons"], "one_pass")
-
-
-def test_the_study_says_which_hypotheses_held(tmp_path: Path) -> None:
-    got = _study(tmp_path, 0.01, 0.05)
-    verdicts = {h["name"]: h["verdict"] for h in got["hypotheses"]}
-    assert verdicts == {"H1": "holds", "H2": "fails", "H3": "undecided"}
-    assert got["metrics"][0]["difference"]["value"] == pytest.approx(0.018, rel=1e-3)
-    assert got["seeds"] == {"equal": 2, "electrons": 2}
-    other = _study(tmp_path, -0.02, -0.02)
-    verdicts = {h["name"]: h["verdict"] for h in other["hypotheses"]}
-    assert verdicts["H1"] == "fails"
-    assert verdicts["H2"] == "holds"
-
-
-def test_the_study_from_the_command_line(tmp_path: Path) -> None:
-    for name, error in (("eq", 0.1), ("el", 0.12)):
-        scaled(tmp_path / name, dict.fromkeys(SMALL, error), steps=100)
-    scaled(tmp_path / "long", dict.fromkeys(SMALL, 0.1), steps=200)
-    out = tmp_path / "study.json"
-    done = tomat_main("study", "sampling-weight", tmp_path / "eq", "--electrons", tmp_path / "el", "-o", out)
-    assert done.code == 0, done.err
-    assert "H1" in done.out
-    assert "holds" in done.out
-    assert "With one seed" in done.out
-    assert json.loads(out.read_text())["format"] == "tomat sampling-weight study"
-    refused = tomat_main("study", "sampling-weight", tmp_path / "eq", "--electrons", tmp_path / "long")
-    assert refused.code == 1
-    assert "different steps" in refused.err
-    taken = tomat_main(
-        "study", "sampling-weight", tmp_path / "eq", "--electrons", tmp_path / "long", "--unmatched", "--json"
-    )
-    assert taken.code == 0

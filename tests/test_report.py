@@ -20,10 +20,12 @@ from tomat.dataset.inputs import Entry
 from tomat.evaluate.evaluate import Evaluation, evaluate
 from tomat.evaluate.methods import CodecFloor, Method
 from tomat.evaluate.patches import PatchMethod, StartMethod
+from tomat.evaluate.result import load_result
 from tomat.evaluate.volumes import _rectangle
 from tomat.report import figures
 from tomat.report.isosurface import half_level, isosurface
 from tomat.report.runs import NMAE, load_run
+from training.studies.sampling_weight.study import sampling_weight
 
 NAMES = ("qe-0211", "qe-0003", "vasp-mp-2300242")
 
@@ -171,15 +173,16 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         plan = Evaluation(methods, entries, "chgcar", {}, name, pictures=int(factor < 1.1))
         evaluate(plan, root / f"result-{factor}")
     results = [root / "result-1.05", root / "result-1.2"]
-    study = ("--unmatched", "-o", root / "study.json")
     for arguments in (
         ("compare", *results, "-o", root / "comparison.json"),
-        ("study", "sampling-weight", results[0], "--electrons", results[1], *study),
         ("probe", "promolecule", ROOT, "--limit", 2, "--probe", "inverted", "-o", root / "probes"),
         ("codec", "compare", ROOT, "--bins", 64, "--out", root / "floors", "-q"),
     ):
         done = tomat_main(*arguments)
         assert done.code == 0, done.err
+    equal, electrons = ([load_result(path)] for path in results)
+    study = sampling_weight(equal, electrons, "one_pass", unmatched=True)
+    (root / "study.json").write_text(json.dumps(study))
     small = ("--patch-size", 4, "--pad-to", 256, "--patches-per-material", 3, "--codec", "lmq-16k")
     sound(ROOT, "--split", "test", "--out", root / "rows", *small)
     parts = ("run-0", "run-1", "comparison.json", "study.json", "probes", "rows", "floors.json")

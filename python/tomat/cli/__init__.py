@@ -9,9 +9,9 @@ from typing import NoReturn
 
 import typer
 
-from tomat.cli import catalogue, codec, promolecule, study
+from tomat.cli import catalogue, codec, promolecule
 
-__all__ = ["app", "main", "tokenize_main"]
+__all__ = ["app", "main", "run", "tokenize_main"]
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -34,7 +34,6 @@ _COMMANDS = (
     "compare",
     "probe",
     "report",
-    "sweep",
 )
 #: The same for ``tomat codec``.
 _CODEC_COMMANDS = ("sketch", "merge", "fit", "floor", "compare", "list", "show")
@@ -61,7 +60,6 @@ def _app(package: str, names: tuple[str, ...], doc: str | None) -> typer.Typer:
 app = _app("tomat.cli", _COMMANDS, "Electron densities of crystals as token sequences.")
 app.add_typer(_app("tomat.cli.codec", _CODEC_COMMANDS, codec.__doc__), name="codec")
 app.add_typer(promolecule.app, name="promolecule")
-app.add_typer(study.app, name="study")
 app.add_typer(_app("tomat.cli.catalogue", _CATALOGUE_COMMANDS, catalogue.__doc__), name="catalogue")
 #: One command in an application is the application itself.
 _tokenize_app = _app("tomat.cli", ("tokenize",), None)
@@ -69,15 +67,15 @@ _tokenize_app = _app("tomat.cli", ("tokenize",), None)
 
 def main() -> None:
     """Entry point of ``tomat``."""
-    _run(app, "tomat")
+    run(app, "tomat")
 
 
 def tokenize_main() -> None:
     """Entry point of ``tomat-tokenize``."""
-    _run(_tokenize_app, "tomat-tokenize")
+    run(_tokenize_app, "tomat-tokenize")
 
 
-def _run(application: typer.Typer, name: str) -> None:
+def run(application: typer.Typer, name: str) -> None:
     """Errors a user can mend become one message and exit code 1; anything else keeps its traceback."""
     # transformers, which Levanter imports, says at its import that PyTorch is missing: nothing here needs it.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

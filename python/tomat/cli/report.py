@@ -1,8 +1,8 @@
 """Make one self-contained HTML page from runs and results.
 
 INPUT is any of: the folder of a training run (metrics.jsonl), a result of tomat eval or tomat probe, JSON of tomat
-compare, tomat study or tomat codec compare, a dataset directory (its coverage). The page needs no network, is readable
-on a phone, and follows the reader's theme.
+compare, tomat codec compare or a study (training/studies), a dataset directory (its coverage). The page needs no
+network, is readable on a phone, and follows the reader's theme.
 
 \b
 Examples:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tomat.evaluate.aggregate import modes_of
 from tomat.evaluate.methods import BASELINES, DIAGNOSTICS
@@ -49,6 +49,12 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     below: tuple[tuple[str, ...], ...] = ()
     note: str = ""
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """A table as ``dataclasses.asdict`` and JSON leave it."""
+        lines = {key: tuple(map(tuple, content[key])) for key in ("rows", "below")}
+        return cls(content["title"], tuple(content["head"]), **lines, note=content["note"])
 
 
 def percent(value: float | None) -> str:

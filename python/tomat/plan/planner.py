@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat.budget import patches_of
+from tomat.plan.budgets import budget_study
 from tomat.plan.expectation import expected_coverage, is_bound
-from tomat.plan.study import budget_study
 from tomat.sampling import sample_offsets, tiles
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from tomat.evaluate.compare import comparison_table
 from tomat.evaluate.evaluate import primary_mode
 from tomat.evaluate.methods import DIAGNOSTICS, is_headline
 from tomat.evaluate.probes import probe_table
-from tomat.evaluate.study import study_tables
 from tomat.evaluate.tables import NONE, Table, group_tables, headline, label, percent
 from tomat.evaluate.volumes import load_pictures
 from tomat.report import figures
@@ -60,9 +59,9 @@ def build(sources: Sources, title: str = "tomat report") -> str:
         page.section("Comparison")
         page.table(comparison_table(content))
     for content in sources.studies:
-        page.section("Sampling-weight study")
-        for table in study_tables(content):
-            page.table(table)
+        page.section(content["title"])
+        for table in content["tables"]:
+            page.table(Table.from_json(table))
     for content in sources.probes:
         page.section(f"Does {content['identity']['name']} use what it is given?")
         page.table(probe_table(content))

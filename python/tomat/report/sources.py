@@ -30,7 +30,7 @@ class Sources:
         results: of ``tomat eval``.
         probes: of ``tomat probe``.
         comparisons: of ``tomat compare``.
-        studies: of ``tomat study``.
+        studies: JSON of a study: a ``title``, and ``tables`` as :class:`tomat.evaluate.tables.Table` has them.
         coverages: coverage histograms of datasets, by folder.
         floors: comparisons of codecs (``tomat codec compare --json``).
     """
@@ -59,7 +59,7 @@ def load_sources(paths: Sequence[str | Path]) -> Sources:
             raise ValueError(
                 f"{path}: nothing a report is made of; give a training run ({METRICS_FILE}), a result of tomat eval "
                 "(result.json) or tomat probe, a dataset (coverage_histogram.json), or JSON of tomat compare, tomat "
-                "study or tomat codec compare"
+                "codec compare or a study"
             )
     return found
 
@@ -95,7 +95,7 @@ def _file(path: Path, found: Sources) -> bool:
         found.probes.append(content)
     elif kind == "tomat comparison":
         found.comparisons.append(content)
-    elif kind == "tomat sampling-weight study":
+    elif "title" in content and "tables" in content:
         found.studies.append(content)
     elif "sketch_hash" in content and "curves" in content:
         found.floors.append(content)

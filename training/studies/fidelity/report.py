@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from tomat import metrics
 from tomat.categories import CATEGORIES
-from tomat.study.sweep import PROMOLECULE
+from tomat.evaluate.tables import Table, percent
+from training.studies.fidelity.sweep import PROMOLECULE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.table import Table
-
-__all__ = ["ALL", "Line", "by_category", "pareto_front", "pareto_png", "summarise", "tables"]
 
 #: The name of all materials together, where categories are listed.
 ALL = "all"
 
 #: Errors below this are drawn at it: the axis is logarithmic and some ways of writing are exact.
 LEAST_DRAWN = 1e-8
+
+_STATISTICS = ("NMAE mean, %", "median, %", "p99, %", "max, %")
+_FRONT = (
+    "* the front: nothing else whose tokens are those of a vocabulary has fewer tokens and a smaller error. Names "
+    "without a codec: numbers kept as floats, one token each."
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[Line]:
     """Means and quantiles over materials, each counting once: for all together, then for each category there is.
 
     Args:
-        rows: of :func:`tomat.study.sweep.run_sweep`.
+        rows: of :func:`training.studies.fidelity.sweep.run_sweep`.
     """
     groups: dict[tuple[str, str, float | None], list[dict[str, Any]]] = {}
     for name in (ALL, *CATEGORIES):
@@ -135,49 +138,37 @@ def by_category(lines: Sequence[Line]) -> list[tuple[Line, dict[str, Line]]]:
     return [(x, {c: index[c, x.representation, x.parameter] for c in names}) for x in front]
 
 
-def tables(rows: Sequence[dict[str, Any]]) -> list[Table]:
-    """Tables for the terminal: every representation over all materials, and the front by category."""
-    from rich.table import Table
-
-    lines = summarise(rows)
+def tables(lines: Sequence[Line]) -> list[Table]:
+    """Every representation over all materials, and the front by category."""
     whole = [x for x in lines if x.category == ALL]
     front = set(pareto_front(whole))
-    first = Table(title=f"All {max((x.n for x in whole), default=0)} materials", title_justify="left")
-    first.add_column("representation")
-    for name in ("parameter", "tokens/voxel", "NMAE mean, %", "median, %", "p99, %", "max, %", "ms"):
-        first.add_column(name, justify="right", no_wrap=True)
-    previous = None
-    for x in whole:
-        if previous not in (None, x.representation):
-            first.add_section()
-        first.add_row(
-            x.representation if previous != x.representation else "",
+    head = ("representation", "parameter", "tokens/voxel", *_STATISTICS, "ms", "front")
+    rows = tuple(
+        (
+            x.representation,
             "" if x.parameter is None else f"{x.parameter:g}",
             f"{x.tokens_per_voxel:.3g}",
             *map(percent, (x.nmae, x.nmae_median, x.nmae_p99, x.nmae_max)),
             f"{x.seconds * 1e3:.1f}",
-            style="bold" if x in front else None,
+            "*" if x in front else "",
         )
-        previous = x.representation
-    second = Table(
-        title="Mean NMAE by category in per cent, of what no other beats in tokens and error (bold above)",
-        title_justify="left",
+        for x in whole
     )
-    second.add_column("representation")
-    second.add_column("tokens/voxel", justify="right", no_wrap=True)
     categories = by_category(lines)
-    for name, x in categories[0][1].items() if categories else ():
-        second.add_column(f"{name} ({x.n})", justify="right", no_wrap=True)
-    for x, members in categories:
-        second.add_row(x.label, f"{x.tokens_per_voxel:.3g}", *(percent(y.nmae) for y in members.values()))
-    return [first, second]
+    counts = [f"{name} ({x.n})" for name, x in categories[0][1].items()] if categories else []
+    of_front = tuple(
+        (x.label, f"{x.tokens_per_voxel:.3g}", *(percent(y.nmae) for y in members.values()))
+        for x, members in categories
+    )
+    return [
+        Table(f"All {count(lines, ALL)} materials", head, rows, (), _FRONT),
+        Table("The front by chemical category: mean NMAE, %", ("", "tokens/voxel", *counts), of_front),
+    ]
 
 
-def percent(value: float) -> str:
-    """A share in per cent, to three digits, without the sign; exact zero as 0."""
-    if value == 0.0:
-        return "0"
-    return f"{100 * value:#.3g}".rstrip(".") if value >= 1e-6 else f"{100 * value:.0e}"
+def count(lines: Sequence[Line], name: str) -> int:
+    """Materials of a category."""
+    return max((x.n for x in lines if x.category == name), default=0)
 
 
 def curves(lines: Sequence[Line]) -> list[list[Line]]:

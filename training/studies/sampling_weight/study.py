@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from tomat.evaluate.bootstrap import Interval, Resampler
     from tomat.evaluate.result import Result
 
-__all__ = ["MARGIN", "sampling_weight", "study_tables"]
-
 #: H1's margin: 0.1 points of NMAE.
 MARGIN = 0.001
 #: Parts of a predictor's identity that say how long it was trained; they must be the same.
@@ -57,7 +55,7 @@ def sampling_weight(
         unmatched: take models that were trained for different lengths.
 
     Returns:
-        JSON, see ``docs/evaluation.md``.
+        JSON, see ``docs/evaluation.md``; ``title`` and ``tables`` are what ``tomat report`` shows.
 
     Raises:
         ValueError: no results, other materials, a result without the mode, trainings of different lengths.
@@ -78,7 +76,7 @@ def sampling_weight(
     ones = np.ones(len(names))
     groups = deciles(electron_counts)
     bottom = (groups == 0).astype(np.float64)
-    return {
+    content = {
         "format": "tomat sampling-weight study",
         "version": 1,
         "mode": mode,
@@ -97,6 +95,7 @@ def sampling_weight(
         ],
         "hypotheses": _hypotheses(draws, electron_counts, bottom),
     }
+    return {**content, "title": "Sampling-weight study", "tables": list(map(asdict, _tables(content)))}
 
 
 def _starts(
@@ -213,7 +212,7 @@ def _check_lengths(results: Sequence[Result], mode: str) -> None:
             )
 
 
-def study_tables(content: Mapping[str, Any]) -> list[Table]:
+def _tables(content: Mapping[str, Any]) -> list[Table]:
     """The hypotheses, and the three metrics."""
     verdicts = [
         (f"{h['name']}: {h['says']}", interval(h["difference"]), percent(h["bound"]), h["verdict"])

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote
 
 import numpy as np
 
 from tomat import _core, metrics
 from tomat.categories import category, reduced_formula
-from tomat.codec import LOG_CODECS, bundled_codecs, load_codec
+from tomat.codec import ALIASES, LOG_CODECS, bundled_codecs, load_codec
+from tomat.evaluate.result import file_name
 from tomat.material import UNITS, read
 from tomat.storage.files import write_atomically
-from tomat.study.representations import (
+from tomat.tokenizer import LAYOUTS
+from training.studies.fidelity.representations import (
     Field,
     Quantiser,
     Representation,
@@ -30,7 +31,6 @@ from tomat.study.representations import (
     fourier,
     voxel_cutoff,
 )
-from tomat.tokenizer import LAYOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,16 +39,6 @@ if TYPE_CHECKING:
 
     from tomat.dataset.inputs import Entry
     from tomat.material import Material
-
-__all__ = [
-    "COLUMNS",
-    "PROMOLECULE",
-    "Promolecule",
-    "SweepConfig",
-    "as_table",
-    "measure_material",
-    "run_sweep",
-]
 
 #: Prefix of representations that write down the difference from the promolecule.
 PROMOLECULE = "promolecule"
@@ -119,7 +109,8 @@ class SweepConfig:
     def __post_init__(self) -> None:
         """Check ranges, and fill in the codecs of the package."""
         if not self.codecs:
-            object.__setattr__(self, "codecs", (*bundled_codecs(), *LOG_CODECS))
+            bundled = [name for name in bundled_codecs() if name not in ALIASES]
+            object.__setattr__(self, "codecs", (*bundled, *LOG_CODECS))
         if self.unit not in UNITS:
             raise ValueError(f"unit {self.unit!r} is not one of {', '.join(UNITS)}")
         limits = {
@@ -275,7 +266,7 @@ def run_sweep(
     promolecule_name: str | None = None,
     jobs: int = 1,
     overwrite: bool = False,
-    watch: Callable[[int, int], None] | None = None,
+    watch: Callable[[str], object] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure every entry, or take its part file where there is one, and give all rows in the order of ``entries``.
 
@@ -291,7 +282,7 @@ def run_sweep(
         promolecule_name: what tells it from others (a file's hash, say); required with ``promolecule``.
         jobs: processes.
         overwrite: drop parts of another configuration instead of stopping.
-        watch: called with (materials done, materials in all).
+        watch: called with each material that is done, or was.
 
     Raises:
         ValueError: the directory holds a study of another configuration; the message says what differs.
@@ -303,17 +294,15 @@ def run_sweep(
         raise ValueError(f"{jobs} jobs; give at least 1")
     config.representations()
     _claim(directory, config.identity(promolecule_name), overwrite=overwrite)
-    parts = [_part(directory, entry) for entry in entries]
+    parts = [directory / "parts" / f"{file_name(entry.task_id)}.json" for entry in entries]
     waiting = [
         (entry, part) for entry, part in zip(entries, parts, strict=True) if _read_part(part, entry) is None
     ]
-    done = len(entries) - len(waiting)
-    if watch:
-        watch(done, len(entries))
-    for _ in _work(config, waiting, promolecule, min(jobs, len(waiting))):
-        done += 1
+    missing = {entry.task_id for entry, _ in waiting}
+    there = (entry.task_id for entry in entries if entry.task_id not in missing)
+    for task_id in chain(there, _work(config, waiting, promolecule, min(jobs, len(waiting)))):
         if watch:
-            watch(done, len(entries))
+            watch(task_id)
     rows: list[dict[str, Any]] = []
     for entry, part in zip(entries, parts, strict=True):
         rows.extend(_read_part(part, entry) or [])
@@ -322,11 +311,11 @@ def run_sweep(
 
 def _work(
     config: SweepConfig, waiting: Sequence[tuple[Entry, Path]], promolecule: Reference | None, jobs: int
-) -> Iterator[None]:
+) -> Iterator[str]:
+    """Task ids as they are done."""
     if jobs <= 1:
         for entry, part in waiting:
-            _do_one(config, entry, part, promolecule)
-            yield
+            yield _do_one(config, entry, part, promolecule)
         return
     import multiprocessing
 
@@ -345,11 +334,12 @@ def _work(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _do_one(config: SweepConfig, entry: Entry, part: Path, promolecule: Reference | None) -> None:
+def _do_one(config: SweepConfig, entry: Entry, part: Path, promolecule: Reference | None) -> str:
     material = read(entry.path)
     rows = list(measure_material(material, config.representations(), promolecule))
     content = {"task_id": entry.task_id, "path": entry.path, "rows": rows}
     write_atomically(part, json.dumps(content).encode())
+    return entry.task_id
 
 
 def _claim(directory: Path, identity: dict[str, Any], *, overwrite: bool) -> None:
@@ -381,12 +371,6 @@ def _claim(directory: Path, identity: dict[str, Any], *, overwrite: bool) -> Non
             f"{parts} holds files, but {record} is not there; give another directory for the results"
         )
     write_atomically(record, (json.dumps(identity, indent=1) + "\n").encode())
-
-
-def _part(directory: Path, entry: Entry) -> Path:
-    """A file name from any task id: readable where it can be, distinct always."""
-    digest = hashlib.sha256(entry.task_id.encode()).hexdigest()[:12]
-    return directory / "parts" / f"{quote(entry.task_id, safe='')[:100]}-{digest}.json"
 
 
 def _read_part(part: Path, entry: Entry) -> list[dict[str, Any]] | None:

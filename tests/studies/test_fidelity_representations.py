@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import tomat
 from tomat import metrics
 from tomat.material import Material
-from tomat.study.representations import (
+from training.studies.fidelity.representations import (
     Field,
     Quantiser,
     Representation,

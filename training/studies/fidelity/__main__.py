@@ -8,40 +8,48 @@ command.
 
 \b
 Examples:
-  tomat sweep tests/data/rho_gga -o study
-  tomat sweep /data/rho_gga --split test -o study --jobs 8 --promolecule slater
-  tomat sweep 'runs/*/CHGCAR' -o study --codec lmq-16k --codec my-codec.npz --fraction 0.1 --g-max 15
+  python -m training.studies.fidelity tests/data/rho_gga -o study
+  python -m training.studies.fidelity /data/rho_gga --split test -o study --jobs 8 --promolecule slater
+  python -m training.studies.fidelity 'runs/*/CHGCAR' -o study --codec l1-16k --codec my-codec.npz --g-max 15
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from tomat.cli._shared import Limit, Split, SplitFile
+from tomat.cli import run
+from tomat.cli._eval import print_table
+from tomat.cli._shared import Inputs, Limit, Quiet, Split, SplitFile, progress
 from tomat.dataset.inputs import resolve_inputs
+from training.studies.fidelity.promolecules import NamedPromolecule
+from training.studies.fidelity.report import as_json as summary
+from training.studies.fidelity.report import summarise, tables
+from training.studies.fidelity.results import write_results
+from training.studies.fidelity.sweep import SweepConfig, run_sweep
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 #: Exit code of an interrupted run.
 INTERRUPTED = 130
 
 
+@app.command(help=__doc__, no_args_is_help=True)
 def command(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", show_default=False)],
+    inputs: Inputs,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Directory of the results.")],
     split_file: SplitFile = None,
     split: Split = None,
     limit: Limit = None,
     codec: Annotated[
         list[str] | None,
-        typer.Option(help="Codec of voxels: name, path or URL; repeatable.  [default: all in the package]"),
+        typer.Option(
+            help="Codec of voxels: name, path or URL; repeatable.  [default: every codec of the package]"
+        ),
     ] = None,
     transform_codec: Annotated[
         list[str] | None,
@@ -78,16 +86,10 @@ def command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Measure again where DIR is of another configuration.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, no tables.")] = False,
 ) -> None:
     """Parse, run, report."""
-    from tomat.study.promolecules import NamedPromolecule
-    from tomat.study.report import as_json as summary
-    from tomat.study.report import tables
-    from tomat.study.results import write_results
-    from tomat.study.sweep import SweepConfig, run_sweep
-
     chosen = {
         "codecs": codec,
         "transform_codecs": transform_codec,
@@ -102,7 +104,7 @@ def command(
     reference = None if promolecule is None else NamedPromolecule(promolecule, fallback)
     entries = resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
     try:
-        with _progress(show=not (quiet or as_json)) as watch:
+        with progress("materials", len(entries), quiet=quiet or as_json) as watch:
             rows = run_sweep(
                 config,
                 entries,
@@ -120,26 +122,10 @@ def command(
     if as_json:
         print(json.dumps({"files": [str(path) for path in paths], "summary": summary(rows)}))
     elif not quiet:
-        from rich.console import Console
-
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=160)
-        for table in tables(rows):
-            console.print(table)
-        console.print("written: " + ", ".join(str(path) for path in paths))
+        for table in tables(summarise(rows)):
+            print_table(table)
+        print("written: " + ", ".join(str(path) for path in paths))
 
 
-@contextmanager
-def _progress(*, show: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on standard error; gives the function that moves it."""
-    if not show:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("materials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+if __name__ == "__main__":
+    run(app, "python -m training.studies.fidelity")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tomat.promolecule import Promolecule
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-__all__ = ["NamedPromolecule"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,5 @@ class NamedPromolecule:
 
 
 @functools.cache
-def _load(name: str) -> Any:
-    # Imported when a study asks for it: the readers and fits behind it are not needed otherwise.
-    return import_module("tomat.promolecule").Promolecule.load(name)
+def _load(name: str) -> Promolecule:
+    return Promolecule.load(name)

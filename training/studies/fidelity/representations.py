@@ -18,24 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tomat.codec import LogCodec
-from tomat.study.fourier import Spectrum, coarse_shape, resample
+from training.studies.fidelity.fourier import Spectrum, coarse_shape, resample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.codec import Codec
     from tomat.material import Material
-
-__all__ = [
-    "Field",
-    "Quantiser",
-    "Representation",
-    "Written",
-    "direct",
-    "downsampled",
-    "fourier",
-    "voxel_cutoff",
-]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,15 +6,13 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from tomat.storage.files import write_atomically
-from tomat.study.page import page
-from tomat.study.report import pareto_png, summarise
-from tomat.study.sweep import as_table
+from training.studies.fidelity.page import page
+from training.studies.fidelity.report import pareto_png, summarise
+from training.studies.fidelity.sweep import as_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-__all__ = ["write_results"]
 
 
 def write_results(rows: Sequence[dict[str, Any]], directory: Path, *, plots: bool = True) -> list[Path]:

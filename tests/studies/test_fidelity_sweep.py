@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,19 @@ from typer.testing import CliRunner
 import tomat
 import tomat.categories
 from tomat import metrics
-from tomat.cli import app
 from tomat.dataset.inputs import Entry, resolve_inputs
 from tomat.material import Material
 from tomat.promolecule import Promolecule
-from tomat.study import report, sweep
-from tomat.study.page import page
-from tomat.study.promolecules import NamedPromolecule
-from tomat.study.report import Line, pareto_front, summarise
-from tomat.study.results import write_results
-from tomat.study.sweep import COLUMNS, SweepConfig, measure_material, run_sweep
+from training.studies.fidelity import promolecules, sweep
+from training.studies.fidelity.__main__ import app
+from training.studies.fidelity.page import page
+from training.studies.fidelity.promolecules import NamedPromolecule
+from training.studies.fidelity.report import Line, as_json, by_category, pareto_front, summarise
+from training.studies.fidelity.results import write_results
+from training.studies.fidelity.sweep import COLUMNS, SweepConfig, measure_material, run_sweep
 
 SMALL = SweepConfig(
-    codecs=("lmq-16k", "two_token_9_12"),
+    codecs=("l1-16k", "two_token_9_12"),
     transform_codecs=("fp16_1token",),
     fractions=(0.1, 1.0),
     thresholds=(0.1,),
@@ -89,8 +88,8 @@ def test_rows_of_a_material(data: Path) -> None:
     keys = [(row["representation"], row["parameter"]) for row in rows]
     assert len(set(keys)) == len(keys)
     by_key = dict(zip(keys, rows, strict=True))
-    lossy = by_key["direct lmq-16k", None]
-    codec = tomat.load_codec("lmq-16k")
+    lossy = by_key["direct l1-16k", None]
+    codec = tomat.load_codec("l1-16k")
     decoded = codec.decode(codec.encode(material.density.ravel()))
     assert lossy["nmae"] == metrics.nmae(decoded, material.density.ravel())
     assert lossy["tokens"] == lossy["numbers"] == 32**3
@@ -113,7 +112,7 @@ def test_difference_from_a_promolecule(data: Path) -> None:
     assert alone["tokens"] == 0
     assert by_key["promolecule + direct", None]["nmae"] < 1e-6
     # The unsigned codec pays for a sign.
-    assert by_key["promolecule + direct lmq-16k", None]["tokens"] == 2 * 40**3
+    assert by_key["promolecule + direct l1-16k", None]["tokens"] == 2 * 40**3
     # A cutoff of differences starts from the promolecule instead of from nothing.
     assert by_key["promolecule + cutoff fraction", 0.1]["nmae"] < by_key["cutoff fraction", 0.1]["nmae"] / 2
     assert [row["minus_promolecule"] for row in rows] == [False] * WAYS + [True] * (WAYS + 1)
@@ -167,10 +166,10 @@ def test_resumes_where_it_was(entries: list[Entry], tmp_path: Path, monkeypatch:
     assert len(list((tmp_path / "stopped" / "parts").iterdir())) == 2
     with monkeypatch.context() as patch:
         patch.setattr(sweep, "read", counting)
-        seen: list[tuple[int, int]] = []
-        again = run_sweep(SMALL, entries, tmp_path / "stopped", watch=lambda *now: seen.append(now))
+        seen: list[str] = []
+        again = run_sweep(SMALL, entries, tmp_path / "stopped", watch=seen.append)
         assert ignoring_time(again) == ignoring_time(whole)
-        assert seen == [(2, 3), (3, 3)]
+        assert seen == [entry.task_id for entry in entries]
         assert run_sweep(SMALL, entries, tmp_path / "stopped") == again
     assert read == [entry.path for entry in entries]
 
@@ -273,9 +272,9 @@ def test_codecs_that_are_not_there(entries: list[Entry], tmp_path: Path) -> None
     with pytest.raises(KeyError, match="unknown codec 'nope'"):
         run_sweep(SweepConfig(codecs=("nope",)), entries, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(ValueError, match="two codecs give the name 'direct lmq-16k'"):
-        SweepConfig(codecs=("lmq-16k", "lmq-16k")).representations()
-    assert set(SweepConfig().codecs) >= {"lmq-16k", "two_token_9_12", "tomol_3byte", "fp16_1token"}
+    with pytest.raises(ValueError, match="two codecs give the name 'direct l1-16k'"):
+        SweepConfig(codecs=("l1-16k", "l1-16k")).representations()
+    assert set(SweepConfig().codecs) >= {"l1-16k", "two_token_9_12", "tomol_3byte", "fp16_1token"}
 
 
 # --- report -------------------------------------------------------------------------------------------------
@@ -327,19 +326,9 @@ def test_pareto_front_by_hand() -> None:
     """z has more tokens and a larger error than x; floats are no tokens."""
     whole = [x for x in summarise(ROWS) if x.category == "all"]
     assert [x.representation for x in pareto_front(whole)] == ["direct y", "direct x"]
-    assert [(x.representation, sorted(y)) for x, y in report.by_category(summarise(ROWS))] == [
+    assert [(x.representation, sorted(y)) for x, y in by_category(summarise(ROWS))] == [
         ("direct y", ["all", "halide", "oxide"]),
         ("direct x", ["all", "halide", "oxide"]),
-    ]
-
-
-def test_percent() -> None:
-    assert [report.percent(x) for x in (0.0, 1.0, 0.01234, 1.5e-4, 3e-9)] == [
-        "0",
-        "100",
-        "1.23",
-        "0.0150",
-        "3e-07",
     ]
 
 
@@ -359,9 +348,9 @@ def test_files(entries: list[Entry], tmp_path: Path, promolecule: Gaussians | No
     )
     assert paths[2].read_bytes().startswith(b"\x89PNG")
     text = paths[3].read_text()
-    # Nothing is fetched: no element of the page names a source, and every script is in it.
+    # Nothing is fetched: links of the page are to its own sections, and every script is in it.
     outside = re.sub(r"<script[^>]*>.*?</script>", "", text, flags=re.DOTALL)
-    assert not re.search(r"(src|href)\s*=|url\(|@import", outside)
+    assert not re.search(r"src\s*=|href\s*=(?!\"(#|data:))|url\(|@import", outside)
     assert not re.search(r"<script[^>]*\ssrc", text)
     assert "prefers-color-scheme" in text
     assert ("promolecule + direct" in outside) == (promolecule is not None)
@@ -378,52 +367,50 @@ def test_names_are_text_on_the_page() -> None:
 
 def test_lines_are_json() -> None:
     rows = [row("a", "oxide", "direct", 1, float("inf"))]
-    assert json.loads(json.dumps(report.as_json(rows), allow_nan=False))[0]["nmae"] is None
+    assert json.loads(json.dumps(as_json(rows), allow_nan=False))[0]["nmae"] is None
     assert isinstance(summarise(rows)[0], Line)
 
 
 # --- command ------------------------------------------------------------------------------------------------
 
-OPTIONS = "--codec lmq-16k --transform-codec fp16_1token --fraction 0.1 --g-max 8 --factor 2".split()
+OPTIONS = "--codec l1-16k --transform-codec fp16_1token --fraction 0.1 --g-max 8 --factor 2".split()
 
 
 def test_command(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
-    arguments = ["sweep", str(data / "rho_gga"), "--limit", "2", "-o", str(out), *OPTIONS]
+    arguments = [str(data / "rho_gga"), "--limit", "2", "-o", str(out), *OPTIONS]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "All 2 materials" in result.output
-    assert "direct lmq-16k" in result.output
+    assert "direct l1-16k" in result.output
     assert (out / "sweep.html").exists()
     quiet = CliRunner().invoke(app, [*arguments, "--quiet"])
     assert (quiet.exit_code, quiet.output) == (0, "")
-    as_json = CliRunner().invoke(app, [*arguments, "--json", "--no-plots"])
-    facts = json.loads(as_json.stdout)
+    printed = CliRunner().invoke(app, [*arguments, "--json", "--no-plots"])
+    facts = json.loads(printed.stdout)
     assert [Path(path).name for path in facts["files"]] == ["sweep.parquet", "sweep.csv"]
     assert {line["category"] for line in facts["summary"]} == {"all", "chalcogenide", "other"}
 
 
 class StandIn:
-    """In the place of tomat.promolecule: what the command needs of it."""
+    """In the place of the promolecule: what the command needs of it."""
 
-    class Promolecule:
-        def __init__(self, name: str) -> None:
-            self.hash = f"hash of {name}"
+    def __init__(self, name: str) -> None:
+        self.hash = f"hash of {name}"
 
-        @classmethod
-        def load(cls, name: str) -> StandIn.Promolecule:
-            return cls(name)
+    @classmethod
+    def load(cls, name: str) -> StandIn:
+        return cls(name)
 
-        def evaluate(self, *crystal: Any, fallback: str | None) -> NDArray[np.float64]:
-            assert fallback == "slater"
-            values: NDArray[np.float64] = np.full(crystal[3], 2.0)
-            return values
+    def evaluate(self, *crystal: Any, fallback: str | None) -> NDArray[np.float64]:
+        assert fallback == "slater"
+        values: NDArray[np.float64] = np.full(crystal[3], 2.0)
+        return values
 
 
 def test_command_with_a_promolecule(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tomat.promolecule", StandIn)
+    monkeypatch.setattr(promolecules, "Promolecule", StandIn)
     arguments = [
-        "sweep",
         str(data / "rho_gga"),
         "--limit",
         "1",
@@ -450,7 +437,7 @@ def test_command_with_the_fitted_promolecule(data: Path, tmp_path: Path) -> None
     ids = ("qe-0848", "qe-0913")
     inputs = [str(labels / f"{task_id}.zarr") for task_id in ids]
     more = ["--promolecule", "qe-sg15", "--jobs", "2", "--no-plots", "-q", *OPTIONS]
-    result = CliRunner().invoke(app, ["sweep", *inputs, "-o", str(tmp_path), *more])
+    result = CliRunner().invoke(app, [*inputs, "-o", str(tmp_path), *more])
     assert result.exit_code == 0, result.output
     table = pl.read_parquet(tmp_path / "sweep.parquet")
     fitted = Promolecule.load("qe-sg15")
@@ -479,7 +466,6 @@ def test_a_promolecule_that_lacks_an_element(data: Path) -> None:
 
 def test_command_stops_on_another_configuration(data: Path, tmp_path: Path) -> None:
     arguments = [
-        "sweep",
         str(data / "rho_gga"),
         "--limit",
         "1",

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Spectrum", "coarse_shape", "resample"]
-
 #: Two |G| closer than this, relatively, belong to one shell: symmetry makes them equal, rounding does not.
 _SHELL = 1e-9
 

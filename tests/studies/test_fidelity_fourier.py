@@ -14,7 +14,7 @@ from pymatgen.core.lattice import Lattice
 from scipy.signal import resample as scipy_resample
 
 import tomat
-from tomat.study.fourier import Spectrum, coarse_shape, resample
+from training.studies.fidelity.fourier import Spectrum, coarse_shape, resample
 
 lengths = st.integers(1, 13)
 shapes = st.tuples(lengths, lengths, lengths)

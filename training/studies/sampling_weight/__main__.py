@@ -1,8 +1,13 @@
-"""Studies over several results.
+"""Do budgets of patches by electrons make better models than equal ones?
+
+EQUAL are results of tomat eval, one a seed, of models trained with training/configs/sampling-weight/equal.yaml; those
+of electrons.yaml beside it come with --electrons. Prints the three metrics (per material, per electron, by decile of
+electrons), and which of the hypotheses held that were written down beforehand. tomat report takes the JSON.
 
 \b
 Examples:
-  tomat study sampling-weight eq-0 eq-1 eq-2 --electrons el-0 --electrons el-1 --electrons el-2 -o study.json
+  python -m training.studies.sampling_weight eq-0 eq-1 --electrons el-0 --electrons el-1 -o study.json
+  tomat report study.json -o study.html
 """
 
 from __future__ import annotations
@@ -13,30 +18,19 @@ from typing import Annotated
 
 import typer
 
+from tomat.cli import run
 from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
+from tomat.evaluate.aggregate import modes_of
+from tomat.evaluate.evaluate import primary_mode
+from tomat.evaluate.result import load_result
+from tomat.evaluate.tables import Table
 from tomat.storage.files import write_atomically
+from training.studies.sampling_weight.study import sampling_weight
 
-_SAMPLING_WEIGHT = """Do budgets of patches by electrons make better models than equal ones?
-
-EQUAL are results of tomat eval, one a seed, of models trained with training/configs/sampling-weight/equal.yaml; those
-of electrons.yaml beside it come with --electrons. Prints the three metrics (per material, per electron, by decile of
-electrons), and which of the hypotheses held that were written down beforehand.
-
-\b
-Examples:
-  tomat study sampling-weight eq-0 eq-1 eq-2 --electrons el-0 --electrons el-1 --electrons el-2 -o study.json
-  tomat report study.json -o study.html
-"""
-
-app = typer.Typer(help=__doc__, no_args_is_help=True, rich_markup_mode=None, add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-@app.callback()
-def _studies() -> None:
-    """Keep the name of the one study."""
-
-
-@app.command("sampling-weight", help=_SAMPLING_WEIGHT)
+@app.command(help=__doc__, no_args_is_help=True)
 def command(
     equal: Annotated[list[str], typer.Argument(metavar="EQUAL...", show_default=False)],
     electrons: Annotated[list[str], typer.Option(help="Result of a model trained by electrons; repeatable.")],
@@ -55,11 +49,6 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, no tables.")] = False,
 ) -> None:
     """Parse, study, print."""
-    from tomat.evaluate.aggregate import modes_of
-    from tomat.evaluate.evaluate import primary_mode
-    from tomat.evaluate.result import load_result
-    from tomat.evaluate.study import sampling_weight, study_tables
-
     arms = [[load_result(path) for path in paths] for paths in (equal, electrons)]
     chosen = mode or primary_mode(modes_of(arms[0][0].rows))
     drawn = settings(intervals_by, resamples, level, bootstrap_seed)
@@ -70,5 +59,9 @@ def command(
     if as_json:
         print(text)
         return
-    for table in study_tables(content):
-        print_table(table)
+    for table in content["tables"]:
+        print_table(Table.from_json(table))
+
+
+if __name__ == "__main__":
+    run(app, "python -m training.studies.sampling_weight")

@@ -1,0 +1,1 @@
+"""Scripts and studies that use tomat and are not part of it."""

@@ -1,0 +1,1 @@
+"""Studies: questions asked once of tomat, with the programs that answer them."""

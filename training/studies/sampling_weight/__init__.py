@@ -1,0 +1,1 @@
+"""Do budgets of patches by electrons make better models than equal ones?"""
