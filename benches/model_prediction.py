@@ -52,7 +52,7 @@ def predictor(arguments: argparse.Namespace) -> ModelPredictor:
     config = ModelConfig(preset=arguments.preset, seq_len=seq_len).levanter(vocabulary, bidirectional=True)
     model = build(config, vocabulary, jax.random.PRNGKey(0))
     note: dict[str, Any] = {"name": arguments.preset, "data_facts": {}}
-    trained = Trained("", 0, model, config, vocabulary, ObjectiveConfig("masked", "all"), note)
+    trained = Trained("", 0, model, config, vocabulary, ObjectiveConfig("masked", "all").build(), note)
     return ModelPredictor(trained, DecodingConfig("one_pass", batch_size=arguments.batch))
 
 

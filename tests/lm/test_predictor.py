@@ -250,7 +250,7 @@ def test_long_rows_are_predicted_by_whole_blocks_of_attention(attention: str) ->
         hidden_dim=16, num_heads=2, num_layers=1, intermediate_dim=16, seq_len=2048, attention=attention
     ).levanter(vocabulary, bidirectional=True, sequences_per_row=1)
     model = build(config, vocabulary, jax.random.PRNGKey(0))
-    made = Trained("", 0, model, config, vocabulary, ObjectiveConfig("guess"), {"name": "long"})
+    made = Trained("", 0, model, config, vocabulary, ObjectiveConfig("guess").build(), {"name": "long"})
     material = tomat.read(next(iter(sorted((tiny.DATA / "label").iterdir()))))
     found = ModelPredictor(made, DecodingConfig(batch_size=1)).predict([request(made, material, (0, 0, 0))])[
         0

@@ -21,7 +21,7 @@ from tomat.lm.kept import read_best
 from tomat.lm.model.presets import ModelConfig
 from tomat.lm.model.qwen import build
 from tomat.lm.note import NOTE, part, read_note, tokenizer_from
-from tomat.lm.objective import ObjectiveConfig
+from tomat.lm.objective import Objective, ObjectiveConfig
 from tomat.lm.run_files import RunFiles
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.storage.files import read_json
@@ -60,7 +60,7 @@ class Trained:
     model: Qwen3LMHeadModel
     config: DensityLMConfig
     vocabulary: ModelVocabulary
-    objective: ObjectiveConfig
+    objective: Objective
     note: dict[str, Any]
 
     @cached_property
@@ -96,7 +96,7 @@ def open_checkpoint(path: str, *, averaged: bool = True, weights: str = "best") 
         return _open_export(root)
     place, note, vocabulary = open_note(root, weights=weights)
     check_folder(place)
-    objective = _decoded(ObjectiveConfig, note, "objective", place)
+    objective = _decoded(ObjectiveConfig, note, "objective", place).build()
     try:
         config = _decoded(ModelConfig, note, "model", place).levanter(
             vocabulary, bidirectional=not objective.causal, sequences_per_row=1
@@ -112,7 +112,7 @@ def _open_export(place: str) -> Trained:
 
     exported = load_exported(place)
     about = exported.metadata
-    objective = _decoded(ObjectiveConfig, about, "objective", place)
+    objective = _decoded(ObjectiveConfig, about, "objective", place).build()
     note = about.get("note") or {"name": place.rsplit("/", 1)[-1], "objective": about["objective"]}
     model = inference_mode(exported.model, True)
     step = int(note.get("step", -1)) + 1

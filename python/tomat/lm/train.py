@@ -285,7 +285,7 @@ def _run(
     vocabulary = ModelVocabulary(rows.tokenizer)
     model_config = config.model.levanter(
         vocabulary,
-        bidirectional=not config.objective.causal,
+        bidirectional=not config.objective.build().causal,
         sequences_per_row=int(np.diff(rows.plan.starts).max()),
     )
     dataset = ExampleDataset(
@@ -395,7 +395,7 @@ def training_flops(config: TrainConfig, vocabulary: ModelVocabulary) -> StepFlop
         config.model.shape(),
         config.trainer.train_batch_size,
         ids,
-        causal=config.objective.causal,
+        causal=config.objective.build().causal,
     )
 
 
