@@ -26,7 +26,7 @@ from random_models import random_model
 from tomat.lm.checkpoint import open_checkpoint
 from tomat.lm.export import export_model, load_exported, state_dict, with_state_dict
 from tomat.lm.model.presets import ModelConfig
-from tomat.lm.model.qwen import DensityLM
+from tomat.lm.model.qwen import DensityLM, levanter_config
 from tomat.lm.note import read_note
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
@@ -42,7 +42,7 @@ def _vocabulary(layout: str = "v3", codec: str = "l1-1k") -> ModelVocabulary:
 
 
 def _model(vocabulary: ModelVocabulary, *, bidirectional: bool) -> Any:
-    levanter = CONFIG.levanter(vocabulary, platform="cpu", bidirectional=bidirectional)
+    levanter = levanter_config(CONFIG, platform="cpu", bidirectional=bidirectional)
     return random_model(levanter, vocabulary, seed=3)
 
 

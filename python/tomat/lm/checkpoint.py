@@ -19,7 +19,7 @@ from levanter.utils.tree_utils import inference_mode
 from tomat.lm.digests import check_folder, checkpoint_folders, is_complete
 from tomat.lm.kept import read_best
 from tomat.lm.model.presets import ModelConfig
-from tomat.lm.model.qwen import build
+from tomat.lm.model.qwen import build, levanter_config
 from tomat.lm.note import NOTE, part, read_note, tokenizer_from
 from tomat.lm.objective import Objective, ObjectiveConfig
 from tomat.lm.run_files import RunFiles
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from levanter.models.qwen import Qwen3LMHeadModel
 
     from tomat.lm.model.qwen import DensityLMConfig
-
-__all__ = ["WEIGHTS", "Trained", "latest_checkpoint", "open_checkpoint", "open_note"]
 
 
 #: Which weights of a run can be opened.
@@ -98,8 +96,10 @@ def open_checkpoint(path: str, *, averaged: bool = True, weights: str = "best") 
     check_folder(place)
     objective = _decoded(ObjectiveConfig, note, "objective", place).build()
     try:
-        config = _decoded(ModelConfig, note, "model", place).levanter(
-            vocabulary, bidirectional=not objective.causal, sequences_per_row=1
+        config = levanter_config(
+            _decoded(ModelConfig, note, "model", place),
+            bidirectional=not objective.causal,
+            sequences_per_row=1,
         )
     except ValueError as error:
         raise ValueError(f"{NOTE} of {place}: no model can be made of what it says: {error}") from error

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from tomat.lm.objective import ObjectiveConfig
     from tomat.lm.vocabulary import ModelVocabulary
 
-__all__ = ["ExampleDataset"]
-
 #: Rows worked on at a time: their arrays stay in the cache of a core.
 _BLOCK = 16
 
