@@ -32,7 +32,7 @@ from tomat.cli import tokenize_main
 from tomat.lm.data import DataConfig, DensitySource, Rows, open_rows
 from tomat.lm.data.shuffle import key_of, keys_of
 from tomat.lm.data.stream import ExampleDataset
-from tomat.lm.objective import ObjectiveConfig, example_arrays
+from tomat.lm.objective import ObjectiveConfig
 from tomat.lm.vocabulary import ModelVocabulary
 
 SIZE = 8192
@@ -150,7 +150,7 @@ def check(rows: Rows, indices: NDArray[np.int64]) -> None:
     """Both ways make the same examples."""
     vocabulary = ModelVocabulary(rows.tokenizer)
     batch = rows.rows(0, indices)
-    ours = example_arrays(batch, ObjectiveConfig("next_token"), vocabulary, keys_of(0, indices))
+    ours = ObjectiveConfig("next_token").build().examples(batch, vocabulary, keys_of(0, indices))
     for number, theirs in enumerate(numpy_examples(rows, indices)):
         for name, array in theirs.items():
             np.testing.assert_array_equal(array, ours[name][number], err_msg=name)
@@ -187,7 +187,7 @@ def parts(rows: Rows, count: int, rounds: int) -> dict[str, float]:
             ],
             "rows (with the core)": lambda: [rows.rows(0, block, batch) for block in blocks],
             "objective": lambda: [
-                example_arrays(batch, ObjectiveConfig("masked"), vocabulary, keys) for _ in blocks
+                ObjectiveConfig("masked").build().examples(batch, vocabulary, keys) for _ in blocks
             ],
             "all arrays": lambda: stream.arrays(range(count)),
             "get_batch": lambda: wait(stream.get_batch(range(count))),

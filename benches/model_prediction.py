@@ -34,7 +34,7 @@ import tomat
 from tomat.lm.checkpoint import Trained
 from tomat.lm.decode.predictor import DecodingConfig, ModelPredictor
 from tomat.lm.model.presets import ModelConfig
-from tomat.lm.model.qwen import build
+from tomat.lm.model.qwen import build, levanter_config
 from tomat.lm.objective import ObjectiveConfig
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.prediction.cover import cover
@@ -49,10 +49,10 @@ def predictor(arguments: argparse.Namespace) -> ModelPredictor:
     seq_len = 8192 if arguments.patch_size > 10 else 512
     tokenizer = tomat.PatchTokenizer("v3", arguments.codec, arguments.patch_size, seq_len)
     vocabulary = ModelVocabulary(tokenizer)
-    config = ModelConfig(preset=arguments.preset, seq_len=seq_len).levanter(vocabulary, bidirectional=True)
+    config = levanter_config(ModelConfig(preset=arguments.preset, seq_len=seq_len), bidirectional=True)
     model = build(config, vocabulary, jax.random.PRNGKey(0))
     note: dict[str, Any] = {"name": arguments.preset, "data_facts": {}}
-    trained = Trained("", 0, model, config, vocabulary, ObjectiveConfig("masked", "all"), note)
+    trained = Trained("", 0, model, config, vocabulary, ObjectiveConfig("masked", "all").build(), note)
     return ModelPredictor(trained, DecodingConfig("one_pass", batch_size=arguments.batch))
 
 

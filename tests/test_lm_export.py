@@ -21,10 +21,12 @@ from levanter.layers.attention import AttentionMask
 from safetensors.numpy import load_file, save_file
 
 import flips
+from buckets import bucket, somewhere, upload
 from random_models import random_model
+from tomat.lm.checkpoint import open_checkpoint
 from tomat.lm.export import export_model, load_exported, state_dict, with_state_dict
 from tomat.lm.model.presets import ModelConfig
-from tomat.lm.model.qwen import DensityLM
+from tomat.lm.model.qwen import DensityLM, levanter_config
 from tomat.lm.note import read_note
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
@@ -40,7 +42,7 @@ def _vocabulary(layout: str = "v3", codec: str = "l1-1k") -> ModelVocabulary:
 
 
 def _model(vocabulary: ModelVocabulary, *, bidirectional: bool) -> Any:
-    levanter = CONFIG.levanter(vocabulary, platform="cpu", bidirectional=bidirectional)
+    levanter = levanter_config(CONFIG, platform="cpu", bidirectional=bidirectional)
     return random_model(levanter, vocabulary, seed=3)
 
 
@@ -258,6 +260,28 @@ def test_two_tokens_a_voxel_and_half_precision(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no exported model"):
         export_model(model, vocabulary, tmp_path / "other", objective={"kind": "next_token"})
     assert (tmp_path / "other" / "thesis.tex").exists()
+
+
+def test_an_export_opens_from_a_bucket(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here = load_exported(exported)
+    url = somewhere()
+    with bucket(monkeypatch):
+        upload(exported, url)
+        there = open_checkpoint(url)
+        ours, theirs = state_dict(here.model), state_dict(there.model)
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+        assert there.path == url
+        assert there.vocabulary.hash == here.vocabulary.hash
+        assert there.objective.causal is not here.bidirectional
+        path = tmp_path / "model.safetensors"
+        path.write_bytes((exported / path.name).read_bytes()[:-1])
+        upload(path, f"{url}/{path.name}")
+        with pytest.raises(ValueError, match=f"{url}/{path.name}: damaged"):
+            open_checkpoint(url)
+        with pytest.raises(FileNotFoundError, match="holds no start"):
+            open_checkpoint(url, weights="start")
 
 
 def test_a_changed_weight_is_noticed(exported: Path, tmp_path: Path) -> None:

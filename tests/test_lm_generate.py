@@ -16,6 +16,7 @@ from tomat.lm.decode.estimates import Estimates, Sampling
 from tomat.lm.decode.generate import generate
 from tomat.lm.loss import DensityTargets
 from tomat.lm.model.presets import ModelConfig
+from tomat.lm.model.qwen import levanter_config
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
 
@@ -42,7 +43,7 @@ class Case:
         config = ModelConfig(
             hidden_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, intermediate_dim=48, seq_len=LENGTH
         )
-        levanter = config.levanter(self.vocabulary, platform="cpu")
+        levanter = levanter_config(config, platform="cpu")
         self.model = random_model(levanter, self.vocabulary, seed=1)
         self.targets = DensityTargets.of(self.vocabulary)
         self.rows = np.random.default_rng(2).integers(1, self.vocabulary.size, (3, LENGTH)).astype(np.int32)

@@ -20,7 +20,7 @@ from levanter.layers.attention import AttentionBackend, AttentionMask, dot_produ
 from random_models import random_model
 from tomat.lm.model.attention import attend
 from tomat.lm.model.presets import PRESETS, ModelConfig
-from tomat.lm.model.qwen import DensityLM, attention_for, build, count_parameters
+from tomat.lm.model.qwen import DensityLM, attention_for, build, count_parameters, levanter_config
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
 
@@ -39,7 +39,7 @@ def vocabulary() -> ModelVocabulary:
 
 def _model(vocabulary: ModelVocabulary, attention: str, sequences_per_row: int | None = None) -> DensityLM:
     config = ModelConfig(attention=attention, seq_len=LENGTH, attention_block=32, **SMALL)  # type: ignore[arg-type]
-    levanter = config.levanter(vocabulary, platform="cpu", sequences_per_row=sequences_per_row)
+    levanter = levanter_config(config, platform="cpu", sequences_per_row=sequences_per_row)
     model = random_model(levanter, vocabulary, seed=0)
     assert isinstance(model, DensityLM)
     return model
@@ -68,7 +68,7 @@ def _seen(kind: str) -> Any:
 def test_a_built_model_has_the_parameters_that_are_counted(preset: str, vocabulary: ModelVocabulary) -> None:
     config = ModelConfig(preset=preset)
     key = jax.eval_shape(lambda: jax.random.PRNGKey(0))
-    model = eqx.filter_eval_shape(build, config.levanter(vocabulary, platform="tpu"), vocabulary, key)
+    model = eqx.filter_eval_shape(build, levanter_config(config, platform="tpu"), vocabulary, key)
     assert count_parameters(model) == config.parameter_count(vocabulary).total
     assert model.Vocab.size == vocabulary.padded_size
     assert model.lm_head is None
@@ -91,7 +91,7 @@ def test_attention_of_a_platform(platform: str, length: int, backend: str) -> No
 
 def test_splash_says_which_rows_it_takes(vocabulary: ModelVocabulary) -> None:
     with pytest.raises(ValueError, match="multiple of 128 tokens, not 200"):
-        ModelConfig(seq_len=200).levanter(vocabulary, platform="tpu")
+        levanter_config(ModelConfig(seq_len=200), platform="tpu")
 
 
 KINDS = ["causal", "full", "causal packed", "full packed", "full single"]

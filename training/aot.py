@@ -52,7 +52,7 @@ from levanter.trainer_state import TrainerState
 from tomat.lm.example import DensityExample
 from tomat.lm.model.flops import step_flops
 from tomat.lm.model.presets import ModelConfig
-from tomat.lm.model.qwen import build
+from tomat.lm.model.qwen import build, levanter_config
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
 
@@ -252,8 +252,8 @@ def compile_step(run: Run, loss: Loss | None = None) -> Compiled:
     density = vocabulary.density
     flops = step_flops(shape, run.batch, density.stop - density.start, causal=run.objective == "causal")
     trainer = _trainer(run, devices, loss or load_loss(run.loss, vocabulary))
-    model = config.levanter(
-        vocabulary,
+    model = levanter_config(
+        config,
         platform="tpu",
         bidirectional=run.objective == "bidirectional",
         sequences_per_row=run.sequences_per_row,

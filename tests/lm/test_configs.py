@@ -78,14 +78,12 @@ def test_every_field_is_listed_with_its_default() -> None:
 
 
 def test_rows_that_blocks_of_attention_do_not_divide_are_refused_before_anything_is_compiled() -> None:
-    import tomat
     from tomat.lm.model.presets import ModelConfig
-    from tomat.lm.vocabulary import ModelVocabulary
+    from tomat.lm.model.qwen import levanter_config
 
-    vocabulary = ModelVocabulary(tomat.PatchTokenizer("v3", "l1-1k"))
     with pytest.raises(ValueError, match=r"a multiple of 1024 tokens, not 1500: change model\.seq_len"):
-        ModelConfig(seq_len=1500, attention="flash").levanter(vocabulary)
-    ModelConfig(seq_len=1500, attention="flash", attention_block=500).levanter(vocabulary)
+        levanter_config(ModelConfig(seq_len=1500, attention="flash"))
+    levanter_config(ModelConfig(seq_len=1500, attention="flash", attention_block=500))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 import tomat
 from tomat import metrics
 from tomat.lm import numbers
-from tomat.lm.numbers import ONE_PASS, PARTLY_MASKED, TEACHER_FORCED, Labelled
+from tomat.lm.numbers import Labelled
+from tomat.lm.objective import ObjectiveConfig
+from tomat.lm.objective.base import ONE_PASS, PARTLY_MASKED, TEACHER_FORCED
 
 KINDS = {
     "l1-1k": ("v3", ("next_token", "masked", "half", "guess")),
@@ -114,7 +116,7 @@ def test_numbers_are_ratios_of_all_tokens(codec: str, objective: str) -> None:
     rows, _ = case(codec)
     got = sums_of(codec, objective)
     halves = [{name: a[part] for name, a in got.items()} for part in (slice(0, 1), slice(1, None))]
-    label = numbers.label_of("next_token" if objective == "next_token" else "masked", "all")
+    label = ObjectiveConfig("next_token" if objective == "next_token" else "masked", "all").build().label
     found = numbers.aggregate(
         halves, label, electrons_per_voxel=rows.electrons, materials=["a", "b", "a", "b"]
     )
@@ -199,12 +201,12 @@ def test_a_number_says_how_it_was_asked_for() -> None:
 
 def test_labels_of_objectives() -> None:
     for schedule in ("all", "cosine", "uniform"):
-        assert numbers.label_of("next_token", schedule) == TEACHER_FORCED
+        assert ObjectiveConfig("next_token", schedule).build().label == TEACHER_FORCED
     for kind in ("masked", "guess"):
-        assert numbers.label_of(kind, "all") == ONE_PASS
-        assert numbers.label_of(kind, "cosine") == numbers.label_of(kind, "uniform") == PARTLY_MASKED
-    with pytest.raises(ValueError, match="'diffusion' is not one of next_token"):
-        numbers.label_of("diffusion", "all")
+        assert ObjectiveConfig(kind, "all").build().label == ONE_PASS
+        assert {ObjectiveConfig(kind, s).build().label for s in ("cosine", "uniform")} == {PARTLY_MASKED}
+    with pytest.raises(ValueError, match="'diffusion'; choose one of next_token"):
+        ObjectiveConfig("diffusion")
     with pytest.raises(ValueError, match="label 'honest' is not one of teacher_forced"):
         Labelled(1.0, "honest")
 

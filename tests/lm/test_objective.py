@@ -13,7 +13,7 @@ import tomat
 from runs import IDS, LABEL
 from tomat.lm.data import RowBatch, Rows, open_rows
 from tomat.lm.data.shuffle import keys_of
-from tomat.lm.objective import ObjectiveConfig, example_arrays
+from tomat.lm.objective import ObjectiveConfig
 from tomat.lm.vocabulary import ModelVocabulary
 
 SIZE = 1024
@@ -62,8 +62,8 @@ def check_targets(arrays: dict[str, NDArray[Any]], vocabulary: ModelVocabulary) 
 
 def test_next_token_asks_each_token_of_the_one_before(batch: RowBatch, vocabulary: ModelVocabulary) -> None:
     config = ObjectiveConfig("next_token", preamble_weight=0.5)
-    arrays = example_arrays(batch, config, vocabulary, KEYS)
-    assert config.causal
+    arrays = config.build().examples(batch, vocabulary, KEYS)
+    assert config.build().causal
     check_targets(arrays, vocabulary)
     np.testing.assert_array_equal(arrays["tokens"], batch.tokens)
     for row in range(len(batch)):
@@ -76,7 +76,7 @@ def test_next_token_asks_each_token_of_the_one_before(batch: RowBatch, vocabular
             np.testing.assert_array_equal(arrays["loss_weight"][row, places[:-1]], expected)
             assert arrays["loss_weight"][row, places[-1]] == 0, "nothing is asked across sequences"
     assert not arrays["loss_weight"][batch.segments < 0].any()
-    without = example_arrays(batch, ObjectiveConfig("next_token"), vocabulary, KEYS)
+    without = ObjectiveConfig("next_token").build().examples(batch, vocabulary, KEYS)
     np.testing.assert_array_equal(
         without["loss_weight"] > 0, (arrays["loss_weight"] > 0) & is_density(arrays["targets"], vocabulary)
     )
@@ -87,8 +87,8 @@ def test_masked_hides_whole_voxels_and_asks_for_them(
     schedule: str, batch: RowBatch, vocabulary: ModelVocabulary
 ) -> None:
     config = ObjectiveConfig("masked", schedule)
-    arrays = example_arrays(batch, config, vocabulary, KEYS)
-    assert not config.causal
+    arrays = config.build().examples(batch, vocabulary, KEYS)
+    assert not config.build().causal
     check_targets(arrays, vocabulary)
     masked = arrays["tokens"] == vocabulary.mask
     density = is_density(batch.tokens, vocabulary)
@@ -114,8 +114,10 @@ def test_shares_are_drawn_for_each_sequence(
     batch = rows.rows(0, np.arange(24))
     density = is_density(batch.tokens, vocabulary)
     for key in range(25):
-        arrays = example_arrays(
-            batch, ObjectiveConfig("masked", schedule), vocabulary, keys_of(key, np.arange(24))
+        arrays = (
+            ObjectiveConfig("masked", schedule)
+            .build()
+            .examples(batch, vocabulary, keys_of(key, np.arange(24)))
         )
         masked = arrays["tokens"] == vocabulary.mask
         for segment in range(int(batch.segments.max()) + 1):
@@ -131,12 +133,12 @@ def test_shares_are_drawn_for_each_sequence(
 def test_masks_follow_from_keys(batch: RowBatch, vocabulary: ModelVocabulary) -> None:
     config = ObjectiveConfig("masked", "uniform")
     first, again, other = (
-        example_arrays(batch, config, vocabulary, keys)["tokens"]
+        config.build().examples(batch, vocabulary, keys)["tokens"]
         for keys in (KEYS, KEYS, KEYS + np.uint64(1))
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
-    alone = example_arrays(batch[3], config, vocabulary, KEYS[3])
+    alone = config.build().examples(batch[3], vocabulary, KEYS[3])
     np.testing.assert_array_equal(alone["tokens"], first[3])
     assert alone["tokens"].shape == (SIZE,)
 
@@ -144,7 +146,7 @@ def test_masks_follow_from_keys(batch: RowBatch, vocabulary: ModelVocabulary) ->
 def test_guess_shows_the_starting_density_and_asks_for_all(
     batch: RowBatch, vocabulary: ModelVocabulary, rows: Rows
 ) -> None:
-    arrays = example_arrays(batch, ObjectiveConfig("guess"), vocabulary, KEYS)
+    arrays = ObjectiveConfig("guess").build().examples(batch, vocabulary, KEYS)
     check_targets(arrays, vocabulary)
     density = is_density(batch.tokens, vocabulary)
     assert batch.guess is not None
@@ -154,7 +156,7 @@ def test_guess_shows_the_starting_density_and_asks_for_all(
     np.testing.assert_array_equal(arrays["loss_weight"], density.astype(np.float32))
     plain = RowBatch(**{**batch.__dict__, "guess": None})
     with pytest.raises(ValueError, match=r"set data\.guess"):
-        example_arrays(plain, ObjectiveConfig("guess"), vocabulary, KEYS)
+        ObjectiveConfig("guess").build().examples(plain, vocabulary, KEYS)
 
 
 @pytest.mark.parametrize("kind", ["next_token", "masked", "guess"])
@@ -175,7 +177,7 @@ def test_nmae_weights_make_the_loss_of_a_material_its_nmae(kind: str) -> None:
     vocabulary = ModelVocabulary(rows.tokenizer)
     batch = rows.rows(0, np.arange(len(rows)))
     config = ObjectiveConfig(kind, "all", voxel_weights="nmae")
-    arrays = example_arrays(batch, config, vocabulary, keys_of(0, np.arange(len(rows))))
+    arrays = config.build().examples(batch, vocabulary, keys_of(0, np.arange(len(rows))))
     asked = arrays["loss_weight"] > 0
     decoded = vocabulary.codec.decode((arrays["targets"][asked] - vocabulary.density.start)[:, None])
     error = np.abs(decoded - arrays["values"][asked]) * arrays["loss_weight"][asked]

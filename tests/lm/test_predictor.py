@@ -215,12 +215,12 @@ def test_a_new_model_answers_with_the_token_it_sees_and_its_neighbours() -> None
     from levanter.layers.attention import AttentionMask
 
     from tomat.lm.model.presets import ModelConfig
-    from tomat.lm.model.qwen import build
+    from tomat.lm.model.qwen import build, levanter_config
     from tomat.lm.vocabulary import ModelVocabulary
 
     vocabulary = ModelVocabulary(tomat.PatchTokenizer("v3", "l1-1k", 3, 128))
     model = build(
-        ModelConfig(preset="tiny", seq_len=128).levanter(vocabulary, bidirectional=True),
+        levanter_config(ModelConfig(preset="tiny", seq_len=128), bidirectional=True),
         vocabulary,
         jax.random.PRNGKey(0),
     )
@@ -241,16 +241,20 @@ def test_long_rows_are_predicted_by_whole_blocks_of_attention(attention: str) ->
     import jax
 
     from tomat.lm.model.presets import ModelConfig
-    from tomat.lm.model.qwen import build
+    from tomat.lm.model.qwen import build, levanter_config
     from tomat.lm.objective import ObjectiveConfig
     from tomat.lm.vocabulary import ModelVocabulary
 
     vocabulary = ModelVocabulary(tomat.PatchTokenizer("v3", "l1-1k-e_per_A3", 11, 2048))
-    config = ModelConfig(
-        hidden_dim=16, num_heads=2, num_layers=1, intermediate_dim=16, seq_len=2048, attention=attention
-    ).levanter(vocabulary, bidirectional=True, sequences_per_row=1)
+    config = levanter_config(
+        ModelConfig(
+            hidden_dim=16, num_heads=2, num_layers=1, intermediate_dim=16, seq_len=2048, attention=attention
+        ),
+        bidirectional=True,
+        sequences_per_row=1,
+    )
     model = build(config, vocabulary, jax.random.PRNGKey(0))
-    made = Trained("", 0, model, config, vocabulary, ObjectiveConfig("guess"), {"name": "long"})
+    made = Trained("", 0, model, config, vocabulary, ObjectiveConfig("guess").build(), {"name": "long"})
     material = tomat.read(next(iter(sorted((tiny.DATA / "label").iterdir()))))
     found = ModelPredictor(made, DecodingConfig(batch_size=1)).predict([request(made, material, (0, 0, 0))])[
         0

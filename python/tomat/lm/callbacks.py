@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from levanter.callbacks import StepInfo
     from levanter.trainer import Trainer
 
-__all__ = [
-    "EndOfStep",
-    "GuardConfig",
-    "LossGuard",
-    "StopRequest",
-    "StoppedError",
-    "TrainingLossError",
-    "log_memory",
-]
-
 
 @dataclass(frozen=True)
 class GuardConfig:

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
 
     from tomat.lm.vocabulary import ModelVocabulary
 
-__all__ = ["model_card"]
-
 _CAUSAL = """It is causal: every token sees those before it.
 
 ```python

@@ -19,9 +19,9 @@ from levanter.utils.tree_utils import inference_mode
 from tomat.lm.digests import check_folder, checkpoint_folders, is_complete
 from tomat.lm.kept import read_best
 from tomat.lm.model.presets import ModelConfig
-from tomat.lm.model.qwen import build
+from tomat.lm.model.qwen import build, levanter_config
 from tomat.lm.note import NOTE, part, read_note, tokenizer_from
-from tomat.lm.objective import ObjectiveConfig
+from tomat.lm.objective import Objective, ObjectiveConfig
 from tomat.lm.run_files import RunFiles
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.storage.files import read_json
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from levanter.models.qwen import Qwen3LMHeadModel
 
     from tomat.lm.model.qwen import DensityLMConfig
-
-__all__ = ["WEIGHTS", "Trained", "latest_checkpoint", "open_checkpoint", "open_note"]
 
 
 #: Which weights of a run can be opened.
@@ -60,7 +58,7 @@ class Trained:
     model: Qwen3LMHeadModel
     config: DensityLMConfig
     vocabulary: ModelVocabulary
-    objective: ObjectiveConfig
+    objective: Objective
     note: dict[str, Any]
 
     @cached_property
@@ -96,10 +94,12 @@ def open_checkpoint(path: str, *, averaged: bool = True, weights: str = "best") 
         return _open_export(root)
     place, note, vocabulary = open_note(root, weights=weights)
     check_folder(place)
-    objective = _decoded(ObjectiveConfig, note, "objective", place)
+    objective = _decoded(ObjectiveConfig, note, "objective", place).build()
     try:
-        config = _decoded(ModelConfig, note, "model", place).levanter(
-            vocabulary, bidirectional=not objective.causal, sequences_per_row=1
+        config = levanter_config(
+            _decoded(ModelConfig, note, "model", place),
+            bidirectional=not objective.causal,
+            sequences_per_row=1,
         )
     except ValueError as error:
         raise ValueError(f"{NOTE} of {place}: no model can be made of what it says: {error}") from error
@@ -112,7 +112,7 @@ def _open_export(place: str) -> Trained:
 
     exported = load_exported(place)
     about = exported.metadata
-    objective = _decoded(ObjectiveConfig, about, "objective", place)
+    objective = _decoded(ObjectiveConfig, about, "objective", place).build()
     note = about.get("note") or {"name": place.rsplit("/", 1)[-1], "objective": about["objective"]}
     model = inference_mode(exported.model, True)
     step = int(note.get("step", -1)) + 1

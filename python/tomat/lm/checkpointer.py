@@ -17,8 +17,6 @@ from levanter.tensorstore_serialization import tree_serialize_leaves_tensorstore
 from tomat.lm import digests
 from tomat.lm.note import write_note
 
-__all__ = ["CheckpointerConfig", "NotedCheckpointer", "save_state"]
-
 
 def save_state(
     tree: Any,

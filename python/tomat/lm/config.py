@@ -29,16 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = [
-    "EvaluationConfig",
-    "GuardConfig",
-    "LoaderConfig",
-    "TrainConfig",
-    "TrainerConfig",
-    "describe",
-    "load",
-]
-
 
 @dataclass
 class TrainerConfig(LevanterTrainerConfig):

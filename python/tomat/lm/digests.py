@@ -25,17 +25,6 @@ if TYPE_CHECKING:
 
     from tomat.storage.remote import Place
 
-__all__ = [
-    "DIGESTS",
-    "METADATA",
-    "begin",
-    "check_folder",
-    "checkpoint_folders",
-    "complete",
-    "is_complete",
-    "seal",
-]
-
 DIGESTS = "digests.json"
 #: Levanter's mark of a complete checkpoint.
 METADATA = "metadata.json"

@@ -17,8 +17,6 @@ from tomat.lm.vocabulary import ModelVocabulary
 if TYPE_CHECKING:
     from tomat.lm.config import TrainConfig
 
-__all__ = ["Estimate", "estimate"]
-
 _GIB = 2**30
 #: Devices whose times are told beside that of this machine.
 _SHOWN = ("TPU v6e", "NVIDIA H200", "NVIDIA A100")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -14,7 +13,7 @@ from levanter.data.loader import DataLoader
 
 from tomat.lm.data.shuffle import key_of, permute
 from tomat.lm.data.stream import ExampleDataset
-from tomat.lm.numbers import aggregate, count_tokens, label_of, row_sums, unigram_bits
+from tomat.lm.numbers import aggregate, count_tokens, row_sums, unigram_bits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,20 +25,12 @@ if TYPE_CHECKING:
     from tomat.lm.config import TrainConfig
     from tomat.lm.data import Rows
     from tomat.lm.kept import KeptWeights
-    from tomat.lm.objective import ObjectiveConfig
     from tomat.lm.vocabulary import ModelVocabulary
-
-__all__ = ["Evaluation", "evaluation_objective"]
 
 #: Rows of training data, drawn from all, whose tokens are counted for the unigram line.
 _COUNTED_ROWS = 512
 #: Rows that are in memory at once while tokens are counted.
 _AT_A_TIME = 64
-
-
-def evaluation_objective(objective: ObjectiveConfig) -> ObjectiveConfig:
-    """The objective as evaluation asks it: all masked where training masks a share, every voxel weighing the same."""
-    return replace(objective, schedule="all", voxel_weights="equal", preamble_weight=0.0)
 
 
 def _described(
@@ -78,8 +69,8 @@ class Evaluation:
         kept: KeptWeights,
     ) -> None:
         """Count tokens, and write down which row is of which material."""
-        objective = evaluation_objective(config.objective)
-        self.label = label_of(objective.kind, objective.schedule)
+        objective = config.objective.for_evaluation()
+        self.label = objective.build().label
         self.last: dict[str, float] = {}
         self._step = -1
         self._kept = kept

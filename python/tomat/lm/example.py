@@ -6,8 +6,6 @@ import equinox as eqx
 import haliax as hax
 from levanter.models.lm_model import LmExample
 
-__all__ = ["DensityExample"]
-
 
 class DensityExample(LmExample):
     """One row of the model.

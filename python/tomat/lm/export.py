@@ -13,7 +13,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import equinox as eqx
 import haliax as hax
@@ -24,7 +24,7 @@ import numpy as np
 from tomat import __version__
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.lm.card import model_card
-from tomat.lm.model.qwen import DensityLMConfig, attention_for, build
+from tomat.lm.model.qwen import DensityLMConfig, attention_for, build, from_qwen3
 from tomat.lm.note import (
     FILES,
     FORMAT,
@@ -37,13 +37,17 @@ from tomat.lm.note import (
     write_codec,
 )
 from tomat.lm.vocabulary import ModelVocabulary
-from tomat.storage.files import write_atomically
+from tomat.storage.files import read_json, write_atomically
+from tomat.storage.remote import at_hand
+from tomat.storage.remote import place as place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from levanter.models.qwen import Qwen3Config, Qwen3LMHeadModel
     from numpy.typing import NDArray
+
+    from tomat.storage.remote import Place
 
 __all__ = ["ExportedModel", "export_model", "load_exported", "state_dict", "with_state_dict"]
 
@@ -170,14 +174,14 @@ def load_exported(directory: str | Path, attention: str = "auto") -> ExportedMod
     """Open an exported directory: the model with its codec and vocabulary.
 
     Args:
-        directory: a local directory :func:`export_model` wrote.
+        directory: folder or URL of what :func:`export_model` wrote.
         attention: one of :data:`~tomat.lm.model.presets.ATTENTION`.
 
     Raises:
-        OSError: a file is missing.
+        OSError: a file is missing or cannot be read.
         ValueError: a file, codec, vocabulary or a weight is not what ``tomat.json`` says; the message says which.
     """
-    place = Path(directory)
+    place = place_of(directory)
     metadata = read_note(str(place))
     stated = part(metadata, FILES, dict, str(place)) if FILES in metadata else {}
     for name, checksum in stated.items():
@@ -185,7 +189,8 @@ def load_exported(directory: str | Path, attention: str = "auto") -> ExportedMod
         if name != WEIGHTS and _file_checksum(place / name) != checksum:
             raise ValueError(f"{place / name}: is not what was exported (SHA-256); fetch it again")
     vocabulary = ModelVocabulary(tokenizer_from(metadata, [str(place)]))
-    weights = _read_weights(place / WEIGHTS, metadata)
+    with at_hand(place / WEIGHTS) as weights_file:
+        weights = _read_weights(weights_file, metadata, str(place / WEIGHTS))
     config = _levanter_config(place, attention, part(metadata, "bidirectional", bool, str(place)))
     template = eqx.filter_eval_shape(build, config, vocabulary, jax.random.PRNGKey(0))
     return ExportedModel(with_state_dict(template, weights), vocabulary, metadata)
@@ -288,27 +293,27 @@ def _checksum(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def _read_weights(path: Path, metadata: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    """The weights, each that which was exported, in the file that was exported."""
+def _read_weights(path: Path, metadata: dict[str, Any], source: str) -> dict[str, NDArray[Any]]:
+    """The weights, each that which was exported, in the file that was exported from ``source``."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
         weights = load_file(path)
     except (SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: damaged: {error}; fetch it again") from error
-    for name, checksum in part(metadata, "sha256", dict, str(path)).items():
+        raise ValueError(f"{source}: damaged: {error}; fetch it again") from error
+    for name, checksum in part(metadata, "sha256", dict, source).items():
         if name not in weights or _checksum(weights[name]) != checksum:
-            raise ValueError(f"{path}: weight {name} is not the one that was exported; fetch it again")
-    stated = part(metadata, FILES, dict, str(path)).get(WEIGHTS) if FILES in metadata else None
+            raise ValueError(f"{source}: weight {name} is not the one that was exported; fetch it again")
+    stated = part(metadata, FILES, dict, source).get(WEIGHTS) if FILES in metadata else None
     if stated is not None and _file_checksum(path) != stated:
-        raise ValueError(f"{path}: is not what was exported (SHA-256); fetch it again")
+        raise ValueError(f"{source}: is not what was exported (SHA-256); fetch it again")
     return weights
 
 
-def _file_checksum(path: Path) -> str:
+def _file_checksum(path: Place) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
 
 
 def _write_weights(path: Path, weights: dict[str, NDArray[Any]]) -> dict[str, str]:
@@ -370,13 +375,11 @@ def _metadata(
     }
 
 
-def _levanter_config(place: Path, attention: str, bidirectional: bool) -> DensityLMConfig:
+def _levanter_config(place: Place, attention: str, bidirectional: bool) -> DensityLMConfig:
     """Levanter's configuration of ``config.json``."""
     from transformers import Qwen3Config as HfQwen3Config
 
-    from tomat.lm.model.qwen import from_qwen3
-
-    plain = DensityLMConfig.from_hf_config(HfQwen3Config.from_json_file(place / "config.json"))
+    plain = DensityLMConfig.from_hf_config(HfQwen3Config.from_dict(read_json(place / "config.json")))
     backend = attention_for(attention, jax.default_backend(), plain.max_seq_len)
     return from_qwen3(plain, attention=backend, bidirectional=bidirectional)
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from tomat.lm.data import DataConfig, Rows
 
-__all__ = ["data_facts", "kept_promolecule", "training_valence"]
-
 
 def data_facts(rows: Rows, config: DataConfig, valence: Valence | None = None) -> dict[str, Any]:
     """What predictions take from the training data, JSON.

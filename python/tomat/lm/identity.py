@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["SECTIONS", "Change", "check_same", "differences"]
-
 #: The parts of a run that must not change unseen between a stop and a resume.
 SECTIONS = ("data", "validation", "codec", "vocabulary", "model", "objective", "loss", "schedule")
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from tomat.lm.config import EvaluationConfig
     from tomat.lm.run_files import RunFiles
 
-__all__ = ["Best", "KeptWeights", "read_best"]
-
 #: Folders of kept weights: what ``best.json`` names becomes a path.
 _FOLDER = re.compile(r"start|best-[0-9]+")
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["CutLineWarning", "end_last_line", "read_metrics", "records"]
-
 
 class CutLineWarning(UserWarning):
     """A metrics file holds lines that cannot be read."""

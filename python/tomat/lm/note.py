@@ -20,23 +20,6 @@ if TYPE_CHECKING:
 
     from tomat.codec import Codec
 
-__all__ = [
-    "FILES",
-    "FORMAT",
-    "NOTE",
-    "SEAL",
-    "check_note",
-    "codec_file",
-    "is_note",
-    "part",
-    "read_note",
-    "seal_note",
-    "tokenizer_from",
-    "tokenizer_note",
-    "write_codec",
-    "write_note",
-]
-
 #: The file's name.
 NOTE = "tomat.json"
 #: Version of its content: 2 added the digest. Notes of version 1 are read once ``tomat seal`` gave them one.

@@ -20,6 +20,7 @@ from tomat.lm.loss import functions
 from tomat.lm.loss.blocks import per_position
 from tomat.lm.loss.density import Flat
 from tomat.lm.loss.targets import DensityTargets
+from tomat.lm.objective.base import LABELS
 from tomat.metrics import nmae_of_sums
 
 if TYPE_CHECKING:
@@ -33,44 +34,8 @@ if TYPE_CHECKING:
     type Arrays = dict[str, jax.Array]
     type Floats = NDArray[np.float64]
 
-__all__ = [
-    "ESTIMATES",
-    "LABELS",
-    "ONE_PASS",
-    "PARTLY_MASKED",
-    "TEACHER_FORCED",
-    "Labelled",
-    "Numbers",
-    "aggregate",
-    "count_tokens",
-    "label_of",
-    "row_sums",
-    "unigram_bits",
-]
-
-#: Each voxel predicted from the true ones before it: an upper bound on skill, never a prediction of a density.
-TEACHER_FORCED = "teacher_forced"
-#: All voxels predicted at once from the structure, and a guess where there is one: an honest prediction.
-ONE_PASS = "one_pass"
-#: Some voxels predicted from the others, which are true.
-PARTLY_MASKED = "partly_masked"
-LABELS = (TEACHER_FORCED, ONE_PASS, PARTLY_MASKED)
-
 #: What a predicted distribution is reduced to; the first is the one to quote, being of least absolute error.
 ESTIMATES = ("median", "mean", "mode")
-
-
-def label_of(kind: str, schedule: str) -> str:
-    """The label of numbers from examples of an objective, by its ``kind`` and ``schedule``.
-
-    Raises:
-        ValueError: an unknown kind.
-    """
-    if kind == "next_token":
-        return TEACHER_FORCED
-    if kind in ("masked", "guess"):
-        return ONE_PASS if schedule == "all" else PARTLY_MASKED
-    raise ValueError(f"objective {kind!r} is not one of next_token, masked, guess")
 
 
 @dataclass(frozen=True)
@@ -226,7 +191,7 @@ def aggregate(
 
     Args:
         sums: of each batch, from :func:`row_sums`.
-        label: how rows were asked for; one of :data:`LABELS`, see :func:`label_of`.
+        label: how rows were asked for; one of :data:`LABELS`; an objective has its own.
         electrons_per_voxel: [rows] electrons of each row's material divided by the voxels of its grid; rows in the
             order of ``sums``. Those of rows without a voxel asked for do not matter.
         materials: [rows] the material of each row; with it ``nmae`` is the mean over materials.

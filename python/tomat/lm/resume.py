@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from tomat.lm.config import TrainConfig
 
-__all__ = ["check_resumed"]
-
 
 def check_resumed(config: TrainConfig) -> None:
     """Check the checkpoint that the trainer would load, and have it load that one.

@@ -9,8 +9,6 @@ from typing import Any, ClassVar
 
 from tomat.storage.files import filesystem, is_url, write_atomically
 
-__all__ = ["RunFiles"]
-
 
 @dataclass(frozen=True)
 class RunFiles:

@@ -14,8 +14,6 @@ from tomat.storage.remote import place
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["seal_trained"]
-
 #: The file that tells an export from a run.
 _CONFIG = "config.json"
 

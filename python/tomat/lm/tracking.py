@@ -18,8 +18,6 @@ from tomat.lm.metrics_file import end_last_line
 from tomat.lm.run_files import write
 from tomat.storage.files import is_url
 
-__all__ = ["JsonLines", "JsonLinesConfig"]
-
 
 class JsonLines(Tracker):
     """Appends ``{"step": ..., "time": ..., "train/loss": ..., ...}`` lines to a file.

@@ -31,7 +31,7 @@ from tomat.lm.identity import Change, check_same
 from tomat.lm.kept import Best, KeptWeights
 from tomat.lm.loss import DensityLoss
 from tomat.lm.model.flops import StepFlops, step_flops
-from tomat.lm.model.qwen import build
+from tomat.lm.model.qwen import build, levanter_config
 from tomat.lm.note import FORMAT, read_note, tokenizer_note, write_codec, write_note
 from tomat.lm.resume import check_resumed
 from tomat.lm.tracking import JsonLinesConfig
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from tomat.lm.run_files import RunFiles
     from tomat.promolecule import Promolecule
     from tomat.valence import Valence
-
-__all__ = ["Outcome", "train"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -283,9 +281,9 @@ def _run(
     config: TrainConfig, rows: Rows, validation: Rows | None, changes: list[Change], note: dict[str, Any]
 ) -> Outcome:
     vocabulary = ModelVocabulary(rows.tokenizer)
-    model_config = config.model.levanter(
-        vocabulary,
-        bidirectional=not config.objective.causal,
+    model_config = levanter_config(
+        config.model,
+        bidirectional=not config.objective.build().causal,
         sequences_per_row=int(np.diff(rows.plan.starts).max()),
     )
     dataset = ExampleDataset(
@@ -395,7 +393,7 @@ def training_flops(config: TrainConfig, vocabulary: ModelVocabulary) -> StepFlop
         config.model.shape(),
         config.trainer.train_batch_size,
         ids,
-        causal=config.objective.causal,
+        causal=config.objective.build().causal,
     )
 
 

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from tomat.codec import Codec
     from tomat.tokenizer import PatchTokenizer
 
-__all__ = ["ModelVocabulary"]
-
 #: Rows of the embedding come in multiples of this, so that any mesh divides them and matrix units are filled.
 _MULTIPLE = 128
 

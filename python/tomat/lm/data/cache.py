@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Arrays", "FlatFile", "built"]
-
 #: Names what a folder holds; written last, so that a folder without it is not finished.
 _COMPLETE = "complete.json"
 #: Largest set that is kept in memory without a cache folder, in bytes.

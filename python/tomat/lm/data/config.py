@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, check_limits
 from tomat.tokenizer import FALLBACK_SHAPES
 
-__all__ = ["DataConfig"]
-
 
 @dataclass(frozen=True)
 class DataConfig:

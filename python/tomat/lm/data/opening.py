@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from tomat.sampling import Sampler as DensitySampler
     from tomat.tokenizer import PatchTokenizer
 
-__all__ = ["open_rows"]
-
 
 def open_rows(
     config: DataConfig,

@@ -12,8 +12,6 @@ from tomat.lm.data.shuffle import key_of, permute
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Plan", "one_each", "pack"]
-
 #: Passes over rows that hold one material twice; what is left then stays.
 _REPAIRS = 20
 

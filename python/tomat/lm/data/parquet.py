@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from tomat.storage.remote import Place
     from tomat.tokenizer import Patch, PatchTokenizer
 
-__all__ = ["ParquetSource"]
-
 _COLUMNS = ("task_id", "offset_x", "offset_y", "offset_z", "input_ids")
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from tomat.lm.data.guess_check import GuessCheck
     from tomat.tokenizer import PatchTokenizer
 
-__all__ = ["Row", "RowBatch", "Rows", "Source"]
-
 #: How many materials a line names.
 _NAMED = 20
 

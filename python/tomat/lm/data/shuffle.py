@@ -9,8 +9,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["key_of", "keys_of", "permute", "random_bits"]
-
 _MASK = (1 << 64) - 1
 _ROUNDS = 8
 _GOLDEN = 0x9E3779B97F4A7C15

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tomat.dataset.inputs import Entry
     from tomat.lm.data.guess import Guess
 
-__all__ = ["DensityStore"]
-
 #: How many materials an error about left-out ones names.
 _NAMED = 5
 

@@ -15,15 +15,13 @@ from levanter.layers.attention import AttentionMask
 
 from tomat.lm.data.shuffle import key_of, keys_of, permute
 from tomat.lm.example import DensityExample
-from tomat.lm.objective import ObjectiveConfig, example_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.lm.data.rows import Rows
+    from tomat.lm.objective import ObjectiveConfig
     from tomat.lm.vocabulary import ModelVocabulary
-
-__all__ = ["ExampleDataset"]
 
 #: Rows worked on at a time: their arrays stay in the cache of a core.
 _BLOCK = 16
@@ -66,17 +64,18 @@ class ExampleDataset(AsyncDataset[DensityExample]):
         super().__init__()
         if Pos.size != rows.size:
             raise ValueError(f"the model has {Pos.size} positions, the rows {rows.size}")
-        if objective.kind == "guess" and not rows.has_guess:
-            raise ValueError("objective.kind = guess needs a starting density: set data.guess")
+        asked = objective.build()
+        if asked.needs_guess and not rows.has_guess:
+            raise ValueError(f"objective.kind = {objective.kind} needs a starting density: set data.guess")
         if vocabulary.tokenizer.vocabulary.hash != rows.tokenizer.vocabulary.hash:
             raise ValueError("the model's vocabulary is not that of the rows")
-        self._rows, self._objective, self._vocabulary, self._seed = rows, objective, vocabulary, seed
+        self._rows, self._objective, self._vocabulary, self._seed = rows, asked, vocabulary, seed
         self._finite, self._threads = finite, threads
         self._length = min(len(rows), limit or len(rows))
         self._scratch = threading.local()
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         segments = hax.NamedArray(np.zeros(Pos.size, dtype=np.int32), (Pos,))
-        mask = AttentionMask.causal() if objective.causal else AttentionMask()
+        mask = AttentionMask.causal() if asked.causal else AttentionMask()
         zeros = {
             name: hax.NamedArray(np.zeros(Pos.size, dtype=dtype), (Pos,)) for name, dtype in _FIELDS.items()
         }
@@ -108,7 +107,7 @@ class ExampleDataset(AsyncDataset[DensityExample]):
         ]
 
     def arrays(self, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
-        """The arrays of examples, (n, L) each, by the names of :func:`tomat.lm.objective.example_arrays`."""
+        """The arrays of examples, (n, L) each, by the names of :meth:`tomat.lm.objective.Objective.examples`."""
         epochs, rows = self.places(indices)
         n, size = len(rows), self._rows.size
         out = {
@@ -135,7 +134,7 @@ class ExampleDataset(AsyncDataset[DensityExample]):
         batch = self._rows.rows(epoch, rows, getattr(self._scratch, "batch", None))
         self._scratch.batch = batch
         keys = keys_of(key_of(self._seed, "mask", epoch), rows)
-        made = example_arrays(batch, self._objective, self._vocabulary, keys)
+        made = self._objective.examples(batch, self._vocabulary, keys)
         whole = bool(places.all())
         for name, array in out.items():
             array[slice(None) if whole else places] = made[name]

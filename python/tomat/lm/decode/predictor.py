@@ -26,15 +26,6 @@ if TYPE_CHECKING:
     from tomat.prediction.predictor import Mode
     from tomat.tokenizer import PatchTokenizer
 
-__all__ = ["MODES", "DecodingConfig", "ModelPredictor", "open_predictor"]
-
-#: The modes a model of each objective can predict in; the first is its default.
-MODES: dict[str, tuple[Mode, ...]] = {
-    "masked": ("one_pass", "k_pass"),
-    "guess": ("one_pass", "k_pass"),
-    "next_token": ("free_running", "teacher_forced"),
-}
-
 #: Short rows come in multiples of this many tokens.
 _STEP = 128
 
@@ -65,7 +56,7 @@ def open_predictor(
         ValueError: a mode the model does not have, or numbers that cannot be.
     """
     trained = open_checkpoint(checkpoint, weights=weights)
-    chosen = mode or MODES[trained.objective.kind][0]
+    chosen = mode or trained.objective.modes[0]
     return ModelPredictor(
         trained,
         DecodingConfig(chosen, passes, estimate, temperature, nucleus, samples, batch_size, seed),
@@ -96,10 +87,10 @@ class ModelPredictor:
         Raises:
             ValueError: a mode the model does not have, an estimate that the codec's tokens do not have.
         """
-        known = MODES[trained.objective.kind]
+        known = trained.objective.modes
         if decoding.mode not in known:
             raise ValueError(
-                f"{trained.path}: a model of objective {trained.objective.kind} predicts in mode "
+                f"{trained.path}: a model of objective {trained.objective.config.kind} predicts in mode "
                 f"{' or '.join(known)}, not {decoding.mode}"
             )
         self.trained, self.decoding = trained, decoding
@@ -146,7 +137,7 @@ class ModelPredictor:
     @property
     def modes(self) -> tuple[Mode, ...]:
         """All modes the model can predict in."""
-        return MODES[self.trained.objective.kind]
+        return self.trained.objective.modes
 
     @property
     def gives_expected_error(self) -> bool:
@@ -156,7 +147,7 @@ class ModelPredictor:
     @property
     def needs_guess(self) -> bool:
         """Whether requests must hold a starting density."""
-        return self.trained.objective.kind == "guess"
+        return self.trained.objective.needs_guess
 
     @property
     def batch_size(self) -> int:
@@ -260,23 +251,9 @@ class ModelPredictor:
             length = self.tokenizer.length(len(crystal.atomic_numbers), shape)
             for row, index in zip(rows, chosen, strict=True):
                 made[index] = _Layout(row[:length], int(columns[0]), len(columns))
-                self._fill(made[index], requests[index])
+                span = made[index].tokens[made[index].first : made[index].first + made[index].count]
+                self.trained.objective.fill(span, requests[index], self.mode, self.vocabulary)
         return [made[index] for index in range(len(requests))]
-
-    def _fill(self, layout: _Layout, request: PatchRequest) -> None:
-        """Write what stands at the density positions: guess, truth or [MASK]."""
-        span = slice(layout.first, layout.first + layout.count)
-        kind = self.trained.objective.kind
-        if kind == "masked":
-            layout.tokens[span] = self.vocabulary.mask
-            return
-        what = "guess" if kind == "guess" else "truth" if self.mode == "teacher_forced" else None
-        if what is None:
-            return
-        values = getattr(request, what)
-        if values is None:
-            raise ValueError(f"{request.crystal.name}: the request at {request.offset} holds no {what}")
-        layout.tokens[span] = self.tokenizer.density_ids(values)
 
     def _batch(
         self, requests: list[PatchRequest], layouts: list[_Layout], length: int

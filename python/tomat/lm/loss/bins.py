@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from tomat.codec import Codec
 
-__all__ = ["Bins"]
-
 
 @dataclass(frozen=True, eq=False)
 class Bins:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     #: (logits [t, v] float32, a tree of [t, ...]) -> (loss [t], a tree of [t, ...] that carries no gradient)
     type PositionLoss = Callable[[jax.Array, Tree], tuple[jax.Array, Tree]]
 
-__all__ = ["no_split", "per_position", "weighted_sum"]
-
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def per_position(

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     type Arrays = dict[str, jax.Array]
 
-__all__ = ["NORMALISERS", "SCOPES", "TERMS", "DensityLoss", "LossConfig"]
-
 #: Losses that can be mixed. The first works with every codec, the others need one token a voxel.
 TERMS = ("cross_entropy", "kl_gaussian", "crps", "emd", "expected_value_error")
 #: The ids a softmax runs over.

@@ -15,22 +15,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-__all__ = [
-    "cross_entropy",
-    "crps",
-    "emd",
-    "expected_value_error",
-    "fractional_bin",
-    "kl_gaussian",
-    "log_normaliser",
-    "mean",
-    "median",
-    "median_bin",
-    "mode",
-    "pick",
-    "z_loss",
-]
-
 
 def log_normaliser(logits: jax.Array) -> jax.Array:
     """ln sum_i exp(logits_i)."""

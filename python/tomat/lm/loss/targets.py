@@ -14,8 +14,6 @@ from tomat.lm.loss.bins import Bins
 if TYPE_CHECKING:
     from tomat.lm.vocabulary import ModelVocabulary
 
-__all__ = ["Asked", "DensityTargets"]
-
 #: Logit of what cannot be: exp of it is 0, and no infinity comes into a gradient.
 NEVER = -1e30
 

@@ -21,8 +21,6 @@ from levanter.layers.attention import Attention, AttentionMask
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
 
-__all__ = ["FusedAttention", "attend"]
-
 #: What cuDNN computes in; other types take Levanter's path.
 _CUDNN_TYPES = (jnp.bfloat16, jnp.float16)
 

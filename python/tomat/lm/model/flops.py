@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tomat.lm.model.presets import ModelShape
 
-__all__ = ["PEAK_FLOPS", "StepFlops", "mfu", "peak_flops", "step_flops"]
-
 #: Dense bfloat16 FLOP/s of one device, by the start of JAX's ``device_kind``; the makers' data sheets, without
 #: sparsity. The first that fits counts.
 PEAK_FLOPS: dict[str, float] = {
@@ -114,12 +112,3 @@ def step_flops(
 def peak_flops(device_kind: str) -> float | None:
     """Dense bfloat16 FLOP/s of a device, by JAX's ``device.device_kind``; None for those not in the table (CPUs)."""
     return next((peak for kind, peak in PEAK_FLOPS.items() if device_kind.startswith(kind)), None)
-
-
-def mfu(flops: StepFlops, seconds: float, device_kind: str, devices: int) -> float | None:
-    """Model FLOPs utilisation, 0 to 1: :attr:`StepFlops.model` a second over the peak of all devices.
-
-    None where the peak of the device is not known.
-    """
-    peak = peak_flops(device_kind)
-    return None if peak is None else flops.model / (seconds * peak * devices)

@@ -16,8 +16,6 @@ from tomat.lm.model.presets import parameter_count
 if TYPE_CHECKING:
     from tomat.lm.model.presets import ModelShape
 
-__all__ = ["DEVICE_MEMORY", "OPTIMIZER_SLOTS", "StepMemory", "device_memory", "step_memory"]
-
 _GIB = 2**30
 
 #: Bytes a program may use on one device, by the start of JAX's ``device_kind``. The first that fits counts.

@@ -7,20 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from levanter.models.qwen import Qwen3Config
-
     from tomat.lm.vocabulary import ModelVocabulary
-
-__all__ = [
-    "ATTENTION",
-    "GRADIENT_CHECKPOINTING",
-    "INITIALISATION",
-    "PRESETS",
-    "ModelConfig",
-    "ModelShape",
-    "ParameterCount",
-    "parameter_count",
-]
 
 #: What computes attention; ``auto`` takes the fastest of the platform (see docs/models.md).
 ATTENTION = ("auto", "splash", "cudnn", "xla", "flash", "vanilla")
@@ -183,7 +170,7 @@ class ModelConfig:
         attention: one of :data:`ATTENTION`.
         attention_block: tokens a block of the splash and flash kernels; None for their own choice.
         initialisation: ``ordinal``: neighbouring density tokens start alike, and layers add nothing yet; ``random``:
-            Levanter's. See :func:`tomat.lm.model.build` and docs/models.md.
+            Levanter's. See :func:`tomat.lm.model.qwen.build` and docs/models.md.
     """
 
     preset: str = "tiny"
@@ -200,8 +187,8 @@ class ModelConfig:
     attention_block: int | None = None
     initialisation: str = "ordinal"
 
-    def shape(self, seq_len: int | None = None) -> ModelShape:
-        """The preset with the changes; ``seq_len`` counts before the configuration's own.
+    def shape(self) -> ModelShape:
+        """The preset with the changes.
 
         Raises:
             ValueError: an unknown preset or numbers that make no model; the message names the field.
@@ -212,8 +199,6 @@ class ModelConfig:
         preset = PRESETS[self.preset]
         names = (field.name for field in dataclasses.fields(ModelShape))
         changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if seq_len is not None:
-            changes["seq_len"] = seq_len
         heads = changes.get("num_heads", preset.num_heads)
         if "num_heads" in changes:
             changes.setdefault("num_kv_heads", heads)
@@ -229,23 +214,3 @@ class ModelConfig:
     def parameter_count(self, vocabulary: ModelVocabulary) -> ParameterCount:
         """Parameters of the model with a vocabulary, the rows that round it up included."""
         return parameter_count(self.shape(), vocabulary.padded_size)
-
-    def levanter(
-        self,
-        vocabulary: ModelVocabulary,
-        seq_len: int | None = None,
-        platform: str | None = None,
-        bidirectional: bool = False,
-        sequences_per_row: int | None = None,
-    ) -> Qwen3Config:
-        """Levanter's configuration of this model; see :func:`tomat.lm.model.levanter_config` (needs JAX)."""
-        from tomat.lm.model.qwen import levanter_config
-
-        return levanter_config(
-            self,
-            vocabulary,
-            seq_len=seq_len,
-            platform=platform,
-            bidirectional=bidirectional,
-            sequences_per_row=sequences_per_row,
-        )

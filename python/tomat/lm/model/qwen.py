@@ -26,16 +26,6 @@ if TYPE_CHECKING:
     from tomat.lm.model.presets import ModelConfig
     from tomat.lm.vocabulary import ModelVocabulary
 
-__all__ = [
-    "DensityLM",
-    "DensityLMConfig",
-    "attention_for",
-    "build",
-    "count_parameters",
-    "from_qwen3",
-    "levanter_config",
-]
-
 #: Rows up to this many tokens take plain attention on a CPU: the matrix is small, and flash only adds loops.
 _VANILLA_TOKENS = 1024
 
@@ -169,9 +159,7 @@ def attention_for(choice: str, platform: str, seq_len: int) -> str:
 
 def levanter_config(
     config: ModelConfig,
-    vocabulary: ModelVocabulary,
     *,
-    seq_len: int | None = None,
     platform: str | None = None,
     bidirectional: bool = False,
     sequences_per_row: int | None = None,
@@ -180,16 +168,14 @@ def levanter_config(
 
     Args:
         config: preset and changes.
-        vocabulary: whose rows the model reads; ``build`` makes ``padded_size`` rows of it.
-        seq_len: tokens a row, instead of the configuration's.
         platform: where the model runs, such as ``tpu``; JAX's default backend where None.
         bidirectional: whether it is trained with full attention (objectives ``masked`` and ``guess``).
         sequences_per_row: packed sequences a row at most, None where that is not known; 1 is the fastest.
 
     Raises:
-        ValueError: numbers that make no model, or a vocabulary without room for them.
+        ValueError: numbers that make no model, or rows that the attention cannot cut into blocks.
     """
-    shape = config.shape(seq_len)
+    shape = config.shape()
     if sequences_per_row is not None and sequences_per_row < 1:
         raise ValueError(f"sequences_per_row = {sequences_per_row} must be at least 1")
     backend = attention_for(config.attention, platform or jax.default_backend(), shape.seq_len)
@@ -204,7 +190,6 @@ def levanter_config(
             f"flash attention takes rows of a multiple of {block} tokens, not {shape.seq_len}: "
             "change model.seq_len, model.attention_block or model.attention"
         )
-    del vocabulary  # every vocabulary fits; the argument is there for models that will not take all
     return DensityLMConfig(
         max_seq_len=shape.seq_len,
         hidden_dim=shape.hidden_dim,

@@ -1,0 +1,198 @@
+"""What every objective says of itself, and the part of a configuration that chooses one."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+import draccus
+import numpy as np
+
+from tomat.lm.data.rows import Row, RowBatch
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from tomat.lm.vocabulary import ModelVocabulary
+    from tomat.prediction.predictor import Mode, PatchRequest
+
+#: Each voxel predicted from the true ones before it: an upper bound on skill, never a prediction of a density.
+TEACHER_FORCED = "teacher_forced"
+#: All voxels predicted at once from the structure, and a guess where there is one: an honest prediction.
+ONE_PASS = "one_pass"
+#: Some voxels predicted from the others, which are true.
+PARTLY_MASKED = "partly_masked"
+LABELS = (TEACHER_FORCED, ONE_PASS, PARTLY_MASKED)
+
+type Schedule = Literal["all", "cosine", "uniform"]
+type VoxelWeights = Literal["equal", "nmae"]
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What the model is asked.
+
+    Attributes:
+        kind: ``next_token``: causal, each token from those before it. ``masked``: a share of the voxels is masked and
+            asked for at once, everything else is visible. ``guess``: every voxel carries the token of a starting
+            density and is asked for.
+        schedule: of ``masked``, the share of voxels that is masked, drawn for each sequence: ``all`` of them,
+            ``uniform`` u in [0, 1), or ``cosine`` cos(u pi / 2) (MaskGIT, Chang et al., CVPR 2022).
+        preamble_weight: of ``next_token``, the weight of tokens that are not density; their structure is given, so
+            the other kinds do not ask for it.
+        voxel_weights: ``equal``: 1 each. ``nmae``: 1 / mean \\|density\\| of the material, so that the weighted mean
+            absolute error over its voxels is its NMAE.
+    """
+
+    # Flat, with the kind beside the rest, since files and notes of runs are; draccus' own unions want the key ``type``.
+    kind: str = "masked"
+    schedule: str = "cosine"
+    preamble_weight: float = 0.0
+    voxel_weights: str = "equal"
+
+    def __post_init__(self) -> None:
+        """Check the words.
+
+        Raises:
+            ValueError: an unknown one, or a preamble weight where the preamble is not asked for.
+        """
+        for name, known in (
+            ("kind", tuple(Objective.get_known_choices())),
+            ("schedule", get_args(Schedule.__value__)),
+            ("voxel_weights", get_args(VoxelWeights.__value__)),
+        ):
+            if getattr(self, name) not in known:
+                choices = ", ".join(known)
+                raise ValueError(f"objective.{name} = {getattr(self, name)!r}; choose one of {choices}")
+        if not (np.isfinite(self.preamble_weight) and self.preamble_weight >= 0):
+            raise ValueError(f"objective.preamble_weight = {self.preamble_weight} must be 0 or above")
+        if self.preamble_weight and not self.build().asks_preamble:
+            raise ValueError(
+                f"objective.preamble_weight = {self.preamble_weight}, but {self.kind} gives the preamble and does not "
+                "ask for it; set it to 0"
+            )
+
+    def build(self) -> Objective:
+        """The objective of this kind."""
+        made: Objective = Objective.get_choice_class(self.kind)(self)
+        return made
+
+    def for_evaluation(self) -> ObjectiveConfig:
+        """As evaluation asks: all masked where training masks a share, every voxel weighing the same."""
+        return replace(self, schedule="all", voxel_weights="equal", preamble_weight=0.0)
+
+
+class Objective(draccus.ChoiceRegistry):
+    """What a model is asked, in training and in prediction.
+
+    Attributes:
+        causal: attention looks back only; otherwise it looks both ways.
+        modes: a model can predict in; the first is its default.
+        needs_guess: a starting density stands at the density positions.
+        asks_preamble: tokens that are not density can be asked for.
+    """
+
+    causal: ClassVar[bool] = False
+    modes: ClassVar[tuple[Mode, ...]] = ("one_pass", "k_pass")
+    needs_guess: ClassVar[bool] = False
+    asks_preamble: ClassVar[bool] = False
+
+    def __init__(self, config: ObjectiveConfig) -> None:
+        """Of a configuration of its kind."""
+        self.config = config
+
+    @property
+    def label(self) -> str:
+        """How numbers of its examples were asked for: one of :data:`LABELS`."""
+        return ONE_PASS if self.config.schedule == "all" else PARTLY_MASKED
+
+    def examples(self, rows: Row, vocabulary: ModelVocabulary, keys: ArrayLike) -> dict[str, NDArray[Any]]:
+        """The arrays of examples, each aligned with the model's activations.
+
+        Args:
+            rows: one row (L,) or a batch (n, L).
+            vocabulary: of the model.
+            keys: (n,) uint64 or one number: decides what is masked; other rows need other keys.
+
+        Returns:
+            ``tokens`` int32 (inputs), ``targets`` int32, ``values`` float32 (the truth where the target is the last
+            token of a voxel), ``loss_weight`` float32 (0 where nothing is asked), ``pos_ids`` int32, ``segments``
+            int32 (-1 at padding), all of the shape of the rows.
+
+        Raises:
+            ValueError: rows without the starting density that is needed, ``nmae`` where a material's mean density is
+                not known.
+        """
+        batch = RowBatch.of(rows)
+        density = (batch.tokens >= vocabulary.density.start) & (batch.tokens < vocabulary.density.stop)
+        weight = self._voxel_weight(batch, density)
+        arrays = {
+            "tokens": batch.tokens,
+            "targets": batch.tokens,
+            "values": batch.values,
+            "loss_weight": weight,
+            "pos_ids": batch.positions,
+            "segments": batch.segments,
+        }
+        arrays |= self.asked(batch, density, weight, vocabulary, np.asarray(keys, dtype=np.uint64))
+        return arrays if isinstance(rows, RowBatch) else {name: array[0] for name, array in arrays.items()}
+
+    @abc.abstractmethod
+    def asked(
+        self,
+        batch: RowBatch,
+        density: NDArray[np.bool_],
+        weight: NDArray[np.float32],
+        vocabulary: ModelVocabulary,
+        keys: NDArray[np.uint64],
+    ) -> dict[str, NDArray[Any]]:
+        """Those arrays of :meth:`examples` that are not the rows' own.
+
+        Args:
+            batch: the rows.
+            density: (n, L), where density tokens stand.
+            weight: (n, L), what each voxel weighs; 0 elsewhere.
+            vocabulary: of the model.
+            keys: (n,).
+        """
+
+    @abc.abstractmethod
+    def fill(
+        self, tokens: NDArray[np.int32], request: PatchRequest, mode: Mode, vocabulary: ModelVocabulary
+    ) -> None:
+        """Write what stands at the density positions of a row that is to be predicted.
+
+        Args:
+            tokens: ids at these positions, written over.
+            request: the patch.
+            mode: how it is predicted.
+            vocabulary: of the model.
+
+        Raises:
+            ValueError: the request lacks a density that is needed.
+        """
+
+    def _voxel_weight(self, batch: RowBatch, density: NDArray[np.bool_]) -> NDArray[np.float32]:
+        if self.config.voxel_weights == "equal":
+            return density.astype(np.float32)
+        if not np.isfinite(batch.weight).all():
+            raise ValueError(
+                "objective.voxel_weights = nmae needs the mean density of every material; these rows have no cell and "
+                "their unit is e_per_A3: use equal, or rows of v2-lat or v3"
+            )
+        return batch.weight
+
+
+def density_ids(request: PatchRequest, name: str, vocabulary: ModelVocabulary) -> NDArray[np.int32]:
+    """Tokens of the density that a request holds under a name.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    values = getattr(request, name)
+    if values is None:
+        raise ValueError(f"{request.crystal.name}: the request at {request.offset} holds no {name}")
+    return vocabulary.tokenizer.density_ids(values)
