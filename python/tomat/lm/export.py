@@ -38,6 +38,7 @@ from tomat.lm.note import (
 )
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.storage.files import write_atomically
+from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,7 +159,7 @@ def export_model(
     checksums = _write_weights(partial / WEIGHTS, weights)
     _write_description(partial, model.config, vocabulary, dtype)
     metadata = _metadata(model.config, vocabulary, objective, data, extra, checksums)
-    metadata[FILES] = {path.name: _file_checksum(path) for path in sorted(partial.iterdir())}
+    metadata[FILES] = {path.name: sha256_of(path) for path in sorted(partial.iterdir())}
     _write_json(partial / NOTE, seal_note(json.loads(json.dumps(metadata, default=str))))
     write_atomically(partial / "README.md", model_card(metadata, model.config, vocabulary).encode())
     if target.exists():
@@ -182,7 +183,7 @@ def load_exported(directory: str | Path, attention: str = "auto") -> ExportedMod
     stated = part(metadata, FILES, dict, str(place)) if FILES in metadata else {}
     for name, checksum in stated.items():
         # Of the weights it is said below which one it is.
-        if name != WEIGHTS and _file_checksum(place / name) != checksum:
+        if name != WEIGHTS and sha256_of(place / name) != checksum:
             raise ValueError(f"{place / name}: is not what was exported (SHA-256); fetch it again")
     vocabulary = ModelVocabulary(tokenizer_from(metadata, [str(place)]))
     weights = _read_weights(place / WEIGHTS, metadata)
@@ -301,14 +302,9 @@ def _read_weights(path: Path, metadata: dict[str, Any]) -> dict[str, NDArray[Any
         if name not in weights or _checksum(weights[name]) != checksum:
             raise ValueError(f"{path}: weight {name} is not the one that was exported; fetch it again")
     stated = part(metadata, FILES, dict, str(path)).get(WEIGHTS) if FILES in metadata else None
-    if stated is not None and _file_checksum(path) != stated:
+    if stated is not None and sha256_of(path) != stated:
         raise ValueError(f"{path}: is not what was exported (SHA-256); fetch it again")
     return weights
-
-
-def _file_checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_weights(path: Path, weights: dict[str, NDArray[Any]]) -> dict[str, str]:
