@@ -23,7 +23,8 @@ import typer
 
 from tomat.clipping import ClippedTotals
 from tomat.dataset.inputs import resolve_inputs
-from tomat.dataset.verify import Report, verify_dataset
+from tomat.dataset.report import Report
+from tomat.dataset.verify import verify_dataset
 
 #: Problems printed; the JSON form has all.
 _SHOWN = 50

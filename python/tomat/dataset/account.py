@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tomat.codec import Codec
     from tomat.dataset.manifest import Worker
-    from tomat.dataset.verify import Report
+    from tomat.dataset.report import Report
     from tomat.material import Material
 
 __all__ = ["RowError", "check_clipped", "compare_clipped"]

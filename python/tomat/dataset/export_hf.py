@@ -19,9 +19,9 @@ from tomat.dataset.hf_card import Split, card
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.dataset.manifest import open_dataset
 from tomat.dataset.meta import CODEC, COVERAGE, REASONS, read_coverage
-from tomat.dataset.run_directory import sha256_of
 from tomat.storage.files import write_atomically, write_json
 from tomat.storage.remote import UrlPath, at_hand
+from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tomat._threads import in_order
 from tomat.codec import LogCodec, load_codec
+from tomat.dataset.bucket_directory import run_directory
 from tomat.dataset.meta import CODEC, META, check_shard_name, check_worker_name, is_own, read_meta
-from tomat.storage.bucket import run_directory
 from tomat.storage.remote import place
 from tomat.tokenizer import PatchTokenizer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -11,7 +10,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -22,6 +21,7 @@ from tomat.dataset.config import identity_hash
 from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, FORMAT_VERSION, META, REASONS, read_meta, seal_meta
 from tomat.dataset.records import read_record
 from tomat.storage.files import atomic_file, read_json, write_json
+from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,7 +40,6 @@ __all__ = [
     "Totals",
     "clipped_totals",
     "says_all",
-    "sha256_of",
 ]
 
 #: How many ids of left out materials ``meta.json`` names for each reason.
@@ -55,12 +54,6 @@ RUN = "run.json"
 
 #: Seconds after which an unfinished file that nobody writes to is debris.
 _ABANDONED_S = 600.0
-
-
-def sha256_of(path: Place) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
 
 
 def says_all(record: dict[str, Any]) -> bool:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from tomat._threads import in_order
 from tomat.dataset.manifest import Worker, open_dataset
 from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, read_meta
-from tomat.dataset.run_directory import sha256_of
 from tomat.storage.remote import UrlPath, at_hand, place
 from tomat.storage.retry import retried
-from tomat.storage.transfer import DamagedError, Sums, is_same, put, sums_of
+from tomat.storage.transfer import DamagedError, Sums, is_same, put, sha256_of, sums_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,11 +15,12 @@ from tomat.codec import LogCodec
 from tomat.dataset.account import RowError, check_clipped, compare_clipped
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
 from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, REASONS, SEAL, is_own
-from tomat.dataset.run_directory import sha256_of
+from tomat.dataset.report import Report
 from tomat.material import Material, read
 from tomat.sampling import coverage_histogram, draw, load_sampler
 from tomat.storage.files import read_json
 from tomat.storage.remote import at_hand
+from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,41 +47,6 @@ COLUMNS = {
 
 #: Relative slack of the log codecs' bin edges: the last bits of log10 and 10^x are the platform's.
 _LOG_SLACK = 1e-9
-
-
-@dataclass
-class Report:
-    """What was checked, and every problem found, each naming its file and row."""
-
-    shards: int = 0
-    rows: int = 0
-    materials: int = 0
-    materials_compared: int = 0
-    voxels_compared: int = 0
-    #: What is clipped of the materials with rows, as ``meta.json`` says; see :class:`tomat.clipping.ClippedTotals`.
-    clipped: dict[str, Any] = field(default_factory=lambda: ClippedTotals().stored)
-    #: By material, of those compared with their source: ``voxels`` in its rows, and of these ``nmae`` against the
-    #: unclipped density, ``electrons``, ``electrons_decoded``, ``electrons_clipped``.
-    errors: dict[str, dict[str, Any]] = field(default_factory=dict)
-    #: Materials that lose more than a run allows by default, and what; no problem where this run was told to allow it.
-    lossy: dict[str, str] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    #: What could not be checked, and why.
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether nothing is wrong, and the rows hold what the densities do."""
-        return not self.problems and not self.lossy
-
-    @property
-    def nmae(self) -> dict[str, Any] | None:
-        """``mean`` and ``worst`` NMAE of the materials compared, and the ``task_id`` of the worst."""
-        known = {name: error["nmae"] for name, error in self.errors.items() if error["nmae"] is not None}
-        if not known:
-            return None
-        worst = max(known, key=lambda name: known[name])
-        return {"mean": sum(known.values()) / len(known), "worst": known[worst], "task_id": worst}
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from tomat._threads import check_threads
 from tomat.clipping import ClippedTotals
+from tomat.dataset.bucket_directory import run_directory
 from tomat.dataset.inputs import resolve_inputs
 from tomat.dataset.manifest import open_dataset
 from tomat.engine.local import Progress, Run, Summary
-from tomat.storage.bucket import run_directory
 from tomat.storage.files import is_url
 from tomat.storage.remote import place
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from tomat import _core
 from tomat._threads import check_threads
+from tomat.dataset.bucket_directory import run_directory
 from tomat.dataset.config import identity_hash
 from tomat.dataset.run_directory import REASONS, clipped_totals
 from tomat.sampling import draw, native_arguments
-from tomat.storage.bucket import run_directory
 from tomat.storage.files import is_url, open_bytes
 from tomat.storage.remote import fetch_group, place
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +18,7 @@ from tomat.lm.run_files import write
 from tomat.storage.files import filesystem, read_json
 from tomat.storage.remote import place
 from tomat.storage.retry import retried
+from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,9 +165,7 @@ def _names(folder: str) -> list[str]:
 
 
 def _digest(path: Place) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
-        return _entry(file.seek(0, os.SEEK_END), digest)
+    return _entry(path.stat().st_size, sha256_of(path))
 
 
 def _entry(size: int, digest: str) -> dict[str, Any]:

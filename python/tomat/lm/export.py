@@ -13,7 +13,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import haliax as hax
@@ -40,6 +40,7 @@ from tomat.lm.vocabulary import ModelVocabulary
 from tomat.storage.files import read_json, write_atomically
 from tomat.storage.remote import at_hand
 from tomat.storage.remote import place as place_of
+from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +163,7 @@ def export_model(
     checksums = _write_weights(partial / WEIGHTS, weights)
     _write_description(partial, model.config, vocabulary, dtype)
     metadata = _metadata(model.config, vocabulary, objective, data, extra, checksums)
-    metadata[FILES] = {path.name: _file_checksum(path) for path in sorted(partial.iterdir())}
+    metadata[FILES] = {path.name: sha256_of(path) for path in sorted(partial.iterdir())}
     _write_json(partial / NOTE, seal_note(json.loads(json.dumps(metadata, default=str))))
     write_atomically(partial / "README.md", model_card(metadata, model.config, vocabulary).encode())
     if target.exists():
@@ -186,7 +187,7 @@ def load_exported(directory: str | Path, attention: str = "auto") -> ExportedMod
     stated = part(metadata, FILES, dict, str(place)) if FILES in metadata else {}
     for name, checksum in stated.items():
         # Of the weights it is said below which one it is.
-        if name != WEIGHTS and _file_checksum(place / name) != checksum:
+        if name != WEIGHTS and sha256_of(place / name) != checksum:
             raise ValueError(f"{place / name}: is not what was exported (SHA-256); fetch it again")
     vocabulary = ModelVocabulary(tokenizer_from(metadata, [str(place)]))
     with at_hand(place / WEIGHTS) as weights_file:
@@ -306,14 +307,9 @@ def _read_weights(path: Path, metadata: dict[str, Any], source: str) -> dict[str
         if name not in weights or _checksum(weights[name]) != checksum:
             raise ValueError(f"{source}: weight {name} is not the one that was exported; fetch it again")
     stated = part(metadata, FILES, dict, source).get(WEIGHTS) if FILES in metadata else None
-    if stated is not None and _file_checksum(path) != stated:
+    if stated is not None and sha256_of(path) != stated:
         raise ValueError(f"{source}: is not what was exported (SHA-256); fetch it again")
     return weights
-
-
-def _file_checksum(path: Place) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
 
 
 def _write_weights(path: Path, weights: dict[str, NDArray[Any]]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from tomat.lm.digests import DIGESTS, checkpoint_folders, is_complete, seal
 from tomat.lm.note import FILES, NOTE, SEAL, check_note, write_note
 from tomat.storage.files import is_url, read_json
 from tomat.storage.remote import place
+from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -65,7 +65,7 @@ def _seal_note(folder: str) -> list[str]:
 def _files(folder: str) -> dict[str, Any]:
     """The files of an export but the note and the card."""
     return {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        file.name: sha256_of(file)
         for file in sorted(Path(folder).iterdir())
         if file.is_file() and file.name not in (NOTE, "README.md")
     }

@@ -7,25 +7,18 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from tomat.storage.retry import retried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tomat.storage.remote import UrlPath
 
-__all__ = [
-    "atomic_file",
-    "filesystem",
-    "is_url",
-    "open_bytes",
-    "parse_json",
-    "read_json",
-    "write_atomically",
-    "write_json",
-]
+class Readable(Protocol):
+    """A place whose content can be read whole: a path, or a URL."""
+
+    def read_bytes(self) -> bytes: ...  # noqa: D102
 
 
 def is_url(path: str | Path) -> bool:
@@ -86,7 +79,7 @@ def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def read_json(path: Path | UrlPath) -> dict[str, Any]:
+def read_json(path: Readable) -> dict[str, Any]:
     """A JSON object.
 
     Raises:

@@ -1,4 +1,8 @@
-"""What lies behind fsspec URLs: files asked for as a local path is, and the files of a Zarr group."""
+"""What lies behind fsspec URLs: files asked for as a local path is, and the files of a Zarr group.
+
+Not universal-pathlib: it is no dependency yet, and answers from listings fsspec keeps, where here each question is
+asked of the store anew and tried again (:mod:`tomat.storage.retry`).
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,6 @@ from tomat.storage.retry import is_transient, retried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-__all__ = ["Place", "UrlPath", "at_hand", "fetch_files", "fetch_group", "place"]
 
 #: The array of a density, as the ``rho_gga`` layout calls it.
 _ARRAY = "charge_density_total"

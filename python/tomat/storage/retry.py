@@ -1,4 +1,7 @@
-"""Errors that pass: what a store says when it is busy, and trying again with growing pauses."""
+"""Errors that pass: what a store says when it is busy, and trying again with growing pauses.
+
+Not tenacity: it is no dependency yet, and would replace the loop alone (20 lines); what an error means stays ours.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-__all__ = ["is_transient", "retried"]
 
 logger = logging.getLogger("tomat")
 

@@ -9,7 +9,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tomat.storage.files import filesystem
 from tomat.storage.remote import UrlPath
@@ -17,8 +17,6 @@ from tomat.storage.retry import retried
 
 if TYPE_CHECKING:
     from tomat.storage.remote import Place
-
-__all__ = ["DamagedError", "Sums", "is_same", "put", "sums_of"]
 
 _BLOCK = 1 << 22
 
@@ -36,6 +34,12 @@ class Sums:
     md5: str
     #: As Google Cloud Storage writes it (base 64 of the big-endian word); None without the package ``google-crc32c``.
     crc32c: str | None
+
+
+def sha256_of(path: Place) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
 
 
 def sums_of(path: Place) -> Sums:

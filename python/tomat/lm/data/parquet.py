@@ -20,6 +20,7 @@ from tomat.dataset.manifest import Dataset, Worker, open_dataset
 from tomat.dataset.run_directory import REASONS, clipped_totals
 from tomat.lm.data.cache import Arrays, FlatFile, built
 from tomat.lm.data.guess_check import MATERIALS, PATCHES, check_patches, in_drawn_order
+from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -108,7 +109,7 @@ class ParquetSource:
         where = worker.path / shard["name"]
         try:
             if "sha256" not in shard:
-                return hashlib.sha256(where.read_bytes()).hexdigest()
+                return sha256_of(where)
             size = where.stat().st_size
         except FileNotFoundError as error:
             raise ValueError(f"{where}: missing, but listed in meta.json") from error

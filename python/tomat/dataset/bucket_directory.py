@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from tomat.dataset.run_directory import Totals
     from tomat.storage.remote import Place
 
-__all__ = ["BucketDirectory", "run_directory"]
-
 #: Shards written before the next are begun while these go up: twice as many are on the local disk at most.
 _BATCH = 8
 #: Uploads at once.
