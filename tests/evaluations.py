@@ -10,15 +10,15 @@ import numpy as np
 import tomat
 from runs import LABEL
 from tomat.dataset.inputs import Entry
-from tomat.evaluate.evaluate import Evaluation, evaluate
 from tomat.evaluate.methods import Method, Predicted
 from tomat.evaluate.result import Result
+from tomat.evaluate.run import Evaluation, evaluate
 
 SMALL = ("qe-0211", "qe-0003", "vasp-mp-2300242", "qe-0040", "qe-0048")
 ENTRIES = [Entry(name, str(LABEL / f"{name}.zarr")) for name in SMALL]
 
 
-class Scaled:
+class Scaled(Method):
     """A method that gives the truth with an error of its own for each material: known NMAE everywhere."""
 
     mode: Any = "one_pass"

@@ -20,11 +20,10 @@ from runs import LABEL, ROOT, farm, tomat_main
 from tomat import metrics
 from tomat.dataset.inputs import Entry
 from tomat.evaluate.compare import compare, comparison_table, contender
-from tomat.evaluate.evaluate import Evaluation, evaluate
 from tomat.evaluate.measure import COLUMNS
-from tomat.evaluate.methods import CodecFloor, Method, Predicted, PromoleculeMethod
-from tomat.evaluate.patches import PatchMethod
+from tomat.evaluate.methods import CodecFloor, Method, PatchMethod, Predicted, PromoleculeMethod
 from tomat.evaluate.result import load_result
+from tomat.evaluate.run import Evaluation, evaluate
 from tomat.evaluate.tables import headline
 from tomat.evaluate.volumes import load_pictures
 from tomat.prediction.predictor import PatchPrediction, PatchRequest
@@ -227,6 +226,39 @@ def test_truth_is_handed_over_to_diagnostics_alone() -> None:
     seen.clear()
     PatchMethod(Looking(mode="teacher_forced")).predict(material)
     assert all(seen)
+
+
+def test_batches_are_filled_over_the_crystals_of_an_evaluation(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    class Counting(TokenPredictor):
+        def predict(self, requests: Any) -> list[PatchPrediction]:
+            sizes.append(len(requests))
+            return super().predict(requests)
+
+    together = evaluate(
+        Evaluation([PatchMethod(Counting(batch_size=11))], ENTRIES, "chgcar", {}), tmp_path / "a"
+    )
+    assert sum(sizes) == sum(row["n_patches"] for row in together.rows)
+    assert all(size == 11 for size in sizes[:-1])
+    for entry, row in zip(ENTRIES, together.rows, strict=True):
+        alone = PatchMethod(TokenPredictor()).predict(tomat.read(entry.path))
+        true = tomat.read(entry.path).density
+        assert row["nmae"] == metrics.nmae(alone.density, true)
+
+
+def test_what_a_predictor_raises_fails_its_material_alone(tmp_path: Path) -> None:
+    class Exhausted(TokenPredictor):
+        def predict(self, requests: Any) -> list[PatchPrediction]:
+            if any(request.crystal.name == SMALL[1] for request in requests):
+                raise RuntimeError("RESOURCE_EXHAUSTED")
+            return super().predict(requests)
+
+    plan = Evaluation([PatchMethod(Exhausted(batch_size=500))], ENTRIES, "chgcar", {}, pictures=0)
+    result = evaluate(plan, tmp_path / "r")
+    assert [error["task_id"] for error in result.errors] == [SMALL[1]]
+    assert "RuntimeError: RESOURCE_EXHAUSTED" in result.errors[0]["error"]
+    assert len(result.rows) == len(ENTRIES) - 1
 
 
 def test_position_bins_see_where_an_error_sits(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from tomat.crystal import Crystal
 from tomat.metrics import nmae
 from tomat.prediction.api import choose_grid, open_predictor
 from tomat.prediction.assemble import (
+    CellRequest,
     Failure,
-    Job,
     Prediction,
     predict_densities,
     predict_density,
@@ -90,9 +90,9 @@ class Recorder:
         return [PatchPrediction(value, value / np.float32(10) if self.spread else None) for value in values]
 
 
-def whole(job: Job) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def whole(cell: CellRequest) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """What Recorder predicts for a whole cell."""
-    request = PatchRequest(job.crystal, job.grid_shape, (0, 0, 0), job.grid_shape)
+    request = PatchRequest(cell.crystal, cell.grid_shape, (0, 0, 0), cell.grid_shape)
     return Recorder().value(request)
 
 
@@ -116,13 +116,13 @@ def test_batches_over_materials_change_nothing(
 ) -> None:
     overlap = data.draw(st.integers(0, patch - 1))
     predictor = Recorder(tokenizer(patch), batch_size=batch, spread=True)
-    jobs = [Job(crystal(f"m{i}", [14] * (i + 1)), shape) for i, shape in enumerate(shapes)]
-    outcomes = [done(o) for o in predict_densities(predictor, iter(jobs), overlap=overlap)]
-    for job, outcome in zip(jobs, outcomes, strict=True):
-        assert outcome.material.task_id == job.crystal.name
-        np.testing.assert_array_equal(outcome.material.density, whole(job))
+    cells = [CellRequest(crystal(f"m{i}", [14] * (i + 1)), shape) for i, shape in enumerate(shapes)]
+    outcomes = [done(o) for o in predict_densities(predictor, iter(cells), overlap=overlap)]
+    for cell, outcome in zip(cells, outcomes, strict=True):
+        assert outcome.material.task_id == cell.crystal.name
+        np.testing.assert_array_equal(outcome.material.density, whole(cell))
         assert outcome.spread is not None
-        np.testing.assert_allclose(outcome.spread, whole(job) / 10, rtol=1e-6)
+        np.testing.assert_allclose(outcome.spread, whole(cell) / 10, rtol=1e-6)
         assert outcome.seconds > 0
     sizes = [len(requests) for requests in predictor.batches]
     assert all(size == batch for size in sizes[:-1])
@@ -131,15 +131,15 @@ def test_batches_over_materials_change_nothing(
 
 def test_one_crystal_that_cannot_be_predicted_fails_alone() -> None:
     predictor = Recorder(refuse="bad", batch_size=50)
-    jobs = [Job(crystal(name), (9, 9, 9)) for name in ("a", "bad", "c")]
-    jobs.insert(2, Job(crystal("wide"), (9, 9, 1024)))
-    outcomes = list(predict_densities(predictor, jobs))
+    cells = [CellRequest(crystal(name), (9, 9, 9)) for name in ("a", "bad", "c")]
+    cells.insert(2, CellRequest(crystal("wide"), (9, 9, 1024)))
+    outcomes = list(predict_densities(predictor, cells))
     assert [isinstance(o, Failure) for o in outcomes] == [False, True, True, False]
     failed = [o for o in outcomes if isinstance(o, Failure)]
     assert str(failed[0].error) == "bad cannot be predicted"
     assert "1023" in str(failed[1].error)
-    assert failed[1].job.crystal.name == "wide"
-    np.testing.assert_array_equal(done(outcomes[3]).material.density, whole(jobs[3]))
+    assert failed[1].cell.crystal.name == "wide"
+    np.testing.assert_array_equal(done(outcomes[3]).material.density, whole(cells[3]))
 
 
 def test_what_a_predictor_does_wrong_is_not_hidden() -> None:
@@ -153,7 +153,31 @@ def test_what_a_predictor_does_wrong_is_not_hidden() -> None:
         predict_density(Recorder(offset=float("nan")), crystal(), (9, 9, 9))
 
 
-def test_the_truth_is_shown_to_diagnostics_alone() -> None:
+@dataclass
+class Stating(Recorder):
+    """Also gives the expected error of its distribution, which is one point."""
+
+    gives_expected_error: bool = True
+
+    def predict(self, requests: Sequence[PatchRequest]) -> list[PatchPrediction]:
+        found = super().predict(requests)
+        return [
+            replace(one, expected_error=np.abs(one.density - request.truth))
+            for one, request in zip(found, requests, strict=True)
+        ]
+
+
+def test_parts_that_some_patches_lack_are_refused() -> None:
+    class Half(Recorder):
+        def predict(self, requests: Sequence[PatchRequest]) -> list[PatchPrediction]:
+            found = super().predict(requests)
+            return [replace(one, spread=one.density) if i % 2 else one for i, one in enumerate(found)]
+
+    with pytest.raises(ValueError, match="x: some patches came with the spread and some without"):
+        predict_density(Half(), crystal(), (9, 9, 9))
+
+
+def test_the_truth_is_shown_to_diagnostics_and_those_that_state_they_need_it() -> None:
     truth = crystal().material(np.ones((6, 6, 6)), "chgcar")
     modes: tuple[Mode, ...] = ("one_pass", "k_pass", "free_running", "teacher_forced")
     for mode in modes:
@@ -161,16 +185,25 @@ def test_the_truth_is_shown_to_diagnostics_alone() -> None:
         predict_density(predictor, crystal(), (6, 6, 6), truth=truth)
         shown = {request.truth is not None for batch in predictor.batches for request in batch}
         assert shown == {mode == "teacher_forced"}
+        # One that says it needs the truth for the expected error of its distribution is shown it in every mode.
+        stating = Stating(mode=mode)
+        found = predict_density(stating, crystal(), (6, 6, 6), truth=truth)
+        assert all(request.truth is not None for batch in stating.batches for request in batch)
+        np.testing.assert_array_equal(found.material.density, whole(CellRequest(crystal(), (6, 6, 6))))
+        assert found.expected_error is not None
+        np.testing.assert_array_equal(found.expected_error, np.abs(found.material.density - 1))
+        scaled = predict_density(stating, crystal(), (6, 6, 6), truth=truth, normalize=True)
+        assert scaled.expected_error is None
     with pytest.raises(ValueError, match=r"x: the true density has the grid \(6, 6, 6\)"):
         predict_density(Recorder(mode="teacher_forced"), crystal(), (6, 6, 7), truth=truth)
 
 
 def test_progress_counts_patches() -> None:
     told: list[tuple[str, int, int]] = []
-    jobs = [Job(crystal(name), (9, 9, 9)) for name in "ab"]
+    cells = [CellRequest(crystal(name), (9, 9, 9)) for name in "ab"]
     list(
         predict_densities(
-            Recorder(), jobs, progress=lambda job, n, of: told.append((job.crystal.name, n, of))
+            Recorder(), cells, progress=lambda cell, n, of: told.append((cell.crystal.name, n, of))
         )
     )
     assert told[0] == ("a", 7, 8)
@@ -183,12 +216,12 @@ def test_shapes_follow_the_atoms() -> None:
     room = tokenizer(5).length(1)
     small = tokenizer(5, pad_to=room, fallback_shapes=[(4, 5, 5)])
     predictor = Recorder(small)
-    jobs = [Job(crystal("few", [14]), (9, 9, 9)), Job(crystal("many", [14] * 3), (9, 9, 9))]
-    outcomes = [done(o) for o in predict_densities(predictor, jobs)]
+    cells = [CellRequest(crystal("few", [14]), (9, 9, 9)), CellRequest(crystal("many", [14] * 3), (9, 9, 9))]
+    outcomes = [done(o) for o in predict_densities(predictor, cells)]
     shapes = {request.patch_shape for batch in predictor.batches for request in batch}
     assert shapes == {(5, 5, 5), (4, 5, 5)}
-    for job, outcome in zip(jobs, outcomes, strict=True):
-        np.testing.assert_array_equal(outcome.material.density, whole(job))
+    for cell, outcome in zip(cells, outcomes, strict=True):
+        np.testing.assert_array_equal(outcome.material.density, whole(cell))
 
 
 # --- electrons ----------------------------------------------------------------------------------------------
@@ -218,7 +251,7 @@ def test_the_valence_of_the_training_data_is_the_count() -> None:
     plain = predict_density(Recorder(), crystal(numbers=(14, 8, 8)), (6, 6, 6))
     assert plain.electrons.expected == 16.0
     assert plain.electrons.final == plain.electrons.raw
-    assert valence_count(Recorder(), Job(crystal(numbers=(14, 26)), (6, 6, 6))) is None
+    assert valence_count(Recorder(), CellRequest(crystal(numbers=(14, 26)), (6, 6, 6))) is None
     with pytest.raises(ValueError, match=r"x: the valence electrons of Fe are not known.*give the number"):
         predict_density(Recorder(), crystal(numbers=(14, 26)), (6, 6, 6), normalize=True)
     predict_density(Recorder(), crystal(numbers=(14, 26)), (6, 6, 6), normalize=True, electrons=12)
@@ -304,7 +337,7 @@ def test_facts_are_read_off_the_training_data() -> None:
     assert np.exp(np.log(points).mean()) == pytest.approx(1.0, abs=0.05)
     assert facts.valence[14] == 4.0
     for m in materials:
-        count = valence_count(Recorder(facts=facts), Job(Crystal.from_material(m), (4, 4, 4)))
+        count = valence_count(Recorder(facts=facts), CellRequest(Crystal.from_material(m), (4, 4, 4)))
         assert count is None or count == pytest.approx(m.n_electrons, rel=1e-4)
     stored = json.loads(json.dumps(facts.to_json()))
     assert TrainingFacts.from_json(stored, PROMOLECULE) == facts

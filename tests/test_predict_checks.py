@@ -15,7 +15,7 @@ from predictors import TokenPredictor
 from runs import LABEL, Result, tomat_main
 from tomat.crystal import Crystal
 from tomat.prediction.api import choose_grid
-from tomat.prediction.assemble import Job
+from tomat.prediction.assemble import CellRequest
 from tomat.prediction.checks import check_same_crystal, crystal_warnings
 from tomat.prediction.predictor import TrainingFacts
 from tomat.promolecule import Promolecule
@@ -119,7 +119,7 @@ def test_they_are_errors_in_python_too(value: float) -> None:
             tomat.predict("promolecule", SILICON, **{"grid": (4, 4, 4), **options})  # type: ignore[arg-type]
     one = Crystal.from_material(tomat.read(SILICON))
     with pytest.raises(ValueError, match="electrons is"):
-        Job(one, (4, 4, 4), electrons=value)
+        CellRequest(one, (4, 4, 4), electrons=value)
     with pytest.raises(ValueError, match="spacing"):
         choose_grid(one, spacing=value)
     for wrong in (
@@ -222,12 +222,12 @@ def test_a_start_that_disagrees_with_the_training_data_is_refused(tmp_path: Path
     oxide = Crystal.from_material(tomat.read(LABEL / "qe-0770.zarr"))
     facts = TrainingFacts(valence={12: 8.0, 8: 6.0}, promolecule=Promolecule.load("qe-sg15"))
     predictor = TokenPredictor(needs_guess=True, facts=facts)
-    jobs = [Job(oxide, (20, 20, 20))]
-    (refused,) = predict_densities(predictor, jobs, max_guess_error=0.25)
+    cells = [CellRequest(oxide, (20, 20, 20))]
+    (refused,) = predict_densities(predictor, cells, max_guess_error=0.25)
     assert isinstance(refused, Failure)
     assert "electrons, where the counts of the training data give 14" in str(refused.error)
-    (passed,) = predict_densities(predictor, jobs)
+    (passed,) = predict_densities(predictor, cells)
     assert not isinstance(passed, Failure)
     right = replace(predictor, facts=replace(facts, valence={12: 10.0, 8: 6.0}))
-    (fine,) = predict_densities(right, jobs, max_guess_error=0.25)
+    (fine,) = predict_densities(right, cells, max_guess_error=0.25)
     assert not isinstance(fine, Failure)

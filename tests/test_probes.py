@@ -15,7 +15,7 @@ from runs import IDS, LABEL, ROOT, tomat_main
 from tomat.dataset.inputs import Entry
 from tomat.evaluate.alterations import PROBES, fourier_shift, generator
 from tomat.evaluate.measure import Truth
-from tomat.evaluate.patches import PatchMethod
+from tomat.evaluate.methods import PatchMethod
 from tomat.evaluate.probes import ProbePlan, probe, probe_material
 from tomat.prediction.predictor import PatchPrediction
 

@@ -17,10 +17,9 @@ import browser
 from predictors import TokenPredictor, TruthPredictor
 from runs import LABEL, ROOT, sound, tomat_main
 from tomat.dataset.inputs import Entry
-from tomat.evaluate.evaluate import Evaluation, evaluate
-from tomat.evaluate.methods import CodecFloor, Method
-from tomat.evaluate.patches import PatchMethod, StartMethod
+from tomat.evaluate.methods import CodecFloor, Method, PatchMethod, StartMethod
 from tomat.evaluate.result import load_result
+from tomat.evaluate.run import Evaluation, evaluate
 from tomat.evaluate.volumes import _rectangle
 from tomat.report import figures
 from tomat.report.isosurface import half_level, isosurface

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import tomat
 from runs import LABEL
 from tomat.crystal import Crystal
-from tomat.prediction.assemble import Failure, Job, Prediction, predict_densities
+from tomat.prediction.assemble import CellRequest, Failure, Prediction, predict_densities
 from tomat.prediction.predictor import PromoleculePredictor, TrainingFacts
 from tomat.promolecule import Promolecule
 from tomat.valence import Dispute, Valence, _possible, fit_valence
@@ -144,8 +144,8 @@ def test_normalising_asks_for_the_electrons_of_a_disputed_element() -> None:
     oxide = Crystal.from_material(tomat.read(LABEL / "qe-0770.zarr"))
 
     def outcome(normalize: bool, electrons: float | None = None) -> Prediction | Failure:
-        job = Job(oxide, (10, 10, 10), electrons=electrons)
-        return next(iter(predict_densities(predictor, [job], normalize=normalize)))
+        cell = CellRequest(oxide, (10, 10, 10), electrons=electrons)
+        return next(iter(predict_densities(predictor, [cell], normalize=normalize)))
 
     failed = outcome(True)
     assert isinstance(failed, Failure)

@@ -227,9 +227,9 @@ def test_an_evaluation_holds_the_start_with_the_untrained_models_numbers(
     finished: tuple[Path, TrainConfig, Outcome], tmp_path: Path
 ) -> None:
     from tomat.dataset.inputs import resolve_inputs
-    from tomat.evaluate.evaluate import Evaluation, evaluate
-    from tomat.evaluate.patches import PatchMethod
+    from tomat.evaluate.methods import PatchMethod
     from tomat.evaluate.result import load_result
+    from tomat.evaluate.run import Evaluation, evaluate
 
     run, config, _ = finished
     material = str(tiny.DATA / "label" / "qe-0015.zarr")

@@ -83,7 +83,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json, no tables.")] = False,
 ) -> None:
     """Parse, measure, print."""
-    from tomat.evaluate.evaluate import Evaluation, called, evaluate
+    from tomat.evaluate.run import Evaluation, called, evaluate
     from tomat.evaluate.sources import open_methods
 
     chosen = settings(intervals_by, resamples, level, bootstrap_seed)

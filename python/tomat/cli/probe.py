@@ -51,10 +51,10 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print probes.json, no table.")] = False,
 ) -> None:
     """Parse, probe, print."""
-    from tomat.evaluate.evaluate import called
-    from tomat.evaluate.patches import PatchMethod
+    from tomat.evaluate.methods import PatchMethod
     from tomat.evaluate.probes import ProbePlan, probe_table
     from tomat.evaluate.probes import probe as run
+    from tomat.evaluate.run import called
     from tomat.evaluate.sources import open_predictors
 
     chosen = settings(intervals_by, resamples, level, bootstrap_seed)

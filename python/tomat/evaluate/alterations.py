@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tomat.prediction.predictor import Crystal
+from tomat.crystal import Crystal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tomat.evaluate.patches import Alteration
     from tomat.material import Material
+    from tomat.prediction.assemble import Alteration
     from tomat.prediction.predictor import PatchRequest
 
 __all__ = ["PROBES", "Probe", "Variant", "generator"]

@@ -157,7 +157,7 @@ def row(truth: Truth, predicted: Predicted, mode: str) -> dict[str, Any]:
         "nemd": measured.nmae if expected is None else metrics.nemd(expected, true),
         "nmae_scaled": None if math.isnan(scaled) else scaled,
         "seconds": predicted.seconds,
-        "n_patches": predicted.counts.get("patches", 0),
+        "n_patches": predicted.n_patches,
         **sums.columns("distance", truth.distance_bin.ravel(), len(DISTANCES)),
         **_by_place(predicted, sums),
     }

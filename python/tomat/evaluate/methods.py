@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
+
+from tomat.prediction.assemble import CellRequest, Failure, predict_densities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.codec import Codec
     from tomat.material import Material
+    from tomat.prediction.predictor import PatchPredictor
     from tomat.promolecule import Promolecule
-
-__all__ = [
-    "BASELINES",
-    "DIAGNOSTICS",
-    "HEADLINES",
-    "MODES",
-    "CodecFloor",
-    "Method",
-    "Mode",
-    "Predicted",
-    "PromoleculeMethod",
-    "is_headline",
-]
 
 type Mode = Literal[
     "one_pass",
@@ -49,6 +40,9 @@ BASELINES: tuple[Mode, ...] = ("start", "promolecule", "codec_floor")
 #: All, in the order tables show them.
 MODES: tuple[Mode, ...] = (*HEADLINES, *BASELINES, *DIAGNOSTICS)
 
+#: What may go wrong with one material without ending the evaluation: it is counted and named.
+EXPECTED = (OSError, ValueError, KeyError, RuntimeError, MemoryError)
+
 
 def is_headline(mode: str) -> bool:
     """Whether numbers of this mode may stand above the line."""
@@ -66,7 +60,7 @@ class Predicted:
         expected_error: (nx, ny, nz) E|v - true| in ``unit`` where the method gives a distribution, or None.
         place: (nx, ny, nz) int, index in row-major order within its patch of each voxel, or None.
         patch_shape: of the patches ``place`` counts in; None without ``place``.
-        counts: patches, passes and whatever else the method counts.
+        n_patches: that were predicted; 0 of methods without.
     """
 
     density: NDArray[np.float64]
@@ -75,7 +69,7 @@ class Predicted:
     expected_error: NDArray[np.float64] | None = None
     place: NDArray[np.int64] | None = None
     patch_shape: tuple[int, int, int] | None = None
-    counts: dict[str, int] = field(default_factory=dict)
+    n_patches: int = 0
 
 
 class Method(Protocol):
@@ -97,9 +91,20 @@ class Method(Protocol):
             ValueError, KeyError: a material it cannot do; the message says why.
         """
 
+    def predict_all(self, materials: Iterable[Material]) -> Iterator[Predicted | Exception]:
+        """The densities of many materials in order, or what was wrong with one (:data:`EXPECTED`).
+
+        Materials are taken from the iterable as they are needed; here one by one.
+        """
+        for material in materials:
+            try:
+                yield self.predict(material)
+            except EXPECTED as error:
+                yield error
+
 
 @dataclass(frozen=True)
-class PromoleculeMethod:
+class PromoleculeMethod(Method):
     """The sum of spherical atoms.
 
     Attributes:
@@ -123,7 +128,7 @@ class PromoleculeMethod:
 
 
 @dataclass(frozen=True)
-class CodecFloor:
+class CodecFloor(Method):
     """The true density written in tokens and read back: no model with these tokens does better than this by much.
 
     Attributes:
@@ -152,3 +157,88 @@ class CodecFloor:
         values = material.in_unit(self.unit).density
         back = self.codec.roundtrip(values)
         return Predicted(np.asarray(back), self.unit, time.perf_counter() - started)
+
+
+@dataclass(frozen=True, eq=False)
+class PatchMethod(Method):
+    """Predicts whole cells with a patch predictor, see :mod:`tomat.prediction.assemble`.
+
+    Attributes:
+        predictor: predicts patches.
+        overlap: grid points by which neighbouring patches overlap, their seams blended; 0: each voxel has one owner.
+    """
+
+    predictor: PatchPredictor
+    overlap: int = 0
+
+    @property
+    def mode(self) -> Mode:
+        """That of the predictor.
+
+        Raises:
+            ValueError: a mode that has no label here.
+        """
+        mode = self.predictor.mode
+        if mode not in MODES:
+            raise ValueError(f"a predictor of mode {mode!r}; known: {', '.join(MODES)}")
+        return mode
+
+    @property
+    def unit(self) -> str:
+        """The tokenizer's."""
+        return self.predictor.tokenizer.unit
+
+    def identity(self) -> dict[str, Any]:
+        """The predictor's, with codec and vocabulary."""
+        tokenizer = self.predictor.tokenizer
+        return {
+            **self.predictor.identity(),
+            "overlap": self.overlap,
+            "layout": tokenizer.layout.name,
+            "codec": tokenizer.density_codec.name,
+            "codec_hash": tokenizer.density_codec.hash,
+            "vocabulary_hash": tokenizer.vocabulary.hash,
+            "pad_to": tokenizer.pad_to,
+        }
+
+    def predict(self, material: Material) -> Predicted:
+        """The density of one material; many fill batches better."""
+        (found,) = self.predict_all([material])
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def predict_all(self, materials: Iterable[Material]) -> Iterator[Predicted | Exception]:
+        """The densities of many materials in order, in the codec's unit; batches are filled over them."""
+        return self.predict_cells(CellRequest.of(material) for material in materials)
+
+    def predict_cells(self, cells: Iterable[CellRequest]) -> Iterator[Predicted | Exception]:
+        """The same of cells, whose requests may be altered."""
+        found = predict_densities(self.predictor, cells, overlap=self.overlap, expected=EXPECTED)
+        for one in found:
+            if isinstance(one, Failure):
+                yield one.error
+                continue
+            error = one.expected_error
+            yield Predicted(
+                one.material.density.astype(np.float64),
+                self.unit,
+                one.seconds,
+                None if error is None else error.astype(np.float64),
+                one.cover.places(),
+                one.cover.patch_shape,
+                one.n_patches,
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class StartMethod(PatchMethod):
+    """The weights a model began with, step 0: what training has to be better than.
+
+    Its label is ``start``, and of a predictor that sees the true neighbours ``start_teacher_forced``, a diagnostic.
+    """
+
+    @property
+    def mode(self) -> Mode:
+        """See above."""
+        return "start_teacher_forced" if super().mode in DIAGNOSTICS else "start"

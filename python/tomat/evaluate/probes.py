@@ -20,11 +20,14 @@ import numpy as np
 from tomat import _core, metrics
 from tomat.evaluate.aggregate import Settings
 from tomat.evaluate.alterations import PROBES, Probe, Variant, generator
-from tomat.evaluate.evaluate import EXPECTED, message, versions
 from tomat.evaluate.measure import Truth
+from tomat.evaluate.methods import EXPECTED
 from tomat.evaluate.result import Workplace
+from tomat.evaluate.run import message, versions
 from tomat.evaluate.tables import Table, interval, percent
 from tomat.material import Material, read
+from tomat.prediction.assemble import CellRequest
+from tomat.prediction.cover import cover
 from tomat.storage.files import read_json, write_atomically
 from tomat.tokenizer import PatchTokenizer
 
@@ -32,11 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.dataset.inputs import Entry
-    from tomat.evaluate.methods import Predicted
-    from tomat.evaluate.patches import PatchMethod
+    from tomat.evaluate.methods import PatchMethod, Predicted
     from tomat.prediction.predictor import PatchRequest
-
-__all__ = ["COLUMNS", "ProbePlan", "load_probes", "probe", "probe_material", "probe_table"]
 
 #: Columns of ``probes.parquet``, with their Arrow types.
 COLUMNS = {
@@ -191,15 +191,15 @@ def probe_material(
     shape = tokenizer.shape_for(len(material.atomic_numbers))
     # A preamble of another length may need another patch: the positions would not be the same.
     fitting = [x for x in pool if tokenizer.shape_for(len(x.atomic_numbers)) == shape]
-    plain = method.predict(material)
-    true = material.density.astype(np.float64)
-    plain_nmae = metrics.nmae(plain.density, true)
-    for one in probes:
-        variant = one.make(material, generator(seed, material.task_id, one.name), fitting)
-        if variant is None:
-            continue
-        predicted = method.predict(variant.material, variant.alter)
-        error = metrics.nmae(predicted.density, variant.material.density)
+    variants = [one.make(material, generator(seed, material.task_id, one.name), fitting) for one in probes]
+    made = [(one, variant) for one, variant in zip(probes, variants, strict=True) if variant is not None]
+    # All at once: batches are filled over the variants.
+    cells = [CellRequest.of(variant.material, variant.alter) for _, variant in made]
+    found = (_density(one) for one in method.predict_cells([CellRequest.of(material), *cells]))
+    plain, true = next(found), material.density.astype(np.float64)
+    plain_nmae = metrics.nmae(plain, true)
+    for (one, variant), predicted in zip(made, found, strict=True):
+        error = metrics.nmae(predicted, variant.material.density)
         yield {
             **{key: truth.facts[key] for key in COLUMNS if key in truth.facts},
             "task_id": material.task_id,
@@ -209,23 +209,26 @@ def probe_material(
             "nmae": error,
             "plain_nmae": plain_nmae,
             "change": error - plain_nmae,
-            "moved": _moved(variant, predicted, plain, true),
+            "moved": float(np.abs(variant.back(predicted) - plain).sum() / np.abs(true).sum()),
             "same_tokens": same_tokens(method, material, variant),
         }
 
 
-def _moved(variant: Variant, predicted: Predicted, plain: Predicted, true: NDArray[np.float64]) -> float:
-    difference = variant.back(predicted.density) - plain.density
-    return float(np.abs(difference).sum() / np.abs(true).sum())
+def _density(predicted: Predicted | Exception) -> NDArray[np.float64]:
+    if isinstance(predicted, Exception):
+        raise predicted
+    return predicted.density
 
 
 def same_tokens(method: PatchMethod, material: Material, variant: Variant) -> float | None:
     """Share of patches whose preamble is the same to the token; None where the material itself is another."""
     if variant.alter is None:
         return None
-    asked = method.requests_of(material)
-    changed = [variant.alter(request) for request in asked]
     of = method.predictor.tokenizer
+    patches = cover(material.grid_shape, of.shape_for(len(material.atomic_numbers)), method.overlap)
+    cell = CellRequest.of(material)
+    asked = [cell.patch(patches, index) for index in range(len(patches))]
+    changed = [variant.alter(request) for request in asked]
     # Patches of one voxel: the preamble is all that is compared.
     atoms = max(request.crystal.n_atoms for request in (*asked, *changed))
     tokenizer = PatchTokenizer(

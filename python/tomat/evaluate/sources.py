@@ -11,10 +11,11 @@ from tomat.evaluate.methods import (
     HEADLINES,
     CodecFloor,
     Method,
+    PatchMethod,
     PromoleculeMethod,
+    StartMethod,
     is_headline,
 )
-from tomat.evaluate.patches import PatchMethod, StartMethod
 from tomat.prediction.api import open_predictor
 from tomat.promolecule import Promolecule
 from tomat.tokenizer import LAYOUTS

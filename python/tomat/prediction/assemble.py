@@ -1,7 +1,8 @@
-"""Whole densities from a predictor: batches over patches and materials, seams, electrons."""
+"""Whole densities from a predictor of patches: batches over patches and crystals, seams, electrons."""
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections import deque
@@ -23,37 +24,30 @@ if TYPE_CHECKING:
 
     from tomat.material import Material
 
-__all__ = [
-    "Electrons",
-    "Failure",
-    "Job",
-    "Prediction",
-    "SeamStatistics",
-    "predict_densities",
-    "predict_density",
-    "valence_count",
-]
-
 type Triple = tuple[int, int, int]
-#: Called with (job, patches of it that are done, of how many).
-type Progress = Callable[["Job", int, int], None]
+#: Changes what a predictor is asked; the prediction is put where the unchanged request lies.
+type Alteration = Callable[[PatchRequest], PatchRequest]
+#: Called with (cell, patches of it that are done, of how many).
+type Progress = Callable[["CellRequest", int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class CellRequest:
     """A density to predict.
 
     Attributes:
         crystal: the crystal.
         grid_shape: points of its grid.
-        truth: the true density on that grid; shown to predictors of the mode ``teacher_forced`` alone.
+        truth: the true density on that grid; shown to those predictors alone that :func:`sees_truth` names.
         electrons: valence electrons of the cell, where not the sum of ``facts.valence``.
+        alter: changes each patch's request before the predictor sees it; None changes nothing.
     """
 
     crystal: Crystal
     grid_shape: Triple
     truth: Material | None = None
     electrons: float | None = None
+    alter: Alteration | None = None
 
     def __post_init__(self) -> None:
         """Check the number of electrons.
@@ -63,6 +57,24 @@ class Job:
         """
         if self.electrons is not None and not (math.isfinite(self.electrons) and self.electrons > 0):
             raise ValueError(f"electrons is {self.electrons:g}; give a number above 0")
+
+    @classmethod
+    def of(cls, material: Material, alter: Alteration | None = None) -> CellRequest:
+        """The crystal of a material on its grid, the material as the truth."""
+        return cls(Crystal.from_material(material), material.grid_shape, material, alter=alter)
+
+    def patch(
+        self,
+        plan: Cover,
+        index: int,
+        guess: NDArray[np.float32] | None = None,
+        truth: NDArray[np.float32] | None = None,
+    ) -> PatchRequest:
+        """The request of patch ``index`` of a cover, with its parts of densities on the whole grid."""
+        x, y, z = (int(o) for o in plan.offsets[index])
+        parts = [None if whole is None else plan.cut(whole, index) for whole in (guess, truth)]
+        request = PatchRequest(self.crystal, plan.grid_shape, (x, y, z), plan.patch_shape, *parts)
+        return request if self.alter is None else self.alter(request)
 
 
 @dataclass(frozen=True)
@@ -102,111 +114,131 @@ class Prediction:
     Attributes:
         material: the crystal with its density, in the unit of the codec.
         spread: (nx, ny, nz) float32 standard deviation of the prediction, in the same unit; None where it is not known.
+        expected_error: (nx, ny, nz) float32 mean of \\|density - truth\\| over the predicted distribution, in the same
+            unit; None where it is not known, and of densities that were normalised.
         electrons: its integrals.
-        seams: how well its patches fit together.
-        n_patches: patches that were predicted.
+        cover: its patches; :meth:`tomat.prediction.cover.Cover.places` tells where in its patch each voxel lies.
+        disagreement: see :class:`SeamStatistics`.
         seconds: spent on it; those of a batch are shared among its patches.
         mode: how it was predicted.
     """
 
     material: Material
     spread: NDArray[np.float32] | None
+    expected_error: NDArray[np.float32] | None
     electrons: Electrons
-    seams: SeamStatistics
-    n_patches: int
+    cover: Cover
+    disagreement: float | None
     seconds: float
     mode: str
+
+    @property
+    def n_patches(self) -> int:
+        """Patches that were predicted."""
+        return len(self.cover)
+
+    @functools.cached_property
+    def seams(self) -> SeamStatistics:
+        """How well its patches fit together."""
+        return SeamStatistics(_roughness(self.cover, self.material.density), self.disagreement)
 
 
 @dataclass(frozen=True, eq=False)
 class Failure:
-    """A job that could not be done.
+    """A density that could not be predicted.
 
     Attributes:
-        job: the job.
+        cell: what was asked for.
         error: why.
     """
 
-    job: Job
-    error: ValueError
+    cell: CellRequest
+    error: Exception
 
 
 @dataclass(eq=False)
 class _Open:
-    """A job whose patches are under way."""
+    """A cell whose patches are under way."""
 
-    job: Job
+    cell: CellRequest
     cover: Cover
     guess: NDArray[np.float32] | None
     truth: NDArray[np.float32] | None
-    density: Assembly
-    spread: Assembly | None = None
+    parts: dict[str, Assembly] = field(default_factory=dict)
     done: int = 0
     seconds: float = 0.0
-    error: ValueError | None = None
+    error: Exception | None = None
 
     @property
     def finished(self) -> bool:
         return self.error is not None or self.done == len(self.cover)
 
     def request(self, index: int) -> PatchRequest:
-        x, y, z = (int(o) for o in self.cover.offsets[index])
-        parts = [
-            None if whole is None else self.cover.cut(whole, index) for whole in (self.guess, self.truth)
-        ]
-        return PatchRequest(
-            self.job.crystal, self.cover.grid_shape, (x, y, z), self.cover.patch_shape, *parts
-        )
+        return self.cell.patch(self.cover, index, self.guess, self.truth)
 
     def take(self, index: int, patch: PatchPrediction) -> None:
         started = time.perf_counter()
+        parts = {"density": patch.density, "spread": patch.spread, "expected error": patch.expected_error}
         try:
-            self.density.add(index, patch.density)
-            if patch.spread is not None:
-                if self.spread is None:
-                    self.spread = Assembly(self.cover)
-                self.spread.add(index, patch.spread)
+            for name, values in parts.items():
+                if values is not None:
+                    self.parts.setdefault(name, Assembly(self.cover)).add(index, values)
         except ValueError as error:
-            self.error = _named(self.job.crystal, error)
+            self.error = _named(self.cell.crystal, error)
         self.done += 1
         self.seconds += time.perf_counter() - started
+
+    def whole(self, name: str) -> NDArray[np.float32] | None:
+        """A part put together; None where no patch came with it.
+
+        Raises:
+            ValueError: some patches came with it and some without.
+        """
+        if name not in self.parts:
+            return None
+        part = self.parts[name]
+        if not part.complete:
+            raise ValueError(f"some patches came with the {name} and some without; it must be all or none")
+        return part.density()
 
 
 @dataclass(eq=False)
 class _Batch:
-    """Patches that go to the predictor together."""
+    """Patches that go to the predictor together, and what may go wrong with one cell without ending the others."""
 
+    expected: tuple[type[Exception], ...]
     items: list[tuple[_Open, int]] = field(default_factory=list)
 
     def run(self, predictor: PatchPredictor, progress: Progress | None) -> None:
-        """Predict, and hand each job its patches; one that cannot be predicted fails alone."""
-        items = [(job, index) for job, index in self.items if job.error is None]
+        """Predict, and hand each cell its patches; one that cannot be predicted fails alone."""
+        items = [(opened, index) for opened, index in self.items if opened.error is None]
         self.items = []
-        jobs = list(dict.fromkeys(job for job, _ in items))
+        cells = list(dict.fromkeys(opened for opened, _ in items))
         try:
             self._run(predictor, items)
-        except ValueError as error:
-            if len(jobs) == 1:
-                jobs[0].error = _named(jobs[0].job.crystal, error)
+        except self.expected as error:
+            if len(cells) == 1:
+                cells[0].error = _named(cells[0].cell.crystal, error)
             else:
-                for one in jobs:
-                    _Batch([(job, index) for job, index in items if job is one]).run(predictor, None)
+                for one in cells:
+                    alone = [(opened, index) for opened, index in items if opened is one]
+                    _Batch(self.expected, alone).run(predictor, None)
         if progress:
-            for job in jobs:
-                progress(job.job, job.done, len(job.cover))
+            for opened in cells:
+                progress(opened.cell, opened.done, len(opened.cover))
 
     @staticmethod
     def _run(predictor: PatchPredictor, items: list[tuple[_Open, int]]) -> None:
         started = time.perf_counter()
-        requests = [job.request(index) for job, index in items]
+        requests = [opened.request(index) for opened, index in items]
         answers = predictor.predict(requests) if requests else []
         if len(answers) != len(items):
             raise RuntimeError(f"the predictor gave {len(answers)} patches for {len(items)} requests")
         share = (time.perf_counter() - started) / max(len(items), 1)
-        for (job, index), answer in zip(items, answers, strict=True):
-            job.seconds += share
-            if job.error is None:
-                job.take(index, answer)
+        for (opened, index), answer in zip(items, answers, strict=True):
+            opened.seconds += share
+            if opened.error is None:
+                opened.take(index, answer)
 
 
 def predict_density(
@@ -225,8 +257,8 @@ def predict_density(
     Raises:
         ValueError: it cannot be predicted; the message says why.
     """
-    job = Job(crystal, check_grid(grid_shape), truth, electrons)
-    (outcome,) = predict_densities(predictor, [job], overlap=overlap, normalize=normalize, progress=progress)
+    cell = CellRequest(crystal, check_grid(grid_shape), truth, electrons)
+    (outcome,) = predict_densities(predictor, [cell], overlap=overlap, normalize=normalize, progress=progress)
     if isinstance(outcome, Failure):
         raise outcome.error
     return outcome
@@ -234,37 +266,39 @@ def predict_density(
 
 def predict_densities(
     predictor: PatchPredictor,
-    jobs: Iterable[Job],
+    cells: Iterable[CellRequest],
     *,
     overlap: int = 0,
     normalize: bool = False,
     max_guess_error: float | None = None,
     progress: Progress | None = None,
+    expected: tuple[type[Exception], ...] = (ValueError,),
 ) -> Iterator[Prediction | Failure]:
-    """Densities of many crystals, in order; batches are filled over patches and materials.
+    """Densities of many crystals, in order; batches are filled over patches and crystals.
 
-    Jobs are taken from the iterable as they are needed; a few are held at a time.
+    Cells are taken from the iterable as they are needed; a few are held at a time.
 
     Args:
         predictor: predicts patches.
-        jobs: crystals with grids.
+        cells: crystals with grids.
         overlap: grid points by which neighbouring patches overlap at least, see :mod:`tomat.prediction.cover`.
         normalize: scale each density to the valence count of its atoms.
-        max_guess_error: largest NMAE of a starting density against the truth of a job, and twice the share by which its
-            electrons may be off the counts of the training data; None compares nothing.
+        max_guess_error: largest NMAE of a starting density against the truth of a cell, and twice the share by which
+            its electrons may be off the counts of the training data; None compares nothing.
         progress: called after each batch.
+        expected: errors of the predictor that fail one crystal and leave the others; all others are raised.
 
     Yields:
-        a :class:`Prediction`, or a :class:`Failure` for a job that cannot be done: a crystal that tokens cannot state,
+        a :class:`Prediction`, or a :class:`Failure` for a crystal that cannot be done: one that tokens cannot state,
         an element without a radial function or valence count, values that are not finite.
     """
     waiting: deque[_Open | Failure] = deque()
-    batch = _Batch()
-    for job in jobs:
+    batch = _Batch(expected)
+    for cell in cells:
         try:
-            opened = _open(predictor, job, overlap, normalize, max_guess_error)
-        except ValueError as error:
-            waiting.append(Failure(job, error))
+            opened = _open(predictor, cell, overlap, normalize, max_guess_error)
+        except expected as error:
+            waiting.append(Failure(cell, error))
         else:
             waiting.append(opened)
             for index in range(len(opened.cover)):
@@ -280,51 +314,59 @@ def predict_densities(
         yield _outcome(predictor, waiting.popleft(), normalize)
 
 
-def valence_count(predictor: PatchPredictor, job: Job) -> float | None:
-    """Valence electrons of a job's cell, as given or from the predictor's facts; None where an element is missing."""
-    if job.electrons is not None:
-        return job.electrons
-    counts = [predictor.facts.valence.get(int(z)) for z in job.crystal.atomic_numbers]
+def sees_truth(predictor: PatchPredictor) -> bool:
+    """Whether a predictor is shown the true density: those that predict from true neighbours, and those that need it
+    for the expected error of their distribution and say so (``gives_expected_error``).
+
+    :mod:`tomat.evaluate.probes` checks that the densities of the latter do not depend on it.
+    """
+    return predictor.mode == "teacher_forced" or bool(getattr(predictor, "gives_expected_error", False))
+
+
+def valence_count(predictor: PatchPredictor, cell: CellRequest) -> float | None:
+    """Valence electrons of a cell, as given or from the predictor's facts; None where an element is missing."""
+    if cell.electrons is not None:
+        return cell.electrons
+    counts = [predictor.facts.valence.get(int(z)) for z in cell.crystal.atomic_numbers]
     known = [count for count in counts if count is not None]
     return float(sum(known)) if len(known) == len(counts) else None
 
 
 def _open(
-    predictor: PatchPredictor, job: Job, overlap: int, normalize: bool, max_guess_error: float | None
+    predictor: PatchPredictor, cell: CellRequest, overlap: int, normalize: bool, max_guess_error: float | None
 ) -> _Open:
     started = time.perf_counter()
-    crystal, tokenizer = job.crystal, predictor.tokenizer
-    grid = check_grid(job.grid_shape)
+    crystal, tokenizer = cell.crystal, predictor.tokenizer
+    grid = check_grid(cell.grid_shape)
     try:
         tokenizer.check(grid, crystal.lattice, crystal.n_atoms)
         plan = cover(grid, tokenizer.shape_for(crystal.n_atoms), overlap)
         if normalize:
-            _check_valence(predictor, job)
-        guess = _guess(predictor, job) if predictor.needs_guess else None
-        truth = None if job.truth is None else _truth(predictor, job, job.truth)
+            _check_valence(predictor, cell)
+        guess = _guess(predictor, cell) if predictor.needs_guess else None
+        truth = None if cell.truth is None else _truth(predictor, cell, cell.truth)
         if guess is not None and max_guess_error is not None and _of_a_kind(predictor):
-            check_guess(crystal.name, guess, truth, _guessed(predictor, job, guess), max_guess_error)
-        # A predictor that could see the truth in another mode would be worth nothing as evidence.
-        truth = truth if predictor.mode == "teacher_forced" else None
+            check_guess(crystal.name, guess, truth, _guessed(predictor, cell, guess), max_guess_error)
     except ValueError as error:
         raise _named(crystal, error) from error
-    opened = _Open(job, plan, guess, truth, Assembly(plan))
+    opened = _Open(cell, plan, guess, truth if sees_truth(predictor) else None)
     opened.seconds = time.perf_counter() - started
     return opened
 
 
-def _named(crystal: Crystal, error: ValueError) -> ValueError:
-    """The error with the crystal's name in front."""
-    message = str(error)
-    return error if message.startswith(crystal.name) else ValueError(f"{crystal.name}: {message}")
+def _named(crystal: Crystal, error: Exception) -> Exception:
+    """The error with the crystal's name in front; others than ``ValueError`` as they are."""
+    if not isinstance(error, ValueError) or str(error).startswith(crystal.name):
+        return error
+    return ValueError(f"{crystal.name}: {error}")
 
 
-def _check_valence(predictor: PatchPredictor, job: Job) -> None:
-    count = valence_count(predictor, job)
+def _check_valence(predictor: PatchPredictor, cell: CellRequest) -> None:
+    count = valence_count(predictor, cell)
     if count is not None:
         return
     facts, symbols = predictor.facts, _core.elements()
-    missing = sorted({int(z) for z in job.crystal.atomic_numbers} - set(facts.valence))
+    missing = sorted({int(z) for z in cell.crystal.atomic_numbers} - set(facts.valence))
     disputed = [z for z in missing if z in facts.disputed]
     names = ", ".join(symbols[z - 1] for z in missing)
     problem = f"the valence electrons of {names} are not known from the training data"
@@ -336,13 +378,13 @@ def _check_valence(predictor: PatchPredictor, job: Job) -> None:
     )
 
 
-def _guess(predictor: PatchPredictor, job: Job) -> NDArray[np.float32]:
-    crystal = job.crystal
+def _guess(predictor: PatchPredictor, cell: CellRequest) -> NDArray[np.float32]:
+    crystal = cell.crystal
     return predictor.facts.starting_density(
         crystal.lattice,
         crystal.atomic_numbers,
         crystal.frac_coords,
-        job.grid_shape,
+        cell.grid_shape,
         predictor.tokenizer.unit,
     )
 
@@ -353,18 +395,20 @@ def _of_a_kind(predictor: PatchPredictor) -> bool:
     return promolecule is not None and promolecule.kind == "splines"
 
 
-def _guessed(predictor: PatchPredictor, job: Job, guess: NDArray[np.float32]) -> tuple[float, float] | None:
+def _guessed(
+    predictor: PatchPredictor, cell: CellRequest, guess: NDArray[np.float32]
+) -> tuple[float, float] | None:
     """Electrons of a starting density and of the atoms by the training data's counts; None where these do not tell."""
-    expected = valence_count(predictor, replace(job, electrons=None))
+    expected = valence_count(predictor, replace(cell, electrons=None))
     if expected is None:
         return None
     mean = float(guess.mean(dtype=np.float64))
-    return mean * (1.0 if predictor.tokenizer.unit == "chgcar" else job.crystal.volume), expected
+    return mean * (1.0 if predictor.tokenizer.unit == "chgcar" else cell.crystal.volume), expected
 
 
-def _truth(predictor: PatchPredictor, job: Job, truth: Material) -> NDArray[np.float32]:
-    if truth.grid_shape != tuple(job.grid_shape):
-        raise ValueError(f"the true density has the grid {truth.grid_shape}, not {tuple(job.grid_shape)}")
+def _truth(predictor: PatchPredictor, cell: CellRequest, truth: Material) -> NDArray[np.float32]:
+    if truth.grid_shape != tuple(cell.grid_shape):
+        raise ValueError(f"the true density has the grid {truth.grid_shape}, not {tuple(cell.grid_shape)}")
     return truth.in_unit(predictor.tokenizer.unit).density
 
 
@@ -372,36 +416,42 @@ def _outcome(predictor: PatchPredictor, opened: _Open | Failure, normalize: bool
     if isinstance(opened, Failure):
         return opened
     if opened.error is not None:
-        return Failure(opened.job, opened.error)
+        return Failure(opened.cell, opened.error)
     started = time.perf_counter()
     try:
         prediction = _close(predictor, opened, normalize)
     except ValueError as error:
-        return Failure(opened.job, error)
+        return Failure(opened.cell, _named(opened.cell.crystal, error))
     return replace(prediction, seconds=opened.seconds + time.perf_counter() - started)
 
 
 def _close(predictor: PatchPredictor, opened: _Open, normalize: bool) -> Prediction:
-    job = opened.job
-    density = opened.density.density()
-    spread = None if opened.spread is None else opened.spread.density()
+    cell = opened.cell
+    density, spread = opened.parts["density"].density(), opened.whole("spread")
+    expected_error = opened.whole("expected error")
     source: dict[str, Any] = {"format": "prediction", "mode": predictor.mode}
-    material = job.crystal.material(density, predictor.tokenizer.unit, source)
-    raw, expected = material.n_electrons, valence_count(predictor, job)
+    material = cell.crystal.material(density, predictor.tokenizer.unit, source)
+    raw, expected = material.n_electrons, valence_count(predictor, cell)
     final = raw
     if normalize and expected is not None:
         if not raw > 0:
             raise ValueError(
-                f"{job.crystal.name}: the predicted density integrates to {raw:g} electrons and cannot be scaled to "
+                f"{cell.crystal.name}: the predicted density integrates to {raw:g} electrons and cannot be scaled to "
                 f"{expected:g}"
             )
         scale = np.float64(expected / raw)
         material = replace(material, density=(density * scale).astype(np.float32))
         spread = None if spread is None else (spread * scale).astype(np.float32)
-        final = material.n_electrons
-    seams = SeamStatistics(_roughness(opened.cover, density), opened.density.disagreement())
+        expected_error, final = None, material.n_electrons
     return Prediction(
-        material, spread, Electrons(raw, expected, final), seams, len(opened.cover), 0.0, predictor.mode
+        material,
+        spread,
+        expected_error,
+        Electrons(raw, expected, final),
+        opened.cover,
+        opened.parts["density"].disagreement(),
+        0.0,
+        predictor.mode,
     )
 
 

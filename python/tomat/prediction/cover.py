@@ -13,6 +13,8 @@ and images: they add up to one at every voxel, whatever the grid.
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -117,6 +119,30 @@ class Cover:
             grid.append(slice(first, last))
             patch.append(slice(low, low + last - first))
         return tuple(grid), tuple(patch)
+
+    def places(self) -> NDArray[np.int64]:
+        """Where in its patch each voxel lies: (nx, ny, nz) indices in row-major order within the patch.
+
+        Where seams are blended, in the patch that has the largest say in the voxel.
+        """
+        inside = np.arange(math.prod(self.patch_shape)).reshape(self.patch_shape)
+        found = np.full(self.grid_shape, -1, dtype=np.int64)
+        heaviest = np.zeros(self.grid_shape)
+        for index in range(len(self)):
+            if not self.overlap:
+                grid, own = self.owned(index)
+                found[grid] = inside[own]
+                continue
+            weights, where = self.weights(index), self.points(index)
+            # Image by image where the patch is longer than the grid: no point is met twice.
+            images = [range(0, p, n) for p, n in zip(self.patch_shape, self.grid_shape, strict=True)]
+            for low in itertools.product(*images):
+                part = tuple(slice(i, i + n) for i, n in zip(low, self.grid_shape, strict=True))
+                at = np.ix_(*(w[p] for w, p in zip(where, part, strict=True)))
+                heavier = weights[part] > heaviest[at]
+                heaviest[at] = np.where(heavier, weights[part], heaviest[at])
+                found[at] = np.where(heavier, inside[part], found[at])
+        return found
 
     def seams(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Along each axis the grid points that begin a run: between them and the point before lies a seam."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomat import __version__
-from tomat.prediction.assemble import Job, Prediction
+from tomat.prediction.assemble import CellRequest, Prediction
 from tomat.prediction.preview import preview
 from tomat.storage.files import read_json, write_json
 from tomat.write import FORMATS, write
@@ -75,17 +75,17 @@ class OutputFolder:
     suffixes: tuple[str, ...]
     identity: dict[str, Any]
 
-    def finished(self, job: Job, *, overwrite: bool = False) -> dict[str, Any] | None:
+    def finished(self, cell: CellRequest, *, overwrite: bool = False) -> dict[str, Any] | None:
         """The record of a prediction that is there, whole; None where it is to be made, or made again.
 
         Raises:
             ValueError: one is there that was made otherwise; the message says what differs.
         """
-        record_file = self._file(job.crystal.name, ".json")
+        record_file = self._file(cell.crystal.name, ".json")
         if not record_file.exists():
             return None
         record = read_json(record_file)
-        wanted = self._made_from(job)
+        wanted = self._made_from(cell)
         there = record.get("made_from")
         there = there if isinstance(there, dict) else {}
         differing = [key for key in sorted({*wanted, *there}) if wanted.get(key) != there.get(key)]
@@ -98,13 +98,13 @@ class OutputFolder:
             raise ValueError(
                 f"{record_file}: this was predicted otherwise ({changes}); give another folder, or --overwrite"
             )
-        if not all(self._file(job.crystal.name, suffix).exists() for suffix in self.suffixes):
+        if not all(self._file(cell.crystal.name, suffix).exists() for suffix in self.suffixes):
             return None
         return record
 
     def write(
         self,
-        job: Job,
+        cell: CellRequest,
         prediction: Prediction,
         *,
         truth: Material | None = None,
@@ -117,7 +117,7 @@ class OutputFolder:
             OSError: they cannot be written.
             ValueError: a format cannot hold them.
         """
-        name = job.crystal.name
+        name = cell.crystal.name
         started = time.perf_counter()
         # A record speaks of files that are whole: while they change there is none.
         self._file(name, ".json").unlink(missing_ok=True)
@@ -129,7 +129,7 @@ class OutputFolder:
                 write(prediction.material, target, augmentation=augmentation)
         files = [f"{name}{suffix}" for suffix in self.suffixes]
         if prediction.spread is not None:
-            files.append(self._write_spread(job, prediction))
+            files.append(self._write_spread(cell, prediction))
         record = {
             "name": name,
             "files": files,
@@ -137,32 +137,32 @@ class OutputFolder:
             "unit": prediction.material.unit,
             "electrons": asdict(prediction.electrons),
             "seams": asdict(prediction.seams),
-            "n_atoms": job.crystal.n_atoms,
+            "n_atoms": cell.crystal.n_atoms,
             "n_patches": prediction.n_patches,
             "seconds": round(prediction.seconds, 6),
             "seconds_writing": round(time.perf_counter() - started, 6),
             "version": __version__,
             **(extra or {}),
-            "made_from": self._made_from(job),
+            "made_from": self._made_from(cell),
         }
         write_json(self._file(name, ".json"), record)
         return record
 
-    def _write_spread(self, job: Job, prediction: Prediction) -> str:
+    def _write_spread(self, cell: CellRequest, prediction: Prediction) -> str:
         """The spread as a density of its own."""
-        name = f"{job.crystal.name}.spread.zarr"
+        name = f"{cell.crystal.name}.spread.zarr"
         if prediction.spread is not None:
             source = {"format": "prediction", "what": "standard deviation of the prediction"}
-            spread = job.crystal.material(prediction.spread, prediction.material.unit, source)
+            spread = cell.crystal.material(prediction.spread, prediction.material.unit, source)
             write(spread, self.path / name)
         return name
 
-    def _made_from(self, job: Job) -> dict[str, Any]:
+    def _made_from(self, cell: CellRequest) -> dict[str, Any]:
         return {
             **self.identity,
-            "crystal": crystal_hash(job.crystal),
-            "grid": list(job.grid_shape),
-            "electrons": job.electrons,
+            "crystal": crystal_hash(cell.crystal),
+            "grid": list(cell.grid_shape),
+            "electrons": cell.electrons,
         }
 
     def _file(self, name: str, suffix: str) -> Path:

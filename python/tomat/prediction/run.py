@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tomat import _core
 from tomat.metrics import measure
 from tomat.prediction.api import choose_grid
-from tomat.prediction.assemble import Failure, Job, Prediction, predict_densities
+from tomat.prediction.assemble import CellRequest, Failure, Prediction, predict_densities
 from tomat.prediction.checks import MAX_GUESS_ERROR, check_same_crystal, check_spacing, crystal_warnings
 from tomat.prediction.grid import RADICES
 from tomat.prediction.outputs import OutputFolder
@@ -166,7 +166,7 @@ def predict_files(
     run = _Run(predictor, OutputFolder(out, suffixes, _identity(predictor, options)), options, report)
     outcomes = predict_densities(
         predictor,
-        run.jobs(structures),
+        run.cells(structures),
         overlap=options.overlap,
         normalize=options.normalize,
         max_guess_error=options.max_guess_error,
@@ -197,17 +197,17 @@ class _Run:
     report: Report | None
     summary: Summary = field(default_factory=Summary)
     paths: dict[str, str] = field(default_factory=dict)
-    waiting: dict[str, Job] = field(default_factory=dict)
+    waiting: dict[str, CellRequest] = field(default_factory=dict)
     doubts: dict[str, list[str]] = field(default_factory=dict)
 
-    def jobs(self, structures: Sequence[str]) -> Iterator[Job]:
+    def cells(self, structures: Sequence[str]) -> Iterator[CellRequest]:
         """What is to be predicted; the rest goes into the summary."""
         for path in structures:
             name = name_of(path)
             self.paths[name] = path
             try:
-                job = self._job(path)
-                record = self.folder.finished(job, overwrite=self.options.overwrite)
+                cell = self._cell(path)
+                record = self.folder.finished(cell, overwrite=self.options.overwrite)
             except (ValueError, OSError) as error:
                 self._fail(name, str(error))
                 continue
@@ -215,39 +215,39 @@ class _Run:
                 self.summary.skipped.append(record)
                 self._tell(name, 0.0)
                 continue
-            self.waiting[name] = job
-            yield job
+            self.waiting[name] = cell
+            yield cell
 
     def finish(self, outcome: Prediction | Failure) -> None:
         """Write what was predicted."""
         if isinstance(outcome, Failure):
-            name = outcome.job.crystal.name
+            name = outcome.cell.crystal.name
             self.waiting.pop(name, None)
             self._fail(name, str(outcome.error))
             return
-        job = self.waiting.pop(outcome.material.task_id)
+        cell = self.waiting.pop(outcome.material.task_id)
         truth = self.options.truth
         extra: dict[str, Any] = {} if truth is None else {"metrics": _metrics(outcome, truth)}
-        doubts = self.doubts.pop(job.crystal.name, [])
+        doubts = self.doubts.pop(cell.crystal.name, [])
         if doubts:
             extra["warnings"] = doubts
         try:
             augmentation = b""
             if self.options.augmentation is not None:
-                augmentation = read_augmentation(self.options.augmentation, job.crystal.n_atoms)
-            record = self.folder.write(job, outcome, truth=truth, augmentation=augmentation, extra=extra)
+                augmentation = read_augmentation(self.options.augmentation, cell.crystal.n_atoms)
+            record = self.folder.write(cell, outcome, truth=truth, augmentation=augmentation, extra=extra)
         except ValueError as error:
-            self._fail(job.crystal.name, str(error))
+            self._fail(cell.crystal.name, str(error))
             return
         self.summary.predicted.append(record)
-        self._tell(job.crystal.name, 0.0)
+        self._tell(cell.crystal.name, 0.0)
 
-    def progress(self, job: Job, done: int, of: int) -> None:
+    def progress(self, cell: CellRequest, done: int, of: int) -> None:
         """After a batch."""
         if done < of:
-            self._tell(job.crystal.name, done / of)
+            self._tell(cell.crystal.name, done / of)
 
-    def _job(self, path: str) -> Job:
+    def _cell(self, path: str) -> CellRequest:
         crystal = read_crystal(path)
         options = self.options
         self.doubts[crystal.name] = crystal_warnings(crystal, self.predictor.facts)
@@ -267,7 +267,7 @@ class _Run:
         electrons = options.electrons
         if electrons is None and options.valence is not None:
             electrons = _counted(options.valence, crystal)
-        return Job(crystal, grid, options.truth, electrons)
+        return CellRequest(crystal, grid, options.truth, electrons)
 
     def _fail(self, name: str, error: str) -> None:
         self.summary.failed.append(Failed(name, self.paths[name], error))

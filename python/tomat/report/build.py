@@ -9,9 +9,9 @@ import numpy as np
 
 from tomat.evaluate.aggregate import modes_of
 from tomat.evaluate.compare import comparison_table
-from tomat.evaluate.evaluate import primary_mode
 from tomat.evaluate.methods import DIAGNOSTICS, is_headline
 from tomat.evaluate.probes import probe_table
+from tomat.evaluate.run import primary_mode
 from tomat.evaluate.tables import NONE, Table, group_tables, headline, label, percent
 from tomat.evaluate.volumes import load_pictures
 from tomat.report import figures

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from tomat import _core
 from tomat._threads import in_order
 from tomat.evaluate.aggregate import Settings, aggregate
 from tomat.evaluate.measure import Truth, row
-from tomat.evaluate.methods import is_headline
+from tomat.evaluate.methods import EXPECTED, is_headline
 from tomat.evaluate.result import Result, Workplace
 from tomat.evaluate.volumes import Gallery
 from tomat.material import read
@@ -25,11 +27,6 @@ if TYPE_CHECKING:
     from tomat.dataset.inputs import Entry
     from tomat.evaluate.methods import Method
     from tomat.material import Material
-
-__all__ = ["EXPECTED", "Evaluation", "called", "evaluate", "message", "primary_mode", "versions"]
-
-#: What may go wrong with one material without ending the evaluation: it is counted and named.
-EXPECTED = (OSError, ValueError, KeyError, RuntimeError, MemoryError)
 
 #: Packages whose versions are written down, where they are installed.
 _PACKAGES = ("numpy", "pyarrow", "jax", "jaxlib", "marin-levanter", "haliax", "equinox")
@@ -114,8 +111,7 @@ def evaluate(
             watch(entry.task_id, None)
     gallery = Gallery(folder / "volumes", primary_mode(modes), plan.pictures)
     gallery.know(line for part in done.values() if part for line in part["rows"])
-    for entry, material in in_order(_read, waiting, 1):
-        part = _one(plan, entry, material, gallery)
+    for entry, part in _measured(plan, waiting, gallery):
         place.write(entry.task_id, part)
         done[entry.task_id] = part
         if watch:
@@ -139,49 +135,52 @@ def _whole(part: dict[str, Any] | None) -> bool:
     return part is not None and not part["errors"]
 
 
-def _read(entry: Entry) -> Material | Exception:
-    """A material, or why there is none: read ahead of its use."""
+def _measured(
+    plan: Evaluation, entries: Sequence[Entry], gallery: Gallery
+) -> Iterator[tuple[Entry, dict[str, Any]]]:
+    """The parts of materials, in order. A method may take materials ahead of the others to fill its batches."""
+    opened = in_order(functools.partial(_read, unit=plan.unit), entries, 1)
+    own, *streams = itertools.tee(opened, len(plan.methods) + 1)
+    found = [
+        method.predict_all(_materials(stream)) for method, stream in zip(plan.methods, streams, strict=True)
+    ]
+    for entry, truth in own:
+        part: dict[str, Any] = {"task_id": entry.task_id, "path": entry.path, "rows": [], "errors": []}
+        if isinstance(truth, Exception):
+            part["errors"].append({"task_id": entry.task_id, "mode": None, "error": message(truth)})
+            yield entry, part
+            continue
+        for method, predictions in zip(plan.methods, found, strict=True):
+            predicted = next(predictions)
+            try:
+                if isinstance(predicted, Exception):
+                    raise predicted
+                line = row(truth, predicted, method.mode)
+            except EXPECTED as error:
+                failed = {"task_id": entry.task_id, "mode": method.mode, "error": message(error)}
+                part["errors"].append(failed)
+                continue
+            part["rows"].append(line)
+            gallery.show(truth.material, predicted.density, line)
+        yield entry, part
+
+
+def _read(entry: Entry, unit: str) -> Truth | Exception:
+    """A material with what all methods share, or why there is none: read ahead of its use."""
     try:
-        return read(entry.path)
+        # The id of the list, whatever the file calls itself.
+        return Truth.of(replace(read(entry.path), task_id=entry.task_id), entry.path, unit)
     except EXPECTED as error:
         return error
 
 
-def _one(plan: Evaluation, entry: Entry, material: Material | Exception, gallery: Gallery) -> dict[str, Any]:
-    """The part of one material."""
-    part: dict[str, Any] = {"task_id": entry.task_id, "path": entry.path, "rows": [], "errors": []}
-
-    def failed(mode: str | None, error: Exception) -> None:
-        part["errors"].append({"task_id": entry.task_id, "mode": mode, "error": message(error)})
-
-    if isinstance(material, Exception):
-        failed(None, material)
-        return part
-    try:
-        # The id of the list, whatever the file calls itself.
-        truth = Truth.of(_renamed(material, entry.task_id), entry.path, plan.unit)
-    except EXPECTED as error:
-        failed(None, error)
-        return part
-    for method in plan.methods:
-        try:
-            predicted = method.predict(truth.material)
-            line = row(truth, predicted, method.mode)
-        except EXPECTED as error:
-            failed(method.mode, error)
-            continue
-        part["rows"].append(line)
-        gallery.show(truth.material, predicted.density, line)
-    return part
+def _materials(stream: Iterable[tuple[Entry, Truth | Exception]]) -> Iterator[Material]:
+    return (truth.material for _, truth in stream if not isinstance(truth, Exception))
 
 
 def primary_mode(modes: Sequence[str]) -> str:
     """The mode that pictures and comparisons are of where none is named: the first headline there is."""
     return next((mode for mode in modes if is_headline(mode)), modes[0])
-
-
-def _renamed(material: Material, task_id: str) -> Material:
-    return material if material.task_id == task_id else replace(material, task_id=task_id)
 
 
 def message(error: Exception) -> str:
