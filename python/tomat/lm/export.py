@@ -25,7 +25,7 @@ from tomat import __version__
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.lm.card import model_card
 from tomat.lm.model.qwen import DensityLMConfig, attention_for, build, from_qwen3
-from tomat.lm.note import (
+from tomat.lm.record import (
     FILES,
     FORMAT,
     NOTE,
