@@ -434,7 +434,7 @@ def _add_hooks(
 def training_flops(config: TrainConfig, vocabulary: ModelVocabulary) -> StepFlops:
     """FLOPs of one training step of a configuration."""
     density = vocabulary.density
-    ids = vocabulary.size if config.loss.scope == "vocabulary" else density.stop - density.start
+    ids = vocabulary.size if config.loss.over_all_ids else density.stop - density.start
     return step_flops(
         config.model.shape(),
         config.trainer.train_batch_size,
