@@ -365,7 +365,7 @@ def read_structure(folder: Path) -> object:
 
 
 def note(folder: Path) -> dict[str, Mutation]:
-    from tomat.lm.note import NOTE, SEAL, tokenizer_note, write_codec, write_note
+    from tomat.lm.record import NOTE, SEAL, tokenizer_note, write_codec, write_note
 
     (folder / "run").mkdir()
     write_codec(_TOKENIZER.density_codec, str(folder / "run"))
@@ -374,7 +374,7 @@ def note(folder: Path) -> dict[str, Mutation]:
 
 
 def read_note(folder: Path) -> object:
-    from tomat.lm.note import read_note, tokenizer_from
+    from tomat.lm.record import read_note, tokenizer_from
 
     return tokenizer_from(read_note(str(folder / "run")), [str(folder / "run")])
 

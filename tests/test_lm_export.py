@@ -27,7 +27,7 @@ from tomat.lm.checkpoint import open_checkpoint
 from tomat.lm.export import export_model, load_exported, state_dict, with_state_dict
 from tomat.lm.model.presets import ModelConfig
 from tomat.lm.model.qwen import DensityLM, levanter_config
-from tomat.lm.note import read_note
+from tomat.lm.record import read_note
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
 

@@ -13,7 +13,7 @@ import flips
 from runs import tomat_main
 from tomat._seal import sealed
 from tomat.lm.digests import begin, check_folder, checkpoint_folders, complete
-from tomat.lm.note import SEAL, read_note, write_note
+from tomat.lm.record import SEAL, read_note, write_note
 from tomat.report.runs import load_run
 
 
@@ -223,7 +223,7 @@ def test_no_bit_of_a_checkpoint_gives_other_weights(trained: Path) -> None:
 
 def test_weights_a_run_keeps_are_checked_too(trained: Path, tmp_path: Path) -> None:
     from tomat.lm.checkpoint import open_checkpoint
-    from tomat.lm.kept import read_best
+    from tomat.lm.record import read_best
 
     run = Path(shutil.copytree(trained, tmp_path / "tiny"))
     best = read_best(str(run / "best.json"))

@@ -44,8 +44,7 @@ def test_starting_densities_are_of_the_kind_of_the_data() -> None:
 
 
 def test_the_demo_is_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tomat.lm.facts import training_valence
-    from tomat.lm.train import open_data
+    from tomat.lm.train import open_data, training_valence
 
     monkeypatch.chdir(CONFIGS.parent.parent)
     rows, validation = open_data(load(CONFIGS / "demo.yaml"))

@@ -223,8 +223,7 @@ def test_a_run_keeps_its_promolecule_and_predicts_with_it(
     import tiny
 
     from tomat.lm.decode.predictor import open_predictor
-    from tomat.lm.facts import kept_promolecule
-    from tomat.lm.note import read_note
+    from tomat.lm.record import kept_promolecule, read_note
     from tomat.lm.train import train
 
     changes = (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tomat.lm.identity import check_same, differences
+from tomat.lm.record import check_same, differences
 
 START = {
     "data": {"hash": "aa", "seed": 0},

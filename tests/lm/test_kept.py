@@ -21,11 +21,10 @@ from tomat.lm.checkpoint import Trained, latest_checkpoint, open_checkpoint
 from tomat.lm.config import EvaluationConfig, TrainConfig
 from tomat.lm.decode.predictor import DecodingConfig, ModelPredictor, open_predictor
 from tomat.lm.digests import check_folder
-from tomat.lm.kept import Best, KeptWeights, read_best
+from tomat.lm.kept import KeptWeights
 from tomat.lm.metrics_file import read_metrics
 from tomat.lm.model.qwen import build
-from tomat.lm.note import SEAL
-from tomat.lm.run_files import RunFiles
+from tomat.lm.record import SEAL, Best, RunFiles, read_best
 from tomat.lm.train import Outcome, train
 
 STEPS = 8

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import tomat
-from tomat.lm.note import read_note, tokenizer_from, tokenizer_note, write_codec, write_note
+from tomat.lm.record import read_note, tokenizer_from, tokenizer_note, write_codec, write_note
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def command(
     needs_models()
     from tomat.lm.checkpoint import open_checkpoint
     from tomat.lm.export import export_model
-    from tomat.lm.note import SEAL
+    from tomat.lm.record import SEAL
 
     trained = open_checkpoint(checkpoint, weights=weights or "best")
     note = {name: value for name, value in trained.note.items() if name not in ("format", SEAL)}

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from tomat.lm.sealing import seal_trained
+from tomat.lm.digests import seal_trained
 
 
 def command(

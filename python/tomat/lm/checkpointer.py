@@ -15,7 +15,7 @@ from levanter.checkpoint import CheckpointerConfig as LevanterCheckpointerConfig
 from levanter.tensorstore_serialization import tree_serialize_leaves_tensorstore
 
 from tomat.lm import digests
-from tomat.lm.note import write_note
+from tomat.lm.record import write_note
 
 
 def save_state(

@@ -22,7 +22,7 @@ from tomat.lm.data.config import DataConfig
 from tomat.lm.loss import LossConfig
 from tomat.lm.model.presets import ModelConfig
 from tomat.lm.objective import ObjectiveConfig
-from tomat.lm.run_files import RunFiles
+from tomat.lm.record import RunFiles
 from tomat.storage.files import is_url
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tomat._seal import check_seal, sealed
 from tomat._threads import in_order
-from tomat.lm.run_files import write
+from tomat.lm.record import FILES, NOTE, SEAL, check_note, write, write_mapping, write_note
 from tomat.storage.files import filesystem, read_json
 from tomat.storage.remote import place
 from tomat.storage.retry import retried
@@ -43,9 +43,15 @@ def checkpoint_folders(root: str) -> list[str]:
     top = place(root)
     if not top.is_dir():
         return []
-    found = [(int(match[1]), path.name) for path in top.iterdir() if (match := _STEP.fullmatch(path.name))]
-    folders = [f"{root}/{name}" for _, name in sorted(found)]
+    found = sorted(((step_of(path.name), path.name) for path in top.iterdir()), key=lambda one: one[0])
+    folders = [f"{root}/{name}" for step, name in found if step >= 0]
     return [folder for folder in folders if is_complete(folder)]
+
+
+def step_of(folder: str) -> int:
+    """The step in the name of a checkpoint's folder; -1 where the name is another one."""
+    match = _STEP.fullmatch(folder.rstrip("/").rsplit("/", 1)[-1])
+    return -1 if match is None else int(match[1])
 
 
 def is_complete(folder: str) -> bool:
@@ -88,6 +94,52 @@ def seal(folder: str) -> None:
             f"{folder}/{DIGESTS}: is there; delete it first if you know why the files differ"
         )
     _write(folder, _found(folder))
+
+
+def seal_trained(path: str) -> list[str]:
+    """Write the digests that a run, a checkpoint or an export lacks, of its files as they are now.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        FileNotFoundError: no run, checkpoint or export there.
+        ValueError: digests that are there and do not fit.
+    """
+    root = path.rstrip("/")
+    if not place(f"{root}/{NOTE}").exists():
+        raise FileNotFoundError(
+            f"{root}: no {NOTE} there; give the folder of a run, a checkpoint or an export"
+        )
+    written = _seal_note(root)
+    for folder in [root] if is_complete(root) else [*_kept(root), *checkpoint_folders(f"{root}/checkpoints")]:
+        if folder != root:
+            written += _seal_note(folder)
+        if not (place(folder) / DIGESTS).exists():
+            seal(folder)
+            written.append(f"{folder}/{DIGESTS}")
+    return written
+
+
+def _kept(root: str) -> list[str]:
+    """Weights that a run keeps beside its checkpoints."""
+    top = place(root)
+    names = sorted(path.name for pattern in ("start", "best-*") for path in top.glob(pattern))
+    return [f"{root}/{name}" for name in names if is_complete(f"{root}/{name}")]
+
+
+def _seal_note(folder: str) -> list[str]:
+    path = place(f"{folder}/{NOTE}")
+    content = read_json(path)
+    if SEAL in content or content.get("format") != 1:
+        check_note(content, path)
+        return []
+    if (place(folder) / "config.json").exists():  # an export, not a run
+        content[FILES] = {
+            name: entry["sha256"] for name, entry in _found(folder).items() if name not in (NOTE, "README.md")
+        }
+    write_note(folder, content)
+    return [str(path)]
 
 
 def check_folder(folder: str, only: Sequence[str] | None = None) -> None:
@@ -139,7 +191,7 @@ def _listed(folder: str) -> dict[str, dict[str, Any]]:
 
 def _write(folder: str, files: dict[str, dict[str, Any]]) -> None:
     content = sealed({"format": _FORMAT, "files": dict(sorted(files.items()))}, _SEAL)
-    write(f"{folder}/{DIGESTS}", (json.dumps(content, indent=1) + "\n").encode())
+    write_mapping(f"{folder}/{DIGESTS}", content)
 
 
 def _found(folder: str) -> dict[str, dict[str, Any]]:

@@ -135,7 +135,7 @@ def estimate(config: TrainConfig, *, mfu: float = 0.4) -> Estimate:
         optimizer=optimizer if optimizer in ("adam", "muon") else "adam",
         average=config.trainer.model_averaging is not None,
         micro_batches=0 < at_a_time < whole,
-        head_ids=density.stop - density.start if config.loss.scope == "density" else None,
+        head_ids=None if config.loss.over_all_ids else density.stop - density.start,
         block_size=config.loss.block_size,
     )
     return Estimate(

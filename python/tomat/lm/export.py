@@ -4,6 +4,9 @@ The directory is what ``transformers.AutoModelForCausalLM.from_pretrained`` read
 opens with everything prediction needs. Weights are taken from all devices and processes before they are written, the
 file is read again, and every weight is compared by shape and content before the directory counts as written: a file
 of truncated weights loads without a complaint and predicts nonsense.
+
+Names and shapes are Haliax's own. The file is not written by Levanter's ``save_pretrained``: it wants a tokenizer and a
+reference checkpoint of the Hub, splits weights over files, and reads nothing back.
 """
 
 from __future__ import annotations
@@ -16,16 +19,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
-import haliax as hax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from haliax.state_dict import (
+    flatten_modules_for_export,
+    from_torch_compatible_state_dict,
+    to_state_dict,
+    to_torch_compatible_state_dict,
+)
 
 from tomat import __version__
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.lm.card import model_card
 from tomat.lm.model.qwen import DensityLMConfig, attention_for, build, from_qwen3
-from tomat.lm.note import (
+from tomat.lm.record import (
     FILES,
     FORMAT,
     NOTE,
@@ -43,8 +51,6 @@ from tomat.storage.remote import place as place_of
 from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from levanter.models.qwen import Qwen3Config, Qwen3LMHeadModel
     from numpy.typing import NDArray
 
@@ -53,45 +59,6 @@ if TYPE_CHECKING:
 __all__ = ["ExportedModel", "export_model", "load_exported", "state_dict", "with_state_dict"]
 
 WEIGHTS = "model.safetensors"
-
-
-@dataclass(frozen=True)
-class _Weight:
-    """Where a weight of every layer lives, and which axes make its rows and its columns."""
-
-    name: str
-    get: Callable[[Any], Any]
-    rows: tuple[str, ...]
-    columns: tuple[str, ...] = ()
-
-
-_HEADS = ("kv_head", "q_heads_per_group", "head_size")
-_LAYER = (
-    _Weight("self_attn.q_proj", lambda layer: layer.self_attn.q_proj.weight, _HEADS, ("embed",)),
-    _Weight(
-        "self_attn.k_proj", lambda layer: layer.self_attn.k_proj.weight, ("kv_head", "head_size"), ("embed",)
-    ),
-    _Weight(
-        "self_attn.v_proj", lambda layer: layer.self_attn.v_proj.weight, ("kv_head", "head_size"), ("embed",)
-    ),
-    _Weight(
-        "self_attn.o_proj", lambda layer: layer.self_attn.o_proj.weight, ("embed",), ("heads", "head_size")
-    ),
-    _Weight("self_attn.q_norm", lambda layer: layer.self_attn.q_norm.weight, ("head_size",)),
-    _Weight("self_attn.k_norm", lambda layer: layer.self_attn.k_norm.weight, ("head_size",)),
-    _Weight("mlp.gate_proj", lambda layer: layer.mlp.gate_proj.weight, ("mlp",), ("embed",)),
-    _Weight("mlp.up_proj", lambda layer: layer.mlp.up_proj.weight, ("mlp",), ("embed",)),
-    _Weight("mlp.down_proj", lambda layer: layer.mlp.down_proj.weight, ("embed",), ("mlp",)),
-    _Weight("input_layernorm", lambda layer: layer.input_layernorm.weight, ("embed",)),
-    _Weight("post_attention_layernorm", lambda layer: layer.post_attention_layernorm.weight, ("embed",)),
-)
-_EMBEDDING = _Weight(
-    "model.embed_tokens.weight",
-    lambda model: model.embeddings.token_embeddings.weight,
-    ("vocab",),
-    ("embed",),
-)
-_NORM = _Weight("model.norm.weight", lambda model: model.transformer.norm.weight, ("embed",))
 
 
 @dataclass(frozen=True)
@@ -148,7 +115,7 @@ def export_model(
             f"the model has {model.Vocab.size} rows, its vocabulary {rows}: they are not of one run"
         )
     weights = state_dict(model)
-    _check_shapes(weights, expected_shapes(model.config, rows))
+    _check_shapes(weights, eqx.filter_eval_shape(build, model.config, vocabulary, jax.random.PRNGKey(0)))
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype {dtype!r} is not known; one of float32, bfloat16")
     if jax.process_index() != 0:
@@ -198,17 +165,15 @@ def load_exported(directory: str | Path, attention: str = "auto") -> ExportedMod
 
 
 def state_dict(model: Qwen3LMHeadModel) -> dict[str, NDArray[Any]]:
-    """All weights under the names `transformers` gives them, on the host, whole, whatever devices hold them.
+    """All weights under the names `transformers` gives them, float32, on the host, whole, whatever devices hold them.
 
     Collective: on several hosts, every process calls it.
     """
-    stacked = model.transformer.layers.stacked
-    weights = {one.name: _matrix(one.get(model), one, ()) for one in (_EMBEDDING, _NORM)}
-    for one in _LAYER:
-        layers = _matrix(one.get(stacked), one, ("layer",))
-        for index, layer in enumerate(layers):
-            weights[f"model.layers.{index}.{one.name}.weight"] = layer
-    return weights
+    here = jax.tree.map(_host, eqx.filter(model, eqx.is_array))
+    return {
+        name: np.ascontiguousarray(weight, dtype=np.float32)
+        for name, weight in to_torch_compatible_state_dict(here).items()
+    }
 
 
 def with_state_dict(model: Qwen3LMHeadModel, weights: dict[str, NDArray[Any]]) -> Qwen3LMHeadModel:
@@ -217,41 +182,16 @@ def with_state_dict(model: Qwen3LMHeadModel, weights: dict[str, NDArray[Any]]) -
     Raises:
         ValueError: a weight is missing, is too much, or has another shape.
     """
-    _check_shapes(weights, expected_shapes(model.config, model.Vocab.size))
-    layers = range(model.config.num_layers)
-    for one in (_EMBEDDING, _NORM):
-        model = eqx.tree_at(one.get, model, _named(weights[one.name], one.get(model), one, ()))
-    stacked = model.transformer.layers.stacked
-    for one in _LAYER:
-        whole = np.stack([weights[f"model.layers.{index}.{one.name}.weight"] for index in layers])
-        stacked = eqx.tree_at(one.get, stacked, _named(whole, one.get(stacked), one, ("layer",)))
-    return eqx.tree_at(lambda tree: tree.transformer.layers.stacked, model, stacked)
+    _check_shapes(weights, model)
+    return from_torch_compatible_state_dict(
+        model, {name: jnp.asarray(weight, dtype=jnp.float32) for name, weight in weights.items()}
+    )
 
 
-def expected_shapes(config: Qwen3Config, rows: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of all weights, from the numbers of the configuration alone."""
-    hidden, wide = config.hidden_dim, config.intermediate_dim
-    query, keys = config.num_heads * config.actual_head_size, config.num_kv_heads * config.actual_head_size
-    layer: dict[str, tuple[int, ...]] = {
-        "self_attn.q_proj": (query, hidden),
-        "self_attn.k_proj": (keys, hidden),
-        "self_attn.v_proj": (keys, hidden),
-        "self_attn.o_proj": (hidden, query),
-        "self_attn.q_norm": (config.actual_head_size,),
-        "self_attn.k_norm": (config.actual_head_size,),
-        "mlp.gate_proj": (wide, hidden),
-        "mlp.up_proj": (wide, hidden),
-        "mlp.down_proj": (hidden, wide),
-        "input_layernorm": (hidden,),
-        "post_attention_layernorm": (hidden,),
-    }
-    shapes: dict[str, tuple[int, ...]] = {_EMBEDDING.name: (rows, hidden), _NORM.name: (hidden,)}
-    for index in range(config.num_layers):
-        shapes |= {f"model.layers.{index}.{name}.weight": shape for name, shape in layer.items()}
-    return shapes
-
-
-def _check_shapes(weights: dict[str, NDArray[Any]], expected: dict[str, tuple[int, ...]]) -> None:
+def _check_shapes(weights: dict[str, NDArray[Any]], model: Qwen3LMHeadModel) -> None:
+    """See that weights are those of a model, or of its shapes."""
+    flat = eqx.filter_eval_shape(lambda model: to_state_dict(flatten_modules_for_export(model)), model)
+    expected = {name: like.shape for name, like in flat.items() if like is not None}
     if set(weights) != set(expected):
         different = sorted(set(weights) ^ set(expected))
         raise ValueError(f"weights that are missing or too much: {', '.join(different[:4])}")
@@ -267,27 +207,6 @@ def _host(array: Any) -> NDArray[Any]:
 
         array = multihost_utils.process_allgather(array, tiled=True)
     return np.asarray(array)
-
-
-def _matrix(weight: hax.NamedArray, where: _Weight, before: tuple[str, ...]) -> NDArray[Any]:
-    """A named weight as rows and columns, with ``before`` in front, in float32."""
-    names = [axis.name for axis in weight.axes]
-    order = [names.index(name) for name in (*before, *where.rows, *where.columns)]
-    array = _host(weight.array).transpose(order)
-    ahead = array.shape[: len(before)]
-    rows = int(np.prod([weight.axis_size(name) for name in where.rows]))
-    columns = [-1] if where.columns else []
-    return np.ascontiguousarray(array.reshape(*ahead, rows, *columns), dtype=np.float32)
-
-
-def _named(
-    array: NDArray[Any], like: hax.NamedArray, where: _Weight, before: tuple[str, ...]
-) -> hax.NamedArray:
-    """Rows and columns as the named weight ``like``."""
-    names = (*before, *where.rows, *where.columns)
-    sizes = tuple(like.axis_size(name) for name in names)
-    order = [names.index(axis.name) for axis in like.axes]
-    return hax.named(jnp.asarray(array.reshape(sizes).transpose(order), dtype=jnp.float32), like.axes)
 
 
 def _checksum(array: NDArray[Any]) -> str:

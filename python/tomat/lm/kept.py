@@ -3,80 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
 
-from tomat._seal import check_seal, sealed
+from tomat._seal import sealed
 from tomat.lm.checkpointer import save_state
-from tomat.lm.note import SEAL, write_note
-from tomat.lm.run_files import write_mapping
-from tomat.storage.files import filesystem, read_json
-from tomat.storage.remote import place
+from tomat.lm.record import SEAL, Best, read_best, write_mapping, write_note
+from tomat.storage.files import filesystem
 
 if TYPE_CHECKING:
     from tomat.lm.config import EvaluationConfig
-    from tomat.lm.run_files import RunFiles
-
-#: Folders of kept weights: what ``best.json`` names becomes a path.
-_FOLDER = re.compile(r"start|best-[0-9]+")
-
-
-@dataclass(frozen=True)
-class Best:
-    """The evaluation of a run whose number is smallest; step 0 takes part, and wins a tie.
-
-    Attributes:
-        metric: the number's name, ``one_pass/nmae_median`` unless the run says otherwise.
-        value: of the best weights.
-        steps: they were trained for; 0 is the start, unless the run was initialised from a checkpoint.
-        folder: of the weights, in the run's folder.
-        start: the number of the weights the run began with; None where they were not evaluated.
-    """
-
-    metric: str
-    value: float
-    steps: int
-    folder: str
-    start: float | None
-
-    def as_json(self) -> dict[str, Any]:
-        """What ``best.json`` holds."""
-        return dict(vars(self))
-
-    def __str__(self) -> str:
-        """For people."""
-        start = "" if self.start is None else f"; {self.start:.5g} as it began"
-        return f"{self.metric} {self.value:.5g} after {self.steps} steps{start}"
-
-
-def read_best(path: str) -> Best | None:
-    """What a run wrote down of its best weights in ``best.json``; None where it keeps none.
-
-    Raises:
-        ValueError: a file that is damaged.
-    """
-    if not place(path).exists():
-        return None
-    found = read_json(place(path))
-    check_seal(found, SEAL, path)
-    try:
-        if not _FOLDER.fullmatch(str(found["folder"])):
-            raise ValueError(f"{found['folder']!r} is no folder of kept weights")
-        start = found["start"]
-        return Best(
-            str(found["metric"]),
-            float(found["value"]),
-            int(found["steps"]),
-            str(found["folder"]),
-            None if start is None else float(start),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: damaged ({error}); take the file away to use the latest checkpoint"
-        ) from error
+    from tomat.lm.record import RunFiles
 
 
 def headline(numbers: dict[str, float]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
 from dataclasses import dataclass, field, replace
@@ -17,36 +18,47 @@ from levanter.data.loader import DataLoader
 from levanter.trainer import Trainer
 
 from tomat._core import __version__
-from tomat.lm import run_files
 from tomat.lm.callbacks import EndOfStep, LossGuard, StopRequest, log_memory
+from tomat.lm.checkpoint import check_resumed
 from tomat.lm.checkpointer import NotedCheckpointer
 from tomat.lm.config import TrainConfig, dump, encode
 from tomat.lm.data import open_rows
 from tomat.lm.data.guess_fit import FIT
+from tomat.lm.data.on_the_fly import DensitySource
 from tomat.lm.data.stream import ExampleDataset
 from tomat.lm.digests import checkpoint_folders
 from tomat.lm.evaluation_hook import Evaluation
-from tomat.lm.facts import data_facts, kept_promolecule, training_valence
-from tomat.lm.identity import Change, check_same
-from tomat.lm.kept import Best, KeptWeights
+from tomat.lm.kept import KeptWeights
 from tomat.lm.loss import DensityLoss
 from tomat.lm.model.flops import StepFlops, step_flops
 from tomat.lm.model.qwen import build, levanter_config
-from tomat.lm.note import FORMAT, read_note, tokenizer_note, write_codec, write_note
-from tomat.lm.resume import check_resumed
+from tomat.lm.record import (
+    FORMAT,
+    Best,
+    Change,
+    RunFiles,
+    check_same,
+    kept_promolecule,
+    read_note,
+    tokenizer_note,
+    write,
+    write_codec,
+    write_note,
+)
 from tomat.lm.tracking import JsonLinesConfig
 from tomat.lm.vocabulary import ModelVocabulary
+from tomat.prediction.grid import mean_spacing
+from tomat.prediction.predictor import TrainingFacts
 from tomat.storage.remote import place
+from tomat.valence import Valence, fit_valence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from levanter.callbacks import StepInfo
 
-    from tomat.lm.data import Rows
-    from tomat.lm.run_files import RunFiles
+    from tomat.lm.data import DataConfig, Rows
     from tomat.promolecule import Promolecule
-    from tomat.valence import Valence
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -221,6 +233,40 @@ def _notices(rows: Rows, validation: Rows | None, valence: Valence) -> list[str]
     return told + complaints
 
 
+def data_facts(rows: Rows, config: DataConfig, valence: Valence | None = None) -> dict[str, Any]:
+    """What predictions take from the training data, JSON.
+
+    ``guess``: the starting density's name; ``promolecule``: the whole of it, where it is one. ``elements``: atomic
+    numbers met. Of densities also ``spacing``, ``valence`` and ``disputed``, as
+    :class:`tomat.prediction.predictor.TrainingFacts` has them; rows of a dataset hold no whole grids. ``valence`` is
+    what :func:`training_valence` gave, where it is at hand.
+    """
+    source = rows.source
+    facts: dict[str, Any] = {"guess": config.guess}
+    if source.starting is not None and source.starting.source is not None:
+        facts["promolecule"] = base64.b64encode(source.starting.source.to_bytes()).decode()
+    spacing = None
+    if isinstance(source, DensitySource):
+        store = source.store
+        spacing = mean_spacing(zip(store.lattice, store.grid, strict=True))
+    valence = valence or training_valence(rows)
+    known = TrainingFacts(
+        spacing, valence.counts, disputed=valence.disputed, elements=frozenset(source.elements)
+    )
+    return facts | known.to_json()
+
+
+def training_valence(rows: Rows) -> Valence:
+    """Valence electrons of the elements in the training densities; of rows of a dataset nothing is known."""
+    source = rows.source
+    if not isinstance(source, DensitySource):
+        return Valence()
+    # From what the store knows: the densities themselves are not read again.
+    store = source.store
+    atoms = [store.atomic_numbers(index) for index in range(len(store))]
+    return fit_valence(zip(store.task_ids, atoms, store.n_electrons.tolist(), strict=True))
+
+
 def make_note(
     config: TrainConfig, rows: Rows, validation: Rows | None, valence: Valence | None = None
 ) -> dict[str, Any]:
@@ -272,7 +318,7 @@ def _begin(config: TrainConfig, written: str, note: dict[str, Any], rows: Rows) 
         changes = check_same(read_note(files.root), note, tuple(config.allow_change), files.root)
     if jax.process_index() == 0:
         write_codec(rows.tokenizer.density_codec, files.root)
-        run_files.write(files.config, written.encode())
+        write(files.config, written.encode())
         write_note(files.root, note)
     return changes
 
@@ -388,7 +434,7 @@ def _add_hooks(
 def training_flops(config: TrainConfig, vocabulary: ModelVocabulary) -> StepFlops:
     """FLOPs of one training step of a configuration."""
     density = vocabulary.density
-    ids = vocabulary.size if config.loss.scope == "vocabulary" else density.stop - density.start
+    ids = vocabulary.size if config.loss.over_all_ids else density.stop - density.start
     return step_flops(
         config.model.shape(),
         config.trainer.train_batch_size,

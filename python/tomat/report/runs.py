@@ -11,7 +11,7 @@ import numpy as np
 
 from tomat.lm.metrics_file import records
 from tomat.lm.model.presets import ModelConfig, parameter_count
-from tomat.lm.note import check_note, is_note
+from tomat.lm.record import check_note, is_note
 from tomat.storage.files import read_json
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from tomat.lm.checkpoint import Trained, open_checkpoint
 from tomat.lm.data.guess import load_guess
 from tomat.lm.data.shuffle import key_of
 from tomat.lm.decode.decoding import Decoder, DecodingConfig, OpenRows
-from tomat.lm.facts import kept_promolecule
 from tomat.lm.model.qwen import count_parameters
+from tomat.lm.record import kept_promolecule
 from tomat.prediction.predictor import PatchPrediction, PatchRequest, TrainingFacts
 from tomat.promolecule import Promolecule
 

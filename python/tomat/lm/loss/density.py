@@ -23,12 +23,51 @@ if TYPE_CHECKING:
     from jax.sharding import PartitionSpec
 
     from tomat.lm.example import DensityExample
+    from tomat.lm.loss.bins import Bins
     from tomat.lm.vocabulary import ModelVocabulary
 
     type Arrays = dict[str, jax.Array]
 
-#: Losses that can be mixed. The first works with every codec, the others need one token a voxel.
-TERMS = ("cross_entropy", "kl_gaussian", "crps", "emd", "expected_value_error")
+
+@dataclass(frozen=True)
+class Term:
+    """A loss that can be mixed with others.
+
+    Attributes:
+        of: ``(logits over the bins, true bin, true value, bins, configuration)`` to the loss [t]; ``bins`` is None
+            where ``of_bins`` is not set.
+        of_bins: whether it needs the values of tokens, so a codec with one token a voxel.
+        of_probability: whether it is about the probability of a token, which is over all ids where the scope is
+            ``vocabulary``.
+    """
+
+    of: Callable[[jax.Array, jax.Array, jax.Array, Any, LossConfig], jax.Array]
+    of_bins: bool = True
+    of_probability: bool = False
+
+
+def _kl_gaussian(
+    z: jax.Array, place: jax.Array, value: jax.Array, bins: Bins, config: LossConfig
+) -> jax.Array:
+    centre = functions.fractional_bin(value, place, jnp.asarray(bins.edges))
+    return functions.kl_gaussian(z, centre, config.sigma)
+
+
+def _of_value(function: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]) -> Term:
+    """A function of logits, true value and the bins' points."""
+    return Term(lambda z, _place, value, bins, _config: function(z, value, jnp.asarray(bins.points)))
+
+
+#: Losses by name; another one is a function and a line here.
+TERMS: dict[str, Term] = {
+    "cross_entropy": Term(
+        lambda z, place, *_: functions.cross_entropy(z, place), of_bins=False, of_probability=True
+    ),
+    "kl_gaussian": Term(_kl_gaussian, of_probability=True),
+    "crps": _of_value(functions.crps),
+    "emd": _of_value(functions.emd),
+    "expected_value_error": _of_value(functions.expected_value_error),
+}
 #: The ids a softmax runs over.
 SCOPES = ("density", "vocabulary")
 #: What the weighted sum of losses is divided by.
@@ -62,8 +101,13 @@ class LossConfig:
     positions_per_row: int | None = None
     block_size: int = 1024
 
+    @property
+    def over_all_ids(self) -> bool:
+        """Whether logits of all ids are needed, or those of the density tokens alone."""
+        return self.scope == "vocabulary"
+
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
+        """Check names and numbers.
 
         Raises:
             ValueError: an unknown name, or a number out of range.
@@ -108,7 +152,7 @@ class DensityLoss:
         """Build the tables."""
         self.config = config
         self.targets = DensityTargets.of(vocabulary)
-        values = [name for name in config.terms if name != "cross_entropy"]
+        values = [name for name in config.terms if TERMS[name].of_bins]
         if self.targets.bins is None and values:
             raise ValueError(
                 f"loss {', '.join(values)} needs a codec with one token a voxel: codec {vocabulary.codec.name} has "
@@ -132,7 +176,7 @@ class DensityLoss:
         activations, auxiliary = split_activations(out)
         flat = Flat.of(model, activations, example)
         weight = self.effective_weight(flat.weight, flat.given["target"])
-        head = self.targets.rows(flat.head, all_ids=self.config.scope == "vocabulary")
+        head = self.targets.rows(flat.head, all_ids=self.config.over_all_ids)
         if reduction is hax.mean and reduction_axis is None:
             divisor = self.divisor(weight)
             total, _, terms = weighted_sum(
@@ -153,7 +197,7 @@ class DensityLoss:
 
     def effective_weight(self, weight: jax.Array, target: jax.Array) -> jax.Array:
         """loss_weight, and 0 for targets that the scope leaves out."""
-        if self.config.scope == "vocabulary":
+        if self.config.over_all_ids:
             return weight
         return jnp.asarray(jnp.where(self.targets.asked(target).density, weight, 0.0))
 
@@ -168,18 +212,16 @@ class DensityLoss:
     def position_losses(self, logits: jax.Array, given: Arrays) -> tuple[jax.Array, Arrays]:
         """The loss [t] of positions with these logits [t, ids], and its terms [t] before their weights."""
         asked = self.targets.asked(given["target"])
-        whole = self.config.scope == "vocabulary"
+        whole = self.config.over_all_ids
         z = self.targets.within_component(logits[..., -self.targets.n :], asked.component)
         normaliser = functions.log_normaliser(z)
         # -ln of the probability that all ids together give to the tokens that can come here.
         gate = functions.log_normaliser(logits) - normaliser if whole else jnp.zeros_like(normaliser)
-        picked = functions.pick(z, asked.place)
-        terms = {"cross_entropy": jnp.where(asked.density, normaliser - picked + gate, 0.0)}
-        for name in self.config.terms:
-            if name != "cross_entropy":
-                term = self._value_loss(name, z, asked.place, given["value"])
-                term = term + gate if name == "kl_gaussian" else term
-                terms[name] = jnp.where(asked.density, term, 0.0)
+        terms = {}
+        for name in dict.fromkeys(("cross_entropy", *self.config.terms)):  # that one is always logged
+            term = TERMS[name].of(z, asked.place, given["value"], self.targets.bins, self.config)
+            term = term + gate if TERMS[name].of_probability else term
+            terms[name] = jnp.where(asked.density, term, 0.0)
         loss = sum(weight * terms[name] for name, weight in self.config.terms.items())
         if whole:
             other = normaliser + gate - functions.pick(logits[..., : self.targets.first], given["target"])
@@ -189,15 +231,6 @@ class DensityLoss:
             terms["z"] = jnp.square(normaliser + gate)
             loss = loss + self.config.z_loss * terms["z"]
         return jnp.asarray(loss), terms
-
-    def _value_loss(self, name: str, z: jax.Array, index: jax.Array, value: jax.Array) -> jax.Array:
-        bins = self.targets.bins
-        assert bins is not None  # refused when built
-        if name == "kl_gaussian":
-            centre = functions.fractional_bin(value, index, jnp.asarray(bins.edges))
-            return functions.kl_gaussian(z, centre, self.config.sigma)
-        of_values: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] = getattr(functions, name)
-        return of_values(z, value, jnp.asarray(bins.points))
 
     def _metrics(self, terms: Arrays, weight: jax.Array, target: jax.Array) -> dict[str, Metric]:
         """Sums and divisors of the terms: each over the positions it is a term of."""

@@ -32,11 +32,6 @@ def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
     return log_normaliser(logits) - pick(logits, target)
 
 
-def z_loss(logits: jax.Array) -> jax.Array:
-    """The square of the log-normaliser: it keeps logits from drifting (Chowdhery et al., PaLM, 2022)."""
-    return jnp.square(log_normaliser(logits))
-
-
 def fractional_bin(value: jax.Array, target: jax.Array, edges: jax.Array) -> jax.Array:
     """Where a value lies among the bins, counted in bins: bin i reaches from i - 1/2 to i + 1/2.
 
