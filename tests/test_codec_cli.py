@@ -155,7 +155,7 @@ def test_compare_draws(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture
     html = (tmp_path / "floors.html").read_text()
     assert "Plotly.newPlot" in html
     assert 'src="http' not in html
-    assert "<td>equal-mass</td>" in html
+    assert '<th scope="row">equal-mass</th>' in html
 
 
 def test_compare_with_a_sketch_and_without_splits(

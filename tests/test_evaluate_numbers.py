@@ -16,7 +16,7 @@ from tomat import metrics
 from tomat.evaluate.aggregate import Settings, aggregate, deciles, spread
 from tomat.evaluate.bootstrap import Interval, Resampler
 from tomat.evaluate.distances import nearest_atom
-from tomat.evaluate.measure import DISTANCES
+from tomat.evaluate.measure import DISTANCES, METRICS
 
 # --- the new metrics ----------------------------------------------------------------------------------------
 
@@ -194,9 +194,7 @@ def _row(task_id: str, nmae: float, electrons: float, **more: Any) -> dict[str, 
         "category": "oxide",
         "n_electrons": electrons,
         "n_voxels": 1000,
-        **dict.fromkeys(
-            ("nemd", "nmae_scaled", "chi_square", "hellinger", "jensen_shannon", "relative_mae"), 0.5
-        ),
+        **dict.fromkeys(METRICS, 0.5),
         "nmae": nmae,
         "electron_error": -0.25,
         "electron_error_relative": -0.01,

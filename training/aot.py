@@ -180,7 +180,7 @@ class Compiled:
 
 
 @dataclass
-class TopologyTrainerConfig(TrainerConfig):  # type: ignore[misc] # carries no types
+class TopologyTrainerConfig(TrainerConfig):
     """Levanter's trainer on the chips of a topology instead of those of this machine."""
 
     devices: tuple[Any, ...] = field(default_factory=tuple)

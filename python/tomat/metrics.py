@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EPS",
+    "IN_ELECTRONS",
     "ElectronError",
     "Metrics",
     "Summary",
@@ -69,6 +70,10 @@ class Metrics(NamedTuple):
     relative_mae: float
     electron_error: float
     electron_error_relative: float
+
+
+#: Metrics that are numbers of electrons; all others are fractions.
+IN_ELECTRONS = ("electron_error",)
 
 
 class Summary(NamedTuple):

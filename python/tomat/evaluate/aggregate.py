@@ -12,7 +12,7 @@ import numpy as np
 from tomat import metrics
 from tomat.categories import CATEGORIES
 from tomat.evaluate.bootstrap import LEVEL, RESAMPLES, Interval, Resampler
-from tomat.evaluate.measure import DEPTHS, DISTANCES, ORDERS
+from tomat.evaluate.measure import DEPTHS, DISTANCES, METRICS, ORDERS
 from tomat.evaluate.methods import MODES
 
 if TYPE_CHECKING:
@@ -20,21 +20,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["METRICS", "N_GROUPS", "Settings", "aggregate", "deciles", "modes_of", "spread"]
+__all__ = ["N_GROUPS", "Settings", "aggregate", "deciles", "modes_of", "spread"]
 
-#: Metrics a summary holds, as fractions (``electron_error`` in electrons); sizes are averaged, not signed numbers.
-METRICS = (
-    "nmae",
-    "nemd",
-    "nmae_scaled",
-    "chi_square",
-    "hellinger",
-    "jensen_shannon",
-    "relative_mae",
-    "electron_error",
-    "electron_error_relative",
-    "seconds",
-)
+#: Columns a summary holds, as fractions (``electron_error`` in electrons); sizes are averaged, not signed numbers.
+SUMMARISED = (*METRICS, "seconds")
 #: Groups of equally many materials by electron count.
 N_GROUPS = 10
 
@@ -96,7 +85,7 @@ def _one_mode(rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
     electrons = np.array([row["n_electrons"] for row in rows], dtype=np.float64)
     nmae = _column(rows, "nmae")
     summaries = {}
-    for name in METRICS:
+    for name in SUMMARISED:
         values = [row[name] for row in rows]
         if all(value is not None and math.isfinite(value) for value in values):
             summaries[name] = _summary(np.abs(np.array(values, dtype=np.float64)), electrons, resampler)

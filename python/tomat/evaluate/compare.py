@@ -12,6 +12,7 @@ from tomat.evaluate.aggregate import Settings, modes_of, spread
 from tomat.evaluate.methods import BASELINES, DIAGNOSTICS
 from tomat.evaluate.result import load_result
 from tomat.evaluate.tables import NONE, Table, interval, label, percent
+from tomat.metrics import IN_ELECTRONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -267,7 +268,7 @@ def _same_materials(name: str, rows: Mapping[str, Any], other_name: str, other: 
 
 def comparison_table(content: Mapping[str, Any]) -> Table:
     """A comparison as a table; contenders of a diagnostic mode under the line."""
-    unit = "%" if content["metric"] != "electron_error" and content["metric"] != "seconds" else "x 100"
+    unit = "x 100" if content["metric"] in (*IN_ELECTRONS, "seconds") else "%"
     head = (
         "",
         f"mean, {unit}",

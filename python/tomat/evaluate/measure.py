@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tomat.evaluate.methods import Predicted
     from tomat.material import Material
 
-__all__ = ["COLUMNS", "DEPTHS", "DISTANCES", "ORDERS", "Truth", "data_hash", "row"]
+__all__ = ["COLUMNS", "DEPTHS", "DISTANCES", "METRICS", "ORDERS", "Truth", "data_hash", "row"]
 
 #: Lower ends of the bins of distance to the nearest atom, in angstrom; the last is open.
 DISTANCES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
@@ -27,6 +27,9 @@ DISTANCES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 DEPTHS = tuple(range(16))
 #: Tenths of a patch in row-major order, the order in which voxels are written.
 ORDERS = 10
+
+#: Metrics of a row: all of two densities, and two that a prediction has beside them.
+METRICS = ("nmae", "nemd", "nmae_scaled", *(name for name in metrics.Metrics._fields if name != "nmae"))
 
 #: Columns of a result, with their Arrow types. A list column holds one number a bin; sums are in electrons.
 COLUMNS = {
@@ -44,15 +47,7 @@ COLUMNS = {
     "ny": "int32",
     "nz": "int32",
     "volume": "float64",
-    "nmae": "float64",
-    "nemd": "float64",
-    "nmae_scaled": "float64",
-    "chi_square": "float64",
-    "hellinger": "float64",
-    "jensen_shannon": "float64",
-    "relative_mae": "float64",
-    "electron_error": "float64",
-    "electron_error_relative": "float64",
+    **dict.fromkeys(METRICS, "float64"),
     "seconds": "float64",
     "n_patches": "int64",
     "distance_error": "list<float64>",

@@ -26,7 +26,8 @@ LABELS = {
     "promolecule": "promolecule",
     "codec_floor": "codec floor",
 }
-
+#: Metrics whose means stand beside the NMAE.
+_BESIDE = {"nemd": "NEMD", "nmae_scaled": "NMAE scaled", "electron_error_relative": "electrons"}
 
 #: Stands where there is no number.
 NONE = "-"
@@ -100,9 +101,7 @@ def headline(results: Sequence[Result]) -> Table:
         "median, %",
         "p99, %",
         "per electron, %",
-        "NEMD, %",
-        "NMAE scaled, %",
-        "electrons, %",
+        *(f"{name}, %" for name in _BESIDE.values()),
         "s a material",
     )
     return Table(
@@ -143,9 +142,7 @@ def _numbers(result: Result, mode: str) -> tuple[str, ...]:
         percent(nmae["median"]["value"]),
         percent(nmae["p99"]["value"]),
         interval(nmae["per_electron"]),
-        mean("nemd"),
-        mean("nmae_scaled"),
-        mean("electron_error_relative"),
+        *map(mean, _BESIDE),
         f"{of['seconds']['mean']['value']:.3g}" if "seconds" in of else NONE,
     )
 

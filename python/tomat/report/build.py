@@ -14,7 +14,7 @@ from tomat.evaluate.probes import probe_table
 from tomat.evaluate.run import primary_mode
 from tomat.evaluate.tables import NONE, Table, group_tables, headline, label, percent
 from tomat.evaluate.volumes import load_pictures
-from tomat.report import figures
+from tomat.report import codecs, coverage, figures
 from tomat.report.page import Figure, Page
 from tomat.report.runs import NMAE
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from tomat.evaluate.result import Result
     from tomat.report.runs import Run
     from tomat.report.sources import Sources
-
-__all__ = ["build"]
 
 #: Materials that the table of the worst names.
 _NAMED = 10
@@ -68,8 +66,11 @@ def build(sources: Sources, title: str = "tomat report") -> str:
     if sources.runs:
         _training(page, sources.runs)
     _scaling(page, sources)
-    _coverage(page, sources.coverages)
-    _floors(page, sources.floors)
+    if sources.coverages:
+        page.section("Coverage of the training data")
+        coverage.show(page, sources.coverages)
+    for content in sources.floors:
+        codecs.show(page, content)
     _provenance(page, sources)
     return page.render()
 
@@ -288,73 +289,6 @@ def _scaling(page: Page, sources: Sources) -> None:
 
 def _size(run: Run) -> dict[str, float | None]:
     return {"tokens": run.tokens, "flops": run.flops, "parameters": run.parameters}
-
-
-def _coverage(page: Page, coverages: Sequence[tuple[str, list[int]]]) -> None:
-    if not coverages:
-        return
-    page.section("Coverage of the training data")
-    data, lines = [], []
-    for number, (name, counts) in enumerate(coverages):
-        total = sum(counts) or 1
-        shares = [100 * n / total for n in counts]
-        data.append(
-            {
-                "type": "bar",
-                "name": figures.plain(name),
-                "x": list(range(len(counts))),
-                "y": shares,
-                "marker": {"color": figures.colour(number)},
-            }
-        )
-        mean = sum(times * n for times, n in enumerate(counts)) / total
-        lines.append(
-            (name, f"{total:,}", f"{shares[0]:.3g}" if shares else NONE, f"{mean:.3g}", str(len(counts) - 1))
-        )
-    head = ("dataset", "voxels", "never seen, %", "times seen, mean", "most")
-    page.table(Table("How often the patches cover a voxel", head, tuple(lines)))
-    layout = {
-        "xaxis": {"title": {"text": "times covered"}},
-        "yaxis": {"title": {"text": "share of the voxels, %"}},
-        "margin": {"l": 10, "r": 10, "t": 34, "b": 50},
-        "showlegend": len(coverages) > 1,
-    }
-    page.figures(Figure("Share of the voxels by how often patches cover them.", data, layout))
-
-
-def _floors(page: Page, floors: Sequence[dict[str, Any]]) -> None:
-    for content in floors:
-        page.section(f"Codec floors, {content['unit']}")
-        bins = sorted({n for curve in content["curves"] for n in curve["bins"]})
-        data, lines = [], []
-        for number, curve in enumerate(content["curves"]):
-            of = dict(zip(curve["bins"], curve["mean"], strict=True))
-            lines.append((curve["method"], *(percent(of.get(n)) for n in bins)))
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers",
-                    "name": figures.plain(curve["method"]),
-                    "x": curve["bins"],
-                    "y": [100 * value for value in curve["mean"]],
-                    "line": {"color": figures.colour(number)},
-                }
-            )
-        layout = {
-            "xaxis": {
-                "type": "log",
-                "title": {"text": "bins"},
-                "tickvals": bins,
-                "ticktext": [f"{n:,}" for n in bins],
-            },
-            "yaxis": {"type": "log", "title": {"text": "mean NMAE floor, %"}},
-            "margin": {"l": 10, "r": 10, "t": 34, "b": 50},
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        }
-        page.figures(Figure("Mean NMAE that a codec loses by itself, against its bins.", data, layout))
-        where = "held-out materials" if content["held_out"] else "materials of the fit itself"
-        note = f"Fitted to {content['n_fit']} materials, measured on {content['n_test']} {where}."
-        page.table(Table("Mean NMAE floor, %", ("method", *(f"{n:,}" for n in bins)), tuple(lines), (), note))
 
 
 def _provenance(page: Page, sources: Sources) -> None:

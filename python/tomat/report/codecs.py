@@ -1,25 +1,17 @@
-"""Floors against bins: a figure, and a page that needs nothing but itself."""
+"""Floors against bins: a figure and a table, of ``tomat codec compare`` and of its JSON."""
 
 from __future__ import annotations
 
-import html as escaping
 import importlib.util
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tomat.evaluate.tables import Table, percent
+from tomat.report.figures import colour, plain
+from tomat.report.page import Figure, Page
 
 if TYPE_CHECKING:
-    from tomat.floors import Comparison, Curve
-
-__all__ = ["check_installed", "html", "png"]
-
-#: One colour a method, told apart also by those who see fewer colours (M. Okabe, K. Ito, 2008).
-_COLORS = {
-    "l1": "#0072B2",
-    "l2": "#56B4E9",
-    "companding": "#009E73",
-    "lloyd": "#D55E00",
-    "equal-mass": "#CC79A7",
-}
+    from collections.abc import Mapping
 
 
 def check_installed() -> None:
@@ -33,26 +25,26 @@ def check_installed() -> None:
         raise ValueError(f"figures need {' and '.join(missing)}: pip install 'tomat[plot]'")
 
 
-def png(result: Comparison) -> bytes:
-    """Mean NMAE floor in per cent against the number of bins, both logarithmic; 1,200 x 900 pixels."""
-    from matplotlib.figure import Figure
+def png(content: Mapping[str, Any]) -> bytes:
+    """Mean NMAE floor in per cent against the number of bins, both logarithmic; 1,200 x 900 pixels.
 
-    figure = Figure(figsize=(8, 6), dpi=150, layout="constrained")
+    Args:
+        content: of :meth:`tomat.floors.Comparison.as_json`.
+    """
+    from matplotlib.figure import Figure as Drawn
+
+    figure = Drawn(figsize=(8, 6), dpi=150, layout="constrained")
     axes = figure.subplots()
-    for curve in result.curves:
-        axes.plot(
-            curve.bins,
-            [100 * v for v in curve.mean],
-            "o-",
-            color=_COLORS.get(curve.method),
-            label=curve.method,
-        )
+    for number, curve in enumerate(content["curves"]):
+        mean = [100 * v for v in curve["mean"]]
+        axes.plot(curve["bins"], mean, "o-", color=colour(number), label=curve["method"])
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set_xticks(_all_bins(result), [f"{n:,}" for n in _all_bins(result)], rotation=30)
+    bins = _all_bins(content)
+    axes.set_xticks(bins, [f"{n:,}" for n in bins], rotation=30)
     axes.set_xlabel("bins")
-    axes.set_ylabel(f"mean NMAE floor, % ({result.unit})")
-    axes.set_title(_title(result), fontsize=10)
+    axes.set_ylabel(f"mean NMAE floor, % ({content['unit']})")
+    axes.set_title(_lead(content), fontsize=10)
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
     out = io.BytesIO()
@@ -60,58 +52,55 @@ def png(result: Comparison) -> bytes:
     return out.getvalue()
 
 
-def html(result: Comparison) -> str:
-    """The same as a page with a figure to point into and the table; plotly is inlined, nothing is fetched."""
-    import plotly.graph_objects as go
+def html(content: Mapping[str, Any]) -> str:
+    """The same as a page of its own."""
+    page = Page("Codec floors", f"Sketch {content['sketch_hash']}.")
+    show(page, content)
+    return page.render()
 
-    figure = go.Figure()
-    for curve in result.curves:
-        figure.add_scatter(
-            x=curve.bins,
-            y=[100 * v for v in curve.mean],
-            name=curve.method,
-            mode="lines+markers",
-            line={"color": _COLORS.get(curve.method)},
-            customdata=[
-                [100 * a, 100 * b, 100 * c]
-                for a, b, c in zip(curve.median, curve.largest, curve.clipped, strict=True)
-            ],
-            hovertemplate="%{x:,} bins<br>mean %{y:.4f} %<br>median %{customdata[0]:.4f} %<br>"
-            "worst %{customdata[1]:.3f} %<br>%{customdata[2]:.1f} % of it clipped",
+
+def show(page: Page, content: Mapping[str, Any]) -> None:
+    """A section with a figure to point into and the table."""
+    page.section(f"Codec floors, {content['unit']}")
+    bins = _all_bins(content)
+    data, lines = [], []
+    for number, curve in enumerate(content["curves"]):
+        of = dict(zip(curve["bins"], curve["mean"], strict=True))
+        lines.append((curve["method"], *(percent(of.get(n)) for n in bins)))
+        beside = zip(
+            *([100 * v for v in curve[key]] for key in ("median", "largest", "clipped")), strict=True
         )
-    bins = _all_bins(result)
-    figure.update_xaxes(type="log", title="bins", tickvals=bins, ticktext=[f"{n:,}" for n in bins])
-    figure.update_yaxes(type="log", title=f"mean NMAE floor, % ({result.unit})")
-    figure.update_layout(template="plotly_white", height=560, margin={"t": 20})
-    plot = figure.to_html(full_html=False, include_plotlyjs=True, div_id="floors")
-    title = escaping.escape(_title(result))
-    head = "".join(f"<th>{n:,}</th>" for n in bins)
-    rows = "".join(_row(curve, bins) for curve in result.curves)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Codec floors</title>
-<style>body{{font:16px system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
-td,th{{padding:.2rem .8rem;text-align:right}}th:first-child,td:first-child{{text-align:left}}</style></head>
-<body><h1>Codec floors</h1><p>{title}. Sketch {escaping.escape(result.sketch_hash)}.</p>
-{plot}
-<table><tr><th>mean NMAE floor, %</th>{head}</tr>{rows}</table>
-</body></html>
-"""
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": plain(curve["method"]),
+                "x": curve["bins"],
+                "y": [100 * value for value in curve["mean"]],
+                "line": {"color": colour(number)},
+                "customdata": list(beside),
+                "hovertemplate": "%{x:,} bins<br>mean %{y:.4f} %<br>median %{customdata[0]:.4f} %<br>"
+                "worst %{customdata[1]:.3f} %<br>%{customdata[2]:.1f} % of it clipped",
+            }
+        )
+    ticks = {"tickvals": bins, "ticktext": [f"{n:,}" for n in bins]}
+    layout = {
+        "xaxis": {"type": "log", "title": {"text": "bins"}, **ticks},
+        "yaxis": {"type": "log", "title": {"text": "mean NMAE floor, %"}},
+    }
+    page.figures(Figure("Mean NMAE that a codec loses by itself, against its bins.", data, layout))
+    head = ("method", *(f"{n:,}" for n in bins))
+    page.table(Table("Mean NMAE floor, %", head, tuple(lines), (), _lead(content)))
 
 
-def _row(curve: Curve, bins: list[int]) -> str:
-    of = dict(zip(curve.bins, curve.mean, strict=True))
-    cells = "".join(f"<td>{100 * of[n]:.4f}</td>" for n in bins)
-    return f"<tr><td>{escaping.escape(curve.method)}</td>{cells}</tr>"
+def _all_bins(content: Mapping[str, Any]) -> list[int]:
+    return sorted({n for curve in content["curves"] for n in curve["bins"]})
 
 
-def _all_bins(result: Comparison) -> list[int]:
-    return sorted({n for curve in result.curves for n in curve.bins})
-
-
-def _title(result: Comparison) -> str:
-    where = "held-out materials" if result.held_out else "materials of the fit itself"
-    sign = "signed" if result.signed else "unsigned"
+def _lead(content: Mapping[str, Any]) -> str:
+    where = "held-out materials" if content["held_out"] else "materials of the fit itself"
+    sign = "signed" if content["signed"] else "unsigned"
     return (
-        f"{result.weight} weights, {sign}, unit {result.unit}; fitted to {result.n_fit} materials, measured on "
-        f"{result.n_test} {where}"
+        f"{content['weight']} weights, {sign}, unit {content['unit']}; fitted to {content['n_fit']} materials, "
+        f"measured on {content['n_test']} {where}"
     )

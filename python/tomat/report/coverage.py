@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-import html as escaping
 import io
 from typing import TYPE_CHECKING
+
+from tomat.evaluate.tables import NONE, Table
+from tomat.report.figures import COLOURS, colour, plain
+from tomat.report.page import Figure, Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tomat.plan.measured import Coverage
 
-__all__ = ["html", "png"]
-
-_MEASURED, _PLANNED = "#0072B2", "#D55E00"
+_MEASURED, _PLANNED = COLOURS[:2]
 #: Counts drawn one by one; more are drawn as one bar.
 _MOST_BARS = 24
-
-_CONFIG = {"responsive": True, "displaylogo": False}
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-  background: light-dark(#ffffff, #16181c); color: light-dark(#1c1e21, #dfe2e6); }
-table { border-collapse: collapse; display: block; overflow-x: auto; }
-td, th { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid light-dark(#e3e5e8, #30343a); }
-th:first-child, td:first-child { text-align: left; }
-"""
-_THEME = """
-const dark = window.matchMedia('(prefers-color-scheme: dark)');
-function paint() {
-  const ink = dark.matches ? '#dfe2e6' : '#1c1e21', grid = dark.matches ? '#30343a' : '#e3e5e8';
-  for (const id of ['histogram', 'materials']) {
-    const plot = document.getElementById(id), change = {'font.color': ink};
-    if (!plot) continue;
-    for (const axis of ['xaxis', 'yaxis']) { change[axis + '.gridcolor'] = grid; change[axis + '.linecolor'] = grid; }
-    Plotly.relayout(plot, change);
-  }
-}
-dark.addEventListener('change', paint); paint();
-"""
 
 
 def png(coverage: Coverage) -> bytes:
     """Both histograms, and the materials by how much of them is covered; 1,800 x 750 pixels."""
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawn
 
     labels, measured, planned = _bars(coverage)
-    figure = Figure(figsize=(12, 5), dpi=150, layout="constrained")
+    figure = Drawn(figsize=(12, 5), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2)
     places = range(len(labels))
     left.bar([x - 0.2 for x in places], measured, 0.4, color=_MEASURED, label="measured")
@@ -71,61 +49,65 @@ def png(coverage: Coverage) -> bytes:
 
 
 def html(coverage: Coverage) -> str:
-    """The same as a page to point into; plotly is inlined, nothing is fetched."""
-    import plotly.graph_objects as go
-
+    """The same as a page to point into."""
     labels, measured, planned = _bars(coverage)
-    histogram = go.Figure()
-    histogram.add_bar(x=labels, y=measured, name="measured", marker_color=_MEASURED)
-    if planned is not None:
-        histogram.add_bar(x=labels, y=planned, name="planned", marker_color=_PLANNED)
-    histogram.update_yaxes(type="log", title="share of voxels, %")
-    histogram.update_xaxes(type="category", title="times covered")
-    materials = go.Figure()
-    bins = {"start": 0, "end": 100.0001, "size": 2}
-    covered = [100 * m.covered for m in coverage.materials]
-    materials.add_histogram(x=covered, xbins=bins, name="measured", marker_color=_MEASURED)
+    shares = [("measured", measured, _MEASURED), *([("planned", planned, _PLANNED)] if planned else [])]
+    bars = [
+        {"type": "bar", "name": name, "x": labels, "y": y, "marker": {"color": paint}}
+        for name, y, paint in shares
+    ]
+    layout = {
+        "xaxis": {"type": "category", "title": {"text": "times covered"}},
+        "yaxis": {"type": "log", "title": {"text": "share of voxels, %"}},
+    }
+    covered = [("measured", [100 * m.covered for m in coverage.materials], _MEASURED)]
     if coverage.is_planned:
         expected = [100 * m.planned for m in coverage.materials if m.planned is not None]
-        materials.add_histogram(x=expected, xbins=bins, name="planned", marker_color=_PLANNED)
-    materials.update_xaxes(title="of a material covered, %", range=[0, 100])
-    materials.update_yaxes(title="materials")
-    for figure in (histogram, materials):
-        figure.update_layout(
-            height=420,
-            margin={"t": 20},
-            paper_bgcolor="rgba(0,0,0,0)",
-            plot_bgcolor="rgba(0,0,0,0)",
-            legend={"orientation": "h", "y": 1.08},
-        )
-    plots = [
-        figure.to_html(
-            full_html=False,
-            include_plotlyjs=first,
-            div_id=name,
-            config={"responsive": True, "displaylogo": False},
-        )
-        for figure, name, first in ((histogram, "histogram", True), (materials, "materials", False))
+        covered.append(("planned", expected, _PLANNED))
+    bins = {"start": 0, "end": 100.0001, "size": 2}
+    of_materials = [
+        {"type": "histogram", "name": name, "x": x, "xbins": bins, "marker": {"color": paint}}
+        for name, x, paint in covered
     ]
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Coverage</title><style>{_STYLE}</style></head>
-<body><h1>Coverage</h1><p>{escaping.escape(_title(coverage))}</p>
-{plots[0]}
-{plots[1]}
-{_table(labels, measured, planned)}
-<script>{_THEME}</script></body></html>
-"""
-
-
-def _table(labels: list[str], measured: list[float], planned: list[float] | None) -> str:
-    expected: Sequence[float | None] = planned or [None] * len(labels)
-    rows = "".join(
-        f"<tr><td>{label}</td><td>{got:.4f}</td><td>{'' if want is None else f'{want:.4f}'}</td></tr>"
-        for label, got, want in zip(labels, measured, expected, strict=True)
+    of_layout = {
+        "xaxis": {"title": {"text": "of a material covered, %"}, "range": [0, 100]},
+        "yaxis": {"title": {"text": "materials"}},
+    }
+    page = Page("Coverage", _title(coverage))
+    page.figures(
+        Figure("Share of the voxels by how often patches cover them.", bars, layout),
+        Figure("Materials by how much of them patches cover.", of_materials, of_layout),
     )
-    head = "<tr><th>times covered</th><th>measured, % of voxels</th><th>planned, %</th></tr>"
-    return f"<table>{head}{rows}</table>"
+    head = ("times covered", *(f"{name}, % of voxels" for name, _, _ in shares))
+    lines = zip(labels, *([f"{y:.4f}" for y in of] for _, of, _ in shares), strict=True)
+    page.table(Table("How often the patches cover a voxel", head, tuple(lines)))
+    return page.render()
+
+
+def show(page: Page, histograms: Sequence[tuple[str, Sequence[int]]]) -> None:
+    """Datasets side by side: their names, and how many voxels are covered 0, 1, 2, ... times."""
+    data, lines = [], []
+    for number, (name, counts) in enumerate(histograms):
+        total = sum(counts) or 1
+        shares = [100 * n / total for n in counts]
+        bars = {
+            "type": "bar",
+            "x": list(range(len(counts))),
+            "y": shares,
+            "marker": {"color": colour(number)},
+        }
+        data.append({"name": plain(name), **bars})
+        mean = sum(times * n for times, n in enumerate(counts)) / total
+        unseen = f"{shares[0]:.3g}" if shares else NONE
+        lines.append((name, f"{total:,}", unseen, f"{mean:.3g}", str(len(counts) - 1)))
+    head = ("dataset", "voxels", "never seen, %", "times seen, mean", "most")
+    page.table(Table("How often the patches cover a voxel", head, tuple(lines)))
+    layout = {
+        "xaxis": {"title": {"text": "times covered"}},
+        "yaxis": {"title": {"text": "share of the voxels, %"}},
+        "showlegend": len(histograms) > 1,
+    }
+    page.figures(Figure("Share of the voxels by how often patches cover them.", data, layout))
 
 
 def _bars(coverage: Coverage) -> tuple[list[str], list[float], list[float] | None]:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from tomat.evaluate.volumes import Picture
     from tomat.report.runs import Run, Series
 
-__all__ = ["COLOURS", "curves", "headline", "planes", "scaling", "solid", "where"]
-
 #: Colours that are told apart on white and on black, also with colour blindness (after M. Okabe and K. Ito's set).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#888888")
 #: Points of a curve that are drawn.
@@ -111,8 +109,6 @@ def where(result: Result) -> list[Figure]:
             layout = {
                 "xaxis": {"title": {"text": title}, "type": kind},
                 "yaxis": {"type": "log", "title": {"text": "NMAE, %"}},
-                "margin": {"l": 10, "r": 10, "t": 34, "b": 50},
-                "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             }
             found.append(Figure(f"NMAE by {title}.", data, layout))
     return found
@@ -154,8 +150,6 @@ def curves(
     layout = {
         "xaxis": {"title": {"text": "step"}},
         "yaxis": {"title": {"text": title}, "type": "log" if logarithmic else "linear"},
-        "margin": {"l": 10, "r": 10, "t": 34, "b": 50},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "showlegend": len(runs) > 1,
     }
     mean = f", mean over up to {smooth} logged steps" if smooth > 1 else ""
@@ -192,8 +186,7 @@ def scaling(points: Sequence[dict[str, Any]], title: str) -> Figure | None:
     if not axes:
         return None
     data = []
-    layout: dict[str, Any] = {"margin": {"l": 10, "r": 10, "t": 34, "b": 50}, "showlegend": len(points) > 1}
-    layout["legend"] = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+    layout: dict[str, Any] = {"showlegend": len(points) > 1}
     layout["grid"] = {"rows": 1, "columns": len(axes), "pattern": "independent"}
     for panel, (key, words) in enumerate(axes, start=1):
         suffix = "" if panel == 1 else str(panel)

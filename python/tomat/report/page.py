@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from tomat.evaluate.tables import Table
 
-__all__ = ["Figure", "Page", "packed"]
-
 _STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1c1e21, #e3e6ea); --paper: light-dark(#ffffff, #16181c);
   --soft: light-dark(#565b63, #a9b0b9); --line: light-dark(#d5d9df, #3a3f47); --card: light-dark(#f6f7f9, #1e2126);
@@ -99,6 +97,12 @@ _SCRIPT = """
 })();
 """
 
+#: Of figures whose own layout does not say.
+_LAYOUT: dict[str, Any] = {
+    "margin": {"l": 10, "r": 10, "t": 34, "b": 50},
+    "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+}
+
 
 def packed(values: NDArray[np.floating] | NDArray[np.integer]) -> dict[str, str]:
     """An array as plotly's typed arrays in base64: float32, or int32."""
@@ -117,7 +121,7 @@ class Figure:
     Attributes:
         says: what it shows, for those who do not see it; also its caption.
         data: traces.
-        layout: without colours, which the page gives.
+        layout: without colours, which the page gives, and without margin and legend where the usual ones will do.
         height: in CSS pixels.
         solid: holds a scene in three dimensions.
     """
@@ -197,7 +201,7 @@ class Page:
         self._numbers[0] += 1
         name = f"figure-{self._numbers[0]}"
         # A tag inside a script could end it.
-        content = {"data": figure.data, "layout": figure.layout, "solid": figure.solid}
+        content = {"data": figure.data, "layout": _LAYOUT | figure.layout, "solid": figure.solid}
         data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
         says = html.escape(figure.says, quote=True)
         return (

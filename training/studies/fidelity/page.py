@@ -61,6 +61,7 @@ def _figure(lines: Sequence[Line]) -> Figure:
     layout: dict[str, Any] = {
         "margin": {"l": 10, "r": 10, "t": 90, "b": 60},
         "updatemenus": [{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.16, "yanchor": "top"}],
+        "legend": {},
         "annotations": [],
     }
     for number, (title, minus) in enumerate(shown):

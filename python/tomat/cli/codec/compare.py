@@ -86,8 +86,8 @@ def command(
     if out is not None:
         write_atomically(f"{out}.csv", result.to_csv().encode())
         write_atomically(f"{out}.json", (json.dumps(result.as_json(), indent=1) + "\n").encode())
-        write_atomically(f"{out}.png", report.png(result))
-        write_atomically(f"{out}.html", report.html(result).encode())
+        write_atomically(f"{out}.png", report.png(result.as_json()))
+        write_atomically(f"{out}.html", report.html(result.as_json()).encode())
         if not (quiet or as_json):
             print(", ".join(str(Path(f"{out}.{suffix}")) for suffix in ("csv", "json", "png", "html")))
 

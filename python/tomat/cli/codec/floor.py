@@ -21,6 +21,7 @@ from tomat.cli._shared import Inputs, Quiet, Split, SplitFile, Threads, progress
 from tomat.codec import load_codec
 from tomat.dataset.inputs import resolve_inputs
 from tomat.floors import Floor, floor
+from tomat.metrics import IN_ELECTRONS
 
 
 def command(
@@ -68,7 +69,7 @@ def _print(result: Floor, worst: int) -> None:
         table.add_column(name, justify="right")
     for name, of in result.summary().items():
         # Fractions in per cent; the electron error is a number of electrons.
-        is_share = name != "electron_error"
+        is_share = name not in IN_ELECTRONS
         label = f"{name.replace('_', ' ')} {'%' if is_share else '(electrons)'}"
         factor = 100.0 if is_share else 1.0
         table.add_row(label, *(f"{factor * v:.3g}" for v in (of.mean, of.median, of.p99, of.max)))
