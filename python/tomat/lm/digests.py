@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tomat._seal import check_seal, sealed
 from tomat._threads import in_order
-from tomat.lm.record import FILES, NOTE, SEAL, check_note, write, write_mapping, write_note
-from tomat.storage.files import filesystem, read_json
+from tomat.lm.record import FILES, NOTE, SEAL, check_note, write_note
+from tomat.storage.files import filesystem, read_json, write, write_indented
 from tomat.storage.remote import place
 from tomat.storage.retry import retried
 from tomat.storage.transfer import sha256_of
@@ -191,7 +191,7 @@ def _listed(folder: str) -> dict[str, dict[str, Any]]:
 
 def _write(folder: str, files: dict[str, dict[str, Any]]) -> None:
     content = sealed({"format": _FORMAT, "files": dict(sorted(files.items()))}, _SEAL)
-    write_mapping(f"{folder}/{DIGESTS}", content)
+    write_indented(f"{folder}/{DIGESTS}", content)
 
 
 def _found(folder: str) -> dict[str, dict[str, Any]]:

@@ -45,7 +45,7 @@ from tomat.lm.record import (
     write_codec,
 )
 from tomat.lm.vocabulary import ModelVocabulary
-from tomat.storage.files import read_json, write_atomically
+from tomat.storage.files import read_json, write_atomically, write_indented
 from tomat.storage.remote import at_hand
 from tomat.storage.remote import place as place_of
 from tomat.storage.transfer import sha256_of
@@ -131,7 +131,7 @@ def export_model(
     _write_description(partial, model.config, vocabulary, dtype)
     metadata = _metadata(model.config, vocabulary, objective, data, extra, checksums)
     metadata[FILES] = {path.name: sha256_of(path) for path in sorted(partial.iterdir())}
-    _write_json(partial / NOTE, seal_note(json.loads(json.dumps(metadata, default=str))))
+    write_indented(str(partial / NOTE), seal_note(json.loads(json.dumps(metadata, default=str))))
     write_atomically(partial / "README.md", model_card(metadata, model.config, vocabulary).encode())
     if target.exists():
         shutil.rmtree(target)
@@ -258,8 +258,8 @@ def _write_description(directory: Path, config: Qwen3Config, vocabulary: ModelVo
     }
     written = config.to_hf_config(vocabulary.padded_size).to_dict()
     written |= {"architectures": ["Qwen3ForCausalLM"], "dtype": dtype, **roles}
-    _write_json(directory / "config.json", written)
-    _write_json(directory / "generation_config.json", {"do_sample": True, "use_cache": True, **roles})
+    write_indented(f"{directory}/config.json", written)
+    write_indented(f"{directory}/generation_config.json", {"do_sample": True, "use_cache": True, **roles})
     tokenizer = vocabulary.tokenizer
     extra = [
         vocabulary.name(token) for token in range(tokenizer.vocabulary.total_size, vocabulary.padded_size)
@@ -297,7 +297,3 @@ def _levanter_config(place: Place, attention: str, bidirectional: bool) -> Densi
     plain = DensityLMConfig.from_hf_config(HfQwen3Config.from_dict(read_json(place / "config.json")))
     backend = attention_for(attention, jax.default_backend(), plain.max_seq_len)
     return from_qwen3(plain, attention=backend, bidirectional=bidirectional)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_atomically(path, (json.dumps(content, indent=1, default=str) + "\n").encode())

@@ -9,8 +9,8 @@ import jax
 
 from tomat._seal import sealed
 from tomat.lm.checkpointer import save_state
-from tomat.lm.record import SEAL, Best, read_best, write_mapping, write_note
-from tomat.storage.files import filesystem
+from tomat.lm.record import SEAL, Best, read_best, write_note
+from tomat.storage.files import filesystem, write_indented
 
 if TYPE_CHECKING:
     from tomat.lm.config import EvaluationConfig
@@ -92,7 +92,7 @@ class KeptWeights:
         start = value if begun else before.start if before is not None else None
         self.best = Best(metric, value, steps, folder, start)
         if jax.process_index() == 0:
-            write_mapping(self._files.best, sealed(self.best.as_json(), SEAL))
+            write_indented(self._files.best, sealed(self.best.as_json(), SEAL))
         if before is not None and before.folder not in (folder, self._files.START):
             self._remove(f"{self._files.root}/{before.folder}")
 

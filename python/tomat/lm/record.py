@@ -8,7 +8,6 @@ every checkpoint and in every export, beside (or above) the codec's own file ``c
 from __future__ import annotations
 
 import base64
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tomat._seal import check_seal, sealed
 from tomat.codec import LloydMaxCodec, LogCodec, load_codec
 from tomat.promolecule import Promolecule
-from tomat.storage.files import filesystem, is_url, read_json, write_atomically
+from tomat.storage.files import is_url, read_json, write, write_indented
 from tomat.storage.remote import place
 from tomat.tokenizer import PatchTokenizer
 
@@ -103,21 +102,6 @@ class RunFiles:
         self.local.mkdir(parents=True, exist_ok=True)
 
 
-def write(path: str, data: bytes) -> None:
-    """Write a file whole: atomically on a local disk; an object in a bucket appears whole by itself."""
-    if not is_url(path):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, data)
-        return
-    fs, inner = filesystem(path)
-    fs.pipe_file(inner, data)
-
-
-def write_mapping(path: str, content: dict[str, Any]) -> None:
-    """Write JSON for people: indented, keys as they come."""
-    write(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
 def tokenizer_note(tokenizer: PatchTokenizer) -> dict[str, Any]:
     """What builds the tokenizer again, with the hashes that prove it is the same one."""
     codec = tokenizer.density_codec
@@ -151,7 +135,7 @@ def seal_note(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_note(folder: str, content: Mapping[str, Any]) -> None:
     """Write the note of a run or checkpoint into ``folder``, local or a URL."""
-    write_mapping(f"{folder}/{NOTE}", seal_note(content))
+    write_indented(f"{folder}/{NOTE}", seal_note(content))
 
 
 def is_note(content: Mapping[str, Any]) -> bool:

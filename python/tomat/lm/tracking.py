@@ -15,8 +15,7 @@ import numpy as np
 from levanter.tracker.tracker import NoopTracker, Tracker, TrackerConfig
 
 from tomat.lm.metrics_file import end_last_line
-from tomat.lm.record import write
-from tomat.storage.files import is_url
+from tomat.storage.files import is_url, write
 
 
 class JsonLines(Tracker):

@@ -41,7 +41,6 @@ from tomat.lm.record import (
     kept_promolecule,
     read_note,
     tokenizer_note,
-    write,
     write_codec,
     write_note,
 )
@@ -49,6 +48,7 @@ from tomat.lm.tracking import JsonLinesConfig
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.prediction.grid import mean_spacing
 from tomat.prediction.predictor import TrainingFacts
+from tomat.storage.files import write
 from tomat.storage.remote import place
 from tomat.valence import Valence, fit_valence
 

@@ -61,6 +61,21 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         file.write(data)
 
 
+def write(path: str, data: bytes) -> None:
+    """Write a file whole: atomically on a local disk; an object in a bucket appears whole by itself."""
+    if is_url(path):
+        fs, inner = filesystem(path)
+        fs.pipe_file(inner, data)
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data)
+
+
+def write_indented(path: str, content: dict[str, Any]) -> None:
+    """Write a JSON object for people, to a path or URL: indented, keys as they come."""
+    write(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
     """A file written beside its place, flushed to disk, and renamed there when the block ends without an error."""

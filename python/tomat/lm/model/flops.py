@@ -72,11 +72,6 @@ class StepFlops:
         """With what is computed a second time: what the device really does."""
         return self.model + self.recomputed
 
-    @property
-    def per_token(self) -> float:
-        """Model FLOPs a token."""
-        return self.model / self.tokens
-
     def seconds(self, utilisation: float, peak: float, devices: int = 1) -> float:
         """Time of the step on ``devices`` devices of ``peak`` FLOP/s at an MFU of ``utilisation`` (0 to 1)."""
         return self.model / (utilisation * peak * devices)
@@ -88,8 +83,6 @@ def step_flops(
     head_ids: int,
     *,
     causal: bool,
-    head_positions: int | None = None,
-    blockwise_head: bool = True,
 ) -> StepFlops:
     """FLOPs of a step.
 
@@ -98,8 +91,6 @@ def step_flops(
         rows: rows of the step (the global batch).
         head_ids: ids the loss looks at: the density slice, or all rows of the embedding.
         causal: half the keys on average, or all of them. Packed rows see fewer; this counts the whole row.
-        head_positions: positions a row where logits are computed; all where None.
-        blockwise_head: whether the loss computes its logits again in the backward pass.
     """
     length = shape.seq_len
     tokens = rows * length
@@ -107,10 +98,9 @@ def step_flops(
     keys = (length + 1) / 2 if causal else float(length)
     layers = 2.0 * projections * shape.num_layers * tokens
     attention = 4.0 * shape.attention_dim * keys * shape.num_layers * tokens
-    positions = rows * (length if head_positions is None else head_positions)
-    head = 2.0 * shape.hidden_dim * head_ids * positions
+    head = 2.0 * shape.hidden_dim * head_ids * tokens
     again = layers + attention if shape.gradient_checkpointing != "off" else 0.0
-    return StepFlops(tokens, layers, attention, head, again + (head if blockwise_head else 0.0))
+    return StepFlops(tokens, layers, attention, head, again + head)
 
 
 def peak_flops(device_kind: str) -> float | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Masked(Objective):
-    """Masked voxels are asked for at once."""
+    """A share of the voxels is masked and asked for at once; everything else is visible."""
 
     @override
     def asked(
