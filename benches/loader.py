@@ -32,13 +32,13 @@ from tomat.cli import tokenize_main
 from tomat.lm.data import DataConfig, DensitySource, Rows, open_rows
 from tomat.lm.data.shuffle import key_of, keys_of
 from tomat.lm.data.stream import ExampleDataset
-from tomat.lm.objective import ObjectiveConfig
+from tomat.lm.objective import Objective, ObjectiveConfig
 from tomat.lm.vocabulary import ModelVocabulary
 
 SIZE = 8192
 GRID = (96, 108, 112)
 N_ATOMS = 20
-KINDS = ("next_token", "masked", "guess")
+KINDS = tuple(Objective.get_known_choices())
 
 
 def material(number: int) -> tomat.Material:

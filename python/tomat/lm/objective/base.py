@@ -36,7 +36,7 @@ class ObjectiveConfig:
     """What the model is asked.
 
     Attributes:
-        kind: one of the classes that :mod:`tomat.lm.objective` registers: ``next_token``, ``masked``, ``guess``.
+        kind: name of a class that :mod:`tomat.lm.objective` registers, such as ``masked``.
         schedule: of ``masked``, the share of voxels that is masked, drawn for each sequence: ``all`` of them,
             ``uniform`` u in [0, 1), or ``cosine`` cos(u pi / 2) (MaskGIT, Chang et al., CVPR 2022).
         preamble_weight: of ``next_token``, the weight of tokens that are not density; their structure is given, so
