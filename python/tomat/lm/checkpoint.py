@@ -17,6 +17,7 @@ from levanter.checkpoint import load_checkpoint
 from levanter.utils.tree_utils import inference_mode
 
 from tomat.lm.digests import DIGESTS, METADATA, check_folder, checkpoint_folders, is_complete, step_of
+from tomat.lm.export import load_exported
 from tomat.lm.model.presets import ModelConfig
 from tomat.lm.model.qwen import build, levanter_config
 from tomat.lm.objective import Objective, ObjectiveConfig
@@ -107,8 +108,6 @@ def open_checkpoint(path: str, *, averaged: bool = True, weights: str = "best") 
 
 
 def _open_export(place: str) -> Trained:
-    from tomat.lm.export import load_exported
-
     exported = load_exported(place)
     about = exported.metadata
     objective = _decoded(ObjectiveConfig, about, "objective", place).build()

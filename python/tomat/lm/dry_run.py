@@ -9,7 +9,7 @@ import jax
 
 from tomat.clipping import ClippedTotals
 from tomat.lm.model.flops import StepFlops, peak_flops
-from tomat.lm.model.memory import StepMemory, device_memory, step_memory
+from tomat.lm.model.memory import OPTIMIZER_SLOTS, StepMemory, device_memory, step_memory
 from tomat.lm.model.presets import ParameterCount
 from tomat.lm.train import open_data, training_flops
 from tomat.lm.vocabulary import ModelVocabulary
@@ -125,14 +125,14 @@ def estimate(config: TrainConfig, *, mfu: float = 0.4) -> Estimate:
     devices = jax.device_count()
     at_a_time = config.trainer.per_device_parallelism
     whole = -(-config.trainer.train_batch_size // devices)
-    optimizer = type(config.optimizer).__name__.removesuffix("Config").lower()
+    optimizer = config.optimizer.get_choice_name(type(config.optimizer))
     density = vocabulary.density
     memory = step_memory(
         shape,
         vocabulary.padded_size,
         rows_at_a_time=at_a_time if at_a_time > 0 else whole,
         devices=devices,
-        optimizer=optimizer if optimizer in ("adam", "muon") else "adam",
+        optimizer=optimizer if optimizer in OPTIMIZER_SLOTS else "adam",
         average=config.trainer.model_averaging is not None,
         micro_batches=0 < at_a_time < whole,
         head_ids=None if config.loss.over_all_ids else density.stop - density.start,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tomat.lm.record import RunFiles
 
 
-def headline(numbers: dict[str, float]) -> str | None:
+def default_metric(numbers: dict[str, float]) -> str | None:
     """The number that weights are chosen by where the configuration names none.
 
     NMAE of the median where every voxel is predicted in one pass. Of what has seen true neighbours NMAE means little:
@@ -76,7 +76,7 @@ class KeptWeights:
         """
         if not self._config.keep_best:
             return
-        metric = self._config.best_by or headline(numbers)
+        metric = self._config.best_by or default_metric(numbers)
         if metric is None or metric not in numbers:
             known = ", ".join(sorted(name for name in numbers if not name.endswith(("/rows", "/voxels"))))
             raise ValueError(f"evaluation.best_by = {metric!r} is none of the evaluation's numbers: {known}")

@@ -16,6 +16,7 @@ from tomat.lm.data.on_the_fly import DensitySource
 from tomat.lm.data.parquet import ParquetSource
 from tomat.lm.data.rows import Rows
 from tomat.lm.data.store import DensityStore
+from tomat.promolecule import Promolecule
 from tomat.sampling import draw, load_sampler
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from tomat.lm.data.on_the_fly import Budget, Sampler
     from tomat.lm.data.rows import Source
     from tomat.material import Material
-    from tomat.promolecule import Promolecule
     from tomat.sampling import Sampler as DensitySampler
     from tomat.tokenizer import PatchTokenizer
 
@@ -184,8 +184,6 @@ def _shares(budget: str, mean: int, store: DensityStore) -> Budget:
 
 def _valence(name: str) -> dict[int, float]:
     """Electrons an element: those of a promolecule, or outside the noble-gas core where it has none."""
-    from tomat.promolecule import Promolecule
-
     known = {z: float(_core.valence_electrons(z)) for z in range(1, 119)}
     promolecule = Promolecule.load(name)
     stated = zip(promolecule.atomic_numbers.tolist(), promolecule.electrons.tolist(), strict=True)
