@@ -50,7 +50,7 @@ def test_a_run_leaves_all_that_is_needed_to_go_on_and_to_predict(finished: tuple
     )
     trained = open_checkpoint(str(run), weights="latest")
     assert trained.step == STEPS
-    assert trained.objective.kind == "guess"
+    assert trained.objective.config.kind == "guess"
 
 
 def test_every_step_is_logged_with_what_it_cost(finished: tuple[Path, Outcome]) -> None:
