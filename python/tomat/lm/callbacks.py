@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import levanter.tracker
+from jax.experimental import multihost_utils
 from levanter.checkpoint import CheckpointRetention
 
 if TYPE_CHECKING:
@@ -183,8 +184,6 @@ class StopRequest:
     def _is_asked(self, step: int) -> bool:
         if jax.process_count() == 1:
             return self._asked is not None
-        from jax.experimental import multihost_utils
-
         return bool(multihost_utils.reached_preemption_sync_point(step))
 
 

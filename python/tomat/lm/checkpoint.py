@@ -13,6 +13,7 @@ import draccus
 import equinox as eqx
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from levanter.checkpoint import load_checkpoint
 from levanter.utils.tree_utils import inference_mode
 
@@ -181,9 +182,10 @@ def latest_checkpoint(run: str) -> str:
     """
     if not place_of(f"{run}/{NOTE}").exists():
         raise FileNotFoundError(f"{run}: no run, checkpoint or export there (no {NOTE})")
-    found = checkpoint_folders(f"{run}/checkpoints")
+    folder = RunFiles(run).checkpoints
+    found = checkpoint_folders(folder)
     if not found:
-        raise FileNotFoundError(f"{run}: no complete checkpoint yet in {run}/checkpoints")
+        raise FileNotFoundError(f"{run}: no complete checkpoint yet in {folder}")
     return found[-1]
 
 
@@ -250,11 +252,6 @@ def _check_mark(folder: str) -> None:
 
 def _once_for_all(check: Callable[[], None]) -> None:
     """Run ``check`` in the first process; where it fails all of them stop."""
-    if jax.process_count() == 1:
-        check()
-        return
-    from jax.experimental import multihost_utils
-
     error: Exception | None = None
     if jax.process_index() == 0:
         try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tomat._seal import check_seal, sealed
 from tomat._threads import in_order
-from tomat.lm.record import FILES, NOTE, SEAL, check_note, write_note
+from tomat.lm.record import FILES, NOTE, SEAL, RunFiles, check_note, write_note
 from tomat.storage.files import filesystem, read_json, write, write_indented
 from tomat.storage.remote import place
 from tomat.storage.retry import retried
@@ -112,7 +112,9 @@ def seal_trained(path: str) -> list[str]:
             f"{root}: no {NOTE} there; give the folder of a run, a checkpoint or an export"
         )
     written = _seal_note(root)
-    for folder in [root] if is_complete(root) else [*_kept(root), *checkpoint_folders(f"{root}/checkpoints")]:
+    for folder in (
+        [root] if is_complete(root) else [*_kept(root), *checkpoint_folders(RunFiles(root).checkpoints)]
+    ):
         if folder != root:
             written += _seal_note(folder)
         if not (place(folder) / DIGESTS).exists():

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import haliax as hax
-import jax
 import levanter.tracker
 import numpy as np
+from jax.experimental import multihost_utils
 from levanter.data.loader import DataLoader
 
 from tomat.lm.data.shuffle import key_of, permute
@@ -138,18 +138,13 @@ class Evaluation:
 
     def evaluate(self, model: Any) -> dict[str, float]:
         """Numbers by name; each name begins with how it was asked for."""
-        parts = [self._gathered(self._sums(model, example)) for example in self._loader]
+        parts = [
+            multihost_utils.process_allgather(self._sums(model, example), tiled=True)
+            for example in self._loader
+        ]
         total = len(self._materials)
         columns = {name: np.concatenate([part[name] for part in parts])[:total] for name in parts[0]}
         numbers = aggregate(
             [columns], self.label, electrons_per_voxel=self._electrons, materials=self._materials
         )
         return {**numbers.as_dict(), "unigram_bits_per_voxel": self.unigram}
-
-    @staticmethod
-    def _gathered(sums: Any) -> dict[str, np.ndarray[Any, Any]]:
-        if jax.process_count() > 1:
-            from jax.experimental import multihost_utils
-
-            sums = multihost_utils.process_allgather(sums, tiled=True)
-        return {name: np.asarray(array) for name, array in sums.items()}

@@ -28,6 +28,7 @@ from haliax.state_dict import (
     to_state_dict,
     to_torch_compatible_state_dict,
 )
+from jax.experimental import multihost_utils
 
 from tomat import __version__
 from tomat.dataset.hf_tokenizer import write_tokenizer
@@ -203,8 +204,6 @@ def _check_shapes(weights: dict[str, NDArray[Any]], model: Qwen3LMHeadModel) -> 
 def _host(array: Any) -> NDArray[Any]:
     """An array as a whole on this host."""
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        from jax.experimental import multihost_utils
-
         array = multihost_utils.process_allgather(array, tiled=True)
     return np.asarray(array)
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import jax
+from jax.experimental import multihost_utils
 
 from tomat._seal import sealed
 from tomat.lm.checkpointer import save_state
@@ -105,7 +106,7 @@ class KeptWeights:
             about = {} if best is None else {"best": best}
             write_note(where, {**self._note, "step": steps - 1, **about})
         save_state({"model": model}, where, steps - 1)
-        _together("kept weights are written")
+        multihost_utils.sync_global_devices("kept weights are written")
 
     @staticmethod
     def _remove(path: str) -> None:
@@ -113,12 +114,4 @@ class KeptWeights:
             fs, inner = filesystem(path)
             if fs.exists(inner):
                 fs.rm(inner, recursive=True)
-        _together("kept weights are taken away")
-
-
-def _together(what: str) -> None:
-    """Wait for the other processes of the run."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(what)
+        multihost_utils.sync_global_devices("kept weights are taken away")

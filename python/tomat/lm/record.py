@@ -68,7 +68,7 @@ class RunFiles:
     @property
     def identity(self) -> str:
         """``tomat.json``: what a resumed run must share, and what prediction needs to know."""
-        return f"{self.root}/tomat.json"
+        return f"{self.root}/{NOTE}"
 
     @property
     def metrics(self) -> str:
