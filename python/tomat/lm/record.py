@@ -66,7 +66,7 @@ class RunFiles:
         return f"{self.root}/config.yaml"
 
     @property
-    def identity(self) -> str:
+    def note(self) -> str:
         """``tomat.json``: what a resumed run must share, and what prediction needs to know."""
         return f"{self.root}/{NOTE}"
 

@@ -211,7 +211,7 @@ def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
 
 def _earlier(config: TrainConfig) -> Promolecule | None:
     """The promolecule that an earlier part of the run was given or fitted."""
-    if config.data.guess != FIT or not place(config.files.identity).exists():
+    if config.data.guess != FIT or not place(config.files.note).exists():
         return None
     return kept_promolecule(read_note(config.files.root), config.files.root)
 
@@ -313,7 +313,7 @@ def _begin(config: TrainConfig, written: str, note: dict[str, Any], rows: Rows) 
     """Check that a run of this name is this run; write down what it is."""
     files = config.files
     changes: list[Change] = []
-    started = place(files.identity)
+    started = place(files.note)
     if started.exists():
         changes = check_same(read_note(files.root), note, tuple(config.allow_change), files.root)
     if jax.process_index() == 0:
@@ -330,7 +330,7 @@ def _run(
     model_config = levanter_config(
         config.model,
         bidirectional=not config.objective.build().causal,
-        sequences_per_row=int(np.diff(rows.plan.starts).max()),
+        sequences_per_row=int(np.diff(rows.packing.starts).max()),
     )
     dataset = ExampleDataset(
         rows,

@@ -17,7 +17,7 @@ _REPAIRS = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Packing:
     """Rows as lists of sequences: row r holds ``sequences[starts[r]:starts[r + 1]]``.
 
     Attributes:
@@ -35,13 +35,13 @@ class Plan:
         return len(self.starts) - 1
 
 
-def one_each(lengths: NDArray[np.int32], size: int) -> Plan:
+def one_each(lengths: NDArray[np.int32], size: int) -> Packing:
     """A row a sequence."""
     n = len(lengths)
-    return Plan(np.arange(n + 1), np.arange(n), _fill(lengths, n, size))
+    return Packing(np.arange(n + 1), np.arange(n), _fill(lengths, n, size))
 
 
-def pack(lengths: NDArray[np.int32], materials: NDArray[np.int32], size: int, seed: int) -> Plan:
+def pack(lengths: NDArray[np.int32], materials: NDArray[np.int32], size: int, seed: int) -> Packing:
     """Rows of ``size`` places that hold several sequences where they fit.
 
     Sequences have few distinct lengths, so rows are filled by patterns of lengths, longest first, each pattern as
@@ -70,7 +70,7 @@ def pack(lengths: NDArray[np.int32], materials: NDArray[np.int32], size: int, se
         sequences[place : place + block.size] = block.ravel()
         place += block.size
     _separate(starts, sequences, lengths, materials, size, seed)
-    return Plan(starts, sequences, _fill(lengths, len(starts) - 1, size))
+    return Packing(starts, sequences, _fill(lengths, len(starts) - 1, size))
 
 
 def _pools(kind: NDArray[np.int64], n: int, seed: int) -> list[NDArray[np.int64]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tomat.lm.data.packing import Plan, one_each, pack
+from tomat.lm.data.packing import Packing, one_each, pack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,14 +178,16 @@ class Rows:
                 "lengthen the model or cut smaller patches"
             )
         self.source, self.size, self.packed, self.seed = source, size, packed, seed
-        self.plan: Plan = pack(lengths, source.materials, size, seed) if packed else one_each(lengths, size)
+        self.packing: Packing = (
+            pack(lengths, source.materials, size, seed) if packed else one_each(lengths, size)
+        )
         self._arange = np.arange(size, dtype=np.int32)
         self._pad = source.tokenizer.vocabulary.specials["[PAD]"]
         self._components = len(source.tokenizer.density_codec.sizes)
 
     def __len__(self) -> int:
         """Rows an epoch."""
-        return len(self.plan)
+        return len(self.packing)
 
     @property
     def tokenizer(self) -> PatchTokenizer:
@@ -199,7 +201,7 @@ class Rows:
 
     def sequences(self, index: int) -> NDArray[np.int64]:
         """The sequences in a row."""
-        return self.plan.sequences[self.plan.starts[index] : self.plan.starts[index + 1]]
+        return self.packing.sequences[self.packing.starts[index] : self.packing.starts[index + 1]]
 
     def row(self, epoch: int, index: int) -> Row:
         """One row.
@@ -220,11 +222,11 @@ class Rows:
         index = np.asarray(indices, dtype=np.int64).reshape(-1)
         if index.size and not 0 <= index.min() <= index.max() < len(self):
             raise IndexError(f"rows from {index.min()} to {index.max()}, but there are {len(self)}")
-        starts, ends = self.plan.starts[index], self.plan.starts[index + 1]
+        starts, ends = self.packing.starts[index], self.packing.starts[index + 1]
         counts = ends - starts
         rows = np.repeat(np.arange(len(index)), counts)
         number = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        sequences = self.plan.sequences[np.repeat(starts, counts) + number]
+        sequences = self.packing.sequences[np.repeat(starts, counts) + number]
         lengths = self.source.lengths[sequences].astype(np.int64)
         before = np.cumsum(lengths) - lengths
         columns = before - np.repeat(before[np.cumsum(counts) - counts], counts)
@@ -294,7 +296,7 @@ class Rows:
             "sequences": len(self.source.lengths),
             "rows": len(self),
             "tokens": int(self.source.lengths.sum(dtype=np.int64)),
-            "fill": self.plan.fill,
+            "fill": self.packing.fill,
             "left_out": {reason: len(names) for reason, names in self.source.left_out.items()},
             "clipped": self.source.clipped.stored,
         }
