@@ -236,7 +236,7 @@ def test_negative_voxels_have_a_limit_of_their_own(tmp_path: Path) -> None:
     inputs = [tmp_path / "paw.zarr", tmp_path / "other.zarr"]
     result = tokenize(*inputs, "--out", tmp_path / "out", *SMALL, columns=400)
     assert result.code == 3
-    assert "where 1 % may lie below: --max-negative; take a codec for negative values" in result.err
+    assert "where 1 % may lie below (max_negative); take a codec for negative values" in result.err
     assert list(rows_of(tmp_path / "out")) == ["paw"]
     stored = meta(tmp_path / "out")["clipped_materials"]["paw"]
     assert stored["share"] == stored["share_below"] > 0

@@ -11,11 +11,14 @@ type _Floats = NDArray[np.float32] | NDArray[np.float64]
 type _Triple = tuple[int, int, int]
 
 __all__ = [
+    "FALLBACK_SHAPES",
+    "MAX_CLIPPED",
     "MAX_GRID_AXIS",
+    "MAX_NEGATIVE",
+    "PAD_TO",
+    "REASONS",
     "Crystals",
     "DensityCodec",
-    "LloydMaxCodec",
-    "LogCodec",
     "NormalEquations",
     "Patch",
     "Promolecule",
@@ -30,6 +33,7 @@ __all__ = [
     "elements",
     "encode_patches",
     "fit",
+    "inspect",
     "lattice_parameters",
     "layouts",
     "named_log_codec",
@@ -43,10 +47,16 @@ __all__ = [
     "valence_electrons",
     "zarr_chunk",
 ]
+FALLBACK_SHAPES: tuple[_Triple, ...]
+MAX_CLIPPED: float
 MAX_GRID_AXIS: int
+MAX_NEGATIVE: float
+PAD_TO: int
+REASONS: tuple[str, ...]
 __version__: str
 
 class DensityCodec:
+    def __new__(cls, kind: str, parameters: dict[str, Any]) -> Self: ...
     def encode(self, values: _Floats) -> NDArray[np.int32]: ...
     def decode(self, components: NDArray[np.int32]) -> NDArray[np.float64]: ...
     def clipping(self, values: _Floats) -> tuple[int, float, float, float, float, int] | None: ...
@@ -59,36 +69,7 @@ class DensityCodec:
     @property
     def hash(self) -> str: ...
 
-class LogCodec(DensityCodec):
-    def __new__(cls, log_min: float, log_max: float, bits: list[int]) -> Self: ...
-    @property
-    def log_min(self) -> float: ...
-    @property
-    def log_max(self) -> float: ...
-    @property
-    def bits(self) -> list[int]: ...
-
 def named_log_codec(name: str) -> tuple[float, float, list[int]] | None: ...
-
-class LloydMaxCodec(DensityCodec):
-    def __new__(
-        cls,
-        boundaries: NDArray[np.float32],
-        recon_points: NDArray[np.float32],
-        clip_max: float,
-        unit: str,
-        clip_min: float,
-    ) -> Self: ...
-    @property
-    def boundaries(self) -> NDArray[np.float32]: ...
-    @property
-    def recon_points(self) -> NDArray[np.float32]: ...
-    @property
-    def clip_min(self) -> float: ...
-    @property
-    def clip_max(self) -> float: ...
-    @property
-    def unit(self) -> str: ...
 
 class Sketch:
     def __new__(cls, unit: str) -> Self: ...
@@ -167,6 +148,9 @@ class Tokenizer:
     def length(self, n_atoms: int, patch_shape: _Triple | None = None) -> int: ...
     def shape_for(self, n_atoms: int) -> list[int]: ...
     def check(self, grid_shape: _Triple, lattice: list[float], n_atoms: int) -> None: ...
+    def refusal(
+        self, grid_shape: _Triple, lattice: list[float] | None, n_atoms: int
+    ) -> tuple[str, str] | None: ...
     def encode(
         self,
         density: _Floats,
@@ -196,6 +180,17 @@ def encode_patches(
     *,
     guess: tuple[NDArray[np.float32], NDArray[np.int32]] | None = None,
 ) -> NDArray[np.int64]: ...
+def inspect(
+    tokenizer: Tokenizer,
+    crystals: Crystals,
+    density: NDArray[np.float32],
+    extents: NDArray[np.float64],
+    *,
+    max_clipped: float,
+    max_negative: float,
+) -> list[
+    tuple[tuple[str, str] | None, tuple[int, float, float, float, float, tuple[int, int, int]] | None]
+]: ...
 
 @final
 class Patch:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from tomat import _core
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -26,10 +28,9 @@ __all__ = [
 ]
 
 #: The largest share of a material's electrons that may lie above the codec's range, where nobody says otherwise.
-MAX_CLIPPED = 0.001
-#: The same for what lies below it. Clipping a negative voxel loses no electron, it makes some up; PAW densities often
-#: have 0.1 % there, which most codecs take for zero.
-MAX_NEGATIVE = 0.01
+MAX_CLIPPED = _core.MAX_CLIPPED
+#: The same for what lies below it: the negative voxels of PAW densities.
+MAX_NEGATIVE = _core.MAX_NEGATIVE
 
 
 @dataclass(frozen=True)

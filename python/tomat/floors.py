@@ -115,11 +115,10 @@ def material_floor(codec: Codec, material: Material, unit: str) -> tuple[of_dens
     true = material.in_unit(unit).density.astype(np.float64)
     back = _roundtrip(codec, true)
     measured = of_density.measure(back, true, unit=unit, volume=material.volume)
-    if not isinstance(codec, LloydMaxCodec):
-        return measured, 0.0
     error = np.abs(back - true)
     total = float(error.sum())
-    outside = float(error[(true < codec.clip_min) | (true > codec.clip_max)].sum())
+    low, high = codec.range
+    outside = float(error[(true < low) | (true > high)].sum())
     return measured, outside / total if total > 0.0 else 0.0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import _core
-from tomat.codec import LOG_CODECS, LloydMaxCodec, LogCodec, load_codec
+from tomat.codec import LOG_CODECS, Codec, load_codec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,18 +17,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from tomat.codec import Codec
     from tomat.material import Material, Unit
 
 __all__ = ["FALLBACK_SHAPES", "LAYOUTS", "PAD_TO", "Layout", "Patch", "PatchTokenizer", "Vocabulary"]
 
 #: The default length of a row, in tokens.
-PAD_TO = 8192
+PAD_TO = _core.PAD_TO
 #: Tokens a row and points an axis of a patch, at most: what an int32 counts.
 _LARGEST = 2**31 - 1
 
 #: The patch shapes tried, in order, where the default cube does not fit a row.
-FALLBACK_SHAPES: tuple[tuple[int, int, int], ...] = ((18, 19, 19),)
+FALLBACK_SHAPES = _core.FALLBACK_SHAPES
 
 Vocabulary = _core.Vocabulary
 Patch = _core.Patch
@@ -78,11 +77,7 @@ class PatchTokenizer:
         """Build the vocabulary."""
         if density_codec is None:
             density_codec = LAYOUTS[layout].default_codec if layout in LAYOUTS else LOG_CODECS[0]
-        codec = (
-            density_codec
-            if isinstance(density_codec, LogCodec | LloydMaxCodec)
-            else load_codec(density_codec)
-        )
+        codec = density_codec if isinstance(density_codec, Codec) else load_codec(density_codec)
         shapes = [_triple(shape, "fallback shape") for shape in fallback_shapes]
         for name, value in (("patch_size", patch_size), ("pad_to", pad_to)):
             if value is not None and not 1 <= value <= _LARGEST:
@@ -181,6 +176,17 @@ class PatchTokenizer:
             ValueError: a grid axis above 1023, a lattice out of range, too many atoms for a row.
         """
         self._core.check(_triple(grid_shape, "grid shape"), lattice_parameters(lattice), n_atoms)
+
+    def refusal(
+        self, grid_shape: Sequence[int], lattice: ArrayLike | None, n_atoms: int
+    ) -> tuple[str, str] | None:
+        """Why a material is left out whatever its density is: the reason, as ``meta.json`` names it, and words.
+
+        ``lattice`` is as :meth:`encode` takes it; None where it is not known. None where nothing is wrong.
+        """
+        x, y, z = (int(n) for n in grid_shape)
+        parameters = None if lattice is None else lattice_parameters(lattice)
+        return self._core.refusal((x, y, z), parameters, n_atoms)
 
     def density_ids(self, values: ArrayLike) -> NDArray[np.int32]:
         """The density token ids of ``values`` (any shape, in row-major order), in :attr:`unit`.

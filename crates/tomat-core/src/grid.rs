@@ -26,6 +26,13 @@ impl Unit {
             Self::ElectronsPerCubicAngstrom => "e_per_A3",
         }
     }
+
+    /// The electrons that a value of one stands for in one of `n` voxels of a cell of `volume` cubic angstrom.
+    #[must_use]
+    pub fn electrons_per_value(self, volume: f64, n: usize) -> f64 {
+        let volume = if self == Self::Chgcar { 1.0 } else { volume };
+        volume / n as f64
+    }
 }
 
 impl fmt::Display for Unit {
@@ -173,9 +180,13 @@ impl Crystal {
     }
 }
 
+pub(crate) fn no_atoms() -> Error {
+    Error::invalid("the structure has no atoms; at least one is needed")
+}
+
 pub(crate) fn check_atoms(atomic_numbers: &[u8], frac_coords: &[[f64; 3]]) -> Result<()> {
     if atomic_numbers.is_empty() {
-        return Err(Error::invalid("the structure has no atoms; at least one is needed"));
+        return Err(no_atoms());
     }
     if atomic_numbers.len() != frac_coords.len() {
         return Err(Error::invalid(format!(
@@ -268,19 +279,6 @@ impl Density {
             found.max = found.max.max(max.into());
         }
         found
-    }
-
-    /// The electrons that a value of one stands for in one voxel of a cell of `volume` cubic angstrom.
-    #[must_use]
-    pub fn electrons_per_unit(&self, volume: f64) -> f64 {
-        let volume = if self.unit == Unit::Chgcar { 1.0 } else { volume };
-        volume / self.values.len() as f64
-    }
-
-    /// The mean over the grid, summed in float64: the electron count for [`Unit::Chgcar`].
-    #[must_use]
-    pub fn mean(&self) -> f64 {
-        self.values.iter().map(|&v| f64::from(v)).sum::<f64>() / self.values.len() as f64
     }
 }
 
@@ -451,7 +449,6 @@ mod tests {
     #[test]
     fn units_convert_there_and_back() {
         let density = Density::new([1, 1, 2], Unit::Chgcar, vec![8.0, 4.0]).unwrap();
-        assert!((density.mean() - 6.0).abs() < 1e-12);
         let per_volume = density.clone().into_unit(Unit::ElectronsPerCubicAngstrom, 16.0);
         assert_eq!(per_volume.values(), [0.5, 0.25]);
         assert_eq!(per_volume.into_unit(Unit::Chgcar, 16.0), density);

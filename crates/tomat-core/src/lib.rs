@@ -40,6 +40,7 @@ pub mod memory;
 pub mod patch;
 pub mod plausibility;
 pub mod promolecule;
+pub mod refusal;
 pub mod sampler;
 pub mod sequence;
 pub mod vocabulary;

@@ -1,7 +1,7 @@
 //! Whether a density and its crystal can belong together. Nothing here is wrong for the format: numbers like these come
 //! from files in another unit, of another quantity, or damaged where no checksum tells.
 
-use crate::grid::{Crystal, Extent};
+use crate::grid::Extent;
 use crate::promolecule::analytic::valence_electrons;
 
 /// How far the electrons may lie above the sum of the atomic numbers: the grid integrates, and files round.
@@ -11,14 +11,18 @@ const VOLUME_OF_AN_ATOM: std::ops::RangeInclusive<f64> = 1.0..=1e6;
 
 /// What is implausible about a density, in words; nothing for one that can be.
 ///
-/// `electrons_per_unit` are the electrons that a value of one stands for in one voxel: 1 / N in
+/// `volume` is that of the cell in cubic angstrom; `electrons_per_unit` are the electrons that a value of one stands for in one voxel: 1 / N in
 /// [`crate::grid::Unit::Chgcar`], V / N in electrons per cubic angstrom.
 #[must_use]
-pub fn implausible(crystal: &Crystal, extent: Extent, electrons_per_unit: f64) -> Vec<String> {
+pub fn implausible(
+    atomic_numbers: &[u8],
+    volume: f64,
+    extent: Extent,
+    electrons_per_unit: f64,
+) -> Vec<String> {
     let electrons = extent.sum * electrons_per_unit;
-    let nuclear: f64 = crystal.atomic_numbers.iter().map(|&z| f64::from(z)).sum();
-    let valence: f64 =
-        crystal.atomic_numbers.iter().map(|&z| f64::from(valence_electrons(z).unwrap_or(z))).sum();
+    let nuclear: f64 = atomic_numbers.iter().map(|&z| f64::from(z)).sum();
+    let valence: f64 = atomic_numbers.iter().map(|&z| f64::from(valence_electrons(z).unwrap_or(z))).sum();
     let mut found = Vec::new();
     if !(electrons > 0.0 && electrons <= nuclear * (1.0 + SLACK)) {
         found.push(format!(
@@ -34,7 +38,7 @@ pub fn implausible(crystal: &Crystal, extent: Extent, electrons_per_unit: f64) -
              the density is not of valence electrons"
         ));
     }
-    let volume = crystal.lattice.volume() / crystal.atomic_numbers.len() as f64;
+    let volume = volume / atomic_numbers.len() as f64;
     if !VOLUME_OF_AN_ATOM.contains(&volume) {
         found.push(format!(
             "the cell has {volume:.4} cubic angstrom an atom, solids and molecules in a box have {} to {}: its lengths \
@@ -49,17 +53,19 @@ pub fn implausible(crystal: &Crystal, extent: Extent, electrons_per_unit: f64) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grid::{Density, Lattice, Unit};
-
-    fn silicon(edge: f64) -> Crystal {
-        let lattice = Lattice::from_matrix([[edge, 0.0, 0.0], [0.0, edge, 0.0], [0.0, 0.0, edge]]).unwrap();
-        Crystal::new(lattice, vec![14, 14], vec![[0.0; 3], [0.25; 3]]).unwrap()
-    }
+    use crate::grid::{Density, Unit};
 
     fn says(values: Vec<f32>, edge: f64) -> String {
         let n = values.len();
         let density = Density::new([1, 1, n], Unit::Chgcar, values).unwrap();
-        implausible(&silicon(edge), density.extent(), density.electrons_per_unit(edge.powi(3))).join("; ")
+        let volume = edge.powi(3);
+        implausible(
+            &[14, 14],
+            volume,
+            density.extent(),
+            density.unit().electrons_per_value(volume, density.values().len()),
+        )
+        .join("; ")
     }
 
     #[test]
@@ -91,7 +97,8 @@ mod tests {
         let volume = 5.4_f64.powi(3);
         let per_volume = density.clone().into_unit(Unit::ElectronsPerCubicAngstrom, volume);
         for density in [density, per_volume] {
-            let electrons = density.extent().sum * density.electrons_per_unit(volume);
+            let electrons =
+                density.extent().sum * density.unit().electrons_per_value(volume, density.values().len());
             assert!((electrons - 8.0).abs() < 1e-5, "{electrons}");
         }
     }

@@ -143,13 +143,13 @@ proptest! {
 fn materials_that_cannot_be_written_say_why() {
     let tokenizer = tokenizer(3, 2, 3, 100);
     let ok = lattice();
-    assert!(tokenizer.check([3, 3, 3], &ok, 2).is_ok());
+    assert!(tokenizer.check([3, 3, 3], Some(&ok), 2).is_ok());
     let long = LatticeParameters::new([52.0, 4.0, 4.0, 90.0, 90.0, 90.0]).unwrap();
-    let message = tokenizer.check([3, 3, 3], &long, 2).unwrap_err().to_string();
+    let message = tokenizer.check([3, 3, 3], Some(&long), 2).unwrap_err().to_string();
     assert!(message.contains("a = 52 angstrom"), "{message}");
-    let message = tokenizer.check([3, 1024, 3], &ok, 2).unwrap_err().to_string();
+    let message = tokenizer.check([3, 1024, 3], Some(&ok), 2).unwrap_err().to_string();
     assert!(message.contains("axis y has 1024 points"), "{message}");
-    let message = tokenizer.check([3, 3, 3], &ok, 12).unwrap_err().to_string();
+    let message = tokenizer.check([3, 3, 3], Some(&ok), 12).unwrap_err().to_string();
     assert!(message.contains("[1, 1, 1]") && message.contains("pad_to = 100"), "{message}");
 }
 

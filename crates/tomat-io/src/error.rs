@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use tomat_core::refusal::{Reason, Refusal};
 
 /// An error about a file.
 #[derive(Debug, Error)]
@@ -30,14 +31,9 @@ pub enum Error {
         /// What is wrong, where in the file, and what to do.
         problem: String,
     },
-    /// The codec cannot hold so much of the density as a run asks for.
-    #[error("{name}: {problem}")]
-    Clipped {
-        /// The file or URL.
-        name: String,
-        /// What is lost, and what to do.
-        problem: String,
-    },
+    /// The format or the codec cannot hold a sound material.
+    #[error("{}", .0.detail)]
+    Refused(Refusal),
     /// The sampler of a run failed, or gave what cannot be.
     #[error("{task_id}: {problem}")]
     Sampler {
@@ -63,6 +59,17 @@ impl Error {
     /// Shorthand for [`Error::Unreadable`].
     pub fn unreadable(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
         Self::Unreadable { path: path.as_ref().to_owned(), problem: problem.into() }
+    }
+
+    /// Why the material is left out.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Missing { .. } => Reason::Missing,
+            Self::Refused(refusal) => refusal.reason,
+            Self::Core(error) => Reason::of(error),
+            _ => Reason::Unreadable,
+        }
     }
 
     /// Whether it is the machine that lacks memory, and nothing is known of the file.

@@ -20,14 +20,15 @@ use std::thread::{self, Scope};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use tomat_core::refusal::Checks;
 use tomat_core::sampler::{SampleKey, Sampler, Target};
 use tomat_core::sequence::Tokenizer;
 
 use crate::parquet::ShardOptions;
 use crate::{Error, Material, Result};
 
-pub use material::{EncodedMaterial, Outcome, Reason};
-pub use record::{Clipped, LeftOut, MaterialRecord, ShardRecord};
+pub use material::{EncodedMaterial, Outcome};
+pub use record::{LeftOut, MaterialRecord, ShardRecord};
 
 /// The most encoding threads of a run.
 pub const MAX_THREADS: usize = 1024;
@@ -101,24 +102,6 @@ pub enum OnError {
     Fail,
     /// Count it, name it, go on.
     Skip,
-}
-
-/// What a density must be like to be written.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Checks {
-    /// The largest share of a material's electrons that may lie above the codec's range, 0 to 1; more leaves it out.
-    pub max_clipped: f64,
-    /// The same of what lies below it: negative voxels, which PAW densities have a little of.
-    pub max_negative: f64,
-    /// Whether an implausible density is taken for unreadable, not only named.
-    pub strict: bool,
-}
-
-impl Default for Checks {
-    /// One electron in a thousand above, one in a hundred below, and warnings.
-    fn default() -> Self {
-        Self { max_clipped: 0.001, max_negative: 0.01, strict: false }
-    }
 }
 
 /// A shard to write: its file name and the materials it holds, as indices of the source.

@@ -12,10 +12,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tomat_core::codec::{DensityCodec, LogCodec};
 use tomat_core::grid::{Crystal, Density, Lattice, Unit, check_grid};
+use tomat_core::refusal::Checks;
 use tomat_core::sampler::Sampler;
 use tomat_core::sequence::{Layout, Tokenizer};
 use tomat_io::parquet::ShardOptions;
-use tomat_io::pipeline::{Checks, Ended, Job, OnError, Progress, Sampling, ShardPlan, Source};
+use tomat_io::pipeline::{Ended, Job, OnError, Progress, Sampling, ShardPlan, Source};
 use tomat_io::{Error, Format, Material, Result, SourceFacts};
 
 const PAD_TO: usize = 64;
@@ -144,7 +145,7 @@ impl<'a> Run<'a> {
             directory: self.folder.path(),
             shard_options: ShardOptions::new(PAD_TO),
             on_error: self.on_error,
-            checks: Checks::default(),
+            checks: Checks::DEFAULT,
             threads: self.threads,
             identity: "test".to_owned(),
             run_id: "test".to_owned(),
@@ -343,7 +344,7 @@ fn cancelling_keeps_finished_shards_and_nothing_else() {
         directory: run.folder.path(),
         shard_options: ShardOptions::new(PAD_TO),
         on_error: OnError::Fail,
-        checks: Checks::default(),
+        checks: Checks::DEFAULT,
         threads: 1,
         identity: "test".to_owned(),
         run_id: "test".to_owned(),
@@ -412,7 +413,7 @@ fn a_directory_that_vanishes_is_an_error_that_names_it() {
         directory: &gone,
         shard_options: ShardOptions::new(PAD_TO),
         on_error: OnError::Skip,
-        checks: Checks::default(),
+        checks: Checks::DEFAULT,
         threads: 1,
         identity: "test".to_owned(),
         run_id: "test".to_owned(),

@@ -6,17 +6,19 @@ use numpy::{
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use tomat_core::grid::{Lattice, LatticeParameters};
+use tomat_core::grid::{Extent, Lattice, LatticeParameters};
 use tomat_core::patch::for_each_run;
+use tomat_core::refusal::{Checks, Clipped, Subject};
 use tomat_core::sequence::{MaterialView, Span, Tokenizer as Core};
 
 use crate::errors::core_error;
-use crate::sequence::{Tokenizer, lattice_of, triples};
+use crate::sequence::{Tokenizer, lattice_of, named, triples};
 
 /// What is known of a material beside its density.
 struct Crystal {
     grid: [usize; 3],
     lattice: LatticeParameters,
+    volume: f64,
     atomic_numbers: Vec<u8>,
     frac_coords: Vec<[f64; 3]>,
     /// Where its values begin in the flat array of densities.
@@ -49,6 +51,7 @@ impl Crystals {
             crystals.push(Crystal {
                 grid,
                 lattice: lattice.parameters(),
+                volume: lattice.volume(),
                 atomic_numbers,
                 frac_coords: triples(&frac_coords)?,
                 start,
@@ -61,6 +64,46 @@ impl Crystals {
     fn __len__(&self) -> usize {
         self.items.len()
     }
+}
+
+/// Reason and words of a refusal.
+type Named = (&'static str, String);
+/// Voxels, electrons, share, share below, the worst value and its grid point.
+type Lost = (u64, f64, f64, f64, f64, [usize; 3]);
+
+/// Of each material, why it is left out, and what is clipped of it; `extents` (n, 3) hold sum, least and largest value.
+#[pyfunction]
+#[pyo3(signature = (tokenizer, crystals, density, extents, *, max_clipped, max_negative))]
+pub(crate) fn inspect(
+    py: Python<'_>,
+    tokenizer: &Tokenizer,
+    crystals: &Crystals,
+    density: PyReadonlyArray1<'_, f32>,
+    extents: PyReadonlyArray2<'_, f64>,
+    max_clipped: f64,
+    max_negative: f64,
+) -> PyResult<Vec<(Option<Named>, Option<Lost>)>> {
+    let checks = Checks { max_clipped, max_negative, strict: false };
+    let extents = triples(&extents)?;
+    let density = density.as_slice()?;
+    if (density.len(), extents.len()) != (crystals.values, crystals.items.len()) {
+        return Err(PyValueError::new_err("the crystals, their densities and extents do not fit together"));
+    }
+    let one = |crystal: &Crystal, [sum, min, max]: [f64; 3]| {
+        let points: usize = crystal.grid.iter().product();
+        let subject = Subject {
+            grid_shape: crystal.grid,
+            lattice: crystal.lattice,
+            volume: crystal.volume,
+            atomic_numbers: &crystal.atomic_numbers,
+            values: &density[crystal.start..crystal.start + points],
+            extent: Extent { sum, min, max },
+        };
+        let found = tokenizer.inner.inspect(&subject, &checks).map_err(core_error)?;
+        let lost = |c: Clipped| (c.voxels, c.electrons, c.share, c.share_below, c.worst, c.worst_voxel);
+        Ok((found.refusal.map(named), found.clipped.map(lost)))
+    };
+    py.detach(|| crystals.items.iter().zip(extents).map(|(crystal, extent)| one(crystal, extent)).collect())
 }
 
 /// One sequence to write: the patch of a material at an offset, into a row from a column on.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use tomat_core::codec::DensityCodec as Codec;
+use pyo3::types::PyDict;
+use tomat_core::codec::{DensityCodec as Codec, LloydMaxCodec, LogCodec};
 use tomat_core::grid::{Real, Unit};
 use tomat_core::memory;
 
@@ -21,7 +22,7 @@ pub(crate) enum Values<'py> {
 /// Voxels, what they hold above the range and below it, the sum of |v|, the worst value, its index.
 type Clipped = (u64, f64, f64, f64, f64, usize);
 
-/// What both codecs can do.
+/// A codec of any kind, see `tomat.codec`.
 #[pyclass(module = "tomat._core", subclass, frozen)]
 pub(crate) struct DensityCodec {
     pub(crate) inner: Codec,
@@ -29,6 +30,33 @@ pub(crate) struct DensityCodec {
 
 #[pymethods]
 impl DensityCodec {
+    /// A codec of a kind (`log`, `lmq`) from its parameters by name.
+    #[new]
+    fn new(kind: &str, parameters: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let inner = match kind {
+            "log" => {
+                let (low, high) = (given(parameters, "log_min")?, given(parameters, "log_max")?);
+                let codec = LogCodec::new(low, high, &given::<Vec<u32>>(parameters, "bits")?);
+                Codec::Log(Arc::new(codec.map_err(core_error)?))
+            }
+            "lmq" => {
+                let array = |name| -> PyResult<Vec<f32>> {
+                    Ok(given::<PyReadonlyArray1<'_, f32>>(parameters, name)?.as_slice()?.to_vec())
+                };
+                let unit: Unit = given::<String>(parameters, "unit")?
+                    .parse()
+                    .map_err(|e: tomat_core::Error| PyValueError::new_err(e.to_string()))?;
+                let high = given(parameters, "clip_max")?;
+                let low = given(parameters, "clip_min")?;
+                let codec = LloydMaxCodec::new(array("boundaries")?, array("recon_points")?, high, unit)
+                    .and_then(|codec| codec.with_clip_min(low));
+                Codec::LloydMax(Arc::new(codec.map_err(core_error)?))
+            }
+            _ => return Err(PyValueError::new_err(format!("codecs of kind {kind:?} are not known"))),
+        };
+        Ok(Self { inner })
+    }
+
     fn encode<'py>(&self, py: Python<'py>, values: Values<'py>) -> PyResult<Bound<'py, PyArray2<i32>>> {
         match values {
             Values::Single(values) => self.encode_slice(py, values.as_slice()?),
@@ -99,6 +127,13 @@ impl DensityCodec {
     }
 }
 
+/// A parameter.
+fn given<'py, T: FromPyObjectOwned<'py>>(parameters: &Bound<'py, PyDict>, name: &str) -> PyResult<T> {
+    let value = parameters.get_item(name)?;
+    let value = value.ok_or_else(|| PyValueError::new_err(format!("a codec without {name}")))?;
+    value.extract().map_err(Into::into)
+}
+
 impl DensityCodec {
     fn encode_slice<'py, T: Real>(
         &self,
@@ -112,97 +147,9 @@ impl DensityCodec {
     }
 }
 
-/// Equal steps of log10|v|, see `tomat.LogCodec`.
-#[pyclass(module = "tomat._core", extends = DensityCodec, subclass, frozen)]
-pub(crate) struct LogCodec {
-    inner: Arc<tomat_core::codec::LogCodec>,
-}
-
-#[pymethods]
-impl LogCodec {
-    #[new]
-    fn new(log_min: f64, log_max: f64, bits: Vec<u32>) -> PyResult<PyClassInitializer<Self>> {
-        let codec = tomat_core::codec::LogCodec::new(log_min, log_max, &bits).map_err(core_error)?;
-        let inner = Arc::new(codec);
-        let base = DensityCodec { inner: Codec::Log(Arc::clone(&inner)) };
-        Ok(PyClassInitializer::from(base).add_subclass(Self { inner }))
-    }
-
-    #[getter]
-    fn log_min(&self) -> f64 {
-        self.inner.log_min()
-    }
-
-    #[getter]
-    fn log_max(&self) -> f64 {
-        self.inner.log_max()
-    }
-
-    #[getter]
-    fn bits(&self) -> Vec<u32> {
-        self.inner.bits().to_vec()
-    }
-}
-
 /// The parameters of a log codec of the format page by name: `(log_min, log_max, bits)`, or None.
 #[pyfunction]
 pub(crate) fn named_log_codec(name: &str) -> Option<(f64, f64, Vec<u32>)> {
-    let codec = tomat_core::codec::LogCodec::named(name)?;
+    let codec = LogCodec::named(name)?;
     Some((codec.log_min(), codec.log_max(), codec.bits().to_vec()))
-}
-
-/// Fitted bins, see `tomat.LloydMaxCodec`.
-#[pyclass(module = "tomat._core", extends = DensityCodec, subclass, frozen)]
-pub(crate) struct LloydMaxCodec {
-    inner: Arc<tomat_core::codec::LloydMaxCodec>,
-}
-
-#[pymethods]
-impl LloydMaxCodec {
-    #[new]
-    fn new(
-        boundaries: PyReadonlyArray1<'_, f32>,
-        recon_points: PyReadonlyArray1<'_, f32>,
-        clip_max: f64,
-        unit: &str,
-        clip_min: f64,
-    ) -> PyResult<PyClassInitializer<Self>> {
-        let unit: Unit = unit.parse().map_err(|e: tomat_core::Error| PyValueError::new_err(e.to_string()))?;
-        let codec = tomat_core::codec::LloydMaxCodec::new(
-            boundaries.as_slice()?.to_vec(),
-            recon_points.as_slice()?.to_vec(),
-            clip_max,
-            unit,
-        )
-        .and_then(|codec| codec.with_clip_min(clip_min))
-        .map_err(core_error)?;
-        let inner = Arc::new(codec);
-        let base = DensityCodec { inner: Codec::LloydMax(Arc::clone(&inner)) };
-        Ok(PyClassInitializer::from(base).add_subclass(Self { inner }))
-    }
-
-    #[getter]
-    fn boundaries<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
-        PyArray1::from_slice(py, self.inner.boundaries())
-    }
-
-    #[getter]
-    fn recon_points<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
-        PyArray1::from_slice(py, self.inner.recon_points())
-    }
-
-    #[getter]
-    fn clip_min(&self) -> f64 {
-        self.inner.clip_min()
-    }
-
-    #[getter]
-    fn clip_max(&self) -> f64 {
-        self.inner.clip_max()
-    }
-
-    #[getter]
-    fn unit(&self) -> &'static str {
-        self.inner.unit().name()
-    }
 }

@@ -19,9 +19,9 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::batch::{Crystals, encode_patches};
+    use super::batch::{Crystals, encode_patches, inspect};
     #[pymodule_export]
-    use super::codec::{DensityCodec, LloydMaxCodec, LogCodec, named_log_codec};
+    use super::codec::{DensityCodec, named_log_codec};
     #[pymodule_export]
     use super::fit::{Sketch, fit};
     #[pymodule_export]
@@ -38,10 +38,21 @@ mod _core {
     use super::vocabulary::{Vocabulary, elements};
 
     use pyo3::prelude::*;
+    use pyo3::types::PyTuple;
+    use tomat_core::refusal::{Checks, Reason};
+    use tomat_core::sequence::{FALLBACK_SHAPES, PAD_TO};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("MAX_GRID_AXIS", tomat_core::grid::MAX_GRID_AXIS)?;
+        module.add("MAX_CLIPPED", Checks::DEFAULT.max_clipped)?;
+        module.add("MAX_NEGATIVE", Checks::DEFAULT.max_negative)?;
+        module.add("PAD_TO", PAD_TO)?;
+        module.add(
+            "FALLBACK_SHAPES",
+            PyTuple::new(module.py(), FALLBACK_SHAPES.map(<(usize, usize, usize)>::from))?,
+        )?;
+        module.add("REASONS", PyTuple::new(module.py(), Reason::ALL.map(Reason::name))?)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

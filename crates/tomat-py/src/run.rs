@@ -9,8 +9,9 @@ use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tomat_core::grid::{Crystal, Density, Unit};
+use tomat_core::refusal::Checks;
 use tomat_io::parquet::{Encoding, ShardOptions};
-use tomat_io::pipeline::{Checks, Ended, Job, LocalFiles, OnError, Progress, Sampling, ShardPlan, Source};
+use tomat_io::pipeline::{Ended, Job, LocalFiles, OnError, Progress, Sampling, ShardPlan, Source};
 use tomat_io::{Format, Material, SourceFacts};
 
 use crate::errors::{core_error, io_error};

@@ -8,6 +8,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tomat_core::grid::{Lattice, LatticeParameters, Real};
 use tomat_core::memory;
+use tomat_core::refusal::Refusal;
 use tomat_core::sequence::{LAYOUTS, Layout, MaterialView};
 
 use crate::codec::DensityCodec;
@@ -47,6 +48,11 @@ pub(crate) fn lattice_parameters(matrix: PyReadonlyArray2<'_, f64>) -> PyResult<
 #[pyfunction]
 pub(crate) fn cell_volume(matrix: PyReadonlyArray2<'_, f64>) -> PyResult<f64> {
     Ok(lattice_of(&matrix)?.volume())
+}
+
+/// A refusal as Python takes it.
+pub(crate) fn named(refusal: Refusal) -> (&'static str, String) {
+    (refusal.reason.name(), refusal.detail)
 }
 
 pub(crate) fn lattice_of(matrix: &PyReadonlyArray2<'_, f64>) -> PyResult<Lattice> {
@@ -114,7 +120,17 @@ impl Tokenizer {
     /// Raises ValueError where a material cannot be written.
     fn check(&self, grid_shape: [usize; 3], lattice: [f64; 6], n_atoms: usize) -> PyResult<()> {
         let lattice = LatticeParameters::new(lattice).map_err(core_error)?;
-        self.inner.check(grid_shape, &lattice, n_atoms).map_err(core_error)
+        self.inner.check(grid_shape, Some(&lattice), n_atoms).map_err(core_error)
+    }
+
+    /// Why a material is left out whatever its density is, and in words.
+    fn refusal(
+        &self,
+        grid_shape: [usize; 3],
+        lattice: Option<[f64; 6]>,
+        n_atoms: usize,
+    ) -> Option<(&'static str, String)> {
+        self.inner.refusal(grid_shape, lattice, n_atoms).map(named)
     }
 
     fn encode<'py>(

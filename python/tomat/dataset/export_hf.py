@@ -14,11 +14,10 @@ import pyarrow.parquet as pq
 
 from tomat import _core
 from tomat._threads import in_order
-from tomat.codec import LloydMaxCodec
 from tomat.dataset.hf_card import Split, card
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.dataset.manifest import open_dataset
-from tomat.dataset.meta import CODEC, COVERAGE, REASONS, read_coverage
+from tomat.dataset.meta import COVERAGE, REASONS, read_coverage
 from tomat.storage.files import write_atomically, write_json
 from tomat.storage.remote import UrlPath, at_hand
 from tomat.storage.transfer import sha256_of
@@ -210,8 +209,9 @@ def _write_beside(dataset: Dataset, splits: Sequence[Split], root: Path) -> dict
     tokenizer = dataset.tokenizer
     write_tokenizer(root, tokenizer.vocabulary, max_length=tokenizer.pad_to)
     codec = tokenizer.density_codec
-    if isinstance(codec, LloydMaxCodec):
-        codec.save(root / CODEC)
+    is_in_file = codec.parameters is None
+    if is_in_file:
+        codec.save(root / codec.file_name)
     facts: dict[str, Any] = {
         "tomat_version": _core.__version__,
         "layout": tokenizer.layout.name,
@@ -219,9 +219,9 @@ def _write_beside(dataset: Dataset, splits: Sequence[Split], root: Path) -> dict
         "pad_to": tokenizer.pad_to,
         "fallback_shapes": [list(shape) for shape in tokenizer.fallback_shapes],
         "codec": codec.name,
-        "codec_file": CODEC if isinstance(codec, LloydMaxCodec) else None,
+        "codec_file": codec.file_name if is_in_file else None,
         "codec_hash": codec.hash,
-        "codec_parameters": None if isinstance(codec, LloydMaxCodec) else codec.parameters,
+        "codec_parameters": codec.parameters,
         "vocabulary_size": tokenizer.vocabulary.total_size,
         "vocabulary_hash": tokenizer.vocabulary.hash,
         "unit": tokenizer.unit,

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tomat._threads import in_order
-from tomat.codec import LogCodec, load_codec
+from tomat.codec import codec_of, load_codec
 from tomat.dataset.bucket_directory import run_directory
 from tomat.dataset.meta import CODEC, META, check_shard_name, check_worker_name, is_own, read_meta
 from tomat.storage.remote import place
@@ -118,10 +118,9 @@ class Dataset:
         if meta.get("lmq_path"):
             local = folder / CODEC
             is_local = local.exists() or meta["lmq_path"] == CODEC
-            codec: Codec = load_codec(str(local) if is_local else meta["lmq_path"])
+            codec = load_codec(str(local) if is_local else meta["lmq_path"])
         else:
-            stored = meta["vocab"]["density_codec"]
-            codec = LogCodec(stored["log_min"], stored["log_max"], stored["token_mag_bits"])
+            codec = codec_of(meta["vocab"]["density_codec"])
         codec.name = meta["density_codec_name"]
         return codec
 

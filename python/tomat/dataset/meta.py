@@ -11,6 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from tomat import _core
 from tomat._seal import check_seal, sealed
 from tomat.storage.files import parse_json, read_json
 
@@ -43,7 +44,7 @@ CODEC = "codec.npz"
 BUDGET = "budget.json"
 
 #: Reasons for leaving a material out, in the order of ``meta.json``.
-REASONS = ("missing", "oversized", "bad_lattice", "overflow", "clipped", "unreadable")
+REASONS = _core.REASONS
 
 #: Those that version 1 knew.
 _REASONS_1 = ("missing", "oversized", "bad_lattice", "overflow", "unreadable")

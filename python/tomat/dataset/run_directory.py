@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from tomat._threads import in_order
 from tomat.clipping import ClippedTotals, Clipping
-from tomat.codec import LloydMaxCodec, LogCodec
+from tomat.codec import LogCodec
 from tomat.dataset.config import identity_hash
 from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, FORMAT_VERSION, META, REASONS, read_meta, seal_meta
 from tomat.dataset.records import read_record
@@ -26,7 +26,6 @@ from tomat.storage.transfer import sha256_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from tomat.codec import Codec
     from tomat.dataset.config import TokenizeConfig
     from tomat.storage.remote import Place
 
@@ -264,7 +263,7 @@ class RunDirectory:
         """Add up the records, one in memory at a time."""
         self._clear_debris()
         codec = config.tokenizer.density_codec
-        if isinstance(codec, LloydMaxCodec):
+        if codec.parameters is None:
             codec.save(self.path / CODEC)
         if config.budget != "equal" and patches is not None:
             write_json(self.path / BUDGET, {"budget": config.budget, "patches": dict(patches)})
@@ -352,7 +351,7 @@ def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: 
         "fallback_shapes": identity["fallback_shapes"],
         "n_materials_fallback": totals.n_fallback,
         "density_codec_name": codec.name,
-        "lmq_path": CODEC if isinstance(codec, LloydMaxCodec) else None,
+        "lmq_path": CODEC if codec.parameters is None else None,
         "unit": tokenizer.unit,
         "seed": config.seed,
         "epoch": config.epoch,
@@ -360,7 +359,7 @@ def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: 
         "budget": config.budget,
         "budget_sha256": None if config.budget == "equal" else sha256_of(path / BUDGET),
         "coverage_sha256": sha256_of(path / COVERAGE),
-        "codec_sha256": sha256_of(path / CODEC) if isinstance(codec, LloydMaxCodec) else None,
+        "codec_sha256": sha256_of(path / CODEC) if codec.parameters is None else None,
         "pad_to": config.pad_to,
         "total_rows": totals.rows,
         "n_shards": len(totals.shards),
@@ -372,7 +371,7 @@ def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: 
             "total_size": vocabulary.total_size,
             "specials": vocabulary.specials,
             "position_codec": LogCodec(*vocabulary.position_codec).parameters,
-            "density_codec": _codec_meta(codec),
+            "density_codec": codec.meta,
         },
     }
     for reason in REASONS:
@@ -413,10 +412,3 @@ def _grid_line(material: dict[str, Any], cube: list[int]) -> str:
     """Points of a material's grid, and of its patch where that is not the cube."""
     shapes = material["grid_shape"] + (material["patch_shape"] if material["patch_shape"] != cube else [])
     return f"{json.dumps(material['task_id'])}: {json.dumps(shapes)}"
-
-
-def _codec_meta(codec: Codec) -> dict[str, Any]:
-    if isinstance(codec, LogCodec):
-        return {"kind": "log", **codec.parameters}
-    meta = {"kind": "lmq", "n_bins": codec.sizes[0], "clip_max": codec.clip_max, "unit": codec.unit}
-    return meta | ({"clip_min": codec.clip_min} if codec.clip_min < 0.0 else {})

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tomat.clipping import ClippedTotals
-from tomat.codec import LogCodec
 from tomat.dataset.account import RowError, check_clipped, compare_clipped
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
 from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, REASONS, SEAL, is_own
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomat.codec import Codec
     from tomat.dataset.inputs import Entry
     from tomat.sampling import Sampler
     from tomat.storage.remote import Place, UrlPath
@@ -44,9 +42,6 @@ COLUMNS = {
     "offset_z": pa.int32(),
     "input_ids": pa.list_(pa.int32()),
 }
-
-#: Relative slack of the log codecs' bin edges: the last bits of log10 and 10^x are the platform's.
-_LOG_SLACK = 1e-9
 
 
 @dataclass(frozen=True)
@@ -467,7 +462,7 @@ def _compare(
         patch = tokenizer.decode(ids)
         voxels, decoded = _patch(material, offset, patch.patch_shape), patch.density.ravel()
         found.error.add(tokenizer.density_codec, voxels, decoded, scale)
-        outside = _outside_bin(tokenizer.density_codec, voxels, decoded)
+        outside = tokenizer.density_codec.outside_bin(voxels, decoded)
         report.voxels_compared += len(voxels)
         if outside:
             report.problems.append(f"{place}: row {row}: {outside} voxels decode outside their bin")
@@ -481,20 +476,3 @@ def _patch(material: Material, offset: NDArray[np.int32], shape: tuple[int, int,
     for axis in range(3):
         cut = np.take(cut, np.arange(offset[axis], offset[axis] + shape[axis]), axis=axis, mode="wrap")
     return cut.astype(np.float64).ravel()
-
-
-def _outside_bin(codec: Codec, values: NDArray[np.float64], decoded: NDArray[np.float64]) -> int:
-    """How many values lie outside the bin that their decoded value stands for."""
-    if isinstance(codec, LogCodec):
-        step = (codec.log_max - codec.log_min) / (2.0 ** sum(codec.bits) - 1)
-        low, high = 10.0**codec.log_min, 10.0**codec.log_max
-        sign_differs = (values < 0) != np.signbit(decoded)
-        magnitude = np.clip(np.abs(values), low, high)
-        shown = np.where(decoded == 0, low, np.abs(decoded))
-        inside = (shown <= magnitude * (1 + _LOG_SLACK)) & (magnitude <= shown * 10**step * (1 + _LOG_SLACK))
-        return int(np.count_nonzero(~inside | sign_differs))
-    boundaries = codec.boundaries.astype(np.float64)
-    points = codec.recon_points.astype(np.float64)
-    clipped = np.clip(values, codec.clip_min, codec.clip_max)
-    bins = np.searchsorted(boundaries, clipped, side="right")
-    return int(np.count_nonzero(points[bins] != decoded))

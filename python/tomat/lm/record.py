@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tomat._seal import check_seal, sealed
-from tomat.codec import LloydMaxCodec, LogCodec, load_codec
+from tomat.codec import load_codec
 from tomat.promolecule import Promolecule
 from tomat.storage.files import is_url, read_json, write, write_indented
 from tomat.storage.remote import place
@@ -111,21 +111,16 @@ def tokenizer_note(tokenizer: PatchTokenizer) -> dict[str, Any]:
         "pad_to": tokenizer.pad_to,
         "fallback_shapes": [list(shape) for shape in tokenizer.fallback_shapes],
         "codec": codec.name,
-        "codec_file": codec_file(codec),
+        "codec_file": codec.file_name,
         "codec_hash": codec.hash,
         "unit": tokenizer.unit,
         "vocabulary_hash": tokenizer.vocabulary.hash,
     }
 
 
-def codec_file(codec: Codec) -> str:
-    """Name of the codec's file beside the note."""
-    return "codec.npz" if isinstance(codec, LloydMaxCodec) else "codec.json"
-
-
 def write_codec(codec: Codec, folder: str) -> None:
     """Write the codec's file into ``folder``, local or a URL."""
-    write(f"{folder}/{codec_file(codec)}", codec.to_bytes())
+    write(f"{folder}/{codec.file_name}", codec.to_bytes())
 
 
 def seal_note(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,7 +194,7 @@ def tokenizer_from(note: dict[str, Any], folders: Sequence[str]) -> PatchTokeniz
             "the model was made with"
         )
     codec.name = about["codec"]
-    if about.get("unit") is None and isinstance(codec, LogCodec):
+    if about.get("unit") is None and codec.unit is None:
         raise ValueError(
             f"{NOTE} of {folders[0]} states no unit, and {codec.name} has none of its own: write the unit of the "
             'training data into it ("tokenizer": {"unit": "chgcar"} or "e_per_A3")'

@@ -11,10 +11,10 @@ import numpy as np
 from tomat.budget import patches_of
 from tomat.plan.budgets import budget_study
 from tomat.plan.expectation import expected_coverage, is_bound
-from tomat.sampling import sample_offsets, tiles
+from tomat.sampling import tiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from tomat.dataset.config import TokenizeConfig
     from tomat.plan.rate import Rate
@@ -26,8 +26,6 @@ __all__ = ["Plan", "plan"]
 SHOWN = 20
 
 _LATTICE = ("a", "b", "c", "alpha", "beta", "gamma")
-#: A cell that every layout can write.
-_ANY_LATTICE = [1.0, 1.0, 1.0, 90.0, 90.0, 90.0]
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,8 @@ def plan(config: TokenizeConfig, rows: Sequence[Mapping[str, Any]], *, rate: Rat
         "fallback": _fallback(written, config.tokenizer),
         **_amounts(config, written),
         "coverage": _coverage(config, written),
-        "study": _study(config, rows, ids),
+        # Of what is written; of all where that is nothing.
+        "study": _study(config, [row for row, m in zip(rows, materials, strict=True) if m["rows"]] or rows),
     }
     if rate is not None:
         facts["cost"] = _cost(config, written, rate)
@@ -111,43 +110,21 @@ def _configuration(config: TokenizeConfig) -> dict[str, Any]:
 def _material(config: TokenizeConfig, row: Mapping[str, Any], n: int) -> dict[str, Any]:
     grid = (int(row["nx"]), int(row["ny"]), int(row["nz"]))
     n_atoms = int(row["n_atoms"])
-    lattice = [row.get(name) for name in _LATTICE]
-    reason, detail = _refusal(config.tokenizer, grid, lattice, n_atoms)
+    lattice = [float(row[name]) for name in _LATTICE if row.get(name) is not None]
+    known = lattice if len(lattice) == len(_LATTICE) else None
+    refused = config.tokenizer.refusal(grid, known, n_atoms)
+    reason, detail = refused or (None, "")
     found: dict[str, Any] = {
         "id": str(row["id"]),
         "reason": reason,
         "detail": detail,
         "voxels": int(np.prod(grid)),
     }
-    if reason is not None:
+    if refused is not None:
         return found | {"rows": 0, "patch_shape": None, "tokens": 0, "coverage": None}
     shape, tokens = _sizes(config.tokenizer, n_atoms)
-    coverage = _covered(grid, shape, n, config)
+    coverage = expected_coverage(grid, shape, n, config.origins.sampler)
     return found | {"rows": n, "patch_shape": shape, "tokens": tokens, "coverage": coverage}
-
-
-def _covered(
-    grid: tuple[int, int, int], shape: tuple[int, int, int], n: int, config: TokenizeConfig
-) -> float | None:
-    return expected_coverage(grid, shape, n, config.origins.sampler)
-
-
-def _refusal(
-    tokenizer: PatchTokenizer, grid: tuple[int, int, int], lattice: list[Any], n_atoms: int
-) -> tuple[str | None, str]:
-    """Why a material is left out, as the pipeline has it, and in words: the core is asked."""
-    known = [float(x) for x in lattice] if None not in lattice else _ANY_LATTICE
-    questions: tuple[tuple[str, Callable[[], object]], ...] = (
-        ("oversized", lambda: sample_offsets(grid, 0, seed=0, task_id="")),
-        ("bad_lattice", lambda: tokenizer._core.check((1, 1, 1), known, 0)),
-        ("overflow", lambda: tokenizer._core.shape_for(n_atoms)),
-    )
-    for reason, ask in questions:
-        try:
-            ask()
-        except ValueError as error:
-            return reason, str(error)
-    return None, ""
 
 
 @lru_cache(maxsize=4096)
@@ -224,12 +201,13 @@ def _coverage(config: TokenizeConfig, written: Sequence[Mapping[str, Any]]) -> d
     }
 
 
-def _study(config: TokenizeConfig, rows: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> dict[str, Any]:
+def _study(config: TokenizeConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The budgets side by side; electrons are taken to go with the atoms where the catalogue does not have them."""
     estimated = any(row.get("electrons") is None for row in rows)
     electrons = [float(row["n_atoms"] if estimated else row["electrons"]) for row in rows]
     cube = (config.tokenizer.patch_size,) * 3
     needed = [tiles((int(r["nx"]), int(r["ny"]), int(r["nz"])), cube)[1] for r in rows]
+    ids = [str(row["id"]) for row in rows]
     return budget_study(ids, electrons, config.rows, np.array(needed, dtype=np.int64), estimated=estimated)
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tomat.codec import LogCodec
 from training.studies.fidelity.fourier import Spectrum, coarse_shape, resample
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ class Quantiser:
     @classmethod
     def of(cls, codec: Codec, unit: str) -> Quantiser:
         """A codec; ``unit`` is for log codecs, a fitted one knows its own."""
-        return cls(codec.name, codec, codec.unit_for(unit if isinstance(codec, LogCodec) else None))
+        return cls(codec.name, codec, codec.unit_for(codec.unit or unit))
 
     def through(
         self, numbers: NDArray[np.float64], factor: float, *, signed: bool

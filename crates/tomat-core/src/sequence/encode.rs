@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use super::{Block, Frame, MaterialView, Tokenizer};
 use crate::error::{Error, Result};
-use crate::grid::{Crystal, Density, LatticeParameters, Real, check_atoms, check_grid, check_values};
+use crate::grid::{
+    Crystal, Density, LatticeParameters, Real, check_atoms, check_grid, check_values, no_atoms,
+};
 use crate::memory;
 use crate::patch::{check_offset, for_each_run, into_frame, wrap_unit};
 use crate::vocabulary::{N_INTS, Special};
@@ -176,13 +178,23 @@ impl Tokenizer {
             .collect()
     }
 
-    /// Checks that a material can be written at all, without its density: grid, lattice and length.
+    /// Checks that a material can be written at all, without its density: grid, lattice where it is known, and length.
     ///
     /// # Errors
     /// As [`Self::encode`].
-    pub fn check(&self, grid_shape: [usize; 3], lattice: &LatticeParameters, n_atoms: usize) -> Result<()> {
+    pub fn check(
+        &self,
+        grid_shape: [usize; 3],
+        lattice: Option<&LatticeParameters>,
+        n_atoms: usize,
+    ) -> Result<()> {
         check_grid(grid_shape)?;
-        self.lattice_bins(lattice)?;
+        if n_atoms == 0 {
+            return Err(no_atoms());
+        }
+        if let Some(lattice) = lattice {
+            self.lattice_bins(lattice)?;
+        }
         self.shape_for(n_atoms)?;
         Ok(())
     }

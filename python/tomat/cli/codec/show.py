@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tomat.cli._shared import print_facts
-from tomat.codec import LogCodec, load_codec
+from tomat.codec import load_codec
 
 if TYPE_CHECKING:
     from tomat.codec import Codec
@@ -39,18 +39,4 @@ def facts(codec: Codec) -> dict[str, Any]:
         "tokens_a_voxel": len(codec.sizes),
         "bins": " x ".join(f"{n:,}" for n in codec.sizes),
     }
-    if isinstance(codec, LogCodec):
-        low, high = 10**codec.log_min, 10**codec.log_max
-        return {
-            **shown,
-            "unit": "any",
-            "range": f"+-{low:.3g} to +-{high:.4g}",
-            **codec.parameters,
-            "hash": codec.hash,
-        }
-    shown |= {"unit": codec.unit, "range": f"{codec.clip_min:.4g} to {codec.clip_max:.4g}"}
-    return {
-        **shown,
-        **{key: value for key, value in codec.about.items() if key != "hash"},
-        "hash": codec.hash,
-    }
+    return {**shown, **codec.facts, "hash": codec.hash}

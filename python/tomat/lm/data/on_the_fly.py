@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import _core
-from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, ClippedTotals, check_limits
+from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, ClippedTotals, Clipping, check_limits
 from tomat.lm.data.store import DensityStore
 from tomat.sampling import sample_offsets
 
@@ -30,6 +30,11 @@ __all__ = ["Budget", "DensitySource", "Sampler", "uniform_sampler"]
 type Sampler = Callable[[Material, int, int, int], ArrayLike]
 #: A material to the number of its patches an epoch.
 type Budget = Callable[[Material], int]
+
+#: Why a material is left out, and what is clipped of it.
+type _Inspected = tuple[
+    tuple[str, str] | None, tuple[int, float, float, float, float, tuple[int, int, int]] | None
+]
 
 #: Epochs whose offsets are remembered: a batch may lie across two.
 _EPOCHS = 2
@@ -83,13 +88,22 @@ class DensitySource:
                 f"densities in {store.unit} for a tokenizer in {tokenizer.unit}; give both one unit"
             )
         check_limits(max_clipped, max_negative)
-        self._max_clipped, self._max_negative = max_clipped, max_negative
         #: What is clipped of the materials that are kept.
         self.clipped = ClippedTotals()
         self.store, self.tokenizer = store, tokenizer
         self._seed, self._sampler, self._sampler_name = seed, sampler, sampler_name
         self.left_out = {reason: list(names) for reason, names in store.left_out.items()}
-        kept, lengths = self._writable(skip=on_error == "skip")
+        found = _core.inspect(
+            tokenizer._core,
+            store.crystals,
+            store.density,
+            store.extents,
+            max_clipped=max_clipped,
+            max_negative=max_negative,
+        )
+        kept = self._writable(found, skip=on_error == "skip")
+        sizes = [int(store.n_atoms[index]) for index in kept]
+        lengths = [tokenizer.length(n, tokenizer.shape_for(n)) for n in sizes]
         self._kept = np.array(kept, dtype=np.int64)
         self.task_ids: Sequence[str] = [store.task_ids[index] for index in kept]
         patches = [budget if isinstance(budget, int) else budget(store.material(index)) for index in kept]
@@ -116,54 +130,25 @@ class DensitySource:
         """Atomic numbers met, ascending."""
         return [int(z) for z in np.unique(self.store.arrays["numbers"])]
 
-    def _writable(self, *, skip: bool) -> tuple[list[int], list[int]]:
-        """The materials that the layout can write and the codec can hold, and the lengths of their sequences."""
+    def _writable(self, found: list[_Inspected], *, skip: bool) -> list[int]:
+        """The materials that the layout can write and the codec can hold; what is clipped of them is counted."""
         kept: list[int] = []
-        lengths: list[int] = []
         problems: list[str] = []
-        for index, name in enumerate(self.store.task_ids):
-            refused = self._refusal(index)
+        for index, (name, (refused, clipped)) in enumerate(zip(self.store.task_ids, found, strict=True)):
             if refused is not None:
                 reason, problem = refused
                 self.left_out.setdefault(reason, []).append(name)
                 problems.append(f"{name}: {problem}")
                 continue
             kept.append(index)
-            n_atoms = int(self.store.n_atoms[index])
-            lengths.append(self.tokenizer.length(n_atoms, self.tokenizer.shape_for(n_atoms)))
+            if clipped is not None:
+                self.clipped.add(name, Clipping(*clipped))
         if problems and not skip:
             raise ValueError(
                 f"{len(problems)} materials cannot be written as {self.tokenizer.layout.name} rows (set data.on_error "
                 f"= skip to train without them): {'; '.join(problems[:5])}"
             )
-        return kept, lengths
-
-    def _refusal(self, index: int) -> tuple[str, str] | None:
-        """Why a material is left out, as ``tomat-tokenize`` has it, and in words; counts what is clipped of others."""
-        store, codec = self.store, self.tokenizer.density_codec
-        n_atoms = int(store.n_atoms[index])
-        nx, ny, nz = store.grid[index].tolist()
-        reason = "oversized" if max(nx, ny, nz) > _core.MAX_GRID_AXIS else "overflow"
-        try:
-            self.tokenizer.shape_for(n_atoms)
-            if reason != "oversized":
-                reason = "bad_lattice"
-            parameters = _core.lattice_parameters(store.lattice[index])
-            self.tokenizer._core.check((nx, ny, nz), parameters, n_atoms)
-        except ValueError as error:
-            return reason, str(error)
-        clipped = store.clipping(index, codec)
-        if clipped is None:
-            return None
-        if clipped.exceeds(self._max_clipped, self._max_negative):
-            low, high = codec.range
-            return "clipped", (
-                f"the codec holds {low:g} to {high:g} {store.unit} and would lose {clipped}; {self._max_clipped:.4%} "
-                f"may lie above (data.max_clipped), {self._max_negative:.4%} below (data.max_negative): take a codec "
-                "of a wider range (tomat codec list)"
-            )
-        self.clipped.add(store.task_ids[index], clipped)
-        return None
+        return kept
 
     def offsets(self, epoch: int, sequences: NDArray[np.int64]) -> NDArray[np.int64]:
         """Low corners (n, 3) of sequences in an epoch; a material's are drawn together when the first is needed."""

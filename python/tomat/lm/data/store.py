@@ -12,7 +12,6 @@ import numpy as np
 
 from tomat import _core
 from tomat._threads import in_order
-from tomat.clipping import Clipping, clipping_of
 from tomat.lm.data.cache import Arrays, FlatFile, built
 from tomat.material import Material, Unit, read
 from tomat.storage.files import filesystem, is_url
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomat.codec import Codec
     from tomat.dataset.inputs import Entry
     from tomat.lm.data.guess import Guess
 
@@ -38,7 +36,7 @@ class DensityStore:
         arrays: ``density`` float32 flat, ``grid`` (n, 3), ``lattice`` (n, 3, 3), ``atoms`` (n,) counts, ``numbers``
             and ``coordinates`` of all atoms, ``mean_abs``, ``mean``, ``min`` and ``max`` (n,) of each density.
         unit: of the densities.
-        left_out: ``{reason: ids}`` of materials that are ``missing`` or ``unreadable``.
+        left_out: ``{reason: ids}`` of materials that are ``missing``, ``unreadable`` or ``oversized``.
     """
 
     arrays: Arrays
@@ -150,15 +148,12 @@ class DensityStore:
         counts: NDArray[np.float64] = mean * volumes
         return counts
 
-    def clipping(self, index: int, codec: Codec) -> Clipping | None:
-        """What ``codec``, which must encode the store's unit, clips of one density; None where nothing is clipped.
-
-        A density that lies in the codec's range, by the extremes taken when the store was built, is not looked at.
-        """
-        low, high = codec.range
-        if self.arrays["min"][index] >= low and self.arrays["max"][index] <= high:
-            return None
-        return clipping_of(codec, self.material(index))
+    @cached_property
+    def extents(self) -> NDArray[np.float64]:
+        """(n, 3) sum, least and largest value of each density, taken when the store was built."""
+        points = self.grid.astype(np.int64).prod(axis=1)
+        arrays = self.arrays
+        return np.stack([arrays["mean"] * points, arrays["min"], arrays["max"]], axis=1)
 
     def atomic_numbers(self, index: int) -> list[int]:
         """Of the atoms of one material."""
@@ -272,7 +267,9 @@ def _read(entry: Entry, unit: Unit) -> _Read:
     except FileNotFoundError as error:
         return _Read(None, reason="missing", problem=str(error))
     except (OSError, ValueError) as error:
-        return _Read(None, reason="unreadable", problem=f"{entry.task_id}: {error}")
+        # The core says where it is not the file that is wrong, but a grid that the format cannot hold.
+        reason = getattr(error, "reason", "unreadable")
+        return _Read(None, reason=reason, problem=f"{entry.task_id}: {error}")
     digest = hashlib.sha256()
     for array in (material.density, material.lattice, material.atomic_numbers, material.frac_coords):
         digest.update(repr(array.shape).encode())

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from tomat.codec import LloydMaxCodec
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -46,17 +44,8 @@ class Bins:
             )
         n = codec.sizes[0]
         points = codec.decode(np.arange(n, dtype=np.int32)[:, None])
-        if isinstance(codec, LloydMaxCodec):
-            order = None
-            inner = codec.boundaries.astype(np.float64)
-            low, high = min(codec.clip_min, *inner[:1]), max(codec.clip_max, *inner[-1:])
-            edges = np.concatenate([[low], inner, [high]])
-        else:
-            # Component m and n/2 + m are +- the same magnitude; a bin reaches from its point away from zero.
-            half = n // 2
-            magnitudes = np.append(points[1:half], 10.0**codec.log_max)
-            edges = np.concatenate([-magnitudes[::-1], [0.0], magnitudes])
-            order = np.concatenate([np.arange(n - 1, half - 1, -1), np.arange(half)]).astype(np.int32)
+        edges, order = codec.bins()
+        if order is not None:
             points = points[order]
         if (np.diff(points) < 0).any():
             raise ValueError(

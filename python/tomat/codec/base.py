@@ -1,0 +1,178 @@
+"""What every kind of codec can do, and what it says about itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self, override
+
+import numpy as np
+
+from tomat import _core
+from tomat.storage.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from tomat.material import Unit
+
+
+class Codec(_core.DensityCodec):
+    """Values to token components, and back.
+
+    A kind subclasses it in a file of its own, and is listed in :data:`tomat.codec.KINDS`.
+    """
+
+    #: What ``meta.json`` calls the kind.
+    kind: ClassVar[str]
+    #: End of the names of its files.
+    suffix: ClassVar[str]
+    #: The bundled name, or the stem of the file.
+    name: str = "codec"
+
+    @classmethod
+    def knows(cls, name: str) -> bool:
+        """Whether :meth:`load` takes this name, path or URL."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, name: str | Path) -> Self:
+        """A codec by name, path or URL.
+
+        Raises:
+            KeyError: an unknown name.
+            OSError: the file cannot be read.
+            ValueError: the file is not a codec of this kind.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def from_parameters(cls, stored: Mapping[str, Any]) -> Self:
+        """From :attr:`parameters`, as ``meta.json`` holds them.
+
+        Raises:
+            ValueError: they do not fit, or a codec of this kind is in its file alone.
+        """
+        raise ValueError(f"a codec of kind {cls.kind} is not in a few numbers; its file is missing")
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that :meth:`save` writes."""
+        raise NotImplementedError
+
+    def save(self, path: str | Path) -> None:
+        """Write the codec's file, which :func:`tomat.load_codec` reads; its bytes depend on the codec alone."""
+        write_atomically(path, self.to_bytes())
+
+    @property
+    def unit(self) -> Unit | None:
+        """The unit of the densities it was made for; None where it takes either."""
+        return None
+
+    @property
+    def parameters(self) -> dict[str, Any] | None:
+        """The few numbers that say all of it; None where only its file does."""
+        return None
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What ``meta.json`` of a dataset says of it."""
+        return {"kind": self.kind, **(self.parameters or {})}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What there is to say about it, in the order a reader asks: ``unit`` and ``range`` in words, then the rest."""
+        raise NotImplementedError
+
+    @property
+    def file_name(self) -> str:
+        """Name of its file in the folder of a run or a dataset."""
+        return f"codec{self.suffix}"
+
+    def bins(self) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
+        """The bins of a codec of one component, in ascending order of value.
+
+        Returns:
+            (n + 1,) their edges; (n,) the component of each, None where components ascend already.
+        """
+        raise NotImplementedError
+
+    def outside_bin(self, values: NDArray[np.float64], decoded: NDArray[np.float64]) -> int:
+        """How many values lie outside the bin that their decoded value stands for, by NumPy alone."""
+        raise NotImplementedError
+
+    @override
+    def encode(self, values: ArrayLike) -> NDArray[np.int32]:
+        """Components of ``values`` (n,), float32 or float64, as int32 (n, k); k is 1 for Lloyd-Max codecs.
+
+        Raises:
+            ValueError: a value is NaN.
+        """
+        return super().encode(_float_vector(values))
+
+    @override
+    def decode(self, components: ArrayLike) -> NDArray[np.float64]:
+        """Values, float64 (n,), of components (n, k).
+
+        Raises:
+            IndexError: a component outside its range; the message names the row.
+            ValueError: not k columns.
+        """
+        return super().decode(_component_matrix(components, len(self.sizes)))
+
+    @override
+    def unit_for(self, stated: str | None = None) -> Unit:
+        """The unit of the values it encodes: its own, or for a log codec the one stated, ``chgcar`` where none is.
+
+        Raises:
+            KeyError: an unknown unit.
+            ValueError: a unit that is not the codec's own.
+        """
+        try:
+            unit = super().unit_for(stated)
+        except ValueError as error:
+            raise ValueError(f"codec {self.name} {error}") from error
+        return "chgcar" if unit == "chgcar" else "e_per_A3"
+
+    @override
+    def clipping(self, values: ArrayLike) -> tuple[int, float, float, float, float, int] | None:
+        """What of ``values`` (n,) lies beyond :attr:`range`; None where nothing does. :mod:`tomat.clipping` names it.
+
+        Returns:
+            The number of values, the sums of what they have above and below the range, the sum of ``|v|`` over all, the
+            value that loses most, and its index.
+
+        Raises:
+            ValueError: a value is NaN.
+        """
+        return super().clipping(_float_vector(values))
+
+    def roundtrip(self, values: ArrayLike) -> NDArray[np.float64]:
+        """What ``values`` (any shape) come back as after encoding, float64.
+
+        Raises:
+            ValueError: a value is NaN.
+        """
+        array = np.asarray(values)
+        return self.decode(self.encode(array.ravel())).reshape(array.shape)
+
+
+def _float_vector(values: ArrayLike) -> NDArray[np.float32] | NDArray[np.float64]:
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ValueError(f"values have shape {array.shape}; give one axis (array.ravel())")
+    if array.dtype.kind == "f" and array.dtype.itemsize <= 4:
+        return np.ascontiguousarray(array, dtype=np.float32)
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def _component_matrix(components: ArrayLike, k: int) -> NDArray[np.int32]:
+    array = np.asarray(components)
+    if array.ndim != 2 or array.shape[1] != k:
+        raise ValueError(f"components have shape {array.shape}; give (n, {k})")
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"components have dtype {array.dtype}; give integers")
+    limits = np.iinfo(np.int32)
+    if array.size and (array.min() < limits.min or array.max() > limits.max):
+        raise IndexError(f"components from {array.min()} to {array.max()} do not fit int32")
+    return np.ascontiguousarray(array, dtype=np.int32)
