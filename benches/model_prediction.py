@@ -38,7 +38,7 @@ from tomat.lm.model.qwen import build, levanter_config
 from tomat.lm.objective import ObjectiveConfig
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.prediction.cover import cover
-from tomat.prediction.predictor import Crystal, PatchRequest
+from tomat.prediction.predictor import PatchRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "tests" / "data" / "rho_gga" / "label" / "qe-0039.zarr"
@@ -59,7 +59,7 @@ def predictor(arguments: argparse.Namespace) -> ModelPredictor:
 def requests(model: ModelPredictor, n: int) -> tuple[list[PatchRequest], int, int]:
     """Patches of a cell of about a million voxels, how many its cover takes, and its voxels."""
     cell = tomat.read(SOURCE).supercell((3, 3, 2))
-    crystal = Crystal(cell.lattice, cell.atomic_numbers, cell.frac_coords, name="cell")
+    crystal = cell.crystal.renamed("cell")
     shape = model.tokenizer.shape_for(len(cell.atomic_numbers))
     offsets = cover(cell.grid_shape, shape).offsets
     made = [PatchRequest(crystal, cell.grid_shape, tuple(o), shape) for o in offsets[:n].tolist()]

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tomat
-from tomat.crystal import Crystal
 from tomat.prediction.api import open_predictor
 from tomat.prediction.assemble import predict_density
 from tomat.prediction.preview import preview
@@ -33,16 +32,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    crystal = Crystal.from_material(tomat.read(SILICON).supercell((3, 3, 2)))
+    crystal = tomat.read(SILICON).supercell((3, 3, 2)).crystal
     promolecule = Promolecule.load("qe-sg15")
     predictor = open_predictor("promolecule")
     predicted = predict_density(predictor, crystal, GRID).material
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         work: dict[str, Callable[[], object]] = {
-            "promolecule alone": lambda: promolecule.evaluate(
-                crystal.lattice, crystal.atomic_numbers, crystal.frac_coords, GRID
-            ),
+            "promolecule alone": lambda: promolecule.evaluate(crystal, GRID),
             "predict": lambda: predict_density(predictor, crystal, GRID),
             "predict, overlap 4": lambda: predict_density(predictor, crystal, GRID, overlap=4),
             ".CHGCAR": lambda: predicted.write(out / "x.CHGCAR"),

@@ -9,10 +9,10 @@ import numpy as np
 
 import tomat
 from runs import LABEL
-from tomat.dataset.inputs import Entry
 from tomat.evaluate.methods import Method, Predicted
 from tomat.evaluate.result import Result
 from tomat.evaluate.run import Evaluation, evaluate
+from tomat.material import Entry
 
 SMALL = ("qe-0211", "qe-0003", "vasp-mp-2300242", "qe-0040", "qe-0048")
 ENTRIES = [Entry(name, str(LABEL / f"{name}.zarr")) for name in SMALL]

@@ -26,7 +26,8 @@ from tomat.catalogue.division import split_groups
 from tomat.catalogue.rows import row_of
 from tomat.catalogue.table import COLUMNS, SCHEMA
 from tomat.categories import category
-from tomat.dataset.inputs import Entry, resolve_inputs
+from tomat.dataset.inputs import resolve_inputs
+from tomat.material import Entry
 from tomat.tokenizer import LAYOUTS
 
 

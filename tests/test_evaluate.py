@@ -18,7 +18,6 @@ from evaluations import ENTRIES, SMALL, Scaled, scaled
 from predictors import TokenPredictor, TruthPredictor
 from runs import LABEL, ROOT, farm, tomat_main
 from tomat import metrics
-from tomat.dataset.inputs import Entry
 from tomat.evaluate.compare import compare, comparison_table, contender
 from tomat.evaluate.measure import COLUMNS
 from tomat.evaluate.methods import CodecFloor, Method, PatchMethod, Predicted, PromoleculeMethod
@@ -26,6 +25,7 @@ from tomat.evaluate.result import load_result
 from tomat.evaluate.run import Evaluation, evaluate
 from tomat.evaluate.tables import headline
 from tomat.evaluate.volumes import load_pictures
+from tomat.material import Entry
 from tomat.prediction.predictor import PatchPrediction, PatchRequest
 from tomat.promolecule import Promolecule
 

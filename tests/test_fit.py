@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 import tomat
 from tomat.codec import bundled_floor
-from tomat.dataset.inputs import Entry, resolve_inputs
+from tomat.dataset.inputs import resolve_inputs
 from tomat.fitting import METHODS, Sketch, fit_codec, merge_sketches, sketch_entries
 from tomat.floors import compare, floor
+from tomat.material import Entry
 from tomat.tail import Tail
 
 TRAINING = Path(__file__).parents[1] / "training"

@@ -178,7 +178,7 @@ def test_parts_that_some_patches_lack_are_refused() -> None:
 
 
 def test_the_truth_is_shown_to_diagnostics_and_those_that_state_they_need_it() -> None:
-    truth = crystal().material(np.ones((6, 6, 6)), "chgcar")
+    truth = tomat.Material.on(crystal(), np.ones((6, 6, 6)), "chgcar")
     modes: tuple[Mode, ...] = ("one_pass", "k_pass", "free_running", "teacher_forced")
     for mode in modes:
         predictor = Recorder(mode=mode)
@@ -309,13 +309,13 @@ def test_the_codec_floor_in_patches_is_the_codec_floor() -> None:
     m = tomat.read(LABEL / "qe-0934.zarr")
     for codec in ("lmq-16k", "l1-1k-e_per_A3", "two_token_9_12"):
         predictor: PatchPredictor = CodecFloorPredictor(PatchTokenizer("v3", codec, patch_size=14))
-        outcome = predict_density(predictor, Crystal.from_material(m), m.grid_shape, truth=m)
+        outcome = predict_density(predictor, m.crystal, m.grid_shape, truth=m)
         unit = predictor.tokenizer.unit
         direct = predictor.tokenizer.density_codec.roundtrip(m.in_unit(unit).density).astype(np.float32)
         np.testing.assert_array_equal(outcome.material.density, direct)
         assert outcome.material.unit == unit
         with pytest.raises(ValueError, match="holds no truth"):
-            predict_density(predictor, Crystal.from_material(m), m.grid_shape)
+            predict_density(predictor, m.crystal, m.grid_shape)
 
 
 def test_identities_say_what_predictions_depend_on() -> None:
@@ -332,12 +332,12 @@ def test_facts_are_read_off_the_training_data() -> None:
     facts = TrainingFacts.of(materials, PROMOLECULE)
     sides = [np.linalg.norm(m.lattice, axis=1) / m.grid_shape for m in materials]
     assert facts.spacing == pytest.approx(np.exp(np.log(sides).mean()))
-    grids_made = [choose_grid(Crystal.from_material(m), default=facts.spacing) for m in materials]
+    grids_made = [choose_grid(m.crystal, default=facts.spacing) for m in materials]
     points = [np.prod(grid) / np.prod(m.grid_shape) for grid, m in zip(grids_made, materials, strict=True)]
     assert np.exp(np.log(points).mean()) == pytest.approx(1.0, abs=0.05)
     assert facts.valence[14] == 4.0
     for m in materials:
-        count = valence_count(Recorder(facts=facts), CellRequest(Crystal.from_material(m), (4, 4, 4)))
+        count = valence_count(Recorder(facts=facts), CellRequest(m.crystal, (4, 4, 4)))
         assert count is None or count == pytest.approx(m.n_electrons, rel=1e-4)
     stored = json.loads(json.dumps(facts.to_json()))
     assert TrainingFacts.from_json(stored, PROMOLECULE) == facts
@@ -357,7 +357,7 @@ def test_elements_the_guess_does_not_know_are_named() -> None:
 
 def test_choosing_a_grid() -> None:
     m = tomat.read(SILICON)
-    x = Crystal.from_material(m)
+    x = m.crystal
     assert choose_grid(x) == m.grid_shape == choose_grid(x, like=SILICON) == choose_grid(x, like=m)
     assert choose_grid(x, default=0.2) == (20, 20, 20) == choose_grid(x, spacing=0.2, default=0.1)
     assert choose_grid(x, grid=(3, 4, 5), default=0.2) == (3, 4, 5)

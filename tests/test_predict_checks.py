@@ -65,7 +65,7 @@ def test_atoms_on_one_site_are_refused_whatever_the_cell() -> None:
 def test_real_crystals_are_not_doubted() -> None:
     for path in sorted(LABEL.iterdir()):
         m = tomat.read(path)
-        assert crystal_warnings(Crystal.from_material(m), TrainingFacts.of([m])) == []
+        assert crystal_warnings(m.crystal, TrainingFacts.of([m])) == []
 
 
 def test_small_cells_and_strange_elements_are_warned_about() -> None:
@@ -117,7 +117,7 @@ def test_they_are_errors_in_python_too(value: float) -> None:
     for options in ({"electrons": value}, {"spacing": value}, {"electrons": value, "normalize": True}):
         with pytest.raises(ValueError, match="above 0"):
             tomat.predict("promolecule", SILICON, **{"grid": (4, 4, 4), **options})  # type: ignore[arg-type]
-    one = Crystal.from_material(tomat.read(SILICON))
+    one = tomat.read(SILICON).crystal
     with pytest.raises(ValueError, match="electrons is"):
         CellRequest(one, (4, 4, 4), electrons=value)
     with pytest.raises(ValueError, match="spacing"):
@@ -177,7 +177,7 @@ def test_a_truth_on_another_grid_is_refused(tmp_path: Path) -> None:
 
 def test_order_turns_and_relaxation_do_not_make_another_crystal() -> None:
     m = tomat.read(LABEL / "qe-0848.zarr")
-    one = Crystal.from_material(m)
+    one = m.crystal
     order = np.array([4, 2, 0, 1, 3])
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
     moved = m.frac_coords[order] + np.array([1, -1, 0]) + 0.02
@@ -219,7 +219,7 @@ def test_a_start_that_disagrees_with_the_training_data_is_refused(tmp_path: Path
 
     from tomat.prediction.assemble import Failure, predict_densities
 
-    oxide = Crystal.from_material(tomat.read(LABEL / "qe-0770.zarr"))
+    oxide = tomat.read(LABEL / "qe-0770.zarr").crystal
     facts = TrainingFacts(valence={12: 8.0, 8: 6.0}, promolecule=Promolecule.load("qe-sg15"))
     predictor = TokenPredictor(needs_guess=True, facts=facts)
     cells = [CellRequest(oxide, (20, 20, 20))]

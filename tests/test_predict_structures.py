@@ -117,7 +117,7 @@ def test_objects(data: Path) -> None:
     expect(as_crystal(Atoms(numbers=NUMBERS, scaled_positions=COORDINATES, cell=LATTICE, pbc=True)))
     crystal = Crystal.of(LATTICE, NUMBERS, COORDINATES)
     assert as_crystal(crystal) is crystal
-    expect(as_crystal(crystal.material(np.ones((2, 3, 4)), "chgcar")))
+    expect(as_crystal(tomat.Material.on(crystal, np.ones((2, 3, 4)), "chgcar")))
     with pytest.raises(TypeError, match="a float is no crystal"):
         as_crystal(1.0)  # type: ignore[arg-type]
 
@@ -197,11 +197,11 @@ def test_without_the_packages_the_remedy_is_named(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"lattice": np.eye(2)}, "lattice of shape"),
+        ({"lattice": np.eye(2)}, "lattice has shape"),
         ({"lattice": np.zeros((3, 3))}, "volume"),
         ({"lattice": np.full((3, 3), np.inf)}, "finite"),
         ({"atomic_numbers": [3, 8]}, "do not fit"),
-        ({"atomic_numbers": [3, 8, 119]}, "1 .H. to 118"),
+        ({"atomic_numbers": [3, 8, 119]}, "elements are 1 to 118"),
         ({"atomic_numbers": [3, 8, 8.5]}, "whole"),
         ({"atomic_numbers": [], "frac_coords": np.zeros((0, 3))}, "at least one atom"),
         ({"frac_coords": COORDINATES * np.nan}, "NaN"),

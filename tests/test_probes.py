@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 import tomat
 from predictors import TOKENIZERS, TokenPredictor, TruthPredictor
 from runs import IDS, LABEL, ROOT, tomat_main
-from tomat.dataset.inputs import Entry
 from tomat.evaluate.alterations import PROBES, fourier_shift, generator
 from tomat.evaluate.measure import Truth
 from tomat.evaluate.methods import PatchMethod
 from tomat.evaluate.probes import ProbePlan, probe, probe_material
+from tomat.material import Entry
 from tomat.prediction.predictor import PatchPrediction
 
 NAMES = ("qe-0211", "qe-0003", "qe-0934", "qev-0003", "vasp-mp-2300242", "vasp-mp-2458987")

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 import tomat
 from tomat import _core
 from tomat.cli import main
+from tomat.crystal import Crystal
 from tomat.promolecule import FORMS, Promolecule, bundled_promolecules
 
 SKEWED = np.array([[3.1, 0.0, 0.0], [-1.2, 2.9, 0.3], [0.4, 0.7, 3.4]])
 NUMBERS = [3, 8]
 COORDINATES = np.array([[0.05, 0.1, 0.9], [0.45, 0.55, 0.6]])
+CRYSTAL = Crystal.of(SKEWED, NUMBERS, COORDINATES)
 
 
 def known(seed: int = 0, splines: int = 9) -> Promolecule:
@@ -41,7 +43,9 @@ def material(promolecule: Promolecule, seed: int, unit: str = "chgcar") -> tomat
     lattice = SKEWED * rng.uniform(0.9, 1.2, (3, 1))
     numbers = [3, 8, NUMBERS[seed % 2]]
     coordinates = rng.uniform(-1, 2, (3, 3))
-    density = promolecule.evaluate(lattice, numbers, coordinates, (11, 12, 10), unit, n_electrons=None)
+    density = promolecule.evaluate(
+        Crystal.of(lattice, numbers, coordinates), (11, 12, 10), unit, n_electrons=None
+    )
     return tomat.Material.of(f"m{seed}", density, unit, lattice, numbers, coordinates)
 
 
@@ -132,13 +136,13 @@ def test_a_fit_to_part_of_the_voxels_counts_electrons_on_all_of_them(data: Path)
 
 def test_part_of_a_grid_is_the_same_crystal() -> None:
     """The promolecule of a part is the part of the promolecule, wherever it begins."""
-    whole = known().evaluate(SKEWED, NUMBERS, COORDINATES, (12, 9, 11), n_electrons=None)
+    whole = known().evaluate(CRYSTAL, (12, 9, 11), n_electrons=None)
     for name in ("a", "b", "c", "d"):
         m = tomat.Material.of(name, whole, "e_per_A3", SKEWED, NUMBERS, COORDINATES)
         part = m.subgrid(200)
         assert part.density.size <= 200
         assert part.grid_shape[2] == 11, "a prime axis stays whole"
-        direct = known().evaluate(SKEWED, NUMBERS, part.frac_coords, part.grid_shape, n_electrons=None)
+        direct = known().evaluate(part.crystal, part.grid_shape, n_electrons=None)
         np.testing.assert_allclose(part.density, direct, atol=1e-5)
     assert m.subgrid(10**6).density.shape == m.density.shape
     with pytest.raises(ValueError, match="voxels is 0"):
@@ -168,7 +172,7 @@ def test_a_fit_to_two_dialects_says_so(
 @pytest.mark.parametrize(("z", "electrons"), [(6, 4.0), (26, 8.0), (82, 14.0)])
 def test_analytic_atoms_hold_their_electrons_on_a_fine_grid(form: str, z: int, electrons: float) -> None:
     promolecule = Promolecule.analytic(form)
-    density = promolecule.evaluate(SKEWED, [z], [[0.3, 0.4, 0.5]], (60, 60, 60), n_electrons=None)
+    density = promolecule.evaluate(Crystal.of(SKEWED, [z], [[0.3, 0.4, 0.5]]), (60, 60, 60), n_electrons=None)
     volume = abs(np.linalg.det(SKEWED))
     assert density.mean() * volume == pytest.approx(electrons, rel=1e-4)
     assert (density > 0).all()
@@ -185,7 +189,7 @@ def test_the_slater_density_is_the_formula() -> None:
 @given(unit=st.sampled_from(tomat.UNITS), count=st.floats(0.1, 200.0), seed=st.integers(0, 99))
 @settings(max_examples=20)
 def test_scaling_gives_the_count_in_either_unit(unit: str, count: float, seed: int) -> None:
-    density = known(seed).evaluate(SKEWED, NUMBERS, COORDINATES, (7, 8, 9), unit, n_electrons=count)
+    density = known(seed).evaluate(CRYSTAL, (7, 8, 9), unit, n_electrons=count)
     factor = 1.0 if unit == "chgcar" else abs(np.linalg.det(SKEWED))
     assert density.mean() * factor == pytest.approx(count, rel=1e-9)
 
@@ -193,23 +197,21 @@ def test_scaling_gives_the_count_in_either_unit(unit: str, count: float, seed: i
 def test_the_valence_of_the_elements_is_the_default_count() -> None:
     promolecule = known()
     volume = abs(np.linalg.det(SKEWED))
-    density = promolecule.evaluate(SKEWED, NUMBERS, COORDINATES, (7, 8, 9))
+    density = promolecule.evaluate(CRYSTAL, (7, 8, 9))
     assert density.mean() * volume == pytest.approx(9.0, rel=1e-9)
     unknown = Promolecule(
         "splines", promolecule.atomic_numbers, np.array([np.nan, 6.0]), 3.0, 0.6, promolecule.coefficients
     )
     assert unknown.count_electrons(NUMBERS) is None
-    plain = unknown.evaluate(SKEWED, NUMBERS, COORDINATES, (7, 8, 9))
-    np.testing.assert_array_equal(
-        plain, promolecule.evaluate(SKEWED, NUMBERS, COORDINATES, (7, 8, 9), n_electrons=None)
-    )
+    plain = unknown.evaluate(CRYSTAL, (7, 8, 9))
+    np.testing.assert_array_equal(plain, promolecule.evaluate(CRYSTAL, (7, 8, 9), n_electrons=None))
 
 
 def test_a_shift_by_grid_steps_rolls_the_density() -> None:
     shape = (7, 8, 9)
     steps = np.array([3, -5, 13])
-    before = known().evaluate(SKEWED, NUMBERS, COORDINATES, shape)
-    after = known().evaluate(SKEWED, NUMBERS, COORDINATES + steps / shape, shape)
+    before = known().evaluate(CRYSTAL, shape)
+    after = known().evaluate(Crystal.of(SKEWED, NUMBERS, COORDINATES + steps / shape), shape)
     np.testing.assert_allclose(after, np.roll(before, tuple(steps), axis=(0, 1, 2)), atol=1e-9)
 
 
@@ -226,13 +228,13 @@ def test_a_supercell_is_the_cell_repeated(data: Path) -> None:
 
 def test_elements_without_a_function() -> None:
     with pytest.raises(ValueError, match="no radial function for Fe; it has Li, O"):
-        known().evaluate(SKEWED, [3, 26], COORDINATES, (5, 5, 5))
-    joined = known().evaluate(SKEWED, [3, 26], COORDINATES, (5, 5, 5), fallback="slater")
+        known().evaluate(Crystal.of(SKEWED, [3, 26], COORDINATES), (5, 5, 5))
+    joined = known().evaluate(Crystal.of(SKEWED, [3, 26], COORDINATES), (5, 5, 5), fallback="slater")
     assert joined.mean() * abs(np.linalg.det(SKEWED)) == pytest.approx(3.0 + 8.0)
-    same = known().evaluate(SKEWED, NUMBERS, COORDINATES, (5, 5, 5), fallback="slater")
-    np.testing.assert_array_equal(same, known().evaluate(SKEWED, NUMBERS, COORDINATES, (5, 5, 5)))
+    same = known().evaluate(CRYSTAL, (5, 5, 5), fallback="slater")
+    np.testing.assert_array_equal(same, known().evaluate(CRYSTAL, (5, 5, 5)))
     with pytest.raises(KeyError, match="gaussian, two-shell, slater"):
-        known().evaluate(SKEWED, NUMBERS, COORDINATES, (5, 5, 5), fallback="hydrogen")
+        known().evaluate(CRYSTAL, (5, 5, 5), fallback="hydrogen")
 
 
 @pytest.mark.parametrize(
@@ -241,23 +243,12 @@ def test_elements_without_a_function() -> None:
         ({"unit": "bohr"}, "unit 'bohr'"),
         ({"grid_shape": (0, 4, 4)}, "grid shape"),
         ({"grid_shape": (4, 4)}, "grid shape"),
-        ({"lattice": np.eye(2)}, "lattice of shape"),
-        ({"lattice": np.zeros((3, 3))}, "no volume"),
-        ({"lattice": np.eye(3) * 0.01}, "in angstrom"),
-        ({"lattice": np.full((3, 3), np.nan)}, "not finite"),
-        ({"atomic_numbers": [3, 300]}, "atomic number 300"),
-        ({"atomic_numbers": [3]}, "frac_coords of shape"),
-        ({"frac_coords": COORDINATES * np.nan}, "not finite"),
+        ({"crystal": Crystal.of(np.eye(3) * 0.01, NUMBERS, COORDINATES)}, "in angstrom"),
         ({"n_electrons": -1.0}, "-1 electrons"),
     ],
 )
 def test_bad_arguments_are_named(change: dict[str, Any], match: str) -> None:
-    arguments: dict[str, Any] = {
-        "lattice": SKEWED,
-        "atomic_numbers": NUMBERS,
-        "frac_coords": COORDINATES,
-        "grid_shape": (4, 4, 4),
-    }
+    arguments: dict[str, Any] = {"crystal": CRYSTAL, "grid_shape": (4, 4, 4)}
     with pytest.raises(ValueError, match=match):
         known().evaluate(**(arguments | change))
 
@@ -302,8 +293,8 @@ def test_save_and_load(tmp_path: Path) -> None:
         with np.load(path, allow_pickle=False) as file:
             assert all(file[member].dtype != object for member in file.files)
         np.testing.assert_array_equal(
-            again.evaluate(SKEWED, NUMBERS, COORDINATES, (5, 5, 5)),
-            promolecule.evaluate(SKEWED, NUMBERS, COORDINATES, (5, 5, 5)),
+            again.evaluate(CRYSTAL, (5, 5, 5)),
+            promolecule.evaluate(CRYSTAL, (5, 5, 5)),
         )
 
 

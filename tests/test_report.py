@@ -16,11 +16,11 @@ import pytest
 import browser
 from predictors import TokenPredictor, TruthPredictor
 from runs import LABEL, ROOT, sound, tomat_main
-from tomat.dataset.inputs import Entry
 from tomat.evaluate.methods import CodecFloor, Method, PatchMethod, StartMethod
 from tomat.evaluate.result import load_result
 from tomat.evaluate.run import Evaluation, evaluate
 from tomat.evaluate.volumes import _rectangle
+from tomat.material import Entry
 from tomat.report import figures
 from tomat.report.isosurface import half_level, isosurface
 from tomat.report.runs import NMAE, load_run

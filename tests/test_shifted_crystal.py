@@ -21,7 +21,9 @@ def _shifted(material: tomat.Material, steps: NDArray[np.int64]) -> tomat.Materi
     return replace(
         material,
         density=np.roll(material.density, tuple(steps.tolist()), axis=(0, 1, 2)),
-        frac_coords=material.frac_coords + steps / np.array(material.grid_shape),
+        crystal=replace(
+            material.crystal, frac_coords=material.frac_coords + steps / np.array(material.grid_shape)
+        ),
     )
 
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 import tomat
 from runs import LABEL
-from tomat.crystal import Crystal
 from tomat.prediction.assemble import CellRequest, Failure, Prediction, predict_densities
 from tomat.prediction.predictor import PromoleculePredictor, TrainingFacts
 from tomat.promolecule import Promolecule
@@ -141,7 +140,7 @@ def test_normalising_asks_for_the_electrons_of_a_disputed_element() -> None:
             return again
 
     predictor = Trained(tomat.PatchTokenizer("v3", "l1-1k", patch_size=10), QE)
-    oxide = Crystal.from_material(tomat.read(LABEL / "qe-0770.zarr"))
+    oxide = tomat.read(LABEL / "qe-0770.zarr").crystal
 
     def outcome(normalize: bool, electrons: float | None = None) -> Prediction | Failure:
         cell = CellRequest(oxide, (10, 10, 10), electrons=electrons)

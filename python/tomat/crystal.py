@@ -1,34 +1,35 @@
-"""A crystal without a density: what a prediction starts from."""
+"""A crystal: a cell and its atoms, checked; to and from pymatgen and ASE."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from tomat import _core
-from tomat.material import elements_of
 
 if TYPE_CHECKING:
     from ase.atoms import Atoms
     from numpy.typing import ArrayLike, NDArray
-    from pymatgen.core.structure import IStructure
-
-    from tomat.material import Material
+    from pymatgen.core.structure import IStructure, Structure
 
 __all__ = ["Crystal"]
 
 
 @dataclass(frozen=True, eq=False)
 class Crystal:
-    """A cell and its atoms.
+    """A cell and its atoms; what it is built from is checked.
 
     Attributes:
         lattice: (3, 3) float64, rows a, b, c in angstrom.
         atomic_numbers: (n,) int32, 1 to 118.
         frac_coords: (n, 3) float64, as given: not wrapped into the cell.
         name: what it goes by in files and reports.
+
+    Raises:
+        ValueError: wrong shapes, values that are not finite, a cell without volume, no atoms, no element.
     """
 
     lattice: NDArray[np.float64]
@@ -36,43 +37,65 @@ class Crystal:
     frac_coords: NDArray[np.float64]
     name: str = "crystal"
 
+    def __post_init__(self) -> None:
+        """Bring the arrays to their types and check them."""
+        try:
+            self._check()
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.name}: {error}") from error
+
+    def _check(self) -> None:
+        cell = as_array(self, "lattice", np.float64)
+        if cell.shape != (3, 3):
+            raise ValueError(f"the lattice has shape {cell.shape}; give (3, 3) rows a, b, c in angstrom")
+        _core.cell_volume(cell)  # refuses one that is not finite or spans no volume
+        numbers = as_array(self, "atomic_numbers", np.int32)
+        coordinates = as_array(self, "frac_coords", np.float64)
+        if numbers.ndim != 1 or not numbers.size or coordinates.shape != (len(numbers), 3):
+            raise ValueError(
+                f"atomic numbers of shape {numbers.shape} and coordinates of shape {coordinates.shape} do not fit; "
+                "give (n,) and (n, 3) with at least one atom"
+            )
+        if numbers.min() < 1 or numbers.max() > 118:
+            raise ValueError(f"atomic numbers from {numbers.min()} to {numbers.max()}; elements are 1 to 118")
+        if not np.isfinite(coordinates).all():
+            raise ValueError("the fractional coordinates hold NaN or infinite values")
+
     @classmethod
     def of(
         cls, lattice: ArrayLike, atomic_numbers: ArrayLike, frac_coords: ArrayLike, name: str = "crystal"
     ) -> Self:
-        """Check arrays and build a crystal.
+        """A crystal from anything that arrays can be made of.
 
         Raises:
-            ValueError: wrong shapes, values that are not finite, a cell without volume, no atoms, no element.
+            ValueError: as the class.
         """
-        cell = np.ascontiguousarray(lattice, dtype=np.float64)
-        numbers = np.asarray(atomic_numbers)
-        coordinates = np.ascontiguousarray(frac_coords, dtype=np.float64)
-        if cell.shape != (3, 3) or not np.isfinite(cell).all():
-            raise ValueError(
-                f"{name}: the lattice of shape {cell.shape} must be (3, 3) finite rows a, b, c in angstrom"
-            )
-        if numbers.ndim != 1 or not numbers.size or coordinates.shape != (len(numbers), 3):
-            raise ValueError(
-                f"{name}: atomic numbers of shape {numbers.shape} and coordinates of shape {coordinates.shape} do "
-                "not fit; give (n,) and (n, 3) with at least one atom"
-            )
-        if numbers.dtype.kind not in "iu" or numbers.min() < 1 or numbers.max() > 118:
-            raise ValueError(
-                f"{name}: atomic numbers {numbers.tolist()[:8]} must be whole, 1 (H) to 118 (Og)"
-            )
-        if not np.isfinite(coordinates).all():
-            raise ValueError(f"{name}: the fractional coordinates hold NaN or infinity")
-        try:
-            _core.lattice_parameters(cell)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-        return cls(cell, np.ascontiguousarray(numbers, dtype=np.int32), coordinates, name)
+        given: tuple[Any, ...] = (
+            lattice,
+            atomic_numbers,
+            frac_coords,
+            name,
+        )  # brought to their types by the class
+        return cls(*given)
 
     @classmethod
-    def from_material(cls, material: Material) -> Self:
-        """The crystal of a material, without its density."""
-        return cls.of(material.lattice, material.atomic_numbers, material.frac_coords, material.task_id)
+    def of_checked(
+        cls,
+        lattice: NDArray[np.float64],
+        atomic_numbers: NDArray[np.int32],
+        frac_coords: NDArray[np.float64],
+        name: str,
+    ) -> Self:
+        """From arrays of the right types that were checked when they were read."""
+        crystal = object.__new__(cls)
+        values = {
+            "lattice": lattice,
+            "atomic_numbers": atomic_numbers,
+            "frac_coords": frac_coords,
+            "name": name,
+        }
+        crystal.__dict__.update(values)
+        return crystal
 
     @classmethod
     def from_pymatgen(cls, structure: IStructure, name: str | None = None) -> Self:
@@ -81,7 +104,7 @@ class Crystal:
         Raises:
             ValueError: partly occupied sites, or sites that hold no element.
         """
-        # Duck-typed, so that pymatgen need not be imported to get here.
+        # Duck-typed, so that pymatgen need not be imported (or installed) to get here.
         given: Any = structure
         label = name or str(given.composition.reduced_formula)
         if not given.is_ordered:
@@ -91,10 +114,16 @@ class Crystal:
                 f"{given[partly[0] - 1].species_string}); a density needs whole atoms: order it first, with pymatgen's "
                 "OrderDisorderedStructureTransformation for example"
             )
-        try:
-            numbers = elements_of(given)
-        except ValueError as error:
-            raise ValueError(f"{label}: {error}") from error
+        numbers = []
+        for index, site in enumerate(given, 1):
+            # Dummy species have a Z as well, which is the hash of their name.
+            number = getattr(site.specie, "Z", 0)
+            if not 1 <= number <= 118:
+                raise ValueError(
+                    f"{label}: site {index} holds {site.species_string}, which is no element; give one of H to Og, or "
+                    "take the site out"
+                )
+            numbers.append(int(number))
         return cls.of(given.lattice.matrix, numbers, given.frac_coords, label)
 
     @classmethod
@@ -116,6 +145,27 @@ class Crystal:
         coordinates = given.get_scaled_positions(wrap=False)
         return cls.of(given.cell.array, given.numbers, coordinates, label)
 
+    def to_pymatgen(self) -> Structure:
+        """A pymatgen ``Structure``; needs ``tomat[structures]``."""
+        from pymatgen.core.lattice import Lattice
+        from pymatgen.core.periodic_table import Element
+        from pymatgen.core.structure import Structure
+
+        species = [Element.from_Z(int(z)) for z in self.atomic_numbers]
+        return Structure(Lattice(self.lattice), species, self.frac_coords)
+
+    def to_ase(self) -> Atoms:
+        """ASE ``Atoms``; needs ``tomat[structures]``."""
+        from ase.atoms import Atoms
+
+        return Atoms(
+            numbers=self.atomic_numbers, scaled_positions=self.frac_coords, cell=self.lattice, pbc=True
+        )
+
+    def renamed(self, name: str) -> Self:
+        """The same crystal under another name."""
+        return self if name == self.name else replace(self, name=name)
+
     @property
     def volume(self) -> float:
         """Cell volume in cubic angstrom."""
@@ -126,14 +176,42 @@ class Crystal:
         """Atoms in the cell."""
         return len(self.atomic_numbers)
 
-    def material(self, density: ArrayLike, unit: str, source: dict[str, Any] | None = None) -> Material:
-        """This crystal with a density (nx, ny, nz) in ``unit``."""
-        from tomat.material import Material
-
-        return Material.of(
-            self.name, density, unit, self.lattice, self.atomic_numbers, self.frac_coords, source
-        )
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the cell and its atoms; the name is not part of it."""
+        return content_hash("tomat crystal 1\n", self)
 
     def __repr__(self) -> str:
         """Shows what it is, not its numbers."""
         return f"Crystal({self.name!r}, {self.n_atoms} atoms, {self.volume:.4g} A^3)"
+
+
+def as_array(of: object, name: str, dtype: type[np.generic]) -> NDArray[Any]:
+    """Bring the array attribute of a frozen object to its type, contiguous; it is not copied where it is that already.
+
+    Raises:
+        ValueError: no real numbers, or no whole ones where the type asks for them.
+    """
+    given = np.asarray(getattr(of, name))
+    if given.dtype.kind not in "fiu" and given.size:
+        raise ValueError(f"{name} has dtype {given.dtype}; give real numbers")
+    if np.issubdtype(dtype, np.integer) and given.dtype.kind == "f" and (given != np.floor(given)).any():
+        raise ValueError(f"{name} are not whole numbers")
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = np.ascontiguousarray(given, dtype=dtype)
+    object.__setattr__(of, name, array)
+    return array
+
+
+def content_hash(first: str, crystal: Crystal, *before: NDArray[np.generic]) -> str:
+    """SHA-256 of a line that says what is hashed, of arrays, and of a crystal."""
+    digest = hashlib.sha256(first.encode())
+    for array in before:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    for array, dtype in (
+        (crystal.lattice, "<f8"),
+        (crystal.atomic_numbers, "<i4"),
+        (crystal.frac_coords, "<f8"),
+    ):
+        digest.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
+    return digest.hexdigest()

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import lzma
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self, override
 
 import numpy as np
@@ -16,15 +15,13 @@ import numpy as np
 from tomat import _core
 from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec
-from tomat.material import read
 from tomat.storage.files import open_bytes, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from tomat.dataset.inputs import Entry
-    from tomat.material import Material
+    from tomat.material import Entry, Material
     from tomat.tail import Tail
 
 __all__ = [
@@ -35,7 +32,6 @@ __all__ = [
     "Weighting",
     "fit_codec",
     "merge_sketches",
-    "read_entry",
     "sketch_entries",
 ]
 
@@ -167,7 +163,7 @@ def sketch_entries(
     sketch = Sketch(unit)
 
     def add(entry: Entry) -> None:
-        sketch.add_material(read_entry(entry))
+        sketch.add_material(entry.read())
 
     for entry, _ in in_order(add, entries, threads):
         if watch is not None:
@@ -266,8 +262,3 @@ def fit_codec(
     )
     codec.name = name
     return codec
-
-
-def read_entry(entry: Entry) -> Material:
-    """The material of an entry, under the entry's id."""
-    return replace(read(entry.path), task_id=entry.task_id)

@@ -12,15 +12,14 @@ import numpy as np
 from tomat import metrics as of_density
 from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec
-from tomat.fitting import METHODS, fit_codec, read_entry
+from tomat.fitting import METHODS, fit_codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tomat.codec import Codec
-    from tomat.dataset.inputs import Entry
     from tomat.fitting import Method, Sketch, Weighting
-    from tomat.material import Material
+    from tomat.material import Entry, Material
 
 __all__ = ["BINS", "Comparison", "Curve", "Floor", "compare", "floor", "material_floor"]
 
@@ -95,7 +94,7 @@ def floor(
     of_codec = codec.unit_for(unit)
 
     def work(entry: Entry) -> tuple[of_density.Metrics, float]:
-        material = read_entry(entry)
+        material = entry.read()
         if supercell > 1:
             material = material.supercell((supercell, supercell, supercell))
         return material_floor(codec, material, of_codec)
@@ -202,7 +201,7 @@ def compare(
         watch(f"{len(codecs)} codecs fitted")
 
     def work(entry: Entry) -> list[tuple[float, float]]:
-        true = read_entry(entry).in_unit(sketch.unit).density
+        true = entry.read().in_unit(sketch.unit).density
         return [_nmae(codec, true) for codec in codecs]
 
     rows = []

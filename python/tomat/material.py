@@ -1,4 +1,4 @@
-"""A density with its unit and its crystal, read from a file or taken from pymatgen or ASE."""
+"""A crystal with its density and the unit of that, read from a file or taken from pymatgen or ASE."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from tomat import _core
+from tomat.crystal import Crystal, as_array, content_hash
 from tomat.storage.files import is_url, open_bytes
 from tomat.storage.remote import fetch_group
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pymatgen.core.structure import IStructure
     from pymatgen.io.vasp.outputs import Chgcar
 
-__all__ = ["UNITS", "Material", "Unit", "read", "task_id_of"]
+__all__ = ["UNITS", "Entry", "Material", "Unit", "read", "task_id_of"]
 
 type Unit = Literal["chgcar", "e_per_A3"]
 
@@ -28,34 +29,43 @@ type Unit = Literal["chgcar", "e_per_A3"]
 UNITS: tuple[Unit, Unit] = ("chgcar", "e_per_A3")
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A material that is yet to be read: its id and where its density is."""
+
+    task_id: str
+    path: str
+
+    def read(self) -> Material:
+        """The material, under this id.
+
+        Raises:
+            OSError, ValueError: as :func:`read`.
+        """
+        return read(self.path).renamed(self.task_id)
+
+
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A density and the crystal it belongs to; what it is built from is checked.
+    """A crystal and its density; what it is built from is checked.
 
     Attributes:
-        task_id: the name it goes by; what is sampled from it depends on this.
+        crystal: cell, atoms, and the name it goes by; what is sampled from it depends on this name.
         density: (nx, ny, nz) float32, point (i, j, k) at fractional coordinates (i/nx, j/ny, k/nz).
         unit: the convention of the density, ``chgcar`` or ``e_per_A3``.
-        lattice: (3, 3) float64, rows a, b, c in angstrom.
-        atomic_numbers: (n,) int32.
-        frac_coords: (n, 3) float64.
         source: facts about the file it came from (``format``, ``has_spin``, ...); empty for one made in memory.
 
     Raises:
-        ValueError: wrong shapes, values that are not finite, an unknown unit, a lattice that spans no volume, no atoms
-            or no elements.
+        ValueError: a wrong shape, values that are not finite, an unknown unit.
     """
 
-    task_id: str
+    crystal: Crystal
     density: NDArray[np.float32]
     unit: Unit
-    lattice: NDArray[np.float64]
-    atomic_numbers: NDArray[np.int32]
-    frac_coords: NDArray[np.float64]
     source: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Bring the arrays to their types and check them."""
+        """Bring the density to its type and check it."""
         try:
             self._check()
         except (TypeError, ValueError) as error:
@@ -64,37 +74,11 @@ class Material:
     def _check(self) -> None:
         if self.unit not in UNITS:
             raise ValueError(f"unit {self.unit!r} is not one of {', '.join(UNITS)}")
-        values = self._set("density", np.float32)
+        values = as_array(self, "density", np.float32)
         if values.ndim != 3 or values.size == 0:
             raise ValueError(f"the density has shape {values.shape}; give (nx, ny, nz), none of them 0")
         if not np.isfinite(values).all():
             raise ValueError("the density holds NaN or infinite values")
-        cell = self._set("lattice", np.float64)
-        if cell.shape != (3, 3):
-            raise ValueError(f"the lattice has shape {cell.shape}; give (3, 3) rows a, b, c in angstrom")
-        _core.cell_volume(cell)  # refuses one that is not finite or spans no volume
-        numbers, coordinates = self._set("atomic_numbers", np.int32), self._set("frac_coords", np.float64)
-        if numbers.ndim != 1 or coordinates.shape != (len(numbers), 3) or len(numbers) == 0:
-            raise ValueError(
-                f"atomic numbers of shape {numbers.shape} and coordinates of shape {coordinates.shape} do not fit; "
-                "give (n,) and (n, 3) with at least one atom"
-            )
-        if numbers.min() < 1 or numbers.max() > 118:
-            raise ValueError(f"atomic numbers from {numbers.min()} to {numbers.max()}; elements are 1 to 118")
-        if not np.isfinite(coordinates).all():
-            raise ValueError("the fractional coordinates hold NaN or infinite values")
-
-    def _set(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
-        """The array of a name, of its type and contiguous; it is not copied where it is that already."""
-        given = np.asarray(getattr(self, name))
-        if given.dtype.kind not in "fiu":
-            raise ValueError(f"{name} has dtype {given.dtype}; give real numbers")
-        if np.issubdtype(dtype, np.integer) and given.dtype.kind == "f" and (given != np.floor(given)).any():
-            raise ValueError(f"{name} are not whole numbers")
-        with np.errstate(over="ignore", invalid="ignore"):
-            array = np.ascontiguousarray(given, dtype=dtype)
-        object.__setattr__(self, name, array)
-        return array
 
     @classmethod
     def of(
@@ -110,19 +94,56 @@ class Material:
         """A material from anything that arrays can be made of.
 
         Raises:
-            ValueError: as the class.
+            ValueError: as the class, and as :class:`tomat.crystal.Crystal`.
         """
-        # Brought to their types by the class.
-        given: tuple[Any, ...] = (density, unit, lattice, atomic_numbers, frac_coords, dict(source or {}))
-        return cls(task_id, *given)
+        return cls.on(Crystal.of(lattice, atomic_numbers, frac_coords, task_id), density, unit, source)
 
     @classmethod
-    def _of_checked(cls, **attributes: Any) -> Self:
+    def on(
+        cls, crystal: Crystal, density: ArrayLike, unit: str, source: dict[str, Any] | None = None
+    ) -> Self:
+        """A crystal with a density (nx, ny, nz) in ``unit``.
+
+        Raises:
+            ValueError: as the class.
+        """
+        given: tuple[Any, ...] = (density, unit, dict(source or {}))  # brought to their types by the class
+        return cls(crystal, *given)
+
+    @classmethod
+    def of_checked(
+        cls, crystal: Crystal, density: NDArray[np.float32], unit: Unit, source: dict[str, Any]
+    ) -> Self:
         """From parts that were checked when they were read, without going through the density again."""
         material = object.__new__(cls)
-        for name, value in attributes.items():
-            object.__setattr__(material, name, value)
+        material.__dict__.update(crystal=crystal, density=density, unit=unit, source=source)
         return material
+
+    @property
+    def task_id(self) -> str:
+        """The name of the crystal."""
+        return self.crystal.name
+
+    @property
+    def lattice(self) -> NDArray[np.float64]:
+        """(3, 3) rows a, b, c of the crystal in angstrom."""
+        return self.crystal.lattice
+
+    @property
+    def atomic_numbers(self) -> NDArray[np.int32]:
+        """(n,) of the crystal."""
+        return self.crystal.atomic_numbers
+
+    @property
+    def frac_coords(self) -> NDArray[np.float64]:
+        """(n, 3) of the crystal."""
+        return self.crystal.frac_coords
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the density, its unit and its crystal; the name is not part of it."""
+        density = np.asarray(self.density, dtype="<f4")
+        return content_hash(f"tomat material 1 {self.unit} {self.grid_shape}\n", self.crystal, density)
 
     @property
     def grid_shape(self) -> tuple[int, int, int]:
@@ -133,7 +154,7 @@ class Material:
     @property
     def volume(self) -> float:
         """Cell volume in cubic angstrom."""
-        return _core.cell_volume(self.lattice)
+        return self.crystal.volume
 
     @property
     def n_electrons(self) -> float:
@@ -172,9 +193,12 @@ class Material:
         return replace(
             self,
             density=np.ascontiguousarray(np.tile(self.density * np.float32(factor), repeats)),
-            lattice=self.lattice * np.asarray(repeats, dtype=np.float64)[:, None],
-            atomic_numbers=np.repeat(self.atomic_numbers, n_cells),
-            frac_coords=coordinates.reshape(-1, 3),
+            crystal=replace(
+                self.crystal,
+                lattice=self.lattice * np.asarray(repeats, dtype=np.float64)[:, None],
+                atomic_numbers=np.repeat(self.atomic_numbers, n_cells),
+                frac_coords=coordinates.reshape(-1, 3),
+            ),
         )
 
     def subgrid(self, voxels: int) -> Material:
@@ -207,7 +231,7 @@ class Material:
         return replace(
             self,
             density=np.ascontiguousarray(self.density[cut]),
-            frac_coords=self.frac_coords - first / shape,
+            crystal=replace(self.crystal, frac_coords=self.frac_coords - first / shape),
         )
 
     @classmethod
@@ -230,28 +254,20 @@ class Material:
             if not hasattr(volumetric, "data"):
                 raise ValueError("a Structure has no density; give from_pymatgen(structure, density, unit)")
             density = volumetric.data["total"]
-        if not structure.is_ordered:
-            raise ValueError("the structure has partly occupied sites; order it first")
-        return cls.of(
-            task_id or structure.composition.reduced_formula,
-            density,
-            unit,
-            structure.lattice.matrix,
-            elements_of(structure),
-            structure.frac_coords,
-        )
+        return cls.on(Crystal.from_pymatgen(structure, task_id), density, unit)
 
     @classmethod
     def from_ase(cls, atoms: Atoms, density: ArrayLike, unit: str, task_id: str | None = None) -> Self:
         """From ASE ``Atoms`` and a density (nx, ny, nz) in ``unit``.
 
         Raises:
-            ValueError: atoms without a cell.
+            ValueError: as :meth:`Crystal.from_ase`.
         """
-        cell: Any = atoms
-        name = task_id or str(cell.get_chemical_formula(mode="reduce"))
-        coordinates = cell.get_scaled_positions(wrap=False)
-        return cls.of(name, density, unit, cell.cell.array, cell.numbers, coordinates)
+        return cls.on(Crystal.from_ase(atoms, task_id), density, unit)
+
+    def renamed(self, task_id: str) -> Self:
+        """The same material under another name."""
+        return self if task_id == self.task_id else replace(self, crystal=self.crystal.renamed(task_id))
 
     def write(self, path: str | Path) -> None:
         """Write as ``NAME.zarr``, ``CHGCAR``, ``NAME.CHGCAR`` or ``NAME.cube``; see :func:`tomat.write.write`.
@@ -266,24 +282,15 @@ class Material:
 
     def to_pymatgen(self) -> Chgcar:
         """A pymatgen ``Chgcar`` (in the ``chgcar`` unit); needs ``tomat[structures]``."""
-        from pymatgen.core.lattice import Lattice
-        from pymatgen.core.periodic_table import Element
-        from pymatgen.core.structure import Structure
         from pymatgen.io.vasp.inputs import Poscar
         from pymatgen.io.vasp.outputs import Chgcar
 
-        species = [Element.from_Z(int(z)) for z in self.atomic_numbers]
-        structure = Structure(Lattice(self.lattice), species, self.frac_coords)
         values = self.in_unit("chgcar").density.astype(np.float64)
-        return Chgcar(Poscar(structure), {"total": values})
+        return Chgcar(Poscar(self.crystal.to_pymatgen()), {"total": values})
 
     def to_ase(self) -> Atoms:
         """ASE ``Atoms``; needs ``tomat[structures]``."""
-        from ase.atoms import Atoms
-
-        return Atoms(
-            numbers=self.atomic_numbers, scaled_positions=self.frac_coords, cell=self.lattice, pbc=True
-        )
+        return self.crystal.to_ase()
 
     def __repr__(self) -> str:
         """Shows what it is, not its numbers."""
@@ -312,37 +319,12 @@ def read(path: str | Path) -> Material:
     return _material(_core.read_bytes(open_bytes(path), str(path)))
 
 
-def elements_of(structure: Any) -> list[int]:
-    """Atomic numbers of the sites of an ordered pymatgen ``Structure``.
-
-    Raises:
-        ValueError: a site that holds no element.
-    """
-    numbers = []
-    for index, site in enumerate(structure, 1):
-        # Dummy species have a Z as well, which is the hash of their name.
-        number = getattr(site.specie, "Z", 0)
-        if not 1 <= number <= 118:
-            raise ValueError(
-                f"site {index} holds {site.species_string}, which is no element; give one of H to Og, or take the site "
-                "out"
-            )
-        numbers.append(int(number))
-    return numbers
-
-
 def task_id_of(path: str | Path) -> str:
     """The name a file's material goes by: its stem, or its folder's where the file is just called CHGCAR."""
     return _core.task_id(str(path))
 
 
 def _material(raw: _core.RawMaterial) -> Material:
-    return Material._of_checked(
-        task_id=raw.task_id,
-        density=raw.density,
-        unit="chgcar" if raw.unit == "chgcar" else "e_per_A3",
-        lattice=raw.lattice,
-        atomic_numbers=raw.atomic_numbers,
-        frac_coords=raw.frac_coords,
-        source=raw.source,
-    )
+    crystal = Crystal.of_checked(raw.lattice, raw.atomic_numbers, raw.frac_coords, raw.task_id)
+    unit: Unit = "chgcar" if raw.unit == "chgcar" else "e_per_A3"
+    return Material.of_checked(crystal, raw.density, unit, raw.source)

@@ -3,10 +3,10 @@
 ``rho(r) = sum_a sum_T f_Z(a)(|r - r_a - T|)``, one radial function an element. Fitted functions are cubic B-splines
 in ``ln(1 + r^2 / inner^2)``; the analytic ones follow Slater's rules (J. C. Slater, Phys. Rev. 36, 57 (1930)).
 
->>> import tomat.promolecule
->>> slater = tomat.promolecule.Promolecule.analytic("slater")
->>> density = slater.evaluate([[0, 2.7, 2.7], [2.7, 0, 2.7], [2.7, 2.7, 0]], [14, 14],
-...                           [[0, 0, 0], [0.25, 0.25, 0.25]], (24, 24, 24))
+>>> from tomat.crystal import Crystal
+>>> from tomat.promolecule import Promolecule
+>>> silicon = Crystal.of([[0, 2.7, 2.7], [2.7, 0, 2.7], [2.7, 2.7, 0]], [14, 14], [[0, 0, 0], [0.25, 0.25, 0.25]])
+>>> density = Promolecule.analytic("slater").evaluate(silicon, (24, 24, 24))
 >>> round(float(density.mean()) * 2 * 2.7**3, 6)
 8.0
 """
@@ -26,8 +26,8 @@ import numpy as np
 from tomat import _core
 from tomat._npz import DIGEST, Npz, about_bytes, check_digest, npz_bytes
 from tomat._threads import check_threads
-from tomat.dataset.inputs import Entry
-from tomat.material import UNITS, Material, read
+from tomat.material import UNITS, Entry, Material, task_id_of
+from tomat.starting import StartingDensity
 from tomat.storage.files import open_bytes, write_atomically
 from tomat.valence import Valence, fit_valence
 
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FORMS", "LOSSES", "Form", "Loss", "Promolecule", "bundled_promolecules"]
+    from tomat.crystal import Crystal
+    from tomat.starting import Triple
+
+__all__ = ["FORMS", "LOSSES", "Form", "Loss", "Promolecule", "UnscaledPromolecule", "bundled_promolecules"]
 
 type Form = Literal["gaussian", "two-shell", "slater"]
 type Loss = Literal["squared", "relative", "absolute"]
@@ -54,8 +57,8 @@ _MEMBERS = ("kind", "atomic_numbers", "electrons", "cutoff", "inner", "coefficie
 
 
 @dataclass(frozen=True, eq=False)
-class Promolecule:
-    """Radial functions of elements, fitted or analytic.
+class Promolecule(StartingDensity):
+    """Radial functions of elements, fitted or analytic; a starting density with its own count of valence electrons.
 
     Attributes:
         kind: ``splines``, or an analytic form (``gaussian``, ``two-shell``, ``slater``).
@@ -221,9 +224,7 @@ class Promolecule:
 
     def evaluate(
         self,
-        lattice: ArrayLike,
-        atomic_numbers: ArrayLike,
-        frac_coords: ArrayLike,
+        crystal: Crystal,
         grid_shape: Sequence[int],
         unit: str = "e_per_A3",
         *,
@@ -233,9 +234,7 @@ class Promolecule:
         """The density on a grid: not negative, and with the right number of electrons where that is known.
 
         Args:
-            lattice: (3, 3) rows a, b, c in angstrom.
-            atomic_numbers: (n,).
-            frac_coords: (n, 3).
+            crystal: the cell and its atoms.
             grid_shape: points along x, y, z; point (i, j, k) lies at (i/nx, j/ny, k/nz).
             unit: ``e_per_A3`` or ``chgcar``.
             n_electrons: after values below zero were set to zero, scale to this count; ``valence`` takes the sum of
@@ -246,36 +245,42 @@ class Promolecule:
             float64 (nx, ny, nz).
 
         Raises:
-            ValueError: an element without a function, arrays of wrong shapes, a cell too small to be in angstrom.
+            ValueError: an element without a function, a bad grid or unit, a cell too small to be in angstrom.
             KeyError: an unknown fallback.
         """
         if unit not in UNITS:
             raise ValueError(f"unit {unit!r} is not one of {', '.join(UNITS)}")
-        cell = np.ascontiguousarray(lattice, dtype=np.float64)
-        numbers = _atomic_numbers(atomic_numbers)
-        coordinates = np.ascontiguousarray(frac_coords, dtype=np.float64)
-        if cell.shape != (3, 3) or coordinates.shape != (len(numbers), 3):
-            raise ValueError(
-                f"lattice of shape {cell.shape}, {len(numbers)} atoms, frac_coords of shape {coordinates.shape}; give "
-                "(3, 3), (n,) and (n, 3)"
-            )
-        nx, ny, nz = _grid_shape(grid_shape)
+        shape = _grid_shape(grid_shape)
         spare = None if fallback is None else Promolecule.analytic(fallback)
         native = self._native if spare is None else self._native.or_else(spare._native)
+        numbers = crystal.atomic_numbers.tolist()
         count = self.count_electrons(numbers, spare) if n_electrons == "valence" else n_electrons
-        density = native.evaluate(cell, numbers, coordinates, (nx, ny, nz), electrons=count, clip=True)
-        return density * _core.cell_volume(cell) if unit == "chgcar" else density
+        density = native.evaluate(
+            crystal.lattice, numbers, crystal.frac_coords, shape, electrons=count, clip=True
+        )
+        return density * crystal.volume if unit == "chgcar" else density
 
     def predict(self, material: Material, **options: Any) -> NDArray[np.float64]:
         """:meth:`evaluate` on the grid and in the unit of a material, whose density it does not look at."""
-        return self.evaluate(
-            material.lattice,
-            material.atomic_numbers,
-            material.frac_coords,
-            material.grid_shape,
-            material.unit,
-            **options,
-        )
+        return self.evaluate(material.crystal, material.grid_shape, material.unit, **options)
+
+    @property
+    def identity(self) -> str:
+        """By content."""
+        return f"promolecule {self.hash}"
+
+    @property
+    def elements(self) -> frozenset[int]:
+        """Atomic numbers with a function."""
+        return frozenset(self.atomic_numbers.tolist())
+
+    def per_volume(self, crystal: Crystal, grid_shape: Triple) -> NDArray[np.float64]:
+        """:meth:`evaluate` as it is by default."""
+        return self.evaluate(crystal, grid_shape)
+
+    def kept(self) -> bytes:
+        """The whole file."""
+        return self.to_bytes()
 
     def count_electrons(self, atomic_numbers: ArrayLike, fallback: Promolecule | None = None) -> float | None:
         """Valence electrons of these atoms together, or None where one is not known.
@@ -397,6 +402,62 @@ class Promolecule:
         return f"Promolecule({n_elements} elements, {n_splines} splines to {self.cutoff:g} angstrom)"
 
 
+@dataclass(frozen=True, eq=False)
+class UnscaledPromolecule(StartingDensity):
+    """A promolecule as models are trained with: not scaled to an electron count, and patches at the cost of patches.
+
+    Attributes:
+        source: the promolecule; elements that it lacks are taken from ``slater``.
+    """
+
+    source: Promolecule
+    _native: _core.Promolecule = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Join the functions."""
+        native = self.source._native.or_else(Promolecule.analytic("slater")._native)
+        object.__setattr__(self, "_native", native)
+
+    @classmethod
+    def load(cls, name: str | Path | Promolecule) -> Self:
+        """Of a promolecule, or what :meth:`Promolecule.load` loads.
+
+        Raises:
+            KeyError, OSError, ValueError: as :meth:`Promolecule.load`.
+        """
+        return cls(name if isinstance(name, Promolecule) else Promolecule.load(name))
+
+    @property
+    def identity(self) -> str:
+        """By content."""
+        return f"{self.source.identity} or slater"
+
+    @property
+    def elements(self) -> frozenset[int]:
+        """Those of the promolecule, without ``slater``."""
+        return self.source.elements
+
+    def kept(self) -> bytes:
+        """The promolecule, whole."""
+        return self.source.kept()
+
+    def per_volume(self, crystal: Crystal, grid_shape: Triple) -> NDArray[np.float64]:
+        """The sum of the spherical atoms, values below zero set to zero."""
+        numbers = crystal.atomic_numbers.tolist()
+        return self._native.evaluate(
+            crystal.lattice, numbers, crystal.frac_coords, grid_shape, electrons=None, clip=True
+        )
+
+    def patch_per_volume(
+        self, crystal: Crystal, grid_shape: Triple, offset: Triple, patch_shape: Triple
+    ) -> NDArray[np.float64]:
+        """The sum on the patch alone."""
+        numbers = crystal.atomic_numbers.tolist()
+        return self._native.evaluate_patch(
+            crystal.lattice, numbers, crystal.frac_coords, grid_shape, offset, patch_shape
+        )
+
+
 def bundled_promolecules() -> list[str]:
     """Names of the fitted promolecules in the package."""
     folder = resources.files("tomat").joinpath("promolecules")
@@ -418,7 +479,7 @@ class _Pass:
 
     def add(self, source: Material | Entry | str | Path) -> tuple[str, list[int], float]:
         """Add a material; its name, its atoms and its electrons."""
-        material = _load(source)
+        material = source if isinstance(source, Material) else _entry(source).read()
         numbers = _atomic_numbers(material.atomic_numbers)
         electrons = material.n_electrons
         if self.subset is not None:
@@ -439,10 +500,8 @@ class _Pass:
         return material.task_id, numbers, electrons
 
 
-def _load(source: Material | Entry | str | Path) -> Material:
-    if isinstance(source, Material):
-        return source
-    return read(source.path if isinstance(source, Entry) else source)
+def _entry(source: Entry | str | Path) -> Entry:
+    return source if isinstance(source, Entry) else Entry(task_id_of(source), str(source))
 
 
 def _atomic_numbers(values: ArrayLike) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +11,10 @@ from numpy.typing import NDArray
 
 import tomat
 from runs import IDS, LABEL
-from tomat.lm.data import DataConfig, Guess, load_guess, open_rows
-from tomat.promolecule import Promolecule
+from tomat.crystal import Crystal
+from tomat.lm.data import DataConfig, open_rows
+from tomat.promolecule import Promolecule, UnscaledPromolecule
+from tomat.starting import StartingDensity
 
 CUT = ["v1", "v2-lat", "v3"]
 
@@ -47,7 +48,7 @@ def test_rows_of_a_dataset_get_it_from_their_own_preamble(
     name: str, datasets: dict[str, Path], tmp_path: Path
 ) -> None:
     case = CASES[name]
-    promolecule = load_guess("qe-sg15")
+    promolecule = UnscaledPromolecule.load("qe-sg15")
     config = DataConfig(
         path=str(datasets[name]),
         guess="qe-sg15",
@@ -57,9 +58,15 @@ def test_rows_of_a_dataset_get_it_from_their_own_preamble(
         max_guess_nmae=None,
     )
     rows = open_rows(config, case.pad_to)
+
     # The same function without its shortcut: the whole grid, then a cut.
-    whole_grid = Guess(promolecule.function, "another name")
-    slow = open_rows(config, case.pad_to, guess=whole_grid)
+    class WholeGrid(StartingDensity):
+        identity = "another name"
+
+        def per_volume(self, crystal: Crystal, grid_shape: tuple[int, int, int]) -> NDArray[np.float64]:
+            return promolecule.per_volume(crystal, grid_shape)
+
+    slow = open_rows(config, case.pad_to, guess=WholeGrid())
     index = np.arange(len(rows))
     fast_batch, slow_batch = rows.rows(0, index), slow.rows(0, index)
     np.testing.assert_array_equal(fast_batch.guess, slow_batch.guess)
@@ -80,20 +87,22 @@ def test_rows_of_a_dataset_get_it_from_their_own_preamble(
 def test_any_function_is_a_starting_density(tmp_path: Path) -> None:
     calls = []
 
-    def constant(
-        lattice: NDArray[np.float64],
-        numbers: NDArray[Any],
-        positions: NDArray[np.float64],
-        grid: tuple[int, ...],
-    ) -> NDArray[np.float64]:
-        calls.append(grid)
-        assert lattice.shape == (3, 3)
-        assert positions.shape == (len(numbers), 3)
-        return np.full(grid, 0.25)
+    class Constant(StartingDensity):
+        identity = "a quarter"
+
+        def per_volume(self, crystal: Crystal, grid_shape: tuple[int, int, int]) -> NDArray[np.float64]:
+            calls.append(grid_shape)
+            return np.full(grid_shape, 0.25)
+
+    class Wrong(Constant):
+        identity = "wrong"
+
+        def per_volume(self, crystal: Crystal, grid_shape: tuple[int, int, int]) -> NDArray[np.float64]:
+            return np.zeros(3)
 
     case = CASES["v3"]
     config = case.on_the_fly(cache=str(tmp_path), limit=3)
-    rows = open_rows(config, 512, guess=Guess(constant, "a quarter"))
+    rows = open_rows(config, 512, guess=Constant())
     material = tomat.read(LABEL / f"{IDS[0]}.zarr")
     token = rows.tokenizer.vocabulary.density_range[0] + int(
         rows.tokenizer.density_codec.encode(np.array([0.25 * material.volume], dtype=np.float32))[0, 0]
@@ -103,10 +112,10 @@ def test_any_function_is_a_starting_density(tmp_path: Path) -> None:
     assert set(np.unique(guess)) == {0, token}
     assert rows.identity()["guess"] == "a quarter"
     assert len(calls) == 3
-    open_rows(config, 512, guess=Guess(constant, "a quarter")).rows(0, [0])
+    open_rows(config, 512, guess=Constant()).rows(0, [0])
     assert len(calls) == 3, "kept beside the densities"
     with pytest.raises(ValueError, match=f"{IDS[0]}: the starting density has shape"):
-        open_rows(config, 512, guess=Guess(lambda *_: np.zeros(3), "wrong"))
+        open_rows(config, 512, guess=Wrong())
 
 
 def test_rows_without_a_cell_have_none(datasets: dict[str, Path]) -> None:

@@ -14,9 +14,10 @@ import pytest
 
 import tomat
 from runs import LABEL, ROOT, farm, sound
-from tomat.lm.data import DataConfig, Guess, load_guess, open_rows
+from tomat.lm.data import DataConfig, open_rows
 from tomat.lm.data.guess_check import GuessCheck, Misfit
-from tomat.promolecule import Promolecule
+from tomat.promolecule import Promolecule, UnscaledPromolecule
+from tomat.starting import StartingDensity
 
 QE = DataConfig(
     densities=(str(ROOT),), prefix=("qe",), codec="l1-1k-e_per_A3", patch_size=6, patches_per_material=3
@@ -37,7 +38,7 @@ def test_a_guess_of_the_right_kind_passes_and_is_measured(unit: str) -> None:
     errors, counts = [], []
     for path in sorted(LABEL.glob("qe*.zarr")):
         m = tomat.read(path).in_unit("e_per_A3")
-        start = load_guess("qe-sg15")(m.lattice, m.atomic_numbers, m.frac_coords, m.grid_shape)
+        start = UnscaledPromolecule.load("qe-sg15").density(m.crystal, m.grid_shape)
         errors.append(float(np.abs(start - m.density).sum() / m.density.sum()))
         counts.append(float(start.sum() / m.density.sum() - 1))
     # Fourteen crystals, all looked at; grids of more than 65,536 voxels in part.
@@ -89,7 +90,7 @@ def test_rows_of_a_dataset_are_compared_by_their_patches(tmp_path: Path) -> None
     )
 
 
-def checked_dataset(config: DataConfig, guess: Guess | None = None) -> GuessCheck:
+def checked_dataset(config: DataConfig, guess: StartingDensity | None = None) -> GuessCheck:
     found = open_rows(config, 2048, guess=guess).source.guess_check
     assert found is not None
     return found
@@ -97,7 +98,7 @@ def checked_dataset(config: DataConfig, guess: Guess | None = None) -> GuessChec
 
 def test_elements_that_are_not_in_the_promolecule_are_told_and_not_judged() -> None:
     silicon = [LABEL / "qe-0039.zarr", LABEL / "qe-0040.zarr"]
-    fitted = load_guess(Promolecule.fit(silicon[:1], steps=1, voxels=4000))
+    fitted = UnscaledPromolecule(Promolecule.fit(silicon[:1], steps=1, voxels=4000))
     config = replace(QE, densities=tuple(map(str, silicon)), prefix=(), guess="fit")
     check = checked(config, guess=fitted)
     assert [one.material for one in check.judged] == ["qe-0039"]
@@ -128,9 +129,8 @@ def test_the_fitted_promolecule_suits_its_data(tmp_path: Path) -> None:
     rows = open_rows(config, 512)
     assert rows.source.guess_check is not None
     assert rows.source.guess_check.nmae_mean < 0.08
-    assert rows.source.starting is not None
+    assert isinstance(rows.source.starting, UnscaledPromolecule)
     source = rows.source.starting.source
-    assert source is not None
     assert source.atomic_numbers.tolist() == [3, 8, 12, 14, 26, 28]
     # Cached by content; without a cache and with other threads, the same to the last bit.
     files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("promolecule-*/*.u1")}
@@ -167,7 +167,7 @@ def test_it_is_fitted_once_and_to_what_is_the_same_wherever_it_lies(
         link.unlink()
         link.symlink_to(LABEL / f"{name}.zarr")
     second = open_rows(replace(config, densities=(str(moved),)), 512).source.starting
-    assert first is not None
+    assert isinstance(first, UnscaledPromolecule)
     assert second is not None
     assert first.identity == second.identity
     assert len(calls) == 1
@@ -204,8 +204,7 @@ def test_rare_elements_are_fitted_to_and_the_rest_is_bounded(monkeypatch: pytest
     monkeypatch.setattr(guess_fit, "VOXELS", 5000)
     # So few voxels make no good one.
     starting = open_rows(replace(QE, guess="fit", max_guess_nmae=None), 512).source.starting
-    assert starting is not None
-    assert starting.source is not None
+    assert isinstance(starting, UnscaledPromolecule)
     about = starting.source.about
     elements = {int(z) for path in LABEL.glob("qe*.zarr") for z in tomat.read(path).atomic_numbers}
     assert set(starting.source.atomic_numbers.tolist()) == elements
@@ -257,9 +256,7 @@ def test_a_run_keeps_its_promolecule_and_predicts_with_it(
     assert predictor.facts.promolecule.hash == kept.hash
     # The start that prediction gives is the one that training gave, not that of another kind.
     m = tomat.read(LABEL / "vasp-pmg-Li-nospin.zarr").in_unit("e_per_A3")
-    start = predictor.facts.starting_density(
-        m.lattice, m.atomic_numbers, m.frac_coords, m.grid_shape, "e_per_A3"
-    )
+    start = predictor.facts.starting_density(m.crystal, m.grid_shape, "e_per_A3")
     assert np.abs(start - m.density).sum() / np.abs(m.density).sum() < 0.1
     # It goes on with what it fitted, wherever fits of other machines might end.
     with caplog.at_level(logging.ERROR):

@@ -11,12 +11,13 @@ import tiny
 
 import tomat
 from tomat.lm.checkpoint import Trained, open_checkpoint
-from tomat.lm.data import load_guess, open_rows
+from tomat.lm.data import open_rows
 from tomat.lm.decode.predictor import DecodingConfig, ModelPredictor, open_predictor
 from tomat.lm.train import Outcome, train
 from tomat.material import Material
 from tomat.metrics import nmae_of_sums
-from tomat.prediction.predictor import Crystal, PatchRequest
+from tomat.prediction.predictor import PatchRequest
+from tomat.promolecule import UnscaledPromolecule
 
 KINDS = ("guess", "masked", "next_token")
 
@@ -42,11 +43,9 @@ def request(
 ) -> PatchRequest:
     """A patch of a material, with the guess the training had."""
     given = material.in_unit("e_per_A3")
-    crystal = Crystal(material.lattice, material.atomic_numbers, material.frac_coords, name=material.task_id)
+    crystal = material.crystal
     shape = trained.vocabulary.tokenizer.shape_for(len(material.atomic_numbers))
-    guess = load_guess("qe-sg15")(
-        material.lattice, material.atomic_numbers, material.frac_coords, material.grid_shape
-    )
+    guess = UnscaledPromolecule.load("qe-sg15").density(crystal, material.grid_shape)
     return PatchRequest(
         crystal,
         material.grid_shape,
@@ -178,9 +177,10 @@ def test_the_checkpoint_tells_what_predictions_need(
     assert 0.05 < facts.spacing < 0.3
     assert facts.promolecule is not None
     material = tomat.read(next((tiny.DATA / "label").iterdir()))
-    crystal = (material.lattice, material.atomic_numbers, material.frac_coords, material.grid_shape)
-    given = facts.starting_density(*crystal, "e_per_A3")
-    np.testing.assert_array_equal(given, load_guess("qe-sg15")(*crystal).astype(np.float32))
+    crystal, grid = material.crystal, material.grid_shape
+    given = facts.starting_density(crystal, grid, "e_per_A3")
+    expected = UnscaledPromolecule.load("qe-sg15").density(crystal, grid).astype(np.float32)
+    np.testing.assert_array_equal(given, expected)
     assert all(count == int(count) > 0 for count in facts.valence.values())
 
 

@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 import tomat
 import tomat.categories
 from tomat import metrics
-from tomat.dataset.inputs import Entry, resolve_inputs
-from tomat.material import Material
+from tomat.crystal import Crystal
+from tomat.dataset.inputs import resolve_inputs
+from tomat.material import Entry, Material
 from tomat.promolecule import Promolecule
 from training.studies.fidelity import promolecules, sweep
 from training.studies.fidelity.__main__ import app
@@ -49,20 +50,18 @@ class Gaussians:
 
     def evaluate(
         self,
-        lattice: NDArray[np.float64],
-        atomic_numbers: NDArray[np.int32],
-        frac_coords: NDArray[np.float64],
+        crystal: Crystal,
         grid_shape: tuple[int, int, int],
         unit: str,
     ) -> NDArray[np.float64]:
-        reciprocal = 2 * np.pi * np.linalg.inv(lattice).T
+        reciprocal = 2 * np.pi * np.linalg.inv(crystal.lattice).T
         k = np.stack(np.meshgrid(*[np.fft.fftfreq(n, 1 / n) for n in grid_shape], indexing="ij"), -1)
         decay = np.exp(-0.5 * self.width**2 * ((k @ reciprocal) ** 2).sum(-1))
         total = np.zeros(grid_shape, dtype=np.complex128)
-        for number, position in zip(atomic_numbers.tolist(), frac_coords, strict=True):
+        for number, position in zip(crystal.atomic_numbers.tolist(), crystal.frac_coords, strict=True):
             total += self.electrons[number] * np.exp(-2j * np.pi * (k @ position))
         values = np.fft.ifftn(total * decay, norm="forward").real
-        return values if unit == "chgcar" else values / abs(float(np.linalg.det(lattice)))
+        return values if unit == "chgcar" else values / crystal.volume
 
 
 @pytest.fixture
@@ -104,9 +103,7 @@ def test_difference_from_a_promolecule(data: Path) -> None:
     assert len(rows) == 2 * WAYS + 1
     by_key = {(row["representation"], row["parameter"]): row for row in rows}
     alone = by_key["promolecule", None]
-    reference = gaussians.evaluate(
-        material.lattice, material.atomic_numbers, material.frac_coords, material.grid_shape, "chgcar"
-    )
+    reference = gaussians.evaluate(material.crystal, material.grid_shape, "chgcar")
     assert alone["nmae"] == metrics.nmae(reference, material.density)
     assert 0.05 < alone["nmae"] < 0.6
     assert alone["tokens"] == 0
@@ -402,9 +399,11 @@ class StandIn:
     def load(cls, name: str) -> StandIn:
         return cls(name)
 
-    def evaluate(self, *crystal: Any, fallback: str | None) -> NDArray[np.float64]:
+    def evaluate(
+        self, crystal: Crystal, grid_shape: tuple[int, int, int], unit: str, *, fallback: str | None
+    ) -> NDArray[np.float64]:
         assert fallback == "slater"
-        values: NDArray[np.float64] = np.full(crystal[3], 2.0)
+        values: NDArray[np.float64] = np.full(grid_shape, 2.0)
         return values
 
 
@@ -454,8 +453,10 @@ def test_command_with_the_fitted_promolecule(data: Path, tmp_path: Path) -> None
 
 def test_a_promolecule_that_lacks_an_element(data: Path) -> None:
     """The message names the material: a study has many."""
-    material = replace(tomat.read(data / "rho_gga" / "label" / "qe-0039.zarr"), task_id="argon")
-    argon = replace(material, atomic_numbers=np.full_like(material.atomic_numbers, 18))
+    material = tomat.read(data / "rho_gga" / "label" / "qe-0039.zarr").renamed("argon")
+    argon = replace(
+        material, crystal=replace(material.crystal, atomic_numbers=np.full_like(material.atomic_numbers, 18))
+    )
     with pytest.raises(ValueError, match=r"argon: the promolecule has no radial function for Ar; .*fallback"):
         list(measure_material(argon, [], NamedPromolecule("qe-sg15")))
     (row,) = measure_material(argon, [], NamedPromolecule("qe-sg15", "slater"))

@@ -18,7 +18,7 @@ from tomat.storage.files import filesystem, is_url
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tomat.dataset.inputs import Entry
+    from tomat.material import Entry
 
 __all__ = ["BuildReport", "build", "fingerprint"]
 

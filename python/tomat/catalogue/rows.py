@@ -21,7 +21,7 @@ from tomat.storage.files import open_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tomat.dataset.inputs import Entry
+    from tomat.material import Entry
 
 __all__ = ["is_csv", "read_csv", "row_of"]
 

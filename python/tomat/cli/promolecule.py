@@ -20,8 +20,8 @@ import typer
 
 from tomat._threads import MAX_THREADS, in_order
 from tomat.categories import CATEGORIES, Category, category
-from tomat.dataset.inputs import Entry, resolve_inputs
-from tomat.material import read
+from tomat.dataset.inputs import resolve_inputs
+from tomat.material import Entry, read
 from tomat.metrics import nmae, summary
 from tomat.promolecule import FORMS, Promolecule
 from tomat.valence import Dispute, Valence

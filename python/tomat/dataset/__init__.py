@@ -1,10 +1,11 @@
 """Datasets on disk: what goes in, what is written, how it is read back and checked."""
 
 from tomat.dataset.config import TokenizeConfig
-from tomat.dataset.inputs import Entry, resolve_inputs
+from tomat.dataset.inputs import resolve_inputs
 from tomat.dataset.manifest import Dataset, open_dataset
 from tomat.dataset.sync import SyncReport, sync_dataset
 from tomat.dataset.verify import verify_dataset
+from tomat.material import Entry
 
 __all__ = [
     "Dataset",

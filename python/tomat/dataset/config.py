@@ -18,7 +18,7 @@ from tomat.tokenizer import FALLBACK_SHAPES, LAYOUTS, PAD_TO, PatchTokenizer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tomat.dataset.inputs import Entry
+    from tomat.material import Entry
 
 __all__ = ["ENCODINGS", "TokenizeConfig"]
 

@@ -7,26 +7,18 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat.material import task_id_of
+from tomat.material import Entry, task_id_of
 from tomat.storage.files import filesystem, is_url, open_bytes, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Entry", "is_rho_gga", "resolve_inputs", "splits_of"]
+__all__ = ["is_rho_gga", "resolve_inputs", "splits_of"]
 
 #: Names that are densities when a folder is searched, without a compression suffix.
 _PATTERNS = ("*CHGCAR*", "CHG", "CHG.*", "*.CHG", "*AECCAR[02]*", "*.cube", "*.cub", "*.zarr", "*.vasp")
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _LIST_SUFFIXES = (".txt", ".list")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One material to tokenize: its id and where its density is."""
-
-    task_id: str
-    path: str
 
 
 def resolve_inputs(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomat.dataset.inputs import Entry
+    from tomat.material import Entry
     from tomat.sampling import Sampler
     from tomat.storage.remote import Place, UrlPath
     from tomat.tokenizer import PatchTokenizer

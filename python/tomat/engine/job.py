@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tomat.budget import Shares
     from tomat.dataset.config import TokenizeConfig
-    from tomat.dataset.inputs import Entry
+    from tomat.material import Entry
 
 __all__ = ["Board", "Engine", "Job", "JobRun", "Part", "add_up", "check", "prepare"]
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from tomat.budget import Shares
     from tomat.dataset.config import TokenizeConfig
-    from tomat.dataset.inputs import Entry
     from tomat.dataset.run_directory import RunDirectory, Totals
+    from tomat.material import Entry
     from tomat.storage.remote import Place
 
 __all__ = ["Progress", "Run", "StoppedError", "Summary", "tokenize"]

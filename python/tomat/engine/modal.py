@@ -18,8 +18,8 @@ from tomat.engine.local import Progress, StoppedError, Summary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from tomat.dataset.inputs import Entry
     from tomat.engine.job import Job
+    from tomat.material import Entry
 
 __all__ = ["ModalEngine", "ModalSettings", "built_wheel", "function_options", "image", "mounts", "synced"]
 

@@ -80,7 +80,7 @@ def _other_preamble(
     if not foreign:
         return None
     other = foreign[int(rng.integers(len(foreign)))]
-    crystal = Crystal.from_material(other)
+    crystal = other.crystal
     grid = other.grid_shape
 
     def alter(request: PatchRequest) -> PatchRequest:
@@ -116,16 +116,14 @@ def _permuted_positions(
     order = rng.permutation(len(numbers))
     while (numbers[order] == numbers).all():
         order = rng.permutation(len(numbers))
-    crystal = replace(Crystal.from_material(material), frac_coords=material.frac_coords[order])
+    crystal = replace(material.crystal, frac_coords=material.frac_coords[order])
     return Variant(material, "elements on each other's places", _crystal(crystal))
 
 
 def _random_positions(
     material: Material, rng: np.random.Generator, _others: Sequence[Material]
 ) -> Variant | None:
-    crystal = replace(
-        Crystal.from_material(material), frac_coords=rng.uniform(size=material.frac_coords.shape)
-    )
+    crystal = replace(material.crystal, frac_coords=rng.uniform(size=material.frac_coords.shape))
     return Variant(material, "the right atoms at random places", _crystal(crystal))
 
 
@@ -133,7 +131,7 @@ def _shifted_atoms(
     material: Material, rng: np.random.Generator, _others: Sequence[Material]
 ) -> Variant | None:
     shift = rng.uniform(0.2, 0.8, size=3)
-    crystal = replace(Crystal.from_material(material), frac_coords=material.frac_coords + shift)
+    crystal = replace(material.crystal, frac_coords=material.frac_coords + shift)
     return Variant(
         material, f"all atoms moved by {_text(shift)} of the cell, the density not", _crystal(crystal)
     )
@@ -168,7 +166,7 @@ def _permuted_atoms(
     while (order == np.arange(len(order))).all():
         order = rng.permutation(len(order))
     crystal = replace(
-        Crystal.from_material(material),
+        material.crystal,
         atomic_numbers=material.atomic_numbers[order],
         frac_coords=material.frac_coords[order],
     )
@@ -179,7 +177,7 @@ def _translated(material: Material, rng: np.random.Generator, _others: Sequence[
     """The crystal and its patches moved together: every patch holds what it held, at another offset."""
     grid = np.array(material.grid_shape)
     steps = _steps(rng, grid)
-    crystal = replace(Crystal.from_material(material), frac_coords=material.frac_coords + steps / grid)
+    crystal = replace(material.crystal, frac_coords=material.frac_coords + steps / grid)
 
     def alter(request: PatchRequest) -> PatchRequest:
         return replace(request, crystal=crystal, offset=_triple((np.array(request.offset) + steps) % grid))
@@ -196,7 +194,7 @@ def _translated_crystal(
     moved = replace(
         material,
         density=np.ascontiguousarray(np.roll(material.density, steps, axis=(0, 1, 2))),
-        frac_coords=material.frac_coords + steps / grid,
+        crystal=replace(material.crystal, frac_coords=material.frac_coords + steps / grid),
     )
     return Variant(
         moved,
@@ -211,7 +209,7 @@ def _fractional(material: Material, rng: np.random.Generator, _others: Sequence[
     moved = replace(
         material,
         density=fourier_shift(material.density.astype(np.float64), steps).astype(np.float32),
-        frac_coords=material.frac_coords + steps / grid,
+        crystal=replace(material.crystal, frac_coords=material.frac_coords + steps / grid),
     )
     return Variant(
         moved,
@@ -243,8 +241,11 @@ def _axes(
         turned = replace(
             material,
             density=np.ascontiguousarray(material.density.transpose(order)),
-            lattice=np.ascontiguousarray(material.lattice[list(order)]),
-            frac_coords=np.ascontiguousarray(material.frac_coords[:, list(order)]),
+            crystal=replace(
+                material.crystal,
+                lattice=material.lattice[list(order)],
+                frac_coords=material.frac_coords[:, list(order)],
+            ),
         )
         names = ", ".join("abc"[i] for i in order)
         return Variant(
@@ -258,7 +259,7 @@ def _inverted(material: Material, _rng: np.random.Generator, _others: Sequence[M
     turned = replace(
         material,
         density=np.ascontiguousarray(_flip(material.density)),
-        frac_coords=-material.frac_coords,
+        crystal=replace(material.crystal, frac_coords=-material.frac_coords),
     )
     return Variant(turned, "inverted through the origin of the cell", back=_flip)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from tomat.evaluate.methods import Predicted
     from tomat.material import Material
 
-__all__ = ["COLUMNS", "DEPTHS", "DISTANCES", "METRICS", "ORDERS", "Truth", "data_hash", "row"]
+__all__ = ["COLUMNS", "DEPTHS", "DISTANCES", "METRICS", "ORDERS", "Truth", "row"]
 
 #: Lower ends of the bins of distance to the nearest atom, in angstrom; the last is open.
 DISTANCES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
@@ -62,19 +61,6 @@ COLUMNS = {
 }
 
 
-def data_hash(material: Material) -> str:
-    """SHA-256 of a density and its crystal: what a prediction is measured against."""
-    digest = hashlib.sha256(f"tomat material 1 {material.unit} {material.grid_shape}\n".encode())
-    for array, kind in (
-        (material.density, "<f4"),
-        (material.lattice, "<f8"),
-        (material.atomic_numbers, "<i4"),
-        (material.frac_coords, "<f8"),
-    ):
-        digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
-    return digest.hexdigest()
-
-
 def chemical_system(atomic_numbers: NDArray[np.int32]) -> str:
     """Symbols of the elements, sorted, joined by hyphens, as the Materials Project writes it."""
     symbols = _core.elements()
@@ -110,7 +96,7 @@ class Truth:
         facts = {
             "task_id": material.task_id,
             "path": path,
-            "data_hash": data_hash(material),
+            "data_hash": material.hash,
             "formula": reduced_formula(int(z) for z in material.atomic_numbers),
             "chemsys": chemical_system(material.atomic_numbers),
             "category": category(int(z) for z in material.atomic_numbers),

@@ -34,8 +34,8 @@ from tomat.tokenizer import PatchTokenizer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tomat.dataset.inputs import Entry
     from tomat.evaluate.methods import PatchMethod, Predicted
+    from tomat.material import Entry
     from tomat.prediction.predictor import PatchRequest
 
 #: Columns of ``probes.parquet``, with their Arrow types.

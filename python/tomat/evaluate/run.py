@@ -7,7 +7,7 @@ import itertools
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +18,13 @@ from tomat.evaluate.measure import Truth, row
 from tomat.evaluate.methods import EXPECTED, is_headline
 from tomat.evaluate.result import Result, Workplace
 from tomat.evaluate.volumes import Gallery
-from tomat.material import read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tomat.dataset.inputs import Entry
     from tomat.evaluate.methods import Method
-    from tomat.material import Material
+    from tomat.material import Entry, Material
 
 #: Packages whose versions are written down, where they are installed.
 _PACKAGES = ("numpy", "pyarrow", "jax", "jaxlib", "marin-levanter", "haliax", "equinox")
@@ -169,7 +167,7 @@ def _read(entry: Entry, unit: str) -> Truth | Exception:
     """A material with what all methods share, or why there is none: read ahead of its use."""
     try:
         # The id of the list, whatever the file calls itself.
-        return Truth.of(replace(read(entry.path), task_id=entry.task_id), entry.path, unit)
+        return Truth.of(entry.read(), entry.path, unit)
     except EXPECTED as error:
         return error
 

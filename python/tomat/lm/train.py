@@ -243,8 +243,9 @@ def data_facts(rows: Rows, config: DataConfig, valence: Valence | None = None) -
     """
     source = rows.source
     facts: dict[str, Any] = {"guess": config.guess}
-    if source.starting is not None and source.starting.source is not None:
-        facts["promolecule"] = base64.b64encode(source.starting.source.to_bytes()).decode()
+    kept = None if source.starting is None else source.starting.kept()
+    if kept is not None:
+        facts["promolecule"] = base64.b64encode(kept).decode()
     spacing = None
     if isinstance(source, DensitySource):
         store = source.store

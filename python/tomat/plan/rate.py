@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tomat.dataset.inputs import Entry
 from tomat.engine.local import Run
+from tomat.material import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

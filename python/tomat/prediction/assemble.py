@@ -14,6 +14,7 @@ import numpy as np
 
 from tomat import _core
 from tomat.crystal import Crystal
+from tomat.material import Material
 from tomat.prediction.checks import check_guess
 from tomat.prediction.cover import Assembly, Cover, cover
 from tomat.prediction.grid import check_grid
@@ -22,7 +23,6 @@ from tomat.prediction.predictor import PatchPrediction, PatchPredictor, PatchReq
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tomat.material import Material
 
 type Triple = tuple[int, int, int]
 #: Changes what a predictor is asked; the prediction is put where the unchanged request lies.
@@ -61,7 +61,7 @@ class CellRequest:
     @classmethod
     def of(cls, material: Material, alter: Alteration | None = None) -> CellRequest:
         """The crystal of a material on its grid, the material as the truth."""
-        return cls(Crystal.from_material(material), material.grid_shape, material, alter=alter)
+        return cls(material.crystal, material.grid_shape, material, alter=alter)
 
     def patch(
         self,
@@ -379,14 +379,7 @@ def _check_valence(predictor: PatchPredictor, cell: CellRequest) -> None:
 
 
 def _guess(predictor: PatchPredictor, cell: CellRequest) -> NDArray[np.float32]:
-    crystal = cell.crystal
-    return predictor.facts.starting_density(
-        crystal.lattice,
-        crystal.atomic_numbers,
-        crystal.frac_coords,
-        cell.grid_shape,
-        predictor.tokenizer.unit,
-    )
+    return predictor.facts.starting_density(cell.crystal, cell.grid_shape, predictor.tokenizer.unit)
 
 
 def _of_a_kind(predictor: PatchPredictor) -> bool:
@@ -430,7 +423,7 @@ def _close(predictor: PatchPredictor, opened: _Open, normalize: bool) -> Predict
     density, spread = opened.parts["density"].density(), opened.whole("spread")
     expected_error = opened.whole("expected error")
     source: dict[str, Any] = {"format": "prediction", "mode": predictor.mode}
-    material = cell.crystal.material(density, predictor.tokenizer.unit, source)
+    material = Material.on(cell.crystal, density, predictor.tokenizer.unit, source)
     raw, expected = material.n_electrons, valence_count(predictor, cell)
     final = raw
     if normalize and expected is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomat import __version__
+from tomat.material import Material
 from tomat.prediction.assemble import CellRequest, Prediction
 from tomat.prediction.preview import preview
 from tomat.storage.files import read_json, write_json
@@ -17,10 +17,7 @@ from tomat.write import FORMATS, write
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tomat.crystal import Crystal
-    from tomat.material import Material
-
-__all__ = ["OUTPUT_FORMATS", "OutputFolder", "crystal_hash", "parse_formats"]
+__all__ = ["OUTPUT_FORMATS", "OutputFolder", "parse_formats"]
 
 _SUFFIXES = {"zarr": ".zarr", "chgcar": ".CHGCAR", "cube": ".cube", "png": ".png"}
 _COMPRESSIONS = ("gz", "bz2", "xz", "zst")
@@ -45,18 +42,6 @@ def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
             )
         suffixes.append(_SUFFIXES[kind] + (f".{compression}" if compression else ""))
     return tuple(dict.fromkeys(suffixes))
-
-
-def crystal_hash(crystal: Crystal) -> str:
-    """SHA-256 of a cell and its atoms; the name is not part of it."""
-    digest = hashlib.sha256(b"tomat crystal 1\n")
-    for array, dtype in (
-        (crystal.lattice, "<f8"),
-        (crystal.atomic_numbers, "<i4"),
-        (crystal.frac_coords, "<f8"),
-    ):
-        digest.update(array.astype(dtype).tobytes())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -153,14 +138,14 @@ class OutputFolder:
         name = f"{cell.crystal.name}.spread.zarr"
         if prediction.spread is not None:
             source = {"format": "prediction", "what": "standard deviation of the prediction"}
-            spread = cell.crystal.material(prediction.spread, prediction.material.unit, source)
+            spread = Material.on(cell.crystal, prediction.spread, prediction.material.unit, source)
             write(spread, self.path / name)
         return name
 
     def _made_from(self, cell: CellRequest) -> dict[str, Any]:
         return {
             **self.identity,
-            "crystal": crystal_hash(cell.crystal),
+            "crystal": cell.crystal.hash,
             "grid": list(cell.grid_shape),
             "electrons": cell.electrons,
         }

@@ -6,13 +6,12 @@ Point (i, j, k) of a patch is grid point ``(offset + (i, j, k)) mod grid_shape``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 
-from tomat import _core
 from tomat.crystal import Crystal
 from tomat.prediction.grid import mean_spacing
 from tomat.valence import Dispute, fit_valence
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from tomat.material import Material, Unit
     from tomat.promolecule import Promolecule
+    from tomat.starting import StartingDensity
     from tomat.tokenizer import PatchTokenizer
 
 __all__ = [
@@ -39,9 +39,6 @@ __all__ = [
 type Mode = Literal["one_pass", "k_pass", "free_running", "teacher_forced"]
 
 type Triple = tuple[int, int, int]
-type GuessFunction = Callable[
-    [NDArray[np.float64], NDArray[np.int32], NDArray[np.float64], Triple], NDArray[np.floating[Any]]
-]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,38 +89,26 @@ class TrainingFacts:
         disputed: elements on whose valence electrons the materials of the data do not agree.
         elements: atomic numbers met in the data; None where not known.
         promolecule: the baseline of its kind of data, and what the guess is made with where ``guess`` is None.
-        guess: ``(lattice, atomic numbers, fractional coordinates, grid shape)`` to electrons per cubic angstrom on the
-            grid: the starting density that a model was trained with, to be given to it again.
+        guess: the starting density that a model was trained with, to be given to it again.
     """
 
     spacing: float | None = None
     valence: Mapping[int, float] = field(default_factory=dict)
     promolecule: Promolecule | None = None
-    guess: GuessFunction | None = None
+    guess: StartingDensity | None = None
     disputed: Mapping[int, Dispute] = field(default_factory=dict)
     elements: frozenset[int] | None = None
 
-    def starting_density(
-        self,
-        lattice: NDArray[np.float64],
-        atomic_numbers: NDArray[np.int32],
-        frac_coords: NDArray[np.float64],
-        grid_shape: Triple,
-        unit: Unit,
-    ) -> NDArray[np.float32]:
+    def starting_density(self, crystal: Crystal, grid_shape: Triple, unit: Unit) -> NDArray[np.float32]:
         """The guess on a whole grid, in ``unit``.
 
         Raises:
             ValueError: nothing there to make it with, or an element it does not know.
         """
-        if self.guess is not None:
-            values = self.guess(lattice, atomic_numbers, frac_coords, grid_shape)
-            return (values * (_core.cell_volume(lattice) if unit == "chgcar" else 1.0)).astype(np.float32)
-        if self.promolecule is None:
+        start = self.guess or self.promolecule
+        if start is None:
             raise ValueError("the predictor needs a guess and has no promolecule to make it")
-        return self.promolecule.evaluate(lattice, atomic_numbers, frac_coords, grid_shape, unit).astype(
-            np.float32
-        )
+        return start.density(crystal, grid_shape, unit).astype(np.float32)
 
     @classmethod
     def of(cls, materials: Iterable[Material], promolecule: Promolecule | None = None) -> Self:

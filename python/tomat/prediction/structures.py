@@ -45,7 +45,7 @@ def as_crystal(source: CrystalLike) -> Crystal:
     if isinstance(source, Crystal):
         return source
     if isinstance(source, Material):
-        return Crystal.from_material(source)
+        return source.crystal
     if isinstance(source, str | Path):
         return read_crystal(source)
     given: Any = source
@@ -85,20 +85,16 @@ def read_crystal(path: str | Path) -> Crystal:
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / Path(str(path).split("?")[0]).name
             local.write_bytes(open_bytes(path))
-            return _named(_read(local, str(path)), name)
+            return _read(local, str(path)).renamed(name)
     if not is_url(path) and not Path(path).exists():
         raise FileNotFoundError(f"{path}: no such file")
-    return _named(_read(path, str(path)), name)
-
-
-def _named(crystal: Crystal, name: str) -> Crystal:
-    return Crystal(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords, name)
+    return _read(path, str(path)).renamed(name)
 
 
 def _read(path: str | Path, shown: str) -> Crystal:
     file = _COMPRESSED.sub("", Path(path).name)
     if _DENSITY.search(file):
-        return Crystal.from_material(read(path))
+        return read(path).crystal
     problems: list[str] = []
     readers: list[tuple[str, Callable[[Path, str], Crystal]]] = [
         ("pymatgen", _with_pymatgen),
@@ -108,7 +104,7 @@ def _read(path: str | Path, shown: str) -> Crystal:
         # What ASE makes of a POSCAR without symbols is a guess.
         readers = [("pymatgen", _with_pymatgen)]
     if file.lower().endswith(".vasp"):
-        readers.insert(0, ("density", lambda p, _: Crystal.from_material(read(p))))
+        readers.insert(0, ("density", lambda p, _: read(p).crystal))
     for reader, function in readers:
         try:
             return function(Path(path), shown)

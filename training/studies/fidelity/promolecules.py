@@ -13,6 +13,8 @@ from tomat.promolecule import Promolecule
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tomat.crystal import Crystal
+
 
 @dataclass(frozen=True)
 class NamedPromolecule:
@@ -28,9 +30,7 @@ class NamedPromolecule:
 
     def evaluate(
         self,
-        lattice: NDArray[np.float64],
-        atomic_numbers: NDArray[np.int32],
-        frac_coords: NDArray[np.float64],
+        crystal: Crystal,
         grid_shape: tuple[int, int, int],
         unit: str,
     ) -> NDArray[np.float64]:
@@ -39,9 +39,7 @@ class NamedPromolecule:
         Raises:
             KeyError, OSError, ValueError: no such promolecule, or an element it does not know.
         """
-        values = _load(self.name).evaluate(
-            lattice, atomic_numbers, frac_coords, grid_shape, unit, fallback=self.fallback
-        )
+        values = _load(self.name).evaluate(crystal, grid_shape, unit, fallback=self.fallback)
         return np.asarray(values, dtype=np.float64)
 
     @property

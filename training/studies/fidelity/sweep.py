@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomat.dataset.inputs import Entry
-    from tomat.material import Material
+    from tomat.crystal import Crystal
+    from tomat.material import Entry, Material
 
 #: Prefix of representations that write down the difference from the promolecule.
 PROMOLECULE = "promolecule"
@@ -68,9 +68,7 @@ class Promolecule(Protocol):
 
     def evaluate(
         self,
-        lattice: NDArray[np.float64],
-        atomic_numbers: NDArray[np.int32],
-        frac_coords: NDArray[np.float64],
+        crystal: Crystal,
         grid_shape: tuple[int, int, int],
         unit: str,
     ) -> NDArray[np.floating[Any]]:
@@ -244,9 +242,7 @@ def _evaluate(promolecule: Reference, material: Material) -> NDArray[np.float64]
     shape = material.grid_shape
     try:
         if hasattr(promolecule, "evaluate"):
-            values = promolecule.evaluate(
-                material.lattice, material.atomic_numbers, material.frac_coords, shape, material.unit
-            )
+            values = promolecule.evaluate(material.crystal, shape, material.unit)
         else:
             values = promolecule(material)
     except ValueError as error:

@@ -21,9 +21,10 @@ import typer
 
 from tomat.cli._shared import Inputs, Quiet, SplitFile, Threads, progress
 from tomat.cli.codec._shared import Signed, UnitOption, WeightOption
-from tomat.dataset.inputs import Entry, is_rho_gga, resolve_inputs
+from tomat.dataset.inputs import is_rho_gga, resolve_inputs
 from tomat.fitting import METHODS, Method, Sketch, sketch_entries
 from tomat.floors import BINS, Comparison, compare
+from tomat.material import Entry
 from tomat.storage.files import write_atomically
 
 if TYPE_CHECKING:

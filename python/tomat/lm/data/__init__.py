@@ -1,7 +1,6 @@
 """Training data: two sources, rows of the model, and their order; NumPy alone but for :mod:`tomat.lm.data.stream`."""
 
 from tomat.lm.data.config import DataConfig
-from tomat.lm.data.guess import Guess, load_guess
 from tomat.lm.data.on_the_fly import DensitySource
 from tomat.lm.data.opening import open_rows
 from tomat.lm.data.parquet import ParquetSource
@@ -12,12 +11,10 @@ __all__ = [
     "DataConfig",
     "DensitySource",
     "DensityStore",
-    "Guess",
     "ParquetSource",
     "Row",
     "RowBatch",
     "Rows",
     "Source",
-    "load_guess",
     "open_rows",
 ]

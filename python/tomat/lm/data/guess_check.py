@@ -13,8 +13,8 @@ from tomat import _core
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tomat.lm.data.guess import Guess
     from tomat.lm.data.store import DensityStore
+    from tomat.starting import StartingDensity
     from tomat.tokenizer import Patch
 
 __all__ = ["MATERIALS", "GuessCheck", "Misfit", "check_patches", "check_store", "in_drawn_order"]
@@ -139,12 +139,12 @@ def in_drawn_order(names: Sequence[str]) -> list[int]:
     return sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
 
 
-def check_store(store: DensityStore, guess: Guess) -> GuessCheck:
+def check_store(store: DensityStore, guess: StartingDensity) -> GuessCheck:
     """The starting density on up to 16 materials of a store, and 65,536 voxels of each."""
     misfits = []
     for index in in_drawn_order(store.task_ids)[:MATERIALS]:
         material = store.material(index).subgrid(VOXELS).in_unit("e_per_A3")
-        values = guess(material.lattice, material.atomic_numbers, material.frac_coords, material.grid_shape)
+        values = guess.density(material.crystal, material.grid_shape)
         misfits.append(
             _misfit(material.task_id, [(values, material.density)], guess, material.atomic_numbers)
         )
@@ -152,7 +152,7 @@ def check_store(store: DensityStore, guess: Guess) -> GuessCheck:
 
 
 def check_patches(
-    materials: Iterable[tuple[str, Sequence[tuple[Any, Patch]]]], guess: Guess, of: int
+    materials: Iterable[tuple[str, Sequence[tuple[Any, Patch]]]], guess: StartingDensity, of: int
 ) -> GuessCheck:
     """The same from patches: ``(name, [(guess on the patch, patch), ...])`` in one unit; at least one a material."""
     misfits = [
@@ -162,7 +162,7 @@ def check_patches(
     return GuessCheck(tuple(misfits), of, whole=False)
 
 
-def _misfit(name: str, parts: Sequence[tuple[Any, Any]], guess: Guess, atoms: Any) -> Misfit:
+def _misfit(name: str, parts: Sequence[tuple[Any, Any]], guess: StartingDensity, atoms: Any) -> Misfit:
     guessed = np.concatenate([np.ravel(values) for values, _ in parts]).astype(np.float64)
     true = np.concatenate([np.ravel(values) for _, values in parts]).astype(np.float64)
     size = max(float(np.abs(true).sum()), 1e-300)

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from tomat.lm.data.guess import Guess
     from tomat.lm.data.guess_check import GuessCheck
     from tomat.lm.data.rows import RowBatch
     from tomat.material import Material
+    from tomat.starting import StartingDensity
     from tomat.tokenizer import PatchTokenizer
 
 __all__ = ["Budget", "DensitySource", "Sampler", "uniform_sampler"]
@@ -75,7 +75,7 @@ class DensitySource:
         seed: int = 0,
         sampler: Sampler = uniform_sampler,
         sampler_name: str = "uniform",
-        guess: Guess | None = None,
+        guess: StartingDensity | None = None,
         guess_check: GuessCheck | None = None,
         on_error: str = "raise",
         max_clipped: float = MAX_CLIPPED,

@@ -9,15 +9,15 @@ from tomat.budget import patches_of
 from tomat.codec import load_codec
 from tomat.dataset.config import TokenizeConfig
 from tomat.dataset.inputs import resolve_inputs
-from tomat.lm.data.guess import Guess, load_guess
 from tomat.lm.data.guess_check import check_store
 from tomat.lm.data.guess_fit import FIT, fitted_promolecule
 from tomat.lm.data.on_the_fly import DensitySource
 from tomat.lm.data.parquet import ParquetSource
 from tomat.lm.data.rows import Rows
 from tomat.lm.data.store import DensityStore
-from tomat.promolecule import Promolecule
+from tomat.promolecule import Promolecule, UnscaledPromolecule
 from tomat.sampling import draw, load_sampler
+from tomat.starting import StartingDensity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tomat.dataset.inputs import Entry
     from tomat.lm.data.config import DataConfig
     from tomat.lm.data.on_the_fly import Budget, Sampler
     from tomat.lm.data.rows import Source
-    from tomat.material import Material
+    from tomat.material import Entry, Material
     from tomat.sampling import Sampler as DensitySampler
     from tomat.tokenizer import PatchTokenizer
 
@@ -38,7 +37,7 @@ def open_rows(
     config: DataConfig,
     size: int,
     *,
-    guess: Guess | None = None,
+    guess: StartingDensity | None = None,
     sampler: Sampler | None = None,
     budget: Budget | None = None,
     earlier: Promolecule | None = None,
@@ -60,7 +59,7 @@ def open_rows(
             another kind than the data.
     """
     if guess is None and config.guess and config.guess != FIT:
-        guess = load_guess(config.guess)
+        guess = UnscaledPromolecule.load(config.guess)
     source: Source = (
         _densities(config, size, guess, sampler, budget, earlier)
         if config.path is None
@@ -69,7 +68,7 @@ def open_rows(
     return Rows(source, size, packed=config.pack, seed=config.seed)
 
 
-def _dataset(config: DataConfig, guess: Guess | None) -> ParquetSource:
+def _dataset(config: DataConfig, guess: StartingDensity | None) -> ParquetSource:
     if guess is None and config.guess == FIT:
         raise ValueError(
             f"{config.path}: data.guess: fit needs whole densities (data.densities), and a dataset has patches alone; "
@@ -98,7 +97,7 @@ def _dataset(config: DataConfig, guess: Guess | None) -> ParquetSource:
 def _densities(
     config: DataConfig,
     size: int,
-    guess: Guess | None,
+    guess: StartingDensity | None,
     sampler: Sampler | None,
     budget: Budget | None,
     earlier: Promolecule | None,
@@ -128,9 +127,9 @@ def _densities(
         threads=config.threads,
     )
     if guess is None and config.guess == FIT:
-        guess = load_guess(fitted_promolecule(store, earlier=earlier, threads=config.threads))
+        guess = UnscaledPromolecule.load(fitted_promolecule(store, earlier=earlier, threads=config.threads))
     check = None
-    if guess is not None and guess.source is not None:
+    if guess is not None and guess.elements is not None:
         # Before the densities of all materials are computed.
         check = check_store(store, guess)
         check.enforce(config.max_guess_nmae, config.guess or guess.identity)

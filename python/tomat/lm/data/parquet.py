@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from tomat import _core
 from tomat._threads import in_order
 from tomat.clipping import ClippedTotals
+from tomat.crystal import Crystal
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
 from tomat.dataset.run_directory import REASONS, clipped_totals
 from tomat.lm.data.cache import Arrays, FlatFile, built
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomat.lm.data.guess import Guess
     from tomat.lm.data.guess_check import GuessCheck
     from tomat.lm.data.rows import RowBatch
+    from tomat.starting import StartingDensity
     from tomat.storage.remote import Place
     from tomat.tokenizer import Patch, PatchTokenizer
 
@@ -61,7 +61,7 @@ class ParquetSource:
         *,
         expected: Mapping[str, Any] | None = None,
         cache: str | Path | None = None,
-        guess: Guess | None = None,
+        guess: StartingDensity | None = None,
         max_guess_nmae: float | None = None,
         valence: Mapping[int, float] | None = None,
         threads: int | None = None,
@@ -93,7 +93,7 @@ class ParquetSource:
         self._valence = dict(valence or {})
         self.has_guess = guess is not None
         self.starting, self.guess_check = guess, None
-        if guess is not None and guess.source is not None:
+        if guess is not None and guess.elements is not None:
             self.guess_check = self._check(guess)
             self.guess_check.enforce(max_guess_nmae, guess.identity)
         self._guess_name = guess.identity if guess else None
@@ -228,7 +228,7 @@ class ParquetSource:
         """Atomic numbers met, ascending."""
         return [int(z) for z in np.unique(self._arrays["numbers"])]
 
-    def _check(self, guess: Guess) -> GuessCheck:
+    def _check(self, guess: StartingDensity) -> GuessCheck:
         """The starting density on some patches of some materials."""
 
         def part(sequence: int) -> tuple[NDArray[np.float64], Patch]:
@@ -247,7 +247,7 @@ class ParquetSource:
         ]
         return check_patches(parts, guess, len(self.task_ids))
 
-    def _guess_tokens(self, guess: Guess) -> Arrays:
+    def _guess_tokens(self, guess: StartingDensity) -> Arrays:
         """Tokens of the starting density at the density tokens of every row: rows are fixed, so once for all."""
 
         def one(sequence: int) -> NDArray[np.int32]:
@@ -387,15 +387,13 @@ def _matrix(cell: NDArray[np.float64]) -> NDArray[np.float64]:
     )
 
 
-def _guess_patch(guess: Guess, patch: Patch, unit: str) -> NDArray[np.float64]:
+def _guess_patch(guess: StartingDensity, patch: Patch, unit: str) -> NDArray[np.float64]:
     """The starting density of a row, from its own preamble: the cell in its bins, atoms where the row has them."""
     if patch.lattice is None:
         raise ValueError(
             "this layout writes no cell, so a row does not say enough for a starting density; use rows of v2-lat or "
             "v3, or densities on the fly"
         )
-    matrix = _matrix(patch.lattice)
+    crystal = Crystal.of(_matrix(patch.lattice), patch.atomic_numbers, patch.frac_coords)
     offset = patch.offset or (0, 0, 0)  # v3 writes positions in the frame of the patch
-    atoms = (patch.atomic_numbers, patch.frac_coords)
-    values = guess.patch(matrix, *atoms, patch.grid_shape, offset, patch.patch_shape)
-    return values * _core.cell_volume(matrix) if unit == "chgcar" else values
+    return guess.patch(crystal, patch.grid_shape, offset, patch.patch_shape, unit)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from tomat.clipping import ClippedTotals
-    from tomat.lm.data.guess import Guess
     from tomat.lm.data.guess_check import GuessCheck
+    from tomat.starting import StartingDensity
     from tomat.tokenizer import PatchTokenizer
 
 #: How many materials a line names.
@@ -114,7 +114,7 @@ class Source(Protocol):
     #: What the codec clips of the materials that are there, as far as it was counted.
     clipped: ClippedTotals
     has_guess: bool
-    starting: Guess | None
+    starting: StartingDensity | None
     guess_check: GuessCheck | None
 
     @property

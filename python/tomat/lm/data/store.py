@@ -12,6 +12,7 @@ import numpy as np
 
 from tomat import _core
 from tomat._threads import in_order
+from tomat.crystal import Crystal
 from tomat.lm.data.cache import Arrays, FlatFile, built
 from tomat.material import Material, Unit, read
 from tomat.storage.files import filesystem, is_url
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomat.dataset.inputs import Entry
-    from tomat.lm.data.guess import Guess
+    from tomat.material import Entry
+    from tomat.starting import StartingDensity
 
 #: How many materials an error about left-out ones names.
 _NAMED = 5
@@ -124,15 +125,9 @@ class DensityStore:
         """One material; its density is a view of the store."""
         grid, lattice, numbers, coordinates = self._crystal(index)
         values = self.density[slice(*self._starts[0][index : index + 2])].reshape(grid)
-        return Material._of_checked(
-            task_id=self.arrays.notes["task_ids"][index],
-            density=values,
-            unit=self.unit,
-            lattice=lattice,
-            atomic_numbers=np.array(numbers, dtype=np.int32),
-            frac_coords=coordinates,
-            source={},
-        )
+        name = self.arrays.notes["task_ids"][index]
+        crystal = Crystal.of_checked(lattice, np.array(numbers, dtype=np.int32), coordinates, name)
+        return Material.of_checked(crystal, values, self.unit, {})
 
     def volume(self, index: int) -> float:
         """Cell volume in cubic angstrom."""
@@ -168,7 +163,7 @@ class DensityStore:
         )
         return hashlib.sha256(f"{self.unit}\n{lines}".encode()).hexdigest()
 
-    def guess(self, guess: Guess, threads: int | None = None) -> NDArray[np.float32]:
+    def guess(self, guess: StartingDensity, threads: int | None = None) -> NDArray[np.float32]:
         """Starting densities of all materials in the order and unit of :attr:`density`; computed once.
 
         Raises:
@@ -184,15 +179,14 @@ class DensityStore:
         identity = {"format": 1, "store": self.hash, "guess": guess.identity}
         return built(self.cache, "guess", identity, build)["guess"]
 
-    def _guess_of(self, guess: Guess) -> Any:
+    def _guess_of(self, guess: StartingDensity) -> Any:
         def one(index: int) -> NDArray[np.float32]:
-            grid, lattice, numbers, coordinates = self._crystal(index)
+            material = self.material(index)
             try:
-                values = guess(lattice, np.array(numbers), coordinates, grid)
+                values = guess.density(material.crystal, material.grid_shape, self.unit)
             except ValueError as error:
                 raise ValueError(f"{self.task_ids[index]}: {error}") from error
-            scale = self.volume(index) if self.unit == "chgcar" else 1.0
-            return (values * scale).astype(np.float32)
+            return values.astype(np.float32)
 
         return one
 
@@ -270,6 +264,7 @@ def _read(entry: Entry, unit: Unit) -> _Read:
         # The core says where it is not the file that is wrong, but a grid that the format cannot hold.
         reason = getattr(error, "reason", "unreadable")
         return _Read(None, reason=reason, problem=f"{entry.task_id}: {error}")
+    # Not the hash of the material: caches and notes of runs carry this one.
     digest = hashlib.sha256()
     for array in (material.density, material.lattice, material.atomic_numbers, material.frac_coords):
         digest.update(repr(array.shape).encode())

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat.lm.checkpoint import Trained, open_checkpoint
-from tomat.lm.data.guess import load_guess
 from tomat.lm.data.shuffle import key_of
 from tomat.lm.decode.decoding import Decoder, DecodingConfig, OpenRows
 from tomat.lm.model.qwen import count_parameters
 from tomat.lm.record import kept_promolecule
 from tomat.prediction.predictor import PatchPrediction, PatchRequest, TrainingFacts
-from tomat.promolecule import Promolecule
+from tomat.promolecule import Promolecule, UnscaledPromolecule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,7 +168,7 @@ class ModelPredictor:
             )
         # The one it was trained with; checkpoints that do not keep it name it.
         promolecule = promolecule or Promolecule.load(name)
-        return replace(facts, promolecule=promolecule, guess=load_guess(promolecule))
+        return replace(facts, promolecule=promolecule, guess=UnscaledPromolecule.load(promolecule))
 
     def identity(self) -> dict[str, Any]:
         """Checkpoint, step and decoding."""
