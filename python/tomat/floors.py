@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from tomat.fitting import Method, Sketch, Weighting
     from tomat.material import Material
 
-__all__ = ["BINS", "Comparison", "Curve", "Floor", "compare", "floor", "material_floor"]
-
 #: Sizes of codecs that are compared, and shipped.
 BINS = (1024, 2048, 4096, 16384, 65536)
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LEVEL", "RESAMPLES", "Interval", "Resampler"]
-
 #: Resamples of an interval.
 RESAMPLES = 2000
 #: Share of the resamples between its ends.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from tomat.evaluate.result import Result
 
-__all__ = ["FACTS", "Contender", "compare", "comparison_table", "contender", "materials"]
-
 #: Facts of a material that a comparison takes from its rows.
 FACTS = ("task_id", "data_hash", "formula", "chemsys", "category", "n_electrons")
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from tomat.evaluate.result import Result
 
-__all__ = ["LABELS", "NONE", "Table", "group_tables", "headline", "interval", "percent", "shared_baselines"]
-
 #: What tables call the modes.
 LABELS = {
     "one_pass": "one pass",

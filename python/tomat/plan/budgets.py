@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["budget_study"]
-
 #: The bottom decile must lose at least this share of its patches for the study to show anything there.
 LEAST_CONTRAST = 0.5
 #: Materials that rounding up to one patch may hold at most, as a share.

@@ -17,8 +17,6 @@ from tomat.storage.files import read_json
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["METRICS_FILE", "NMAE", "Run", "Series", "load_run"]
-
 #: The file of a run that its numbers stand in.
 METRICS_FILE = "metrics.jsonl"
 #: The held-out number that models are judged by.

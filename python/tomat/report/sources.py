@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from tomat.evaluate.result import Result
     from tomat.report.runs import Run
 
-__all__ = ["Sources", "load_sources"]
-
 
 @dataclass(frozen=True)
 class Sources:
