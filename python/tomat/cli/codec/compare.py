@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tomat.cli._shared import Inputs, Quiet, SplitFile, Threads, progress
+from tomat.cli._shared import AsJson, Inputs, Quiet, SplitFile, Threads, plain_table, progress
 from tomat.cli.codec._shared import Signed, UnitOption, WeightOption
 from tomat.dataset.inputs import Entry, is_rho_gga, resolve_inputs
 from tomat.fitting import METHODS, Method, Sketch, sketch_entries
@@ -56,7 +56,7 @@ def command(
     signed: Signed = False,
     threads: Threads = None,
     quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Sketch, fit, measure, draw."""
     methods = [_method(name) for name in method] if method else METHODS
@@ -119,7 +119,6 @@ def _entries(
 
 def _print(result: Comparison) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     where = (
@@ -131,11 +130,8 @@ def _print(result: Comparison) -> None:
         f"materials, measured on {result.n_test} {where}",
         highlight=False,
     )
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("method", style="bold")
     bins = result.curves[0].bins if result.curves else []
-    for n in bins:
-        table.add_column(f"{n:,}", justify="right")
+    table = plain_table("method", *(f"{n:,}" for n in bins))
     best = [min(curve.mean[i] for curve in result.curves) for i in range(len(bins))]
     for curve in result.curves:
         cells = [
