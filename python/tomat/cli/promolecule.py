@@ -23,7 +23,7 @@ from tomat.categories import CATEGORIES, Category, category
 from tomat.cli._shared import AsJson, plain_table
 from tomat.dataset.inputs import Entry, resolve_inputs
 from tomat.material import read
-from tomat.metrics import nmae, summary
+from tomat.metrics import nmae, statistics
 from tomat.promolecule import FORMS, Promolecule
 from tomat.valence import Dispute, Valence
 
@@ -42,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-#: Columns of the table: the fields of :class:`tomat.metrics.Summary`.
+#: Columns of the table: the fields of :class:`tomat.metrics.Statistics`.
 _STATISTICS = ("mean", "median", "p99", "max")
 
 #: Materials shown as the worst ones, and as left out.
@@ -227,7 +227,7 @@ def _summary(file: str, measured: list[tuple[str, Category, float | None]]) -> d
 
 
 def _statistics(errors: list[float]) -> dict[str, float]:
-    overall = summary(errors)
+    overall = statistics(errors)
     return {f"nmae_{name}": getattr(overall, name) for name in _STATISTICS}
 
 

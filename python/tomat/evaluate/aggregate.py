@@ -104,7 +104,7 @@ def _one_mode(rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
 def _summary(
     values: NDArray[np.float64], electrons: NDArray[np.float64], resampler: Resampler
 ) -> dict[str, Any]:
-    over = metrics.summary(values)
+    over = metrics.statistics(values)
     return {
         "mean": resampler.mean(values)._asdict(),
         "median": resampler.quantile(values, 0.5)._asdict(),

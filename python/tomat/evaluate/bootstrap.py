@@ -128,7 +128,7 @@ class Resampler:
         return self._interval(value, drawn[~np.isnan(drawn)])
 
     def quantile(self, values: ArrayLike, fraction: float) -> Interval:
-        """A quantile, interpolated linearly between ranks as :func:`tomat.metrics.summary` does.
+        """A quantile, interpolated linearly between ranks as :func:`tomat.metrics.statistics` does.
 
         Raises:
             ValueError: arrays of another length, values that are not finite, a fraction outside [0, 1].

@@ -78,7 +78,7 @@ def label(mode: str) -> str:
     return LABELS.get(mode, mode)
 
 
-def headline(results: Sequence[Result]) -> Table:
+def mean_table(results: Sequence[Result]) -> Table:
     """One row a result and mode."""
     rows: list[tuple[str, ...]] = []
     below: list[tuple[str, ...]] = []

@@ -21,7 +21,7 @@ MOST_AT_ONE = 0.01
 MOST_REPEATED = 0.25
 
 
-def budget_study(
+def budget_effect(
     task_ids: Sequence[str],
     electrons: Sequence[float],
     mean: int,

@@ -23,7 +23,7 @@ from tomat.cli._shared import AsJson, Inputs, Quiet, SplitFile, Threads, plain_t
 from tomat.cli.codec._shared import Signed, UnitOption, WeightOption
 from tomat.dataset.inputs import Entry, is_rho_gga, resolve_inputs
 from tomat.fitting import METHODS, Method, Sketch, sketch_entries
-from tomat.floors import BINS, Comparison, compare
+from tomat.floors import BINS, FloorCurves, floor_curves
 from tomat.storage.files import write_atomically
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def command(
         fitted = Sketch.load(sketch) if sketch else sketch_entries(to_fit, unit, threads=threads, watch=watch)
         if sketch and fitted.unit != unit:
             raise ValueError(f"{sketch}: a sketch in {fitted.unit}; give --unit {fitted.unit}")
-        result = compare(
+        result = floor_curves(
             fitted,
             to_test,
             bins=sorted(set(bins or BINS)),
@@ -117,7 +117,7 @@ def _entries(
     return ([] if sketch else resolve_inputs(inputs, split_file=split_file, split=fit_split)), tests
 
 
-def _print(result: Comparison) -> None:
+def _print(result: FloorCurves) -> None:
     from rich.console import Console
 
     console = Console()
