@@ -153,7 +153,7 @@ def test_compare_draws(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture
     assert png.startswith(b"\x89PNG")
     assert len(png) > 20_000
     html = (tmp_path / "floors.html").read_text()
-    assert "Plotly.newPlot" in html
+    assert "Plotly.react" in html
     assert 'src="http' not in html
     assert '<th scope="row">equal-mass</th>' in html
 

@@ -23,7 +23,7 @@ from tomat.evaluate.measure import COLUMNS
 from tomat.evaluate.methods import CodecFloor, Method, PatchMethod, Predicted, PromoleculeMethod
 from tomat.evaluate.result import load_result
 from tomat.evaluate.run import Evaluation, evaluate
-from tomat.evaluate.tables import headline
+from tomat.evaluate.tables import mean_table
 from tomat.evaluate.volumes import load_pictures
 from tomat.material import Entry
 from tomat.prediction.predictor import PatchPrediction, PatchRequest
@@ -143,7 +143,7 @@ def test_failures_are_counted_named_and_tried_again(tmp_path: Path) -> None:
     result = load_result(tmp_path / "r")
     assert [error["task_id"] for error in result.errors] == ["m-2"]
     # The table says of how many.
-    assert headline([result]).rows[0][1] == "2 of 3"
+    assert mean_table([result]).rows[0][1] == "2 of 3"
     (tmp_path / "data" / "label" / "m-2.zarr").symlink_to(LABEL / "qe-0211.zarr")
     again = tomat_main("eval", "promolecule", root, "-o", tmp_path / "r", "-q")
     assert again.code == 0, again.err
@@ -288,7 +288,7 @@ def test_teacher_forcing_stays_under_the_line(tmp_path: Path) -> None:
         PromoleculeMethod(Promolecule.analytic("slater")),
     ]
     result = evaluate(Evaluation(methods, ENTRIES, "chgcar", {}), tmp_path / "r")
-    table = headline([result])
+    table = mean_table([result])
     assert [row[0] for row in table.rows] == ["one pass", "promolecule", "codec floor"]
     assert [row[0] for row in table.below] == ["teacher forced (sees true neighbours)"]
     assert "diagnostics" in table.note
@@ -380,9 +380,9 @@ def test_comparisons_show_what_each_model_began_with(tmp_path: Path) -> None:
 def test_the_start_is_a_baseline_and_no_headline(tmp_path: Path) -> None:
     one = scaled(tmp_path / "one", dict.fromkeys(SMALL, 0.04), dict.fromkeys(SMALL, 0.05))
     other = scaled(tmp_path / "other", dict.fromkeys(SMALL, 0.03), dict.fromkeys(SMALL, 0.05))
-    assert [row[0] for row in headline([one]).rows] == ["one pass", "start (step 0)"]
+    assert [row[0] for row in mean_table([one]).rows] == ["one pass", "start (step 0)"]
     # Two models that began as one are shown with it once.
-    rows = [row[0] for row in headline([one, other]).rows]
+    rows = [row[0] for row in mean_table([one, other]).rows]
     assert rows == ["one, one pass", "start (step 0)", "other, one pass"]
     assert contender(str(tmp_path / "one")).mode == "one_pass"
 

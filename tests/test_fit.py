@@ -19,7 +19,7 @@ import tomat
 from tomat.codec import bundled_floor
 from tomat.dataset.inputs import resolve_inputs
 from tomat.fitting import METHODS, Sketch, fit_codec, merge_sketches, sketch_entries
-from tomat.floors import compare, floor
+from tomat.floors import floor, floor_curves
 from tomat.material import Entry
 from tomat.tail import Tail
 
@@ -247,7 +247,7 @@ def test_floor_by_the_definition(data: Path) -> None:
 def test_comparison_on_real_densities(data: Path) -> None:
     train = resolve_inputs([str(data / "rho_gga")], split="train")
     sketch = sketch_entries(train, "e_per_A3", threads=2)
-    result = compare(sketch, held_out(data), bins=[256, 1024], methods=METHODS)
+    result = floor_curves(sketch, held_out(data), bins=[256, 1024], methods=METHODS)
     assert result.held_out
     assert (result.n_fit, result.n_test) == (13, 7)
     by_name = {curve.method: curve for curve in result.curves}

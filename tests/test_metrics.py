@@ -149,19 +149,19 @@ def test_chi_square_is_scipys() -> None:
 
 def test_summary_is_numpys() -> None:
     values = density(4).ravel()
-    got = metrics.summary(values)
-    assert got == metrics.summary(iter(values.tolist()))
+    got = metrics.statistics(values)
+    assert got == metrics.statistics(iter(values.tolist()))
     assert got.n == values.size
     assert got.mean == pytest.approx(values.mean(), rel=1e-14)
     assert got.median == pytest.approx(np.median(values), rel=1e-14)
     assert got.p99 == pytest.approx(np.percentile(values, 99), rel=1e-14)
     assert got.max == values.max()
-    assert metrics.summary([3.0]) == (1, 3.0, 3.0, 3.0, 3.0)
-    assert metrics.summary([1.0, 2.0, math.inf]) == (3, math.inf, 2.0, math.inf, math.inf)
+    assert metrics.statistics([3.0]) == (1, 3.0, 3.0, 3.0, 3.0)
+    assert metrics.statistics([1.0, 2.0, math.inf]) == (3, math.inf, 2.0, math.inf, math.inf)
     with pytest.raises(ValueError, match="no values"):
-        metrics.summary([])
+        metrics.statistics([])
     with pytest.raises(ValueError, match="NaN"):
-        metrics.summary([1.0, math.nan])
+        metrics.statistics([1.0, math.nan])
 
 
 # --- properties ---------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import oracle
 import tomat
 from runs import DATA, ROOT, SMALL, sound, tomat_main
 from tomat.dataset.config import TokenizeConfig
-from tomat.plan import budget_study, expected_coverage, expected_histogram, measure, plan
+from tomat.plan import budget_effect, expected_coverage, expected_histogram, measure, plan
 from tomat.sampling import Electrons, Sampler, Tiling, Uniform, tiles
 
 GRIDS = st.tuples(*[st.integers(1, 9)] * 3)
@@ -236,17 +236,17 @@ def test_verdicts() -> None:
     ids = [f"m{i}" for i in range(100)]
     plenty = np.full(100, 10_000)
     wide = np.geomspace(10, 1000, 100).tolist()
-    usable = budget_study(ids, wide, 64, plenty)
+    usable = budget_effect(ids, wide, 64, plenty)
     assert usable["verdict"] == "usable"
     assert usable["budgets"]["electrons"]["max_to_min"] > 50
     assert usable["bottom_decile"] < 0.1 < 2 < usable["top_decile"]
-    weak = budget_study(ids, [100.0 + k % 7 for k in range(100)], 64, plenty)
+    weak = budget_effect(ids, [100.0 + k % 7 for k in range(100)], 64, plenty)
     assert weak["verdict"] == "weak"
     assert "is not to be expected" in weak["reasons"][0]
-    rounded = budget_study(ids, np.geomspace(1, 1e5, 100).tolist(), 2, plenty)
+    rounded = budget_effect(ids, np.geomspace(1, 1e5, 100).tolist(), 2, plenty)
     assert rounded["verdict"] == "distorted"
     assert any("raise the mean" in reason for reason in rounded["reasons"])
-    repeated = budget_study(ids, wide, 64, np.full(100, 10))
+    repeated = budget_effect(ids, wide, 64, np.full(100, 10))
     assert any("lower the mean" in reason for reason in repeated["reasons"])
     assert weak["total_variation"] < 0.05 < usable["total_variation"] < 1
 

@@ -23,7 +23,7 @@ from tomat.evaluate.volumes import _rectangle
 from tomat.material import Entry
 from tomat.report import figures
 from tomat.report.isosurface import half_level, isosurface
-from tomat.report.runs import NMAE, load_run
+from tomat.report.runs import NMAE, load_training_run
 from training.studies.sampling_weight.study import sampling_weight
 
 NAMES = ("qe-0211", "qe-0003", "vasp-mp-2300242")
@@ -52,7 +52,7 @@ def test_a_run_that_was_cut_off_and_went_on(tmp_path: Path) -> None:
         '{"no": "step"}',
         line(5, **{"throughput/total_gflops": 3.0, "throughput/total_tokens": 640}),
     ]
-    run = load_run(write_run(tmp_path / "run", lines, '{"step": 6, "train/loss": 1.'))
+    run = load_training_run(write_run(tmp_path / "run", lines, '{"step": 6, "train/loss": 1.'))
     assert run.series["train/loss"].steps.tolist() == [0, 1, 2, 3, 4, 5]
     # The later line of step 3 counts; numbers of one step in several lines stand together.
     assert run.series["train/loss"].values[3] == 7.5
@@ -65,11 +65,11 @@ def test_a_run_that_was_cut_off_and_went_on(tmp_path: Path) -> None:
     assert run.parameters is None
     assert run.seconds is not None
     assert run.seconds.last == 5.0
-    assert load_run(tmp_path / "run" / "metrics.jsonl").name == "run"
+    assert load_training_run(tmp_path / "run" / "metrics.jsonl").name == "run"
 
 
 def test_numbers_that_are_not_finite_are_gaps_that_are_told(tmp_path: Path) -> None:
-    run = load_run(
+    run = load_training_run(
         write_run(
             tmp_path / "run",
             [line(0), '{"step": 1, "train/loss": NaN}', line(2), '{"step": 3, "train/loss": "inf"}'],
@@ -81,9 +81,9 @@ def test_numbers_that_are_not_finite_are_gaps_that_are_told(tmp_path: Path) -> N
 
 def test_runs_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"metrics.jsonl"):
-        load_run(tmp_path)
+        load_training_run(tmp_path)
     with pytest.raises(ValueError, match="not one line"):
-        load_run(write_run(tmp_path / "run", ["nothing"]))
+        load_training_run(write_run(tmp_path / "run", ["nothing"]))
 
 
 # --- isosurfaces and planes ---------------------------------------------------------------------------------
@@ -289,8 +289,10 @@ def test_every_table_of_models_has_a_row_of_their_start(page: Path) -> None:
 
 def test_a_run_without_a_first_evaluation_has_no_start(tmp_path: Path) -> None:
     late = [line(i, **({NMAE: 0.5} if i == 3 else {})) for i in range(5)]
-    assert load_run(write_run(tmp_path / "late", late)).at_start(NMAE) is None
-    early = load_run(write_run(tmp_path / "early", [line(i, **{NMAE: 0.5 - i / 10}) for i in range(4)]))
+    assert load_training_run(write_run(tmp_path / "late", late)).at_start(NMAE) is None
+    early = load_training_run(
+        write_run(tmp_path / "early", [line(i, **{NMAE: 0.5 - i / 10}) for i in range(4)])
+    )
     assert early.at_start(NMAE) == (0, 0.5)
     # The curve begins with it.
     figure = figures.curves([early], NMAE, "NMAE")

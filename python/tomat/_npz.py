@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["DIGEST", "Npz", "PickledError", "about_bytes", "check_digest", "npz_bytes"]
-
 #: Key of the ``about`` record that holds the digest of the whole file's content.
 DIGEST = "content_sha256"
 

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["check_seal", "digest_of", "sealed"]
-
 
 def digest_of(content: Mapping[str, Any], key: str) -> str:
     """SHA-256 over the JSON of everything but ``key``: keys sorted, no spaces, ASCII."""

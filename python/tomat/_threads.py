@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["MAX_THREADS", "check_threads", "in_order", "processors"]
-
 #: More are a mistake: each may hold a density.
 MAX_THREADS = 1024
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["BUDGETS", "Budget", "Shares", "check_budget", "patches_of"]
-
 type Budget = Literal["equal", "electrons"]
 
 #: ``equal``: M patches of each material. ``electrons``: M_i proportional to the electrons in the cell, the same in all.

@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from tomat.codec import Codec
     from tomat.material import Material
 
-__all__ = [
-    "MAX_CLIPPED",
-    "MAX_NEGATIVE",
-    "ClippedTotals",
-    "Clipping",
-    "check_limits",
-    "clipping_of",
-    "recount",
-]
-
 #: The largest share of a material's electrons that may lie above the codec's range, where nobody says otherwise.
 MAX_CLIPPED = _core.MAX_CLIPPED
 #: The same for what lies below it: the negative voxels of PAW densities.

@@ -24,17 +24,6 @@ if TYPE_CHECKING:
     from tomat.material import Entry, Material
     from tomat.tail import Tail
 
-__all__ = [
-    "METHODS",
-    "Method",
-    "Points",
-    "Sketch",
-    "Weighting",
-    "fit_codec",
-    "merge_sketches",
-    "sketch_entries",
-]
-
 type Method = Literal["l1", "l2", "companding", "lloyd", "equal-mass"]
 type Weighting = Literal["voxel", "material"]
 type Points = Literal["mean", "median"]

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from tomat.fitting import Method, Sketch, Weighting
     from tomat.material import Entry, Material
 
-__all__ = ["BINS", "Comparison", "Curve", "Floor", "compare", "floor", "material_floor"]
-
 #: Sizes of codecs that are compared, and shipped.
 BINS = (1024, 2048, 4096, 16384, 65536)
 
@@ -51,10 +49,10 @@ class Floor:
     metrics: list[of_density.Metrics]
     clipped: list[float]
 
-    def summary(self) -> dict[str, of_density.Summary]:
+    def summary(self) -> dict[str, of_density.Statistics]:
         """Mean, median, 99th percentile and maximum of the size of each metric over materials."""
         return {
-            name: of_density.summary([abs(getattr(of, name)) for of in self.metrics])
+            name: of_density.statistics([abs(getattr(of, name)) for of in self.metrics])
             for name in of_density.Metrics._fields
         }
 
@@ -135,7 +133,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FloorCurves:
     """Floors against bins for several methods, all fitted to one sketch and measured on the same materials."""
 
     unit: str
@@ -165,7 +163,7 @@ class Comparison:
         return text.getvalue()
 
 
-def compare(
+def floor_curves(
     sketch: Sketch,
     entries: Sequence[Entry],
     *,
@@ -175,7 +173,7 @@ def compare(
     signed: bool = False,
     threads: int | None = None,
     watch: Callable[[str], None] | None = None,
-) -> Comparison:
+) -> FloorCurves:
     """Fit every method at every number of bins to ``sketch`` and measure the mean NMAE floor on ``entries``.
 
     Args:
@@ -215,7 +213,7 @@ def compare(
         curve = Curve(method)
         for j, n in enumerate(bins):
             at = i * len(bins) + j
-            over = of_density.summary(floors[:, at, 0])
+            over = of_density.statistics(floors[:, at, 0])
             curve.bins.append(n)
             curve.mean.append(over.mean)
             curve.median.append(over.median)
@@ -225,7 +223,7 @@ def compare(
         curves.append(curve)
     seen = set(sketch.ids)
     held_out = not any(entry.task_id in seen for entry in entries)
-    return Comparison(sketch.unit, weight, signed, sketch.hash, len(seen), len(entries), held_out, curves)
+    return FloorCurves(sketch.unit, weight, signed, sketch.hash, len(seen), len(entries), held_out, curves)
 
 
 def _nmae(codec: LloydMaxCodec, true: Any) -> tuple[float, float]:

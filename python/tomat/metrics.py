@@ -35,7 +35,7 @@ __all__ = [
     "IN_ELECTRONS",
     "ElectronError",
     "Metrics",
-    "Summary",
+    "Statistics",
     "chi_square",
     "electron_error",
     "hellinger",
@@ -45,7 +45,7 @@ __all__ = [
     "nmae",
     "nmae_of_sums",
     "relative_mae",
-    "summary",
+    "statistics",
     "weighted_mean",
 ]
 
@@ -76,7 +76,7 @@ class Metrics(NamedTuple):
 IN_ELECTRONS = ("electron_error",)
 
 
-class Summary(NamedTuple):
+class Statistics(NamedTuple):
     """One metric over materials."""
 
     n: int
@@ -241,7 +241,7 @@ def measure(
     )
 
 
-def summary(values: Iterable[float] | NDArray[np.floating]) -> Summary:
+def statistics(values: Iterable[float] | NDArray[np.floating]) -> Statistics:
     """Mean, median, 99th percentile and maximum of one metric over materials, each material counting once.
 
     Percentiles interpolate linearly between ranks, as ``numpy.percentile``. Infinity is a value like any
@@ -257,7 +257,7 @@ def summary(values: Iterable[float] | NDArray[np.floating]) -> Summary:
         raise ValueError("no values to summarise")
     if np.isnan(array).any():
         raise ValueError("NaN among the values to summarise")
-    return Summary(
+    return Statistics(
         array.size, float(array.mean()), _percentile(array, 0.5), _percentile(array, 0.99), float(array[-1])
     )
 

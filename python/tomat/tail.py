@@ -16,8 +16,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Tail"]
-
 #: One bin of so many is the tail's unless told otherwise: it costs the fitted bins 1.6 % of their floor.
 _SHARE = 64
 #: One bin of so many of the tail lies below zero, in a signed codec: what is there is rare.

@@ -14,7 +14,7 @@ from runs import tomat_main
 from tomat._seal import sealed
 from tomat.lm.digests import begin, check_folder, checkpoint_folders, complete
 from tomat.lm.record import SEAL, read_note, write_note
-from tomat.report.runs import load_run
+from tomat.report.runs import load_training_run
 
 
 def make(folder: Path, step: int = 3) -> Path:
@@ -153,11 +153,11 @@ def test_what_an_earlier_version_made_is_read_once_it_is_sealed(tmp_path: Path) 
 def test_a_report_refuses_a_damaged_note_and_reads_that_of_another_program(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 0, "train/loss": 1.0}\n')
     (tmp_path / "tomat.json").write_text('{"name": "theirs"}')
-    assert load_run(tmp_path).name == "theirs"
+    assert load_training_run(tmp_path).name == "theirs"
     write_note(str(tmp_path), {"name": "ours"})
 
     def read() -> object:
-        run = load_run(tmp_path)
+        run = load_training_run(tmp_path)
         return run.name, run.about
 
     refused, same = flips.survive(tmp_path / "tomat.json", read, 1 << 20)

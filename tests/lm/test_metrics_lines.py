@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tomat.lm.metrics_file import CutLineWarning, read_metrics
-from tomat.report.runs import load_run
+from tomat.report.runs import load_training_run
 
 pytest.importorskip("levanter")
 from tomat.lm.tracking import JsonLines
@@ -68,8 +68,8 @@ def test_a_line_cut_off_does_not_cost_the_next_one(tmp_path: Path) -> None:
     with pytest.warns(CutLineWarning, match=r"metrics\.jsonl: 1 lines cannot be read and are left out: 2"):
         found = read_metrics(path)
     assert [(line["step"], line["train/loss"]) for line in found] == [(0, 1.0), (1, 0.5), (2, 0.25)]
-    assert load_run(tmp_path).unreadable == 1
-    assert load_run(tmp_path).series["train/loss"].values.tolist() == [1.0, 0.5, 0.25]
+    assert load_training_run(tmp_path).unreadable == 1
+    assert load_training_run(tmp_path).series["train/loss"].values.tolist() == [1.0, 0.5, 0.25]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"step": 0, "a": 1}\n', b"\n"])

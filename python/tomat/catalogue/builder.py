@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from tomat.material import Entry
 
-__all__ = ["BuildReport", "build", "fingerprint"]
-
 #: What file systems call the thing that changes with the content, the surest first.
 _TAGS = ("crc32c", "md5Hash", "etag", "ETag", "generation", "mtime", "LastModified", "updated", "created")
 

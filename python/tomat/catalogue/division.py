@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["split_groups"]
-
 
 def split_groups(
     ids: Sequence[str], groups: Sequence[str], fractions: Mapping[str, float], seed: int = 0

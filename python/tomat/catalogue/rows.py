@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from tomat.material import Entry
 
-__all__ = ["is_csv", "read_csv", "row_of"]
-
 #: What the column of ids is called elsewhere.
 _IDS = ("id", "task_id", "mp_id", "material_id")
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["query", "summary"]
-
 #: Columns whose distribution a summary gives.
 _NUMBERS = ("voxels", "n_atoms", "electrons", "volume")
 _QUANTILES = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}

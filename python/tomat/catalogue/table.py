@@ -23,8 +23,6 @@ from tomat.tokenizer import LAYOUTS, PatchTokenizer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["COLUMNS", "SCHEMA", "electrons_of", "load", "save", "token_columns"]
-
 #: What a row says, in order; every column but ``id`` may be null.
 COLUMNS: dict[str, str] = {
     "id": "the name the material goes by",

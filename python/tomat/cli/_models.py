@@ -7,8 +7,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-__all__ = ["Weights", "needs_models", "say_weights"]
-
 Weights = Annotated[
     Literal["best", "latest", "start"] | None,
     typer.Option(

@@ -12,6 +12,8 @@ from tomat._threads import MAX_THREADS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.table import Table
+
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", show_default=False)]
 SplitFile = Annotated[str | None, typer.Option(help="JSON of ids or indices by split, for a rho_gga root.")]
 Split = Annotated[str | None, typer.Option(help="Which split of it.")]
@@ -20,6 +22,7 @@ Threads = Annotated[
     int | None,
     typer.Option(help="Threads.  [default: one a processor]", min=1, max=MAX_THREADS, show_default=False),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 
 
@@ -38,6 +41,17 @@ def progress(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[str], 
     with bar:
         task = bar.add_task("", total=total)
         yield lambda _name: bar.advance(task)
+
+
+def plain_table(first: str, *numbers: str) -> Table:
+    """A table without lines: names in bold, then columns of numbers."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column(first, style="bold")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def print_facts(facts: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tomat.cli._shared import AsJson, plain_table
 from tomat.dataset.manifest import open_dataset
 from tomat.plan.measured import Coverage, measured_coverage
 
@@ -35,7 +36,7 @@ def command(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Add up what is there when workers are missing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Add up, compare, plot, print."""
     if html is not None or png is not None:
@@ -67,7 +68,6 @@ def _grids(path: Path) -> dict[str, tuple[int, int, int]]:
 
 def _print(coverage: Coverage) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     facts: dict[str, Any] = coverage.facts
     console = Console()
@@ -80,9 +80,7 @@ def _print(coverage: Coverage) -> None:
     for key, words in (("mean_material", "the mean material"), ("of_all_voxels", "all voxels")):
         expected = "" if planned is None else f" ({most}{planned[key]:.2%} planned)"
         console.print(f"covered of {words}: {measured[key]:.2%}{expected}", highlight=False)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("times covered", "voxels", "share", "planned"):
-        table.add_column(column, justify="right")
+    table = plain_table("times covered", "voxels", "share", "planned")
     total = max(facts["voxels"], 1)
     for times, voxels in enumerate(coverage.histogram[:_SHOWN]):
         expected = ""

@@ -118,9 +118,9 @@ def command(
 
 def show(result: Result) -> None:
     """Tables of a result."""
-    from tomat.evaluate.tables import group_tables, headline
+    from tomat.evaluate.tables import group_tables, mean_table
 
-    for table in (headline([result]), *group_tables(result)):
+    for table in (mean_table([result]), *group_tables(result)):
         print_table(table)
     print(f"written: {result.path / 'result.json'}, {result.path / 'materials.parquet'}")
 

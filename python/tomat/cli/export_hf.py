@@ -19,6 +19,7 @@ from typing import Annotated
 
 import typer
 
+from tomat.cli._shared import AsJson
 from tomat.dataset.export_hf import export_hf
 
 
@@ -33,7 +34,7 @@ def command(
     ] = False,
     copy: Annotated[bool, typer.Option("--copy", help="Copy shards that could be linked.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Export, print."""
     from rich.console import Console

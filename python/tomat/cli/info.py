@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from tomat._threads import in_order
+from tomat.cli._shared import AsJson, print_facts
 from tomat.clipping import ClippedTotals
 from tomat.dataset.manifest import Dataset, open_dataset
 from tomat.dataset.meta import COVERAGE, REASONS, read_coverage
@@ -25,7 +26,7 @@ def command(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Open what is there when workers are missing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Open, add up, print."""
     dataset = open_dataset(directory, allow_partial=allow_partial)
@@ -33,19 +34,14 @@ def command(
     if as_json:
         print(json.dumps(facts))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+    said: dict[str, Any] = {}
     for name, value in facts.items():
         if name == "clipped":
             value = "not counted" if value is None else str(ClippedTotals.from_stored(value))
         elif isinstance(value, dict):
             value = ", ".join(f"{count} {key}" for key, count in value.items()) or "none"
-        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
-    Console().print(table)
+        said[name] = value
+    print_facts(said)
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:

@@ -20,9 +20,10 @@ import typer
 
 from tomat._threads import MAX_THREADS, in_order
 from tomat.categories import CATEGORIES, Category, category
+from tomat.cli._shared import AsJson, plain_table
 from tomat.dataset.inputs import resolve_inputs
 from tomat.material import Entry, read
-from tomat.metrics import nmae, summary
+from tomat.metrics import nmae, statistics
 from tomat.promolecule import FORMS, Promolecule
 from tomat.valence import Dispute, Valence
 
@@ -41,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-#: Columns of the table: the fields of :class:`tomat.metrics.Summary`.
+#: Columns of the table: the fields of :class:`tomat.metrics.Statistics`.
 _STATISTICS = ("mean", "median", "p99", "max")
 
 #: Materials shown as the worst ones, and as left out.
@@ -142,7 +143,7 @@ def evaluate(
             help="valence: to the electrons of the elements; true: of the material; none: as it is."
         ),
     ] = "valence",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     threads: _Threads = None,
 ) -> None:
     """The NMAE of a promolecule as a predictor: sum |error| / sum |density|, over materials."""
@@ -226,17 +227,14 @@ def _summary(file: str, measured: list[tuple[str, Category, float | None]]) -> d
 
 
 def _statistics(errors: list[float]) -> dict[str, float]:
-    overall = summary(errors)
+    overall = statistics(errors)
     return {f"nmae_{name}": getattr(overall, name) for name in _STATISTICS}
 
 
 def _print_table(facts: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("promolecule", "materials", *_STATISTICS):
-        table.add_column(name, justify="left" if name == "promolecule" else "right")
+    table = plain_table("promolecule", "materials", *_STATISTICS)
     for label, part in ((facts["promolecule"], facts), *facts["categories"].items()):
         numbers = [f"{part[f'nmae_{name}']:.2%}" for name in _STATISTICS]
         table.add_row(label if part is facts else f"  {label}", str(part["materials"]), *numbers)

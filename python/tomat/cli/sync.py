@@ -22,6 +22,7 @@ from typing import Annotated
 import typer
 
 from tomat._threads import MAX_THREADS
+from tomat.cli._shared import AsJson
 from tomat.dataset.sync import THREADS, sync_dataset
 
 
@@ -34,7 +35,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another dataset at DST.")] = False,
     threads: Annotated[int, typer.Option(help="Files under way at once.", min=1, max=MAX_THREADS)] = THREADS,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Copy, count, print."""
     from rich.console import Console

@@ -21,6 +21,7 @@ from typing import Annotated
 
 import typer
 
+from tomat.cli._shared import AsJson
 from tomat.clipping import ClippedTotals
 from tomat.dataset.inputs import resolve_inputs
 from tomat.dataset.report import Report
@@ -39,7 +40,7 @@ def command(
         bool, typer.Option("--allow-partial", help="Check what is there when workers are missing.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check, print, exit 1 on problems."""
     from rich.console import Console

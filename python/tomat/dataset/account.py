@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, ClippedTotals, Clipping, recount
-from tomat.dataset.run_directory import META, clipped_totals
+from tomat.dataset.meta import META
+from tomat.dataset.run_directory import clipped_totals
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from tomat.dataset.manifest import Worker
     from tomat.dataset.report import Report
     from tomat.material import Material
-
-__all__ = ["RowError", "check_clipped", "compare_clipped"]
 
 #: Relative slack of sums that are taken in another order.
 _SLACK = 1e-9

@@ -12,13 +12,9 @@ from typing import TYPE_CHECKING, Any, override
 
 from tomat._threads import in_order
 from tomat.dataset.config import identity_hash
-from tomat.dataset.meta import check_shard_name
+from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, check_shard_name
 from tomat.dataset.records import parse_record, write_record
 from tomat.dataset.run_directory import (
-    BUDGET,
-    CODEC,
-    COVERAGE,
-    META,
     PROGRESS,
     RUN,
     RunDirectory,

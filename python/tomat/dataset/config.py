@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from tomat.material import Entry
 
-__all__ = ["ENCODINGS", "TokenizeConfig"]
-
 #: Encodings of the ``input_ids`` column; docs/parquet.md compares them.
 ENCODINGS = ("plain", "byte_stream_split", "delta_binary_packed")
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from tomat.tokenizer import Vocabulary
 
-__all__ = ["tokenizer_config", "tokenizer_json", "write_tokenizer"]
-
 #: The roles `transformers` knows, and the special each is.
 _ROLES = {"pad_token": "[PAD]", "bos_token": "[BOS]", "eos_token": "[EOS]", "mask_token": "[MASK]"}
 

@@ -13,8 +13,6 @@ from tomat.storage.files import filesystem, is_url, open_bytes, parse_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["is_rho_gga", "resolve_inputs", "splits_of"]
-
 #: Names that are densities when a folder is searched, without a compression suffix.
 _PATTERNS = ("*CHGCAR*", "CHG", "CHG.*", "*.CHG", "*AECCAR[02]*", "*.cube", "*.cub", "*.zarr", "*.vasp")
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from tomat.material import Unit
     from tomat.storage.remote import Place, UrlPath
 
-__all__ = ["Dataset", "Worker", "open_dataset"]
-
 #: Keys of meta.json without which rows cannot be read together; the second part only this program writes alike.
 _SHARED = ("tokenizer_version", "patch_size", "pad_to", "vocab", "vocabulary_hash", "codec_hash")
 _SHARED_BY_RUNS = ("n_workers", "seed", "epoch", "sampler", "budget", "patches_per_material", "unit", "split")

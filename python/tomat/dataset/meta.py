@@ -21,22 +21,6 @@ if TYPE_CHECKING:
 
     from tomat.storage.remote import Place
 
-__all__ = [
-    "BUDGET",
-    "CODEC",
-    "COVERAGE",
-    "FORMAT_VERSION",
-    "META",
-    "REASONS",
-    "SEAL",
-    "check_shard_name",
-    "check_worker_name",
-    "is_own",
-    "read_coverage",
-    "read_meta",
-    "seal_meta",
-]
-
 META = "meta.json"
 COVERAGE = "coverage_histogram.json"
 CODEC = "codec.npz"

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from tomat.storage.remote import Place
 
-__all__ = ["parse_record", "read_record", "write_record"]
-
 logger = logging.getLogger("tomat")
 
 

@@ -29,18 +29,6 @@ if TYPE_CHECKING:
     from tomat.dataset.config import TokenizeConfig
     from tomat.storage.remote import Place
 
-__all__ = [
-    "BUDGET",
-    "CODEC",
-    "COVERAGE",
-    "META",
-    "REASONS",
-    "RunDirectory",
-    "Totals",
-    "clipped_totals",
-    "says_all",
-]
-
 #: How many ids of left out materials ``meta.json`` names for each reason.
 _FIRST_IDS = 20
 

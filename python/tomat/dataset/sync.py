@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from tomat.storage.remote import Place
 
-__all__ = ["SyncReport", "sync_dataset"]
-
 #: Files under way at once.
 THREADS = 8
 #: Keys of ``meta.json`` that the workers of one dataset share.

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from tomat.storage.remote import Place, UrlPath
     from tomat.tokenizer import PatchTokenizer
 
-__all__ = ["Report", "verify_dataset"]
-
 #: Columns of a shard and their types.
 COLUMNS = {
     "task_id": pa.string(),

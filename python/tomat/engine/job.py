@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tomat.dataset.config import TokenizeConfig
     from tomat.material import Entry
 
-__all__ = ["Board", "Engine", "Job", "JobRun", "Part", "add_up", "check", "prepare"]
-
 #: Seconds a part waits for another run of itself, which an engine may have taken for dead, to end or to die.
 LOCK_WAIT_S = 600.0
 

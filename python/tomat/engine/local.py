@@ -16,7 +16,8 @@ from tomat import _core
 from tomat._threads import check_threads
 from tomat.dataset.bucket_directory import run_directory
 from tomat.dataset.config import identity_hash
-from tomat.dataset.run_directory import REASONS, clipped_totals
+from tomat.dataset.meta import REASONS
+from tomat.dataset.run_directory import clipped_totals
 from tomat.sampling import draw, native_arguments
 from tomat.storage.files import is_url, open_bytes
 from tomat.storage.remote import fetch_group, place
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from tomat.dataset.run_directory import RunDirectory, Totals
     from tomat.material import Entry
     from tomat.storage.remote import Place
-
-__all__ = ["Progress", "Run", "StoppedError", "Summary", "tokenize"]
 
 #: Seconds between two looks at a running pipeline.
 _POLL_S = 0.1

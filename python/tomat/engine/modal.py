@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from tomat.engine.job import Job
     from tomat.material import Entry
 
-__all__ = ["ModalEngine", "ModalSettings", "built_wheel", "function_options", "image", "mounts", "synced"]
-
 #: The functions of the app.
 FUNCTIONS = ("list_inputs", "prepare_dataset", "tokenize_worker", "check_dataset")
 

@@ -9,8 +9,6 @@ from tomat.engine.processes import ProcessEngine
 if TYPE_CHECKING:
     from tomat.engine.job import Engine
 
-__all__ = ["engine_of"]
-
 
 def engine_of(
     name: Literal["local", "ray", "modal"],

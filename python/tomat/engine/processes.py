@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from tomat.engine.job import Job, Part
 
-__all__ = ["ProcessEngine"]
-
 logger = logging.getLogger("tomat")
 
 #: Seconds between two looks at the workers where none says anything.

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from tomat.engine.job import Job, Part
 
-__all__ = ["RayEngine"]
-
 logger = logging.getLogger("tomat")
 
 #: Seconds between two looks at the cluster.

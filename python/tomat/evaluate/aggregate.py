@@ -11,7 +11,7 @@ import numpy as np
 
 from tomat import metrics
 from tomat.categories import CATEGORIES
-from tomat.evaluate.bootstrap import LEVEL, RESAMPLES, Interval, Resampler
+from tomat.evaluate.bootstrap import LEVEL, RESAMPLES, Resampler
 from tomat.evaluate.measure import DEPTHS, DISTANCES, METRICS, ORDERS
 from tomat.evaluate.methods import MODES
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-
-__all__ = ["N_GROUPS", "Settings", "aggregate", "deciles", "modes_of", "spread"]
 
 #: Columns a summary holds, as fractions (``electron_error`` in electrons); sizes are averaged, not signed numbers.
 SUMMARISED = (*METRICS, "seconds")
@@ -106,7 +104,7 @@ def _one_mode(rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
 def _summary(
     values: NDArray[np.float64], electrons: NDArray[np.float64], resampler: Resampler
 ) -> dict[str, Any]:
-    over = metrics.summary(values)
+    over = metrics.statistics(values)
     return {
         "mean": resampler.mean(values)._asdict(),
         "median": resampler.quantile(values, 0.5)._asdict(),
@@ -227,8 +225,3 @@ def spread(
     values = [of(rows) for rows in runs]
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"n": len(values), "mean": float(np.mean(values)), "sd": sd, "values": values}
-
-
-def interval_of(content: Mapping[str, Any]) -> Interval:
-    """An interval as JSON holds it."""
-    return Interval(content["value"], content["low"], content["high"])

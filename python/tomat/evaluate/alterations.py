@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from tomat.prediction.assemble import Alteration
     from tomat.prediction.predictor import PatchRequest
 
-__all__ = ["PROBES", "Probe", "Variant", "generator"]
-
 type Density = NDArray[np.float64]
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LEVEL", "RESAMPLES", "Interval", "Resampler"]
-
 #: Resamples of an interval.
 RESAMPLES = 2000
 #: Share of the resamples between its ends.
@@ -130,7 +128,7 @@ class Resampler:
         return self._interval(value, drawn[~np.isnan(drawn)])
 
     def quantile(self, values: ArrayLike, fraction: float) -> Interval:
-        """A quantile, interpolated linearly between ranks as :func:`tomat.metrics.summary` does.
+        """A quantile, interpolated linearly between ranks as :func:`tomat.metrics.statistics` does.
 
         Raises:
             ValueError: arrays of another length, values that are not finite, a fraction outside [0, 1].

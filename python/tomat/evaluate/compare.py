@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat.evaluate.aggregate import Settings, modes_of, spread
-from tomat.evaluate.methods import BASELINES, DIAGNOSTICS
+from tomat.evaluate.methods import BASELINES, DIAGNOSTICS, primary_mode
 from tomat.evaluate.result import load_result
 from tomat.evaluate.tables import NONE, Table, interval, label, percent
 from tomat.metrics import IN_ELECTRONS
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.evaluate.result import Result
-
-__all__ = ["FACTS", "Contender", "compare", "comparison_table", "contender", "materials"]
 
 #: Facts of a material that a comparison takes from its rows.
 FACTS = ("task_id", "data_hash", "formula", "chemsys", "category", "n_electrons")
@@ -78,14 +76,9 @@ def contender(text: str, mode: str | None = None) -> Contender:
     results = tuple(load_result(Path(path)) for path in paths.split(",") if path)
     if not results:
         raise ValueError(f"{text!r} names no result; write [NAME=]RESULT[,RESULT...][@MODE]")
-    chosen = own or mode or _primary(results[0])
+    chosen = own or mode or primary_mode(modes_of(results[0].rows))
     suffix = f" {label(chosen)}" if own else ""
     return Contender(name or "+".join(result.name for result in results) + suffix, chosen, results)
-
-
-def _primary(result: Result) -> str:
-    modes = modes_of(result.rows)
-    return next((mode for mode in modes if mode not in (*BASELINES, *DIAGNOSTICS)), modes[0])
 
 
 def compare(

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["nearest_atom"]
-
 
 def nearest_atom(
     lattice: ArrayLike, frac_coords: ArrayLike, grid_shape: Sequence[int], cutoff: float

@@ -12,6 +12,8 @@ import numpy as np
 from tomat.prediction.assemble import CellRequest, Failure, predict_densities
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from tomat.codec import Codec
@@ -47,6 +49,11 @@ EXPECTED = (OSError, ValueError, KeyError, RuntimeError, MemoryError)
 def is_headline(mode: str) -> bool:
     """Whether numbers of this mode may stand above the line."""
     return mode in HEADLINES
+
+
+def primary_mode(modes: Sequence[str]) -> str:
+    """The mode that pictures and comparisons are of where none is named: the first headline there is."""
+    return next((mode for mode in modes if is_headline(mode)), modes[0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from tomat import _core
 from tomat._threads import in_order
 from tomat.evaluate.aggregate import Settings, aggregate
 from tomat.evaluate.measure import Truth, row
-from tomat.evaluate.methods import EXPECTED, is_headline
+from tomat.evaluate.methods import EXPECTED, primary_mode
 from tomat.evaluate.result import Result, Workplace
 from tomat.evaluate.volumes import Gallery
 
@@ -174,11 +174,6 @@ def _read(entry: Entry, unit: str) -> Truth | Exception:
 
 def _materials(stream: Iterable[tuple[Entry, Truth | Exception]]) -> Iterator[Material]:
     return (truth.material for _, truth in stream if not isinstance(truth, Exception))
-
-
-def primary_mode(modes: Sequence[str]) -> str:
-    """The mode that pictures and comparisons are of where none is named: the first headline there is."""
-    return next((mode for mode in modes if is_headline(mode)), modes[0])
 
 
 def message(error: Exception) -> str:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from tomat.codec import Codec
     from tomat.prediction.predictor import PatchPredictor
 
-__all__ = ["PROMOLECULE", "open_methods", "open_predictors"]
-
 #: The name that stands for the baseline where a checkpoint is asked for; ``promolecule:NAME`` says which.
 PROMOLECULE = "promolecule"
 #: The promolecule of the package.

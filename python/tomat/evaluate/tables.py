@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from tomat.evaluate.result import Result
 
-__all__ = ["LABELS", "NONE", "Table", "group_tables", "headline", "interval", "percent", "shared_baselines"]
-
 #: What tables call the modes.
 LABELS = {
     "one_pass": "one pass",
@@ -80,7 +78,7 @@ def label(mode: str) -> str:
     return LABELS.get(mode, mode)
 
 
-def headline(results: Sequence[Result]) -> Table:
+def mean_table(results: Sequence[Result]) -> Table:
     """One row a result and mode."""
     rows: list[tuple[str, ...]] = []
     below: list[tuple[str, ...]] = []

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from tomat.material import Material
 
-__all__ = ["PLANE", "VOLUME", "Gallery", "Picture", "load_pictures", "picture_of", "save_picture"]
-
 #: Points along the longest axis of a kept volume, and of a kept plane.
 VOLUME, PLANE = 24, 96
 

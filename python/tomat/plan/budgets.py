@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["budget_study"]
-
 #: The bottom decile must lose at least this share of its patches for the study to show anything there.
 LEAST_CONTRAST = 0.5
 #: Materials that rounding up to one patch may hold at most, as a share.
@@ -23,7 +21,7 @@ MOST_AT_ONE = 0.01
 MOST_REPEATED = 0.25
 
 
-def budget_study(
+def budget_effect(
     task_ids: Sequence[str],
     electrons: Sequence[float],
     mean: int,

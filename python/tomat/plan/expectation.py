@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from tomat.sampling import Sampler
 
-__all__ = ["expected_coverage", "expected_histogram", "is_bound"]
-
 type Shape = tuple[int, int, int]
 type Pmf = NDArray[np.float64]
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from tomat.dataset.manifest import Dataset, Worker
     from tomat.sampling import Sampler
 
-__all__ = ["Coverage", "MaterialCoverage", "measured_coverage"]
-
 type Shape = tuple[int, int, int]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat.budget import patches_of
-from tomat.plan.budgets import budget_study
+from tomat.plan.budgets import budget_effect
 from tomat.plan.expectation import expected_coverage, is_bound
 from tomat.sampling import tiles
 
@@ -208,7 +208,7 @@ def _study(config: TokenizeConfig, rows: Sequence[Mapping[str, Any]]) -> dict[st
     cube = (config.tokenizer.patch_size,) * 3
     needed = [tiles((int(r["nx"]), int(r["ny"]), int(r["nz"])), cube)[1] for r in rows]
     ids = [str(row["id"]) for row in rows]
-    return budget_study(ids, electrons, config.rows, np.array(needed, dtype=np.int64), estimated=estimated)
+    return budget_effect(ids, electrons, config.rows, np.array(needed, dtype=np.int64), estimated=estimated)
 
 
 def _cost(config: TokenizeConfig, written: Sequence[Mapping[str, Any]], rate: Rate) -> dict[str, Any]:

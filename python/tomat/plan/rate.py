@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from tomat.dataset.config import TokenizeConfig
 
-__all__ = ["Rate", "measure", "write_synthetic"]
-
 
 @dataclass(frozen=True)
 class Rate:

@@ -9,10 +9,9 @@ import numpy as np
 
 from tomat.evaluate.aggregate import modes_of
 from tomat.evaluate.compare import comparison_table
-from tomat.evaluate.methods import DIAGNOSTICS, is_headline
+from tomat.evaluate.methods import DIAGNOSTICS, is_headline, primary_mode
 from tomat.evaluate.probes import probe_table
-from tomat.evaluate.run import primary_mode
-from tomat.evaluate.tables import NONE, Table, group_tables, headline, label, percent
+from tomat.evaluate.tables import NONE, Table, group_tables, label, mean_table, percent
 from tomat.evaluate.volumes import load_pictures
 from tomat.report import codecs, coverage, figures
 from tomat.report.page import Figure, Page
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tomat.evaluate.result import Result
-    from tomat.report.runs import Run
+    from tomat.report.runs import TrainingRun
     from tomat.report.sources import Sources
 
 #: Materials that the table of the worst names.
@@ -91,7 +90,7 @@ def _lead(sources: Sources) -> str:
 
 def _headline(page: Page, results: Sequence[Result]) -> None:
     page.section("How good")
-    table = headline(results)
+    table = mean_table(results)
     page.table(table)
     for result in results:
         if result.errors:
@@ -101,7 +100,7 @@ def _headline(page: Page, results: Sequence[Result]) -> None:
                 + (" and more." if len(failed) > 5 else "."),
                 "warning",
             )
-    page.figures(figures.headline(results))
+    page.figures(figures.mean_errors(results))
 
 
 def _result(page: Page, result: Result, *, several: bool) -> None:
@@ -158,7 +157,7 @@ def _extremes(result: Result, mode: str) -> Table:
     return Table(f"{what}, the largest NMAE first", head, tuple(lines))
 
 
-def _training(page: Page, runs: Sequence[Run]) -> None:
+def _training(page: Page, runs: Sequence[TrainingRun]) -> None:
     page.section("Training")
     page.table(_runs(runs))
     for run in runs:
@@ -191,7 +190,7 @@ def _held_out(names: Sequence[str]) -> list[tuple[str, str, bool, int]]:
     return [(name, name.removeprefix("eval/").replace("_", " "), False, 1) for name in order]
 
 
-def _drawn(runs: Sequence[Run], chosen: Sequence[tuple[str, str, bool, int]]) -> list[Figure]:
+def _drawn(runs: Sequence[TrainingRun], chosen: Sequence[tuple[str, str, bool, int]]) -> list[Figure]:
     made = [
         figures.curves(runs, name, title, logarithmic=logarithmic and _positive(runs, name), smooth=smooth)
         for name, title, logarithmic, smooth in chosen
@@ -199,11 +198,11 @@ def _drawn(runs: Sequence[Run], chosen: Sequence[tuple[str, str, bool, int]]) ->
     return [figure for figure in made if figure is not None]
 
 
-def _positive(runs: Sequence[Run], name: str) -> bool:
+def _positive(runs: Sequence[TrainingRun], name: str) -> bool:
     return all((run.series[name].values > 0).all() for run in runs if name in run.series)
 
 
-def _runs(runs: Sequence[Run]) -> Table:
+def _runs(runs: Sequence[TrainingRun]) -> Table:
     lines = []
     for run in runs:
         loss = run.loss
@@ -255,7 +254,7 @@ def _runs(runs: Sequence[Run]) -> Table:
     return Table("Runs", head, tuple(lines), (), note)
 
 
-def _median(run: Run, name: str) -> str:
+def _median(run: TrainingRun, name: str) -> str:
     series = run.series.get(name)
     return NONE if series is None else f"{float(np.median(series.values)):,.3g}"
 
@@ -287,7 +286,7 @@ def _scaling(page: Page, sources: Sources) -> None:
             page.figures(figure)
 
 
-def _size(run: Run) -> dict[str, float | None]:
+def _size(run: TrainingRun) -> dict[str, float | None]:
     return {"tokens": run.tokens, "flops": run.flops, "parameters": run.parameters}
 
 

@@ -29,7 +29,7 @@ def png(content: Mapping[str, Any]) -> bytes:
     """Mean NMAE floor in per cent against the number of bins, both logarithmic; 1,200 x 900 pixels.
 
     Args:
-        content: of :meth:`tomat.floors.Comparison.as_json`.
+        content: of :meth:`tomat.floors.FloorCurves.as_json`.
     """
     from matplotlib.figure import Figure as Drawn
 

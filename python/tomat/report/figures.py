@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tomat.evaluate.result import Result
     from tomat.evaluate.volumes import Picture
-    from tomat.report.runs import Run, Series
+    from tomat.report.runs import Series, TrainingRun
 
 #: Colours that are told apart on white and on black, also with colour blindness (after M. Okabe and K. Ito's set).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#888888")
@@ -35,7 +35,7 @@ def plain(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def headline(results: Sequence[Result]) -> Figure:
+def mean_errors(results: Sequence[Result]) -> Figure:
     """Mean NMAE with intervals, a line each; diagnostics are not drawn."""
     lines: dict[str, dict[str, Any]] = {}
     shared = shared_baselines(results)
@@ -126,7 +126,7 @@ def _place(key: str, group: dict[str, Any]) -> Any:
 
 
 def curves(
-    runs: Sequence[Run], name: str, title: str, *, logarithmic: bool = False, smooth: int = 1
+    runs: Sequence[TrainingRun], name: str, title: str, *, logarithmic: bool = False, smooth: int = 1
 ) -> Figure | None:
     """One number of several runs over their steps; None where no run has it."""
     data: list[dict[str, Any]] = []

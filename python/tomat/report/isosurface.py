@@ -14,8 +14,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["half_level", "isosurface"]
-
 
 def half_level(density: NDArray[np.floating]) -> float:
     """The value above which half of the density lies: a surface that shows where the electrons are."""

@@ -17,8 +17,6 @@ from tomat.storage.files import read_json
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["METRICS_FILE", "NMAE", "Run", "Series", "load_run"]
-
 #: The file of a run that its numbers stand in.
 METRICS_FILE = "metrics.jsonl"
 #: The held-out number that models are judged by.
@@ -57,7 +55,7 @@ class Series:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class TrainingRun:
     """A training run.
 
     Attributes:
@@ -137,7 +135,7 @@ class Run:
         return first, float(of.values[0])
 
 
-def load_run(path: str | Path) -> Run:
+def load_training_run(path: str | Path) -> TrainingRun:
     """Read a run's folder, or its ``metrics.jsonl``.
 
     A line that was cut off is left out and counted. Where a step comes again (the run went on from an earlier
@@ -181,7 +179,9 @@ def load_run(path: str | Path) -> Run:
         if (steps := sorted(step for step, value in values.items() if not math.isfinite(value)))
     }
     series = {name: of for name, values in found.items() if (of := _series(values)) is not None}
-    return Run(folder, str(about.get("name") or folder.name), series, _elapsed(times), bad, unreadable, about)
+    return TrainingRun(
+        folder, str(about.get("name") or folder.name), series, _elapsed(times), bad, unreadable, about
+    )
 
 
 def _is_number(value: object) -> bool:

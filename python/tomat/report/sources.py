@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 from tomat.dataset.meta import META, read_coverage, read_meta
 from tomat.evaluate.probes import load_probes
 from tomat.evaluate.result import load_result
-from tomat.report.runs import METRICS_FILE, load_run
+from tomat.report.runs import METRICS_FILE, load_training_run
 from tomat.storage.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tomat.evaluate.result import Result
-    from tomat.report.runs import Run
-
-__all__ = ["Sources", "load_sources"]
+    from tomat.report.runs import TrainingRun
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Sources:
         floors: comparisons of codecs (``tomat codec compare --json``).
     """
 
-    runs: list[Run] = field(default_factory=list)
+    runs: list[TrainingRun] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
     probes: list[dict[str, Any]] = field(default_factory=list)
     comparisons: list[dict[str, Any]] = field(default_factory=list)
@@ -67,7 +65,7 @@ def load_sources(paths: Sequence[str | Path]) -> Sources:
 def _folder(path: Path, found: Sources) -> bool:
     before = _count(found)
     if (path / METRICS_FILE).exists():
-        found.runs.append(load_run(path))
+        found.runs.append(load_training_run(path))
     if (path / "result.json").exists() or (path / "evaluation.json").exists():
         if (path / "probes.json").exists():
             found.probes.append(load_probes(path))
@@ -83,7 +81,7 @@ def _folder(path: Path, found: Sources) -> bool:
 
 def _file(path: Path, found: Sources) -> bool:
     if path.name == METRICS_FILE:
-        found.runs.append(load_run(path))
+        found.runs.append(load_training_run(path))
         return True
     if path.suffix != ".json":
         return False

@@ -92,7 +92,7 @@ def _line(name: str, members: list[dict[str, Any]]) -> Line:
     def mean(values: list[float]) -> float:
         return math.fsum(values) / len(values)
 
-    errors = metrics.summary([row["nmae"] for row in members])
+    errors = metrics.statistics([row["nmae"] for row in members])
     return Line(
         category=name,
         **{

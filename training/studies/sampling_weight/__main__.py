@@ -21,8 +21,8 @@ import typer
 from tomat.cli import run
 from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
 from tomat.evaluate.aggregate import modes_of
+from tomat.evaluate.methods import primary_mode
 from tomat.evaluate.result import load_result
-from tomat.evaluate.run import primary_mode
 from tomat.evaluate.tables import Table
 from tomat.storage.files import write_atomically
 from training.studies.sampling_weight.study import sampling_weight

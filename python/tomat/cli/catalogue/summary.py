@@ -15,11 +15,12 @@ from typing import Annotated
 import typer
 
 from tomat.catalogue.sql import summary
+from tomat.cli._shared import AsJson, plain_table
 
 
 def command(
     catalogue: Annotated[Path, typer.Argument(metavar="CATALOGUE", help="Parquet file.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Add up, print."""
     facts = summary(catalogue)
@@ -27,7 +28,6 @@ def command(
         print(json.dumps(facts))
         return
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     console.print(f"{facts['materials']:,} materials", highlight=False)
@@ -40,10 +40,8 @@ def command(
     if "grid_axes" in facts:
         axes = facts["grid_axes"]
         console.print(f"grid axes from {axes['min']} to {axes['max']}", highlight=False)
-    table = Table(box=None, padding=(0, 2, 0, 0))
     columns = ("sum", "mean", "min", "p10", "p50", "p90", "p99", "max", "unknown")
-    for column in ("", *columns):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    table = plain_table("", *columns)
     for name, values in facts["distributions"].items():
         table.add_row(name, *(f"{values[column]:.4g}" for column in columns))
     console.print(table)

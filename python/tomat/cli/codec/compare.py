@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tomat.cli._shared import Inputs, Quiet, SplitFile, Threads, progress
+from tomat.cli._shared import AsJson, Inputs, Quiet, SplitFile, Threads, plain_table, progress
 from tomat.cli.codec._shared import Signed, UnitOption, WeightOption
 from tomat.dataset.inputs import is_rho_gga, resolve_inputs
 from tomat.fitting import METHODS, Method, Sketch, sketch_entries
-from tomat.floors import BINS, Comparison, compare
+from tomat.floors import BINS, FloorCurves, floor_curves
 from tomat.material import Entry
 from tomat.storage.files import write_atomically
 
@@ -57,7 +57,7 @@ def command(
     signed: Signed = False,
     threads: Threads = None,
     quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Sketch, fit, measure, draw."""
     methods = [_method(name) for name in method] if method else METHODS
@@ -70,7 +70,7 @@ def command(
         fitted = Sketch.load(sketch) if sketch else sketch_entries(to_fit, unit, threads=threads, watch=watch)
         if sketch and fitted.unit != unit:
             raise ValueError(f"{sketch}: a sketch in {fitted.unit}; give --unit {fitted.unit}")
-        result = compare(
+        result = floor_curves(
             fitted,
             to_test,
             bins=sorted(set(bins or BINS)),
@@ -118,9 +118,8 @@ def _entries(
     return ([] if sketch else resolve_inputs(inputs, split_file=split_file, split=fit_split)), tests
 
 
-def _print(result: Comparison) -> None:
+def _print(result: FloorCurves) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     where = (
@@ -132,11 +131,8 @@ def _print(result: Comparison) -> None:
         f"materials, measured on {result.n_test} {where}",
         highlight=False,
     )
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("method", style="bold")
     bins = result.curves[0].bins if result.curves else []
-    for n in bins:
-        table.add_column(f"{n:,}", justify="right")
+    table = plain_table("method", *(f"{n:,}" for n in bins))
     best = [min(curve.mean[i] for curve in result.curves) for i in range(len(bins))]
     for curve in result.curves:
         cells = [

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tomat.cli._shared import Inputs, Quiet, Split, SplitFile, Threads, progress
+from tomat.cli._shared import Inputs, Quiet, Split, SplitFile, Threads, plain_table, progress
 from tomat.codec import load_codec
 from tomat.dataset.inputs import resolve_inputs
 from tomat.floors import Floor, floor
@@ -56,17 +56,13 @@ def command(
 
 def _print(result: Floor, worst: int) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     bins = " x ".join(f"{n:,}" for n in result.bins)
     console.print(
         f"{result.codec}: {bins} bins, {result.unit}, {len(result.task_ids)} materials", highlight=False
     )
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("error", style="bold")
-    for name in ("mean", "median", "p99", "max"):
-        table.add_column(name, justify="right")
+    table = plain_table("error", "mean", "median", "p99", "max")
     for name, of in result.summary().items():
         # Fractions in per cent; the electron error is a number of electrons.
         is_share = name not in IN_ELECTRONS
@@ -77,10 +73,7 @@ def _print(result: Floor, worst: int) -> None:
     by_error = sorted(range(len(result.task_ids)), key=lambda i: -result.metrics[i].nmae)[:worst]
     if not by_error:
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("worst", style="bold")
-    table.add_column("nmae %", justify="right")
-    table.add_column("of it clipped", justify="right")
+    table = plain_table("worst", "nmae %", "of it clipped")
     for i in by_error:
         table.add_row(result.task_ids[i], f"{100 * result.metrics[i].nmae:.3g}", f"{result.clipped[i]:.0%}")
     console.print(table)

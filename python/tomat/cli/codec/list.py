@@ -8,16 +8,14 @@ Examples:
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
-import typer
-
+from tomat.cli._shared import AsJson
 from tomat.cli.codec.show import facts
 from tomat.codec import ALIASES, LOG_CODECS, bundled_codecs, bundled_floor, load_codec
 
 
 def command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Load each, print a line."""
     codecs = {name: load_codec(name) for name in [*bundled_codecs(), *LOG_CODECS]}

@@ -17,7 +17,8 @@ from tomat._threads import in_order
 from tomat.clipping import ClippedTotals
 from tomat.crystal import Crystal
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
-from tomat.dataset.run_directory import REASONS, clipped_totals
+from tomat.dataset.meta import REASONS
+from tomat.dataset.run_directory import clipped_totals
 from tomat.lm.data.cache import Arrays, FlatFile, built
 from tomat.lm.data.guess_check import MATERIALS, PATCHES, check_patches, in_drawn_order
 from tomat.storage.transfer import sha256_of
