@@ -31,14 +31,16 @@ import numpy as np
 from levanter.layers.attention import AttentionMask
 
 import tomat
+from tomat.crystal import Crystal
 from tomat.lm.checkpoint import Trained
-from tomat.lm.decode.predictor import DecodingConfig, ModelPredictor
+from tomat.lm.decode.predictor import ModelPredictor
 from tomat.lm.model.presets import ModelConfig
 from tomat.lm.model.qwen import build, levanter_config
 from tomat.lm.objective import ObjectiveConfig
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.prediction.cover import cover
-from tomat.prediction.predictor import Crystal, PatchRequest
+from tomat.prediction.options import DecodingConfig
+from tomat.prediction.predictor import PatchRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "tests" / "data" / "rho_gga" / "label" / "qe-0039.zarr"
