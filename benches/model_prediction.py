@@ -32,12 +32,13 @@ from levanter.layers.attention import AttentionMask
 
 import tomat
 from tomat.lm.checkpoint import Trained
-from tomat.lm.decode.predictor import DecodingConfig, ModelPredictor
+from tomat.lm.decode.predictor import ModelPredictor
 from tomat.lm.model.presets import ModelConfig
 from tomat.lm.model.qwen import build, levanter_config
 from tomat.lm.objective import ObjectiveConfig
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.prediction.cover import cover
+from tomat.prediction.options import DecodingConfig
 from tomat.prediction.predictor import PatchRequest
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tomat
-from tomat.prediction.api import open_predictor
+from tomat.lm.decode.opening import open_predictor
 from tomat.prediction.assemble import predict_density
 from tomat.prediction.preview import preview
 from tomat.promolecule import Promolecule

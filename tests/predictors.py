@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 import tomat
-from tomat.prediction.predictor import Mode, PatchPrediction, PatchRequest, TrainingFacts
+from tomat.prediction.options import Mode
+from tomat.prediction.predictor import PatchPrediction, PatchRequest, TrainingFacts
 
 TOKENIZERS = {
     "v3": tomat.PatchTokenizer("v3", "lmq-16k", patch_size=8, pad_to=1024),
@@ -107,3 +108,32 @@ class TruthPredictor:
             return made
         error = np.abs(truth * self.factor - truth) + self.expected * np.abs(truth)
         return replace(made, expected_error=error.astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class CodecFloorPredictor:
+    """The truth through the codec and back: what no model with these tokens can beat by much."""
+
+    tokenizer: tomat.PatchTokenizer
+    batch_size: int = 256
+    mode: Mode = "teacher_forced"
+    needs_guess: bool = False
+    facts: TrainingFacts = field(default_factory=TrainingFacts)
+
+    def identity(self) -> dict[str, Any]:
+        """The codec's content hash."""
+        return {"predictor": "codec floor", "codec": self.tokenizer.density_codec.hash}
+
+    def predict(self, requests: Sequence[PatchRequest]) -> list[PatchPrediction]:
+        """The true patches as they come back from tokens.
+
+        Raises:
+            ValueError: a request without a truth.
+        """
+        codec = self.tokenizer.density_codec
+        found = []
+        for request in requests:
+            if request.truth is None:
+                raise ValueError(f"{request.crystal.name}: the request at {request.offset} holds no truth")
+            found.append(PatchPrediction(codec.roundtrip(request.truth).astype(np.float32)))
+        return found

@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tomat
+from predictors import CodecFloorPredictor
 from runs import LABEL, Result, tomat_main, wait_for
 from strategies import grids, seeds
 from tomat.crystal import Crystal
+from tomat.lm.decode.opening import open_predictor
 from tomat.metrics import nmae
-from tomat.prediction.api import choose_grid, open_predictor
 from tomat.prediction.assemble import (
     CellRequest,
     Failure,
@@ -30,9 +31,9 @@ from tomat.prediction.assemble import (
     predict_density,
     valence_count,
 )
+from tomat.prediction.grid import choose_grid
+from tomat.prediction.options import DecodingConfig, Mode
 from tomat.prediction.predictor import (
-    CodecFloorPredictor,
-    Mode,
     PatchPrediction,
     PatchPredictor,
     PatchRequest,
@@ -372,7 +373,7 @@ def test_checkpoints_without_jax_are_explained(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ValueError, match=r"runs/x: .*pip install 'tomat\[train\]'.*promolecule"):
         open_predictor("runs/x")
     with pytest.raises(ValueError, match="knows no samples = 4"):
-        open_predictor("promolecule", samples=4)
+        open_predictor("promolecule", DecodingConfig(samples=4))
 
 
 def test_checkpoints_are_opened_by_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,11 +382,13 @@ def test_checkpoints_are_opened_by_the_model(monkeypatch: pytest.MonkeyPatch) ->
     given: dict[str, Any] = {}
     models = types.ModuleType("tomat.lm.decode.predictor")
 
-    def opened(checkpoint: str, **options: Any) -> Recorder:
-        given.update(options, checkpoint=checkpoint)
-        return Recorder()
+    class Opened(Recorder):
+        @classmethod
+        def open(cls, checkpoint: str, decoding: DecodingConfig) -> Recorder:
+            given.update(decoding.given(), checkpoint=checkpoint)
+            return cls()
 
-    models.open_predictor = opened  # type: ignore[attr-defined]
+    models.ModelPredictor = Opened  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tomat.lm.decode.predictor", models)
     outcome = tomat.predict(
         "runs/x", crystal(), grid=(5, 5, 5), mode="k_pass", passes=3, batch_size=2, seed=5

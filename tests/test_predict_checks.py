@@ -14,9 +14,9 @@ import tomat
 from predictors import TokenPredictor
 from runs import LABEL, Result, tomat_main
 from tomat.crystal import Crystal
-from tomat.prediction.api import choose_grid
 from tomat.prediction.assemble import CellRequest
 from tomat.prediction.checks import check_same_crystal, crystal_warnings
+from tomat.prediction.grid import choose_grid
 from tomat.prediction.predictor import TrainingFacts
 from tomat.promolecule import Promolecule
 

@@ -18,7 +18,7 @@ from tomat.sampling import coverage_histogram, sample_offsets
 from tomat.tokenizer import LAYOUTS, Layout, Patch, PatchTokenizer, Vocabulary
 
 if TYPE_CHECKING:
-    from tomat.prediction.api import predict
+    from tomat.lm.decode.opening import predict
 
 __all__ = [
     "LAYOUTS",
@@ -45,7 +45,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """``predict``, with what it needs, when it is first used."""
     if name == "predict":
-        from tomat.prediction.api import predict
+        from tomat.lm.decode.opening import predict
 
         return predict
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

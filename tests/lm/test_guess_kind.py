@@ -221,7 +221,7 @@ def test_a_run_keeps_its_promolecule_and_predicts_with_it(
     pytest.importorskip("levanter")
     import tiny
 
-    from tomat.lm.decode.predictor import open_predictor
+    from tomat.lm.decode.opening import open_predictor
     from tomat.lm.record import kept_promolecule, read_note
     from tomat.lm.train import train
 

@@ -19,13 +19,15 @@ from levanter.utils.tree_utils import inference_mode
 from tomat._seal import sealed
 from tomat.lm.checkpoint import Trained, latest_checkpoint, open_checkpoint
 from tomat.lm.config import EvaluationConfig, TrainConfig
-from tomat.lm.decode.predictor import DecodingConfig, ModelPredictor, open_predictor
+from tomat.lm.decode.opening import open_predictor
+from tomat.lm.decode.predictor import ModelPredictor
 from tomat.lm.digests import check_folder
 from tomat.lm.kept import KeptWeights
 from tomat.lm.metrics_file import read_metrics
 from tomat.lm.model.qwen import build
 from tomat.lm.record import SEAL, Best, RunFiles, read_best
 from tomat.lm.train import Outcome, train
+from tomat.prediction.options import DecodingConfig
 
 STEPS = 8
 NMAE = "eval/one_pass/nmae_median"

@@ -12,10 +12,13 @@ import tiny
 import tomat
 from tomat.lm.checkpoint import Trained, open_checkpoint
 from tomat.lm.data import open_rows
-from tomat.lm.decode.predictor import DecodingConfig, ModelPredictor, open_predictor
+from tomat.lm.decode.decoding import OpenRows
+from tomat.lm.decode.opening import open_predictor
+from tomat.lm.decode.predictor import ModelPredictor
 from tomat.lm.train import Outcome, train
 from tomat.material import Material
 from tomat.metrics import nmae_of_sums
+from tomat.prediction.options import DecodingConfig
 from tomat.prediction.predictor import PatchRequest
 from tomat.promolecule import UnscaledPromolecule
 
@@ -151,11 +154,32 @@ def test_several_generations_spread_and_their_median_is_one_of_them(
         assert np.isin(prediction.density, points).all()
 
 
+def test_the_answer_of_several_generations_is_their_median(
+    trained: dict[str, tuple[Trained, Outcome, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tomat.lm.decode.decoding import Decoder
+
+    model, _, folder = trained["next_token"]
+    asked = validation_requests(model, folder, "next_token")[0]
+    made: list[float] = []
+
+    def generated(_self: Decoder, batch: OpenRows, *_rest: object) -> np.ndarray:
+        made.append(float([1, 2, 9][len(made)]))
+        return np.full((len(batch.tokens), batch.count), made[-1], np.float32)
+
+    monkeypatch.setattr(Decoder, "_generated", generated)
+    (found,) = predictor(model, "free_running", samples=3, estimate="mean").predict([asked])
+    assert made == [1, 2, 9]
+    assert (found.density == 2).all()
+    assert found.spread is not None
+    np.testing.assert_allclose(found.spread, np.std([1, 2, 9]), rtol=1e-6)
+
+
 def test_a_mode_the_model_does_not_have_is_refused(trained: dict[str, tuple[Trained, Outcome, Path]]) -> None:
     for kind, mode in (("guess", "free_running"), ("next_token", "one_pass")):
         root = trained[kind][1].files.root
         with pytest.raises(ValueError, match=rf"a model of objective {kind} predicts in mode .*, not {mode}"):
-            open_predictor(root, mode=mode)  # type: ignore[arg-type]
+            open_predictor(root, DecodingConfig(mode))  # type: ignore[arg-type]
 
 
 def test_what_a_request_lacks_is_named(trained: dict[str, tuple[Trained, Outcome, Path]]) -> None:

@@ -12,7 +12,7 @@ import tiny
 import tomat
 from tomat._seal import sealed
 from tomat.lm.checkpoint import open_checkpoint
-from tomat.lm.decode.predictor import open_predictor
+from tomat.lm.decode.opening import open_predictor
 from tomat.lm.record import NOTE, SEAL
 from tomat.lm.train import train
 

@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-Weights = Annotated[
-    Literal["best", "latest", "start"] | None,
-    typer.Option(
-        help="Of a run: those of its best evaluation (latest where it kept none), the latest, or those it began with."
-        "  [default: best]"
-    ),
-]
+from tomat.prediction.options import DecodingConfig
+
+_HINTS = get_type_hints(DecodingConfig)
+_OPTIONS = {
+    f.name: inspect.Parameter(
+        f.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=f.default,
+        annotation=Annotated[_HINTS[f.name], typer.Option(help=f.metadata["help"])],
+    )
+    for f in fields(DecodingConfig)
+}
+
+
+def decoding_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command these options of :class:`DecodingConfig`, all where none is named; it gets them as ``decoding``.
+
+    An option that the command has itself, such as several modes, is its own.
+    """
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        own = dict(inspect.signature(command, eval_str=True).parameters)
+        own.pop("decoding")
+        chosen = [name for name in names or _OPTIONS if name not in own]
+
+        def run(**given: Any) -> None:
+            decoding = DecodingConfig(**{name: given.pop(name) for name in chosen})
+            command(**given, decoding=decoding)
+
+        kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own.values()]
+        parameters = [*kept, *(_OPTIONS[name] for name in chosen)]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return add
 
 
 def needs_models() -> None:

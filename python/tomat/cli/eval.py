@@ -20,14 +20,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
-from tomat.cli._models import Weights, say_weights
+from tomat.cli._models import decoding_options, say_weights
 from tomat.cli._shared import Limit, Split, SplitFile, progress
 from tomat.dataset.inputs import resolve_inputs
+from tomat.prediction.options import DecodingConfig
 
 if TYPE_CHECKING:
     from tomat.evaluate.result import Result
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
+@decoding_options()
 def command(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", show_default=False)],
     data: Annotated[list[str], typer.Argument(metavar="DATA...", show_default=False)],
@@ -46,13 +48,7 @@ def command(
             help="one_pass, k_pass, free_running or teacher_forced; repeatable.  [default: all it supports]"
         ),
     ] = None,
-    passes: Annotated[int, typer.Option(help="Passes of k_pass.", min=1)] = 8,
-    estimate: Annotated[
-        Literal["median", "mean", "mode"] | None,
-        typer.Option(help="What of a distribution is the prediction.  [default: the checkpoint's]"),
-    ] = None,
     overlap: Annotated[int, typer.Option(help="Grid points by which patches overlap.", min=0)] = 0,
-    weights: Weights = None,
     start: Annotated[
         bool,
         typer.Option(
@@ -81,6 +77,8 @@ def command(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json, no tables.")] = False,
+    *,
+    decoding: DecodingConfig,
 ) -> None:
     """Parse, measure, print."""
     from tomat.evaluate.run import Evaluation, called, evaluate
@@ -91,7 +89,7 @@ def command(
     methods, unit = open_methods(
         checkpoint,
         modes=tuple(mode or ()),
-        options={"passes": passes, "estimate": estimate, "weights": weights},
+        decoding=decoding,
         overlap=overlap,
         start=start,
         promolecule=promolecule,

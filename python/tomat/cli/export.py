@@ -18,14 +18,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from tomat.cli._models import Weights, needs_models
+from tomat.cli._models import decoding_options, needs_models
+from tomat.prediction.options import DecodingConfig
 
 
+@decoding_options("weights")
 def command(
     checkpoint: Annotated[str, typer.Argument(help="Folder or URL of a run or checkpoint.")],
     out: Annotated[Path, typer.Argument(help="Folder to write; an older export there is replaced.")],
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Of the weights.")] = "float32",
-    weights: Weights = None,
+    *,
+    decoding: DecodingConfig,
 ) -> None:
     """Open, export, say what was written."""
     needs_models()
@@ -33,7 +36,7 @@ def command(
     from tomat.lm.export import export_model
     from tomat.lm.record import SEAL
 
-    trained = open_checkpoint(checkpoint, weights=weights or "best")
+    trained = open_checkpoint(checkpoint, weights=decoding.weights)
     note = {name: value for name, value in trained.note.items() if name not in ("format", SEAL)}
     export_model(
         trained.model,

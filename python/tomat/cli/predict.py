@@ -23,14 +23,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tomat.cli._models import Weights, say_weights
+from tomat.cli._models import decoding_options, say_weights
 from tomat.prediction.checks import MAX_GUESS_ERROR
+from tomat.prediction.options import DecodingConfig
 from tomat.write import AUGMENTATION_NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tomat.prediction.run import Report, Summary
+    from tomat.prediction.run import Report, RunSummary
 
 
 def _positive(value: float | None) -> float | None:
@@ -44,6 +45,7 @@ def _positive(value: float | None) -> float | None:
 _SHOWN = 20
 
 
+@decoding_options()
 def command(
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint, promolecule, or promolecule:FILE.")
@@ -94,26 +96,17 @@ def command(
         str | None,
         typer.Option(help="A CHGCAR of VASP for the one STRUCTURE, whose PAW occupancies are taken over."),
     ] = None,
-    mode: Annotated[str | None, typer.Option(help="one_pass, k_pass or free_running.")] = None,
-    passes: Annotated[int | None, typer.Option(min=1, help="Passes of k_pass.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Temperature of samples.")] = None,
-    nucleus: Annotated[
-        float | None, typer.Option(help="Samples come from the likeliest tokens of this share.")
-    ] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Samples; their spread is written too.")] = None,
-    estimate: Annotated[str | None, typer.Option(help="median, mean or mode.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Patches at a time.")] = None,
-    weights: Weights = None,
-    seed: Annotated[int, typer.Option(help="Seed of samples.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Predict again what was predicted with other options.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+    *,
+    decoding: DecodingConfig,
 ) -> None:
     """Predict, write, report."""
+    from tomat.lm.decode.opening import open_predictor
     from tomat.material import read
-    from tomat.prediction.api import open_predictor
     from tomat.prediction.grid import parse_grid
     from tomat.prediction.outputs import parse_formats
     from tomat.prediction.run import RunOptions, expand, predict_files
@@ -135,18 +128,7 @@ def command(
         max_guess_error=max_guess_error,
     )
     paths = expand(structures)
-    predictor = open_predictor(
-        checkpoint,
-        mode=mode,
-        passes=passes,
-        temperature=temperature,
-        nucleus=nucleus,
-        samples=samples,
-        estimate=estimate,
-        batch_size=batch_size,
-        seed=seed,
-        weights=weights,
-    )
+    predictor = open_predictor(checkpoint, decoding)
     if not (quiet or as_json):
         say_weights(predictor)
     with _bar(len(paths), shown=not (quiet or as_json)) as report:
@@ -184,7 +166,7 @@ def _bar(total: int, *, shown: bool) -> Iterator[Report | None]:
         yield report
 
 
-def _print(summary: Summary, out: Path, suffixes: tuple[str, ...], *, quiet: bool, note: bool) -> None:
+def _print(summary: RunSummary, out: Path, suffixes: tuple[str, ...], *, quiet: bool, note: bool) -> None:
     import sys
 
     for failure in summary.failed[:_SHOWN]:

@@ -20,20 +20,18 @@ from typing import Annotated
 import typer
 
 from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
-from tomat.cli._models import Weights, say_weights
+from tomat.cli._models import decoding_options, say_weights
 from tomat.cli._shared import Limit, Split, SplitFile, progress
 from tomat.dataset.inputs import resolve_inputs
+from tomat.prediction.options import DecodingConfig
 
 
+@decoding_options()
 def command(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", show_default=False)],
     data: Annotated[list[str], typer.Argument(metavar="DATA...", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="RESULT", help="Folder of the result.")],
-    mode: Annotated[
-        str | None, typer.Option(help="How to predict.  [default: the first the checkpoint supports]")
-    ] = None,
     probe: Annotated[list[str] | None, typer.Option(help="Which; repeatable.  [default: all]")] = None,
-    weights: Weights = None,
     seed: Annotated[int, typer.Option(help="Seed of the changes.")] = 0,
     overlap: Annotated[int, typer.Option(help="Grid points by which patches overlap.", min=0)] = 0,
     split_file: SplitFile = None,
@@ -49,17 +47,19 @@ def command(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print probes.json, no table.")] = False,
+    *,
+    decoding: DecodingConfig,
 ) -> None:
     """Parse, probe, print."""
     from tomat.evaluate.methods import PatchMethod
     from tomat.evaluate.probes import ProbePlan, probe_table
     from tomat.evaluate.probes import probe as run
     from tomat.evaluate.run import called
-    from tomat.evaluate.sources import open_predictors
+    from tomat.lm.decode.opening import open_predictor
 
     chosen = settings(intervals_by, resamples, level, bootstrap_seed)
     entries = resolve_inputs(data, split_file=split_file, split=split, limit=limit)
-    predictor = open_predictors(checkpoint, [mode] if mode else [], {"weights": weights})[0]
+    predictor = open_predictor(checkpoint, decoding)
     if not (quiet or as_json):
         say_weights(predictor)
     about = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}

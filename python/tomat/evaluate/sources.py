@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tomat.codec import load_codec
@@ -16,7 +17,9 @@ from tomat.evaluate.methods import (
     StartMethod,
     is_headline,
 )
-from tomat.prediction.api import open_predictor
+from tomat.lm.decode.opening import open_predictor
+from tomat.prediction.options import DecodingConfig
+from tomat.prediction.predictor import BUNDLED_PROMOLECULE, PROMOLECULE
 from tomat.promolecule import Promolecule
 from tomat.tokenizer import LAYOUTS
 
@@ -24,17 +27,12 @@ if TYPE_CHECKING:
     from tomat.codec import Codec
     from tomat.prediction.predictor import PatchPredictor
 
-#: The name that stands for the baseline where a checkpoint is asked for; ``promolecule:NAME`` says which.
-PROMOLECULE = "promolecule"
-#: The promolecule of the package.
-_DEFAULT = "qe-sg15"
-
 
 def open_methods(
     checkpoint: str,
     *,
     modes: Sequence[str] = (),
-    options: Mapping[str, Any] | None = None,
+    decoding: DecodingConfig | None = None,
     overlap: int = 0,
     promolecule: str | None = None,
     codec: str | None = None,
@@ -45,7 +43,7 @@ def open_methods(
     Args:
         checkpoint: a checkpoint, or ``promolecule``, ``promolecule:NAME`` for the baselines alone.
         modes: of the checkpoint; all it supports where empty.
-        options: of the decoding, as ``tomat.lm.decode.predictor.open_predictor`` takes them.
+        decoding: of the checkpoint; its mode is not looked at.
         overlap: of the patches.
         promolecule: the baseline; the checkpoint's own, or that of the package, where None.
         codec: whose floor is measured where there is no checkpoint; that of layout v3 where None.
@@ -65,14 +63,16 @@ def open_methods(
         if named and promolecule and named != promolecule:
             raise ValueError(f"two promolecules, {named!r} and {promolecule!r}; give one")
         alone = load_codec(codec or LAYOUTS["v3"].default_codec)
-        return _baselines(alone, alone.unit_for(), Promolecule.load(named or promolecule or _DEFAULT))
-    predictors = open_predictors(checkpoint, modes, options or {})
+        return _baselines(
+            alone, alone.unit_for(), Promolecule.load(named or promolecule or BUNDLED_PROMOLECULE)
+        )
+    predictors = open_predictors(checkpoint, modes, decoding or DecodingConfig())
     first = predictors[0]
     own = first.facts.promolecule if promolecule is None else None
     baselines, unit = _baselines(
         first.tokenizer.density_codec,
         first.tokenizer.unit,
-        own or Promolecule.load(promolecule or _DEFAULT),
+        own or Promolecule.load(promolecule or BUNDLED_PROMOLECULE),
     )
     models: list[Method] = [PatchMethod(predictor, overlap) for predictor in predictors]
     begun = _start(predictors, overlap) if start else None
@@ -95,30 +95,19 @@ def _baselines(codec: Codec, unit: str, promolecule: Promolecule) -> tuple[list[
     return [PromoleculeMethod(promolecule), CodecFloor(codec, unit)], unit
 
 
-def open_predictors(
-    checkpoint: str, modes: Sequence[str], options: Mapping[str, Any]
-) -> list[PatchPredictor]:
+def open_predictors(checkpoint: str, modes: Sequence[str], decoding: DecodingConfig) -> list[PatchPredictor]:
     """A predictor a mode; a checkpoint needs ``tomat[train]``, ``promolecule[:NAME]`` does not.
 
     Args:
-        checkpoint: as ``tomat.prediction.api.open_predictor`` takes it.
+        checkpoint: as :func:`tomat.lm.decode.opening.open_predictor` takes it.
         modes: all that the checkpoint supports (the predictor's ``modes``, its own mode where it lists none) if empty.
-        options: ``passes`` (of ``k_pass`` alone), ``estimate``, ``weights`` of a run.
+        decoding: of all; its mode is not looked at.
 
     Raises:
         ValueError: JAX is not installed, or a mode the checkpoint does not support.
     """
-    start = modes[0] if modes else None
-    first: Any = open_predictor(checkpoint, mode=start, **_options(start, options))
-    if not modes:
-        modes = tuple(getattr(first, "modes", (first.mode,)))
-    if tuple(modes) == (first.mode,):
-        return [first]
+    chosen: Any = modes[0] if modes else None
+    first: Any = open_predictor(checkpoint, replace(decoding, mode=chosen))
+    modes = modes or tuple(getattr(first, "modes", (first.mode,)))
     # One model in several modes: its weights are read once.
-    return [first.in_mode(mode, **_options(mode, {**options, "weights": None})) for mode in modes]
-
-
-def _options(mode: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that mean something in a mode and are given."""
-    of_mode = {key: value for key, value in options.items() if key != "passes" or mode == "k_pass"}
-    return {key: value for key, value in of_mode.items() if value is not None}
+    return [first if mode == first.mode else first.in_mode(mode) for mode in modes]

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from tomat.material import Material
     from tomat.prediction.predictor import TrainingFacts
 
-__all__ = ["MAX_GUESS_ERROR", "check_guess", "check_same_crystal", "check_spacing", "crystal_warnings"]
-
 #: Atoms nearer than this are on one site; nearer than the second, none that meet in nature. In angstrom.
 SAME_SITE, NEAREST = 0.05, 0.5
 #: Edges of cells below this are shorter than any bond between atoms of a crystal, in angstrom.
@@ -128,16 +126,6 @@ def check_guess(
             "of it in electrons, are allowed. Fit a promolecule to densities of the same kind of pseudopotential "
             "(tomat promolecule fit), or raise --max-guess-error"
         )
-
-
-def check_spacing(spacing: float | None) -> None:
-    """Refuse a distance of grid points that is none.
-
-    Raises:
-        ValueError: not a number above zero.
-    """
-    if spacing is not None and not (math.isfinite(spacing) and spacing > 0):
-        raise ValueError(f"spacing {spacing} must be above 0 angstrom")
 
 
 def _nearest(crystal: Crystal) -> tuple[float, int, int]:

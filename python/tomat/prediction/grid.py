@@ -7,20 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tomat.material import Material, read
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from numpy.typing import ArrayLike
 
-__all__ = [
-    "DEFAULT_SPACING",
-    "MAX_AXIS",
-    "check_grid",
-    "friendly_sizes",
-    "grid_for",
-    "mean_spacing",
-    "parse_grid",
-]
+    from tomat.crystal import Crystal
 
 #: Distance of grid points along a lattice vector, in angstrom, where a predictor does not know that of its data: the
 #: geometric mean over the axes of 431 plane-wave densities at cutoffs of 60 and 75 Ry.
@@ -65,8 +60,7 @@ def grid_for(
     Raises:
         ValueError: a spacing that is not above zero, or one that needs more than 1023 points along an axis.
     """
-    if not (math.isfinite(spacing) and spacing > 0):
-        raise ValueError(f"spacing {spacing} must be above 0 angstrom")
+    check_spacing(spacing)
     sizes = np.array(friendly_sizes(radices, 2 * MAX_AXIS), dtype=np.float64)
     largest = max((size for size in sizes if size <= MAX_AXIS), default=1)
     shape = []
@@ -84,6 +78,54 @@ def grid_for(
             )
         shape.append(nearest)
     return shape[0], shape[1], shape[2]
+
+
+def check_spacing(spacing: float | None) -> None:
+    """Refuse a distance of grid points that is none.
+
+    Raises:
+        ValueError: not a number above zero.
+    """
+    if spacing is not None and not (math.isfinite(spacing) and spacing > 0):
+        raise ValueError(f"spacing {spacing} must be above 0 angstrom")
+
+
+def choose_grid(
+    crystal: Crystal,
+    *,
+    grid: Sequence[int] | None = None,
+    like: Material | str | Path | None = None,
+    spacing: float | None = None,
+    radices: Sequence[int] = RADICES,
+    default: float | None = None,
+) -> tuple[int, int, int]:
+    """The grid of a prediction: given, that of another density, or by spacing.
+
+    Args:
+        crystal: the crystal.
+        grid: points along x, y, z.
+        like: a density whose grid is taken.
+        spacing: distance of points in angstrom, see :func:`grid_for`.
+        radices: prime factors axes may have where ``spacing`` decides.
+        default: the spacing where nothing is given (a predictor's ``facts.spacing``); else 0.098 angstrom.
+
+    Raises:
+        ValueError: more than one of the three, a spacing not above zero, or a grid that tokens cannot state.
+    """
+    check_spacing(spacing)
+    given = [
+        name for name, value in (("grid", grid), ("like", like), ("spacing", spacing)) if value is not None
+    ]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} both fix the grid; give one of them")
+    if grid is not None:
+        return check_grid(grid)
+    if like is not None:
+        return check_grid((like if isinstance(like, Material) else read(like)).grid_shape)
+    try:
+        return grid_for(crystal.lattice, spacing or default or DEFAULT_SPACING, radices)
+    except ValueError as error:
+        raise ValueError(f"{crystal.name}: {error}") from error
 
 
 def mean_spacing(cells: Iterable[tuple[ArrayLike, Sequence[int]]]) -> float:

@@ -8,35 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
 from tomat.crystal import Crystal
 from tomat.prediction.grid import mean_spacing
+from tomat.promolecule import Promolecule
+from tomat.tokenizer import PatchTokenizer
 from tomat.valence import Dispute, fit_valence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.material import Material, Unit
-    from tomat.promolecule import Promolecule
+    from tomat.prediction.options import DecodingConfig, Mode
     from tomat.starting import StartingDensity
-    from tomat.tokenizer import PatchTokenizer
 
-__all__ = [
-    "CodecFloorPredictor",
-    "Crystal",
-    "Mode",
-    "PatchPrediction",
-    "PatchPredictor",
-    "PatchRequest",
-    "PromoleculePredictor",
-    "TrainingFacts",
-]
-
-#: How a prediction comes about. ``teacher_forced`` has seen true values of neighbouring voxels: it is a diagnostic.
-type Mode = Literal["one_pass", "k_pass", "free_running", "teacher_forced"]
+#: The word that stands for the sum of spherical atoms in the place of a checkpoint; ``promolecule:FILE`` says which.
+PROMOLECULE = "promolecule"
+#: The promolecule of the package.
+BUNDLED_PROMOLECULE = "qe-sg15"
 
 type Triple = tuple[int, int, int]
 
@@ -51,7 +43,7 @@ class PatchRequest:
         offset: grid point of the patch's low corner, inside the grid.
         patch_shape: points of the patch; an axis may be longer than that of the grid, and wraps then.
         guess: the starting density on the patch, for predictors that need one.
-        truth: the true density on the patch, for diagnostics alone (``teacher_forced``, the codec's floor).
+        truth: the true density on the patch, see :func:`tomat.prediction.assemble.sees_truth`.
     """
 
     crystal: Crystal
@@ -168,6 +160,8 @@ class PatchPredictor(Protocol):
         needs_guess: requests must hold a guess, made with ``facts.starting_density``.
         batch_size: requests that are best handed over at a time.
         facts: about the data it was made from.
+
+    One that needs the truth for the expected error of its distribution says so with ``gives_expected_error = True``.
     """
 
     @property
@@ -213,6 +207,27 @@ class PromoleculePredictor:
     mode: Mode = "one_pass"
     needs_guess: bool = True
 
+    @classmethod
+    def open(cls, source: str, decoding: DecodingConfig) -> Self:
+        """A promolecule by name or file; that of the package where empty.
+
+        Raises:
+            ValueError: options of a model.
+            KeyError, OSError: it is not there.
+        """
+        given = decoding.given()
+        batch_size = given.pop("batch_size", cls.batch_size)
+        of_models = [
+            f"{name} = {value}"
+            for name, value in given.items()
+            if name != "seed" and (name, value) != ("mode", "one_pass")
+        ]
+        if of_models:
+            raise ValueError(f"a promolecule knows no {', '.join(of_models)}; leave it out")
+        # Nothing is encoded: a layout without a lattice and rows of any length refuse no crystal.
+        tokenizer = PatchTokenizer("v2", "two_token_9_12", patch_size=19, pad_to=1 << 24, unit="chgcar")
+        return cls(tokenizer, Promolecule.load(source or BUNDLED_PROMOLECULE), batch_size=batch_size)
+
     @property
     def facts(self) -> TrainingFacts:
         """Valence and radial functions of the promolecule."""
@@ -232,35 +247,7 @@ class PromoleculePredictor:
         Raises:
             ValueError: a request without one.
         """
-        return [PatchPrediction(_needed(request.guess, request, "guess")) for request in requests]
-
-
-@dataclass(frozen=True, eq=False)
-class CodecFloorPredictor:
-    """The truth through the codec and back: what no model with these tokens can beat by much."""
-
-    tokenizer: PatchTokenizer
-    batch_size: int = 256
-    mode: Mode = "teacher_forced"
-    needs_guess: bool = False
-    facts: TrainingFacts = field(default_factory=TrainingFacts)
-
-    def identity(self) -> dict[str, Any]:
-        """The codec's content hash."""
-        return {"predictor": "codec floor", "codec": self.tokenizer.density_codec.hash}
-
-    def predict(self, requests: Sequence[PatchRequest]) -> list[PatchPrediction]:
-        """The true patches as they come back from tokens.
-
-        Raises:
-            ValueError: a request without a truth.
-        """
-        codec = self.tokenizer.density_codec
-        truths = [_needed(request.truth, request, "truth") for request in requests]
-        return [PatchPrediction(codec.roundtrip(truth).astype(np.float32)) for truth in truths]
-
-
-def _needed(values: NDArray[np.float32] | None, request: PatchRequest, what: str) -> NDArray[np.float32]:
-    if values is None:
-        raise ValueError(f"{request.crystal.name}: the request at {request.offset} holds no {what}")
-    return values
+        lacking = [request for request in requests if request.guess is None]
+        if lacking:
+            raise ValueError(f"{lacking[0].crystal.name}: the request at {lacking[0].offset} holds no guess")
+        return [PatchPrediction(request.guess) for request in requests if request.guess is not None]

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from tomat import _core
 from tomat.metrics import measure
-from tomat.prediction.api import choose_grid
 from tomat.prediction.assemble import CellRequest, Failure, Prediction, predict_densities
-from tomat.prediction.checks import MAX_GUESS_ERROR, check_same_crystal, check_spacing, crystal_warnings
-from tomat.prediction.grid import RADICES
+from tomat.prediction.checks import MAX_GUESS_ERROR, check_same_crystal, crystal_warnings
+from tomat.prediction.grid import RADICES, check_spacing, choose_grid
 from tomat.prediction.outputs import OutputFolder
 from tomat.prediction.structures import name_of, read_crystal
 from tomat.storage.files import is_url
@@ -26,15 +25,13 @@ if TYPE_CHECKING:
     from tomat.prediction.predictor import PatchPredictor
     from tomat.promolecule import Promolecule
 
-__all__ = ["Failed", "RunOptions", "Summary", "expand", "predict_files"]
-
 #: Called with (structures that are through, the one under way, its share that is done).
 type Report = Callable[[int, str, float], None]
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How structures of a run are predicted; see :func:`tomat.prediction.api.predict`.
+    """How structures of a run are predicted; see :func:`tomat.predict`.
 
     Attributes:
         grid: points of every grid.
@@ -46,7 +43,7 @@ class RunOptions:
         electrons: valence electrons of the cell, for all structures.
         valence: counts by element that are used in place of the predictor's.
         truth: the true density of the only structure: gives the grid where nothing else does, the error, and the
-            difference in the preview. Predictors see it in the mode ``teacher_forced`` alone.
+            difference in the preview. Who sees it: :func:`tomat.prediction.assemble.sees_truth`.
         augmentation: a CHGCAR of the only structure whose PAW augmentation occupancies go into the one written.
         overwrite: predict again what was predicted with other options.
         max_guess_error: see :func:`tomat.prediction.assemble.predict_densities`.
@@ -88,7 +85,7 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class Failed:
+class FailedFile:
     """A structure that could not be predicted."""
 
     name: str
@@ -97,7 +94,7 @@ class Failed:
 
 
 @dataclass
-class Summary:
+class RunSummary:
     """What became of the structures of a run.
 
     Attributes:
@@ -109,7 +106,7 @@ class Summary:
 
     predicted: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
-    failed: list[Failed] = field(default_factory=list)
+    failed: list[FailedFile] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -153,7 +150,7 @@ def predict_files(
     suffixes: tuple[str, ...],
     options: RunOptions,
     report: Report | None = None,
-) -> Summary:
+) -> RunSummary:
     """Predict structures (see :func:`expand`) into a folder; what is there already is left alone.
 
     Raises:
@@ -195,7 +192,7 @@ class _Run:
     folder: OutputFolder
     options: RunOptions
     report: Report | None
-    summary: Summary = field(default_factory=Summary)
+    summary: RunSummary = field(default_factory=RunSummary)
     paths: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, CellRequest] = field(default_factory=dict)
     doubts: dict[str, list[str]] = field(default_factory=dict)
@@ -270,7 +267,7 @@ class _Run:
         return CellRequest(crystal, grid, options.truth, electrons)
 
     def _fail(self, name: str, error: str) -> None:
-        self.summary.failed.append(Failed(name, self.paths[name], error))
+        self.summary.failed.append(FailedFile(name, self.paths[name], error))
         self._tell(name, 0.0)
 
     def _tell(self, name: str, share: float) -> None:

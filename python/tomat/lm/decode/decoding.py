@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import haliax as hax
@@ -21,53 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.lm.checkpoint import Trained
-    from tomat.prediction.predictor import Mode
-
-__all__ = ["ESTIMATES", "Decoded", "Decoder", "DecodingConfig", "OpenRows"]
-
-type Estimate = Literal["median", "mean", "mode", "sample"]
-#: What of a distribution can be the prediction.
-ESTIMATES: tuple[Estimate, ...] = ("median", "mean", "mode", "sample")
-
-
-@dataclass(frozen=True)
-class DecodingConfig:
-    """How densities are read off a model.
-
-    Attributes:
-        mode: how the tokens come about.
-        passes: of ``k_pass``.
-        estimate: ``median`` (least absolute error), ``mean`` (least squared error), ``mode``, or ``sample``.
-        temperature: of samples; 0 is the most probable token.
-        nucleus: of samples: the smallest set of tokens with this probability.
-        samples: of ``free_running``: generations a patch; their median is the density, their spread the spread.
-        batch_size: patches a forward pass.
-        seed: of samples.
-    """
-
-    mode: Mode = "one_pass"
-    passes: int = 8
-    estimate: str = "median"
-    temperature: float = 1.0
-    nucleus: float = 1.0
-    samples: int = 1
-    batch_size: int = 8
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: one that cannot be.
-        """
-        if self.estimate not in ESTIMATES:
-            raise ValueError(f"estimate {self.estimate!r} is not one of {', '.join(ESTIMATES)}")
-        if min(self.passes, self.samples, self.batch_size) < 1:
-            raise ValueError("passes, samples and batch_size must be at least 1")
-        if not (self.temperature >= 0 and 0 < self.nucleus <= 1):
-            raise ValueError(
-                f"temperature = {self.temperature} must be 0 or above, nucleus = {self.nucleus} in (0, 1]"
-            )
+    from tomat.prediction.options import DecodingConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tomat.lm.checkpoint import Trained, open_checkpoint
 from tomat.lm.data.shuffle import key_of
-from tomat.lm.decode.decoding import Decoder, DecodingConfig, OpenRows
+from tomat.lm.decode.decoding import Decoder, OpenRows
 from tomat.lm.model.qwen import count_parameters
 from tomat.lm.record import kept_promolecule
 from tomat.prediction.predictor import PatchPrediction, PatchRequest, TrainingFacts
@@ -22,44 +22,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomat.prediction.predictor import Mode
+    from tomat.prediction.options import DecodingConfig, Mode
     from tomat.tokenizer import PatchTokenizer
 
 #: Short rows come in multiples of this many tokens.
 _STEP = 128
-
-
-def open_predictor(
-    checkpoint: str,
-    *,
-    mode: Mode | None = None,
-    passes: int = 8,
-    temperature: float = 1.0,
-    nucleus: float = 1.0,
-    samples: int = 1,
-    estimate: str = "median",
-    batch_size: int = 8,
-    seed: int = 0,
-    weights: str = "best",
-) -> ModelPredictor:
-    """The predictor of a run, checkpoint or export.
-
-    Args:
-        checkpoint: folder or URL; see :func:`tomat.lm.checkpoint.open_checkpoint`, also for ``weights``.
-        mode: the objective's own where None (``one_pass``; ``free_running`` for ``next_token``).
-        passes, temperature, nucleus, samples, estimate, batch_size, seed: see :class:`DecodingConfig`.
-        weights: ``best``, ``latest`` or ``start`` of a run.
-
-    Raises:
-        FileNotFoundError: no complete checkpoint there.
-        ValueError: a mode the model does not have, or numbers that cannot be.
-    """
-    trained = open_checkpoint(checkpoint, weights=weights)
-    chosen = mode or trained.objective.modes[0]
-    return ModelPredictor(
-        trained,
-        DecodingConfig(chosen, passes, estimate, temperature, nucleus, samples, batch_size, seed),
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +54,8 @@ class ModelPredictor:
             ValueError: a mode the model does not have, an estimate that the codec's tokens do not have.
         """
         known = trained.objective.modes
+        # The objective's own mode where none is chosen.
+        decoding = replace(decoding, mode=decoding.mode or known[0])
         if decoding.mode not in known:
             raise ValueError(
                 f"{trained.path}: a model of objective {trained.objective.config.kind} predicts in mode "
@@ -96,17 +65,23 @@ class ModelPredictor:
         self.vocabulary = trained.vocabulary
         self.decoder = Decoder(trained, decoding)
 
-    def in_mode(self, mode: Mode, **options: Any) -> ModelPredictor:
-        """The same model in another mode; the weights are shared.
-
-        Args:
-            mode: one of its :attr:`modes`.
-            options: of :class:`DecodingConfig`; the others stay.
+    @classmethod
+    def open(cls, checkpoint: str, decoding: DecodingConfig) -> ModelPredictor:
+        """The predictor of a run, checkpoint or export, see :func:`tomat.lm.checkpoint.open_checkpoint`.
 
         Raises:
-            ValueError: a mode the model does not have, or options that cannot be.
+            FileNotFoundError: no complete checkpoint there.
+            ValueError: a mode the model does not have.
         """
-        return ModelPredictor(self.trained, replace(self.decoding, mode=mode, **options))
+        return cls(open_checkpoint(checkpoint, weights=decoding.weights), decoding)
+
+    def in_mode(self, mode: Mode) -> ModelPredictor:
+        """The same model in another of its :attr:`modes`; the weights are shared.
+
+        Raises:
+            ValueError: a mode the model does not have.
+        """
+        return ModelPredictor(self.trained, replace(self.decoding, mode=mode))
 
     def at_start(self) -> ModelPredictor:
         """The same decoding of the weights its run began with.
@@ -131,7 +106,7 @@ class ModelPredictor:
     @property
     def mode(self) -> Mode:
         """How predictions come about."""
-        return self.decoding.mode
+        return self.decoding.mode or self.modes[0]
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -184,11 +159,7 @@ class ModelPredictor:
             "codec": self.vocabulary.codec.hash,
             "vocabulary": self.vocabulary.hash,
             "objective": note["objective"],
-            "mode": self.decoding.mode,
-            **{
-                name: getattr(self.decoding, name)
-                for name in ("passes", "estimate", "temperature", "nucleus", "samples", "seed")
-            },
+            **self.decoding.identity(),
         }
 
     def predict(self, requests: Sequence[PatchRequest]) -> list[PatchPrediction]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from tomat.lm.vocabulary import ModelVocabulary
-    from tomat.prediction.predictor import Mode, PatchRequest
+    from tomat.prediction.options import Mode
+    from tomat.prediction.predictor import PatchRequest
 
 #: Each voxel predicted from the true ones before it: an upper bound on skill, never a prediction of a density.
 TEACHER_FORCED = "teacher_forced"

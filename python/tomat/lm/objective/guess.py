@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from tomat.lm.data.rows import RowBatch
     from tomat.lm.vocabulary import ModelVocabulary
-    from tomat.prediction.predictor import Mode, PatchRequest
+    from tomat.prediction.options import Mode
+    from tomat.prediction.predictor import PatchRequest
 
 
 class Guess(Objective):
