@@ -163,7 +163,7 @@ class Stating(Recorder):
     def predict(self, requests: Sequence[PatchRequest]) -> list[PatchPrediction]:
         found = super().predict(requests)
         return [
-            replace(one, expected_error=np.abs(one.density - request.truth))
+            replace(one, expected_error=np.abs(one.density - np.asarray(request.truth)))
             for one, request in zip(found, requests, strict=True)
         ]
 

@@ -22,8 +22,6 @@ from tomat.storage.files import read_json, write_atomically
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["FORMAT_VERSION", "Result", "Workplace", "file_name", "load_result"]
-
 #: Version of what is written here; readers take all up to it.
 FORMAT_VERSION = 1
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Assembly", "Cover", "cover"]
-
 type Triple = tuple[int, int, int]
 
 

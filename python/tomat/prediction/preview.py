@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from tomat.material import Material
 
-__all__ = ["preview"]
-
 #: Points of a slice along an axis, at most: more are not seen.
 _MOST_POINTS = 300
 #: Atoms this near to a slice are marked on it, in angstrom.

@@ -12,8 +12,6 @@ from tomat.lm.loss import functions
 if TYPE_CHECKING:
     from tomat.lm.loss import DensityTargets
 
-__all__ = ["Estimates", "Sampling", "estimates"]
-
 
 class Sampling(NamedTuple):
     """How tokens are drawn.
