@@ -31,7 +31,6 @@ from tomat.dataset.verify import verify_dataset
 from tomat.engine import Run
 from tomat.fitting import Sketch
 from tomat.promolecule import Promolecule
-from tomat.write import write
 
 if TYPE_CHECKING:
     import random
@@ -86,7 +85,7 @@ def material(step: int = 4) -> tomat.Material:
 def chgcar_text(spin: bool) -> bytes:
     """A CHGCAR with occupancies and, with spin, moments and a second density."""
     folder = Path(_scratch("chgcar"))
-    write(material(), folder / "CHGCAR")
+    material().write(folder / "CHGCAR")
     text = (folder / "CHGCAR").read_bytes().rstrip(b"\n") + b"\n"
     shutil.rmtree(folder)
     n = len(material().atomic_numbers)
@@ -248,7 +247,7 @@ def _maybe_xz(luck: random.Random, data: bytes) -> bytes:
 
 def dataset(folder: Path, config: TokenizeConfig = SMALL) -> dict[str, Mutation]:
     (folder / "source").mkdir()
-    write(material(), folder / "source" / "qe-0039.zarr")
+    material().write(folder / "source" / "qe-0039.zarr")
     Run(config, resolve_inputs([folder / "source"]), folder / "rows").execute()
     shutil.rmtree(folder / "source")
     return {
@@ -430,7 +429,7 @@ def _targets() -> Iterator[Target]:
 
 def cube_text() -> bytes:
     folder = Path(_scratch("cube"))
-    write(material(), folder / "x.cube")
+    material().write(folder / "x.cube")
     text = (folder / "x.cube").read_bytes()
     shutil.rmtree(folder)
     return text

@@ -556,7 +556,10 @@ def test_a_missing_file_is_made_again(tmp_path: Path) -> None:
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     """Killed between and inside writes: what has a record is whole, and the second run makes the rest."""
     out = tmp_path / "out"
-    slow = "import time, tomat.write as w; f = w._chgcar; w._chgcar = lambda m: (time.sleep(0.1), f(m))[1]"
+    slow = (
+        "import time; from dataclasses import replace; from tomat.formats import FORMATS as F; f = F['chgcar']; "
+        "F['chgcar'] = replace(f, encode=lambda *a: (time.sleep(0.1), f.encode(*a))[1])"
+    )
     program = f"{slow}\nfrom tomat.cli import main\nmain()"
     arguments = [
         *("predict", "promolecule", str(LABEL), "-o", str(out), "--format", "zarr", "--format", "chgcar"),

@@ -11,8 +11,9 @@ import numpy as np
 
 from tomat import _core
 from tomat.crystal import Crystal, as_array, content_hash
+from tomat.formats import FORMATS, format_of, write
+from tomat.formats.zarr import fetch_group
 from tomat.storage.files import is_url, open_bytes
-from tomat.storage.remote import fetch_group
 
 if TYPE_CHECKING:
     from ase.atoms import Atoms
@@ -269,16 +270,28 @@ class Material:
         """The same material under another name."""
         return self if task_id == self.task_id else replace(self, crystal=self.crystal.renamed(task_id))
 
-    def write(self, path: str | Path) -> None:
-        """Write as ``NAME.zarr``, ``CHGCAR``, ``NAME.CHGCAR`` or ``NAME.cube``; see :func:`tomat.write.write`.
+    def write(self, path: str | Path, format: str | None = None, *, augmentation: bytes = b"") -> None:  # noqa: A002
+        """Write as ``NAME.zarr``, ``CHGCAR``, ``NAME.CHGCAR``, ``NAME.vasp`` or ``NAME.cube``; text is compressed by a
+        suffix .gz, .bz2, .xz or .zst.
+
+        Args:
+            path: where; what is there is replaced.
+            format: a name of :data:`tomat.formats.FORMATS`, where ``path`` does not say it.
+            augmentation: lines that follow the density in a CHGCAR, see :func:`tomat.formats.vasp.read_augmentation`.
 
         Raises:
-            ValueError: a name that says no format.
+            ValueError: a name that says no format, or values the format cannot hold.
             OSError: it cannot be written.
         """
-        from tomat.write import write
-
-        write(self, path)
+        name = format or format_of(path)
+        if name not in FORMATS:
+            raise ValueError(f"format {name!r} is not one of {', '.join(FORMATS)}")
+        form = FORMATS[name]
+        density = self.in_unit(form.unit).density
+        content = form.encode(self.crystal, density, self.n_electrons, self.source)
+        if isinstance(content, bytes) and form.has_augmentation:
+            content += augmentation
+        write(Path(path), form, content)
 
     def to_pymatgen(self) -> Chgcar:
         """A pymatgen ``Chgcar`` (in the ``chgcar`` unit); needs ``tomat[structures]``."""

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tomat.cli._models import decoding_options, say_weights
+from tomat.formats.vasp import AUGMENTATION_NOTE
 from tomat.prediction.checks import MAX_GUESS_ERROR
 from tomat.prediction.options import DecodingConfig
-from tomat.write import AUGMENTATION_NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,15 +7,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tomat.formats import COMPRESSORS, FORMATS
 from tomat.material import Entry, task_id_of
 from tomat.storage.files import filesystem, is_url, open_bytes, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-#: Names that are densities when a folder is searched, without a compression suffix.
-_PATTERNS = ("*CHGCAR*", "CHG", "CHG.*", "*.CHG", "*AECCAR[02]*", "*.cube", "*.cub", "*.zarr", "*.vasp")
-_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _LIST_SUFFIXES = (".txt", ".list")
 
 
@@ -164,9 +162,9 @@ def _search(place: _Place, folder: str) -> Iterable[str]:
 
 
 def _is_density(name: str) -> bool:
-    for suffix in _COMPRESSIONS:
+    for suffix in COMPRESSORS:
         name = name.removesuffix(suffix)
-    return any(fnmatch(name, pattern) for pattern in _PATTERNS)
+    return any(fnmatch(name, pattern) for one in FORMATS.values() for pattern in one.searched)
 
 
 def _listed(path: str) -> list[str]:

@@ -18,9 +18,10 @@ from tomat.dataset.bucket_directory import run_directory
 from tomat.dataset.config import identity_hash
 from tomat.dataset.meta import REASONS
 from tomat.dataset.run_directory import clipped_totals
+from tomat.formats.zarr import fetch_group
 from tomat.sampling import draw, native_arguments
 from tomat.storage.files import is_url, open_bytes
-from tomat.storage.remote import fetch_group, place
+from tomat.storage.remote import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomat import __version__
+from tomat.formats import COMPRESSORS, FORMATS
 from tomat.material import Material
 from tomat.prediction.assemble import CellRequest, Prediction
 from tomat.prediction.preview import preview
 from tomat.storage.files import read_json, write_json
-from tomat.write import FORMATS, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["OUTPUT_FORMATS", "OutputFolder", "parse_formats"]
 
-_SUFFIXES = {"zarr": ".zarr", "chgcar": ".CHGCAR", "cube": ".cube", "png": ".png"}
-_COMPRESSIONS = ("gz", "bz2", "xz", "zst")
+_PICTURE = ".png"
 #: What ``--format`` takes; text may be followed by .gz, .bz2, .xz or .zst.
 OUTPUT_FORMATS = (*FORMATS, "png")
 
@@ -34,13 +33,17 @@ def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
     suffixes = []
     for name in names:
         kind, _, compression = name.lower().partition(".")
-        fits = compression in ("", *_COMPRESSIONS) and (not compression or kind in ("chgcar", "cube"))
-        if kind not in _SUFFIXES or not fits:
+        form = FORMATS.get(kind)
+        fits = not compression or (form is not None and form.is_text and f".{compression}" in COMPRESSORS)
+        if kind not in OUTPUT_FORMATS or not fits:
+            text = [one.name for one in FORMATS.values() if one.is_text]
             raise ValueError(
-                f"format {name!r}: known are {', '.join(OUTPUT_FORMATS)}, and chgcar and cube compressed "
-                f"(chgcar.{', chgcar.'.join(_COMPRESSIONS)})"
+                f"format {name!r}: known are {', '.join(OUTPUT_FORMATS)}, and {' and '.join(text)} compressed "
+                f"({', '.join(text[0] + suffix for suffix in COMPRESSORS)})"
             )
-        suffixes.append(_SUFFIXES[kind] + (f".{compression}" if compression else ""))
+        suffixes.append(
+            (_PICTURE if form is None else form.suffix) + (f".{compression}" if compression else "")
+        )
     return tuple(dict.fromkeys(suffixes))
 
 
@@ -108,10 +111,10 @@ class OutputFolder:
         self._file(name, ".json").unlink(missing_ok=True)
         for suffix in self.suffixes:
             target = self._file(name, suffix)
-            if suffix == ".png":
+            if suffix == _PICTURE:
                 preview(prediction.material, target, truth=truth)
             else:
-                write(prediction.material, target, augmentation=augmentation)
+                prediction.material.write(target, augmentation=augmentation)
         files = [f"{name}{suffix}" for suffix in self.suffixes]
         if prediction.spread is not None:
             files.append(self._write_spread(cell, prediction))
@@ -139,7 +142,7 @@ class OutputFolder:
         if prediction.spread is not None:
             source = {"format": "prediction", "what": "standard deviation of the prediction"}
             spread = Material.on(cell.crystal, prediction.spread, prediction.material.unit, source)
-            write(spread, self.path / name)
+            spread.write(self.path / name)
         return name
 
     def _made_from(self, cell: CellRequest) -> dict[str, Any]:

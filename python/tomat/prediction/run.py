@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomat import _core
+from tomat.formats.vasp import read_augmentation
 from tomat.metrics import measure
 from tomat.prediction.assemble import CellRequest, Failure, Prediction, predict_densities
 from tomat.prediction.checks import MAX_GUESS_ERROR, check_same_crystal, crystal_warnings
@@ -17,7 +18,6 @@ from tomat.prediction.grid import RADICES, check_spacing, choose_grid
 from tomat.prediction.outputs import OutputFolder
 from tomat.prediction.structures import name_of, read_crystal
 from tomat.storage.files import is_url
-from tomat.write import read_augmentation
 
 if TYPE_CHECKING:
     from tomat.crystal import Crystal

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomat.crystal import Crystal
+from tomat.formats import format_by_name
 from tomat.material import Material, read, task_id_of
 from tomat.storage.files import is_url, open_bytes
 
@@ -25,9 +26,6 @@ __all__ = ["as_crystal", "name_of", "read_crystal"]
 #: Files that VASP names; the folder is the material's name.
 _NAMELESS = re.compile(r"(POSCAR|CONTCAR)(\.relax\d*|\.vasp)?", re.IGNORECASE)
 _POSCAR = re.compile(r"POSCAR|CONTCAR", re.IGNORECASE)
-_DENSITY = re.compile(
-    r"(^(CHGCAR|CHG|AECCAR\d?)([._].*)?$)|(\.(zarr|chgcar|chg|aeccar\d?|cube|cub)$)", re.IGNORECASE
-)
 #: Suffixes that say a format, not a name.
 _SUFFIX = re.compile(
     r"\.(vasp|cif|mcif|poscar|contcar|json|ya?ml|xsf|xyz|extxyz|res|in|traj|cssr)$", re.IGNORECASE
@@ -63,7 +61,7 @@ def name_of(path: str | Path) -> str:
     # Of a file VASP named that is its folder's; it never is `.`, `..` or empty.
     name = task_id_of(path)
     file = _COMPRESSED.sub("", Path(str(path).split("?")[0] if is_url(path) else path).name)
-    if _DENSITY.search(file) or _NAMELESS.fullmatch(file):
+    if format_by_name(file) is not None or _NAMELESS.fullmatch(file):
         return name
     stem = _SUFFIX.sub("", name)
     return name if stem in ("", ".", "..") else stem
@@ -93,7 +91,7 @@ def read_crystal(path: str | Path) -> Crystal:
 
 def _read(path: str | Path, shown: str) -> Crystal:
     file = _COMPRESSED.sub("", Path(path).name)
-    if _DENSITY.search(file):
+    if format_by_name(file) is not None:
         return read(path).crystal
     problems: list[str] = []
     readers: list[tuple[str, Callable[[Path, str], Crystal]]] = [

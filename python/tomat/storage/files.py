@@ -119,9 +119,14 @@ def parse_json(data: bytes, source: object) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """A JSON object, atomically, one top-level key a line."""
+    """A JSON object, atomically, as :func:`json_bytes`."""
+    write_atomically(path, json_bytes(content))
+
+
+def json_bytes(content: dict[str, Any]) -> bytes:
+    """A JSON object, one top-level key a line."""
     lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
-    write_atomically(path, f"{{\n{lines}\n}}\n".encode())
+    return f"{{\n{lines}\n}}\n".encode()
 
 
 def _umask() -> int:

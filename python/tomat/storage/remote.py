@@ -1,4 +1,4 @@
-"""What lies behind fsspec URLs: files asked for as a local path is, and the files of a Zarr group.
+"""What lies behind fsspec URLs: files asked for as a local path is.
 
 Not universal-pathlib: it is no dependency yet, and answers from listings fsspec keeps, where here each question is
 asked of the store anew and tried again (:mod:`tomat.storage.retry`).
@@ -7,16 +7,12 @@ asked of the store anew and tried again (:mod:`tomat.storage.retry`).
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import tempfile
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import product
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from tomat import _core
 from tomat._threads import in_order
 from tomat.storage.files import filesystem, is_url, open_bytes
 from tomat.storage.retry import is_transient, retried
@@ -24,12 +20,8 @@ from tomat.storage.retry import is_transient, retried
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-#: The array of a density, as the ``rho_gga`` layout calls it.
-_ARRAY = "charge_density_total"
 #: Requests at once where each is small.
 _REQUESTS = 8
-#: More chunks than this are a mistake: the layout has one.
-_MAX_CHUNKS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -181,26 +173,6 @@ def at_hand(path: Place) -> Iterator[Path]:
         yield local
 
 
-def fetch_group(url: str) -> dict[str, bytes]:
-    """The files of a Zarr group that a density is made of, by their name in it; empty where there is no such group.
-
-    The metadata come first, so that a grid too long for the format costs two small requests. What is wrong with them
-    is not said here: the reader says it.
-
-    Raises:
-        OSError: the store does not answer.
-    """
-    names = ["zarr.json", f"{_ARRAY}/zarr.json"]
-    files = fetch_files(url, names)
-    if len(files) < len(names):
-        return files
-    try:
-        keys = _chunk_keys(json.loads(files[names[1]]))
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return files
-    return files | fetch_files(url, [f"{_ARRAY}/{key}" for key in keys])
-
-
 def fetch_files(url: str, names: Sequence[str]) -> dict[str, bytes]:
     """The content of those files below a URL that are there, by name, asked for at once.
 
@@ -228,19 +200,3 @@ def fetch_files(url: str, names: Sequence[str]) -> dict[str, bytes]:
     if waiting:
         retried(ask, url)
     return files
-
-
-def _chunk_keys(metadata: dict[str, Any]) -> list[str]:
-    """Names of the chunks of an array; none for one that the format cannot hold, or that is no array."""
-    shape = metadata["shape"]
-    chunks = metadata["chunk_grid"]["configuration"]["chunk_shape"]
-    if len(shape) != 3 or max(shape) > _core.MAX_GRID_AXIS or min(*shape, *chunks) < 1:
-        return []
-    counts = [math.ceil(n / size) for n, size in zip(shape, chunks, strict=True)]
-    if math.prod(counts) > _MAX_CHUNKS:
-        return []
-    encoding = metadata["chunk_key_encoding"]
-    is_default = encoding["name"] == "default"
-    separator = encoding.get("configuration", {}).get("separator", "/" if is_default else ".")
-    prefix = f"c{separator}" if is_default else ""
-    return [prefix + separator.join(map(str, key)) for key in product(*map(range, counts))]

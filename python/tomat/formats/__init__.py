@@ -1,0 +1,158 @@
+"""Formats of densities: one registry of names, suffixes and writers.
+
+What is written here reads back with :func:`tomat.read`, whose parsers are the core's (``tomat-io``). Files appear whole
+or not at all. A new format is a module here with its ``encode``, its entry in :data:`FORMATS`, and its parser there.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tomat.formats import cube, vasp, zarr
+from tomat.storage.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tomat.crystal import Crystal
+
+__all__ = ["COMPRESSORS", "FORMATS", "Format", "format_by_name", "format_of", "write"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of densities.
+
+    Attributes:
+        name: what options call it.
+        suffix: of the files predictions are written to.
+        unit: of the densities in it that ``encode`` takes.
+        encode: ``(crystal, density, electrons in the cell, facts about the source)`` to the content of the file, or of
+            each file of the folder that the format is.
+        suffixes: that say the format, lower case.
+        names: of files that have no suffix, in whole.
+        shared: suffixes that also say something else; to be taken for this where a density is asked for.
+        searched: what densities are called where a folder is searched for them (:mod:`fnmatch`).
+        is_text: it may be compressed.
+        has_augmentation: lines of PAW occupancies may follow the density.
+    """
+
+    name: str
+    suffix: str
+    unit: str
+    encode: Callable[[Crystal, NDArray[np.float32], float, dict[str, Any]], bytes | dict[str, bytes]]
+    suffixes: tuple[str, ...]
+    searched: tuple[str, ...]
+    names: re.Pattern[str] | None = None
+    shared: tuple[str, ...] = ()
+    is_text: bool = True
+    has_augmentation: bool = False
+
+
+#: Formats by name.
+FORMATS: dict[str, Format] = {
+    one.name: one
+    for one in (
+        Format("zarr", ".zarr", "chgcar", zarr.encode, (".zarr",), ("*.zarr",), is_text=False),
+        Format(
+            "chgcar",
+            ".CHGCAR",
+            "chgcar",
+            vasp.encode,
+            (".chgcar", ".chg", ".aeccar", ".aeccar0", ".aeccar1", ".aeccar2"),
+            ("*CHGCAR*", "CHG", "CHG.*", "*.CHG", "*AECCAR[02]*", "*.vasp"),
+            names=re.compile(r"(CHGCAR|CHG|AECCAR\d?)([._].*)?", re.IGNORECASE),
+            shared=(".vasp",),
+            has_augmentation=True,
+        ),
+        Format("cube", ".cube", "e_per_A3", cube.encode, (".cube", ".cub"), ("*.cube", "*.cub")),
+    )
+}
+
+
+def _zstd(data: bytes) -> bytes:
+    import pyarrow as pa
+
+    return bytes(pa.compress(data, codec="zstd", asbytes=True))
+
+
+#: How text is compressed, by suffix.
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": lambda data: gzip.compress(data, compresslevel=6, mtime=0),
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": _zstd,
+}
+
+
+def format_by_name(path: str | Path, *, shared: bool = False) -> Format | None:
+    """The format that a name says, compressed or not; None where it says none.
+
+    ``shared``: suffixes count that may say something else (``.vasp``: a structure).
+    """
+    name = Path(path).name
+    stem = name.rsplit(".", 1)[0] if Path(name).suffix.lower() in COMPRESSORS else name
+    known = [one for one in FORMATS.values() if one.is_text or stem == name]
+    suffix = Path(stem).suffix.lower()
+    by_suffix = (one for one in known if suffix in one.suffixes or (shared and suffix in one.shared))
+    by_name = (one for one in known if one.names is not None and one.names.fullmatch(stem))
+    return next(by_suffix, None) or next(by_name, None)
+
+
+def format_of(path: str | Path) -> str:
+    """The name of the format in which a density is written to ``path``.
+
+    Raises:
+        ValueError: the name says none.
+    """
+    found = format_by_name(path, shared=True)
+    if found is None:
+        raise ValueError(
+            f"{path}: the name says no format; end it in .zarr, .CHGCAR, .vasp or .cube (with .gz, .bz2, .xz or .zst "
+            "where text is to be compressed), or give the format"
+        )
+    return found.name
+
+
+def write(target: Path, form: Format, content: bytes | dict[str, bytes]) -> None:
+    """Write what ``form.encode`` gave; what is there is replaced.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if isinstance(content, bytes):
+        compress = COMPRESSORS.get(target.suffix.lower()) if form.is_text else None
+        write_atomically(target, compress(content) if compress else content)
+        return
+    # In a folder beside its place, renamed there when it is whole.
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    try:
+        folder.chmod(0o755)
+        for name, data in content.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / name, data)
+        _replace_folder(folder, target)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _replace_folder(folder: Path, target: Path) -> None:
+    if not target.exists():
+        folder.rename(target)
+        return
+    old = folder.with_name(folder.name + ".old")
+    target.rename(old)
+    folder.rename(target)
+    shutil.rmtree(old) if old.is_dir() else old.unlink()

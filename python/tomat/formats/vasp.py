@@ -1,0 +1,104 @@
+"""VASP's CHGCAR: first axis fastest, ``rho * V_cell``, 11 digits; and the PAW occupancies that may follow."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import itertools
+import lzma
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat import _core
+from tomat.formats.text import comment, fortran, table
+from tomat.storage.files import open_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tomat.crystal import Crystal
+
+#: What a reader of a written CHGCAR must know.
+AUGMENTATION_NOTE = (
+    "CHGCAR holds no PAW augmentation occupancies, since a density on a grid does not determine them, and no "
+    "magnetisation. VASP warns of that and starts from the density all the same with ICHARG = 1, with less gained; "
+    "--augmentation takes them from a CHGCAR of the same crystal. Do not use it with ICHARG = 11"
+)
+
+_EXPANDERS: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
+    (b"\x1f\x8b", gzip.decompress),
+    (b"BZh", bz2.decompress),
+    (b"\xfd7zXZ", lzma.decompress),
+)
+_AUGMENTATION = b"augmentation occupancies"
+
+
+def encode(
+    crystal: Crystal, density: NDArray[np.float32], _n_electrons: float, _source: dict[str, Any]
+) -> bytes:
+    """POSCAR, grid, five values a line as ``E17.11``; the density is in ``chgcar`` units."""
+    symbols = _core.elements()
+    runs = [(z, len(list(same))) for z, same in itertools.groupby(crystal.atomic_numbers.tolist())]
+    rows = ["".join(f"{x:12.6f}" for x in row) for row in crystal.lattice]
+    lines = [
+        comment(crystal),
+        "   1.00000000000000     ",
+        *(f" {row}" for row in rows),
+        "".join(f"   {symbols[z - 1]:<2}" for z, _ in runs),
+        "".join(f"{count:6d}" for _, count in runs),
+        "Direct",
+        *("".join(f"{x:10.6f}" for x in row) for row in crystal.frac_coords),
+        "",
+        "".join(f"{n:5d}" for n in density.shape),
+    ]
+    values = density.ravel(order="F").astype(np.float64)
+    return "\n".join(lines).encode() + b"\n" + table(fortran(values), 5)
+
+
+def read_augmentation(path: str | Path, n_atoms: int) -> bytes:
+    """The PAW augmentation occupancies of the total density in a CHGCAR, as they stand there.
+
+    They come from a run of VASP itself on the same atoms in the same order with the same POTCAR.
+
+    Raises:
+        ValueError: none there, cut off, or of another number of atoms.
+        OSError: it cannot be read.
+    """
+    text = _expanded(path)
+    start = text.find(_AUGMENTATION)
+    lines = text[start:].splitlines() if start >= 0 else []
+    at = blocks = 0
+    while at < len(lines) and lines[at].startswith(_AUGMENTATION) and blocks < n_atoms:
+        blocks += 1
+        words = lines[at][len(_AUGMENTATION) :].split()
+        left = int(words[1]) if len(words) == 2 and words[1].isdigit() else 0
+        end = at + 1
+        while left > 0 and end < len(lines):
+            left -= len(lines[end].split())
+            end += 1
+        if left != 0 or end == at + 1:
+            raise ValueError(f"{path}: the augmentation occupancies of atom {blocks} are damaged or cut off")
+        at = end
+    more = at < len(lines) and lines[at].startswith(_AUGMENTATION)
+    if blocks != n_atoms or more:
+        raise ValueError(
+            f"{path}: augmentation occupancies of {'more' if more else blocks} atoms, where the crystal has {n_atoms}; "
+            "give the CHGCAR of a VASP run on the same atoms in the same order"
+        )
+    return b"\n".join(lines[:at]) + b"\n"
+
+
+def _expanded(path: str | Path) -> bytes:
+    data = open_bytes(path)
+    try:
+        for magic, expand in _EXPANDERS:
+            if data.startswith(magic):
+                return expand(data)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise ValueError(f"{path}: damaged or cut off: {error}") from error
+    return data
