@@ -112,7 +112,7 @@ def test_a_killed_build_leaves_nothing_that_looks_finished(after: int, tmp_path:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
     left = folders(tmp_path / "cache")
     assert left
-    assert all(path.name.startswith(".building-") for path in left)
+    assert all(path.name.startswith(".") and path.suffix == ".tmp" for path in left)
     config = DataConfig(
         densities=(str(root),), patches_per_material=2, cache=str(tmp_path / "cache"), patch_size=6
     )

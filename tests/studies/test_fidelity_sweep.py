@@ -213,7 +213,7 @@ def test_another_configuration_stops(entries: list[Entry], tmp_path: Path) -> No
     rows = run_sweep(other, entries[:1], tmp_path, overwrite=True)
     assert {row["parameter"] for row in rows if row["family"] == "fourier"} == {9.0}
     (tmp_path / "sweep.json").write_text("{")
-    with pytest.raises(ValueError, match=r"sweep\.json: not JSON"):
+    with pytest.raises(ValueError, match=r"sweep\.json: damaged"):
         run_sweep(other, entries[:1], tmp_path)
 
 

@@ -22,7 +22,6 @@ from tomat.evaluate.aggregate import Settings
 from tomat.evaluate.alterations import PROBES, Probe, Variant, generator
 from tomat.evaluate.measure import Truth
 from tomat.evaluate.methods import EXPECTED
-from tomat.evaluate.result import Workplace
 from tomat.evaluate.run import message, versions
 from tomat.evaluate.tables import Table, interval, percent
 from tomat.material import Material, read
@@ -30,6 +29,7 @@ from tomat.prediction.assemble import CellRequest
 from tomat.prediction.cover import cover
 from tomat.storage.files import read_json, write_atomically
 from tomat.tokenizer import PatchTokenizer
+from tomat.workplace import Workplace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,24 +9,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from tomat.evaluate.measure import COLUMNS
 from tomat.storage.files import read_json, write_atomically
+from tomat.workplace import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 #: Version of what is written here; readers take all up to it.
 FORMAT_VERSION = 1
-
-#: Parts of an identity that may change between the runs of one evaluation.
-_FREE = ("command", "versions", "created")
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ class Result:
         pq.write_table(as_table(self.rows), buffer, compression="zstd")
         write_atomically(self.path / "materials.parquet", buffer.getvalue())
         content = {**self.as_json(), "parquet_sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
-        text = json.dumps(_plain(content), indent=1, allow_nan=False)
+        text = json.dumps(plain(content), indent=1, allow_nan=False)
         write_atomically(self.path / "result.json", (text + "\n").encode())
 
 
@@ -139,85 +134,3 @@ def load_result(path: str | Path) -> Result:
         )
     except (KeyError, TypeError, pa.ArrowInvalid) as error:
         raise ValueError(f"{folder}: damaged: {error}") from error
-
-
-class Workplace:
-    """The folder of an evaluation under way.
-
-    Args:
-        folder: made if need be.
-        identity: of the evaluation.
-        overwrite: begin anew where the folder holds another one.
-
-    Raises:
-        ValueError: the folder holds another evaluation; the message says what differs.
-    """
-
-    def __init__(self, folder: Path, identity: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        """Claim the folder."""
-        self.folder, self.parts = folder, folder / "parts"
-        self.identity = _plain(dict(identity))
-        record = folder / "evaluation.json"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise ValueError(f"{folder}: not a folder; give another place for the result") from error
-        if record.exists():
-            differing = differences(read_json(record), self.identity)
-            if differing and not overwrite:
-                raise ValueError(
-                    f"{folder} holds another evaluation; different: {', '.join(differing)}. Give another folder, or "
-                    "--overwrite to begin anew"
-                )
-            if overwrite:
-                self._clear()
-        elif any(folder.iterdir()):
-            raise ValueError(f"{folder} holds files, but no evaluation; give another folder for the result")
-        self.parts.mkdir(exist_ok=True)
-        write_atomically(record, (json.dumps(self.identity, indent=1) + "\n").encode())
-
-    def _clear(self) -> None:
-        for name in ("result.json", "materials.parquet"):
-            (self.folder / name).unlink(missing_ok=True)
-        for name in ("parts", "volumes"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-
-    def read(self, task_id: str, path: str) -> dict[str, Any] | None:
-        """The part of a material; None where there is none, it is damaged, or of another file."""
-        try:
-            content = json.loads(self._part(task_id).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return None
-        if not isinstance(content, dict) or content.get("path") != path:
-            return None
-        return content
-
-    def write(self, task_id: str, content: Mapping[str, Any]) -> None:
-        """Keep the part of a material."""
-        write_atomically(self._part(task_id), json.dumps(_plain(dict(content)), allow_nan=False).encode())
-
-    def _part(self, task_id: str) -> Path:
-        return self.parts / f"{file_name(task_id)}.json"
-
-
-def file_name(task_id: str) -> str:
-    """A file name from any task id, without a suffix: readable where it can be, distinct always."""
-    digest = hashlib.sha256(task_id.encode()).hexdigest()[:12]
-    return f"{quote(task_id, safe='')[:100]}-{digest}"
-
-
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The parts in which two identities differ, those apart that may change."""
-    keys = [key for key in {**one, **other} if key not in _FREE]
-    return sorted(key for key in keys if one.get(key) != other.get(key))
-
-
-def _plain(value: Any) -> Any:
-    """``value`` as JSON takes it: mappings with text keys, lists, numbers that are not finite as null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value.item() if hasattr(value, "item") else value

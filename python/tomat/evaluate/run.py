@@ -16,8 +16,9 @@ from tomat._threads import in_order
 from tomat.evaluate.aggregate import Settings, aggregate
 from tomat.evaluate.measure import Truth, row
 from tomat.evaluate.methods import EXPECTED, primary_mode
-from tomat.evaluate.result import Result, Workplace
+from tomat.evaluate.result import Result
 from tomat.evaluate.volumes import Gallery
+from tomat.workplace import Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

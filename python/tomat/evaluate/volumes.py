@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tomat.evaluate.result import file_name
 from tomat.storage.files import write_atomically
+from tomat.workplace import file_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -10,14 +10,12 @@ import bz2
 import gzip
 import lzma
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomat.formats import cube, vasp, zarr
-from tomat.storage.files import write_atomically
+from tomat.storage.files import atomic_folder, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,24 +133,7 @@ def write(target: Path, form: Format, content: bytes | dict[str, bytes]) -> None
         compress = COMPRESSORS.get(target.suffix.lower()) if form.is_text else None
         write_atomically(target, compress(content) if compress else content)
         return
-    # In a folder beside its place, renamed there when it is whole.
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    try:
-        folder.chmod(0o755)
+    with atomic_folder(target) as folder:
         for name, data in content.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / name, data)
-        _replace_folder(folder, target)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _replace_folder(folder: Path, target: Path) -> None:
-    if not target.exists():
-        folder.rename(target)
-        return
-    old = folder.with_name(folder.name + ".old")
-    target.rename(old)
-    folder.rename(target)
-    shutil.rmtree(old) if old.is_dir() else old.unlink()

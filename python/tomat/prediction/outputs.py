@@ -13,6 +13,7 @@ from tomat.material import Material
 from tomat.prediction.assemble import CellRequest, Prediction
 from tomat.prediction.preview import preview
 from tomat.storage.files import read_json, write_json
+from tomat.workplace import differences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +77,7 @@ class OutputFolder:
         wanted = self._made_from(cell)
         there = record.get("made_from")
         there = there if isinstance(there, dict) else {}
-        differing = [key for key in sorted({*wanted, *there}) if wanted.get(key) != there.get(key)]
+        differing = differences(wanted, there)
         if differing and overwrite:
             return None
         if differing:

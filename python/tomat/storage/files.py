@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
@@ -91,6 +92,26 @@ def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
     except BaseException:
         with contextlib.suppress(OSError):
             Path(temporary).unlink()
+        raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A folder made beside its place, renamed there when the block ends without an error; what was there goes."""
+    target = Path(path)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    try:
+        folder.chmod(0o755)
+        yield folder
+        old = folder.with_name(folder.name + ".old")
+        replaces = target.exists()
+        if replaces:
+            target.rename(old)
+        folder.rename(target)
+        if replaces:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
         raise
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,10 +16,9 @@ import numpy as np
 from tomat import _core, metrics
 from tomat.categories import category, reduced_formula
 from tomat.codec import ALIASES, LOG_CODECS, bundled_codecs, load_codec
-from tomat.evaluate.result import file_name
 from tomat.material import UNITS, read
-from tomat.storage.files import write_atomically
 from tomat.tokenizer import LAYOUTS
+from tomat.workplace import Workplace
 from training.studies.fidelity.representations import (
     Field,
     Quantiser,
@@ -289,36 +287,36 @@ def run_sweep(
     if jobs < 1:
         raise ValueError(f"{jobs} jobs; give at least 1")
     config.representations()
-    _claim(directory, config.identity(promolecule_name), overwrite=overwrite)
-    parts = [directory / "parts" / f"{file_name(entry.task_id)}.json" for entry in entries]
-    waiting = [
-        (entry, part) for entry, part in zip(entries, parts, strict=True) if _read_part(part, entry) is None
-    ]
-    missing = {entry.task_id for entry, _ in waiting}
+    identity = config.identity(promolecule_name)
+    place = Workplace(directory, identity, overwrite=overwrite, record="sweep.json", what="study", results=())
+    waiting = [entry for entry in entries if place.read(entry.task_id, entry.path) is None]
+    missing = {entry.task_id for entry in waiting}
     there = (entry.task_id for entry in entries if entry.task_id not in missing)
-    for task_id in chain(there, _work(config, waiting, promolecule, min(jobs, len(waiting)))):
+    for task_id in chain(there, _work(config, waiting, place, promolecule, min(jobs, len(waiting)))):
         if watch:
             watch(task_id)
-    rows: list[dict[str, Any]] = []
-    for entry, part in zip(entries, parts, strict=True):
-        rows.extend(_read_part(part, entry) or [])
-    return rows
+    parts = (place.read(entry.task_id, entry.path) for entry in entries)
+    return [row for part in parts if part for row in part["rows"]]
 
 
 def _work(
-    config: SweepConfig, waiting: Sequence[tuple[Entry, Path]], promolecule: Reference | None, jobs: int
+    config: SweepConfig,
+    waiting: Sequence[Entry],
+    place: Workplace,
+    promolecule: Reference | None,
+    jobs: int,
 ) -> Iterator[str]:
     """Task ids as they are done."""
     if jobs <= 1:
-        for entry, part in waiting:
-            yield _do_one(config, entry, part, promolecule)
+        for entry in waiting:
+            yield _do_one(config, entry, place, promolecule)
         return
     import multiprocessing
 
     # Not fork: NumPy and Arrow hold threads.
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
     try:
-        futures = [pool.submit(_do_one, config, entry, part, promolecule) for entry, part in waiting]
+        futures = [pool.submit(_do_one, config, entry, place, promolecule) for entry in waiting]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:
@@ -330,55 +328,11 @@ def _work(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _do_one(config: SweepConfig, entry: Entry, part: Path, promolecule: Reference | None) -> str:
+def _do_one(config: SweepConfig, entry: Entry, place: Workplace, promolecule: Reference | None) -> str:
     material = read(entry.path)
     rows = list(measure_material(material, config.representations(), promolecule))
-    content = {"task_id": entry.task_id, "path": entry.path, "rows": rows}
-    write_atomically(part, json.dumps(content).encode())
+    place.write(entry.task_id, {"task_id": entry.task_id, "path": entry.path, "rows": rows})
     return entry.task_id
-
-
-def _claim(directory: Path, identity: dict[str, Any], *, overwrite: bool) -> None:
-    """Make the directory this configuration's, or stop if it is another's."""
-    parts = directory / "parts"
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ValueError(f"{parts}: not a directory; give another place for the results") from error
-    record = directory / "sweep.json"
-    if record.exists():
-        try:
-            there = json.loads(record.read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{record}: not JSON: {error}; remove it, or give another directory") from error
-        if there == identity:
-            return
-        if not overwrite:
-            keys = sorted({*identity, *there})
-            differing = [key for key in keys if there.get(key) != identity.get(key)]
-            raise ValueError(
-                f"{directory} holds a study of another configuration; different: {', '.join(differing)}. "
-                "Give another directory, or --overwrite to measure again"
-            )
-        for part in parts.glob("*.json"):
-            part.unlink()
-    elif any(parts.iterdir()):
-        raise ValueError(
-            f"{parts} holds files, but {record} is not there; give another directory for the results"
-        )
-    write_atomically(record, (json.dumps(identity, indent=1) + "\n").encode())
-
-
-def _read_part(part: Path, entry: Entry) -> list[dict[str, Any]] | None:
-    """The rows of a part; None where it is not there, damaged, or of a material that came from elsewhere."""
-    try:
-        content = json.loads(part.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    if not isinstance(content, dict) or content.get("path") != entry.path:
-        return None
-    rows: list[dict[str, Any]] | None = content.get("rows")
-    return rows
 
 
 def as_table(rows: Sequence[dict[str, Any]]) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from filelock import FileLock
 
-from tomat.storage.files import read_json, write_json
+from tomat.storage.files import atomic_folder, read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,18 +111,12 @@ def built(
 def _build(
     root: Path, target: Path, identity: dict[str, Any], build: Callable[[Path, int | None], dict[str, Any]]
 ) -> None:
-    for stale in (target, *root.glob(f".building-{target.name}-*")):
+    for stale in (target, *root.glob(f".{target.name}.*.tmp*")):
         shutil.rmtree(stale, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".building-{target.name}-", dir=root))
-    try:
+    with atomic_folder(target) as folder:
         notes = build(folder, None)
         prints = {path.name: _fingerprint(path) for path in sorted(folder.iterdir())}
         write_json(folder / _COMPLETE, {"identity": identity, "notes": notes, "files": prints})
-        folder.chmod(0o755)
-        folder.replace(target)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _sound(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
