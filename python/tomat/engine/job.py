@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from tomat._threads import check_threads
 from tomat.clipping import ClippedTotals
 from tomat.dataset.bucket_directory import run_directory
 from tomat.dataset.inputs import resolve_inputs
 from tomat.dataset.manifest import open_dataset
-from tomat.engine.local import Progress, Run, Summary
+from tomat.engine.local import Progress, Run, StoppedError, Summary
 from tomat.storage.files import is_url
 from tomat.storage.remote import place
 
@@ -195,8 +197,12 @@ def check(out: str) -> None:
         ) from error
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """A way to run the parts of a job."""
+
+    def __init__(self) -> None:
+        """Nothing is started."""
+        self._is_cancelled = threading.Event()
 
     def resolve_inputs(
         self, inputs: Sequence[str], *, split_file: str | None, split: str | None, limit: int | None
@@ -219,9 +225,24 @@ class Engine(Protocol):
             FileNotFoundError, OSError, ValueError: the first error of a worker; the others are stopped.
             StoppedError: :meth:`cancel` was called.
         """
+        self._prepare(job.out, resume=resume, overwrite=overwrite)
+        return self._work(job, watch)
 
     def cancel(self) -> None:
         """Stop all workers at their next material; what they finished stays."""
+        self._is_cancelled.set()
+
+    def _prepare(self, out: str, *, resume: bool, overwrite: bool) -> None:
+        """:func:`prepare`, where the workers see the directory."""
+        prepare(out, resume=resume, overwrite=overwrite)
+
+    @abstractmethod
+    def _work(self, job: Job, watch: Callable[[Progress], None] | None) -> Summary:
+        """Run every part; the first error of a worker is raised when the others are stopped."""
+
+    def _check_not_cancelled(self, job: Job) -> None:
+        if self._is_cancelled.is_set():
+            raise StoppedError(f"{job.out}: stopped; go on with --resume")
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ containers, or behind URLs that fsspec opens with credentials from a Modal secre
 from __future__ import annotations
 
 import shlex
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, override
 
-from tomat.engine.job import Board, add_up
-from tomat.engine.local import Progress, StoppedError, Summary
+from tomat.engine.job import Board, Engine, add_up
+from tomat.engine.local import Progress, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -145,7 +144,7 @@ def synced[T](volumes: Iterable[Any], work: Callable[[], T]) -> T:
             volume.commit()
 
 
-class ModalEngine:
+class ModalEngine(Engine):
     """One call of a deployed function a worker. Paths are those of the containers, absolute, or URLs.
 
     Args:
@@ -163,36 +162,28 @@ class ModalEngine:
             modal = _modal()
             functions = {name: modal.Function.from_name(app, name) for name in FUNCTIONS}
         self._functions = functions
-        self._is_cancelled = threading.Event()
+        super().__init__()
 
+    @override
     def resolve_inputs(
         self, inputs: Sequence[str], *, split_file: str | None, split: str | None, limit: int | None
     ) -> list[Entry]:
         """As :func:`tomat.dataset.resolve_inputs`, asked in a container, which sees the volumes."""
         return list(self._functions["list_inputs"].remote(list(inputs), split_file, split, limit))
 
-    def cancel(self) -> None:
-        """See :class:`tomat.engine.Engine`."""
-        self._is_cancelled.set()
+    @override
+    def _prepare(self, out: str, *, resume: bool, overwrite: bool) -> None:
+        self._functions["prepare_dataset"].remote(out, resume, overwrite)
 
-    def run(
-        self,
-        job: Job,
-        *,
-        resume: bool = False,
-        overwrite: bool = False,
-        watch: Callable[[Progress], None] | None = None,
-    ) -> Summary:
-        """See :class:`tomat.engine.Engine`."""
-        self._functions["prepare_dataset"].remote(job.out, resume, overwrite)
+    @override
+    def _work(self, job: Job, watch: Callable[[Progress], None] | None) -> Summary:
         spawn = self._functions["tokenize_worker"].spawn
         calls = {part.config.worker_index: spawn(part) for part in job.parts(1)}
         summaries: list[Summary] = []
         board = Board(job)
         try:
             while calls:
-                if self._is_cancelled.is_set():
-                    raise StoppedError(f"{job.out}: stopped; go on with --resume")
+                self._check_not_cancelled(job)
                 for index, summary in _finished(calls):
                     del calls[index]
                     summaries.append(summary)

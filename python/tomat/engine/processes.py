@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import signal
-import threading
 from collections import deque
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, override
 
 from tomat._threads import processors
-from tomat.engine.job import Board, Engine, prepare
-from tomat.engine.local import Progress, Run, StoppedError, Summary
+from tomat.engine.job import Board, Engine
+from tomat.engine.local import Progress, Run, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,30 +39,16 @@ class ProcessEngine(Engine):
     def __init__(self, processes: int | None = None) -> None:
         """Nothing is started."""
         self._processes = processes or processors()
-        self._is_cancelled = threading.Event()
+        super().__init__()
 
-    def cancel(self) -> None:
-        """See :class:`tomat.engine.Engine`."""
-        self._is_cancelled.set()
-
-    def run(
-        self,
-        job: Job,
-        *,
-        resume: bool = False,
-        overwrite: bool = False,
-        watch: Callable[[Progress], None] | None = None,
-    ) -> Summary:
-        """See :class:`tomat.engine.Engine`."""
-        prepare(job.out, resume=resume, overwrite=overwrite)
+    @override
+    def _work(self, job: Job, watch: Callable[[Progress], None] | None) -> Summary:
         at_once = min(self._processes, job.n_workers)
         pool = _Pool(job.parts(max(1, processors() // at_once)), at_once)
         board = Board(job)
         try:
             while pool.is_busy:
-                if self._is_cancelled.is_set():
-                    pool.stop()
-                    raise StoppedError(f"{job.out}: stopped; go on with --resume")
+                self._check_not_cancelled(job)
                 for index, progress in pool.step():
                     board.post(index, progress)
                 if watch is not None:

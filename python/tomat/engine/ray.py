@@ -8,9 +8,9 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, override
 
-from tomat.engine.job import Board, Engine, prepare
+from tomat.engine.job import Board, Engine
 from tomat.engine.local import Progress, StoppedError, Summary
 
 if TYPE_CHECKING:
@@ -55,22 +55,10 @@ class RayEngine(Engine):
         self._address = address
         self._max_retries = max_retries
         self._options = options
-        self._is_cancelled = threading.Event()
+        super().__init__()
 
-    def cancel(self) -> None:
-        """See :class:`tomat.engine.Engine`."""
-        self._is_cancelled.set()
-
-    def run(
-        self,
-        job: Job,
-        *,
-        resume: bool = False,
-        overwrite: bool = False,
-        watch: Callable[[Progress], None] | None = None,
-    ) -> Summary:
-        """See :class:`tomat.engine.Engine`."""
-        prepare(job.out, resume=resume, overwrite=overwrite)
+    @override
+    def _work(self, job: Job, watch: Callable[[Progress], None] | None) -> Summary:
         with self._connected() as ray:
             reports = ray.remote(num_cpus=0)(_Reports).remote()
             threads = job.threads or 1
@@ -124,8 +112,7 @@ class RayEngine(Engine):
         """Wait for all tasks; the first error is raised."""
         board, summaries = Board(job), []
         while running:
-            if self._is_cancelled.is_set():
-                raise StoppedError(f"{job.out}: stopped; go on with --resume")
+            self._check_not_cancelled(job)
             done, _ = ray.wait(list(running), timeout=_POLL_S)
             for reference in done:
                 index = running.pop(reference)
