@@ -2,6 +2,10 @@
 
 The weights are those of training; the pass is written once more for a few tokens at a time. A test holds it equal to
 the full forward pass.
+
+Why not Levanter's own decoding (``transformer.decode`` over paged caches): it gives the same tokens, but away from TPUs
+its attention is a reference that takes one token of one row at a time, half as fast as this on a CPU (8 rows, 343
+tokens of 512: 6.0 s against 2.9 s; 64 of 1024: 7.0 s against 3.4 s), and it would take as many lines.
 """
 
 from __future__ import annotations
@@ -18,10 +22,8 @@ from tomat.lm.decode.estimates import Estimates, Sampling, estimates
 if TYPE_CHECKING:
     from tomat.lm.loss import DensityTargets
 
-__all__ = ["generate"]
-
 type Fed = Literal["median", "mode", "sample"]
-type Cache = tuple[jax.Array, jax.Array]
+type Cache = tuple[tuple[jax.Array, jax.Array], ...]
 
 #: What masked scores become before the softmax: exp of it is 0.
 _NEVER = -1e30
@@ -93,11 +95,11 @@ def generate(
 
 
 def _empty_cache(model: Any, rows: int, length: int, dtype: Any) -> Cache:
-    """Keys and values (layers, rows, length, kv heads, head size)."""
+    """Keys and values (rows, length, kv heads, head size) of each layer."""
     config = model.config
     size = config.head_dim or config.hidden_dim // config.num_heads
-    shape = (config.num_layers, rows, length, config.num_kv_heads, size)
-    return jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)
+    empty = jnp.zeros((rows, length, config.num_kv_heads, size), dtype)
+    return ((empty, empty),) * config.num_layers
 
 
 def _forward(model: Any, ids: jax.Array, columns: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
@@ -105,26 +107,15 @@ def _forward(model: Any, ids: jax.Array, columns: jax.Array, cache: Cache) -> tu
     batch, pos = hax.Axis("batch", ids.shape[0]), hax.Axis("position", ids.shape[1])
     x = model.embeddings.embed(hax.named(ids, (batch, pos)))
     at = hax.named(columns, (batch, pos))
-    stack = model.transformer.layers
-    layer_axis = stack.Block
-
-    def block(x: Any, layer: Any, keys: Any, values: Any) -> tuple[Any, tuple[Any, Any]]:
-        normed = layer.input_layernorm(x)
-        attended, keys, values = _attend(layer.self_attn, normed, at, keys.array, values.array)
+    # Layer by layer, not scanned: a scan copies the whole cache at every token.
+    kept = []
+    for layer, (keys, values) in zip(model.transformer.layers.unstacked(), cache, strict=True):
+        attended, keys, values = _attend(layer.self_attn, layer.input_layernorm(x), at, keys, values)
+        kept.append((keys, values))
         x = x + attended
         x = x + layer.mlp(layer.post_attention_layernorm(x), key=None)
-        return x, (hax.named(keys, _cache_axes(keys)), hax.named(values, _cache_axes(values)))
-
-    keys, values = (hax.named(part, (layer_axis, *_cache_axes(part[0]))) for part in cache)
-    x, (keys, values) = hax.scan(block, layer_axis)(x, stack.stacked, keys, values)
     x = model.transformer.norm(x).rearrange((batch, pos, model.Embed.name)).array
-    axes = (layer_axis.name, "batch", "cached", "kv_head", "head_size")
-    return x, (keys.rearrange(axes).array, values.rearrange(axes).array)
-
-
-def _cache_axes(part: jax.Array) -> tuple[hax.Axis, ...]:
-    names = ("batch", "cached", "kv_head", "head_size")
-    return tuple(hax.Axis(name, size) for name, size in zip(names, part.shape, strict=True))
+    return x, tuple(kept)
 
 
 def _attend(
