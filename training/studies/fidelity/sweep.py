@@ -288,7 +288,9 @@ def run_sweep(
         raise ValueError(f"{jobs} jobs; give at least 1")
     config.representations()
     identity = config.identity(promolecule_name)
-    place = Workplace(directory, identity, overwrite=overwrite, record="sweep.json", what="study", results=())
+    place = Workplace(
+        directory, identity, overwrite=overwrite, record="sweep.json", what="configuration", results=()
+    )
     waiting = [entry for entry in entries if place.read(entry.task_id, entry.path) is None]
     missing = {entry.task_id for entry in waiting}
     there = (entry.task_id for entry in entries if entry.task_id not in missing)
