@@ -30,7 +30,7 @@ from haliax.state_dict import (
 )
 from jax.experimental import multihost_utils
 
-from tomat import __version__
+from tomat._core import __version__
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.lm.card import model_card
 from tomat.lm.model.qwen import DensityLMConfig, attention_for, build, from_qwen3

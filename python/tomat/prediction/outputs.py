@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat import __version__
+from tomat._core import __version__
 from tomat.formats import COMPRESSORS, FORMATS
 from tomat.material import Material
 from tomat.prediction.assemble import CellRequest, Prediction
