@@ -26,7 +26,8 @@ from runs import (
     tomat_main,
     tree,
 )
-from tomat.clipping import clipping_of, recount
+from tomat.clipping import Clipping, recount
+from tomat.codec import Codec
 from tomat.dataset.config import TokenizeConfig, identity_hash
 from tomat.dataset.records import read_record, write_record
 
@@ -34,6 +35,18 @@ from tomat.dataset.records import read_record, write_record
 LONG = ("--patch-size", "4", "--pad-to", "4096", "--patches-per-material", "4", "--codec", "lmq-16k")
 FE3O4 = LABEL / "vasp-pmg-Fe3O4.zarr"
 GOOD = LABEL / "qe-0039.zarr"
+
+
+def clipping_of(codec: Codec, material: tomat.Material) -> Clipping | None:
+    """What ``codec`` clips of a density that is in the unit it encodes; None where nothing is clipped."""
+    found = codec.clipping(material.density.ravel())
+    if found is None:
+        return None
+    voxels, above, below, total, worst, index = found
+    volume = 1.0 if material.unit == "chgcar" else material.volume
+    x, y, z = (int(n) for n in np.unravel_index(index, material.grid_shape))
+    electrons = (above + below) * (volume / material.density.size)
+    return Clipping(voxels, electrons, above / total + below / total, below / total, worst, (x, y, z))
 
 
 def doubled(folder: Path, n: int = 2) -> Path:

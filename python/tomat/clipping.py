@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.codec import Codec
-    from tomat.material import Material
 
 #: The largest share of a material's electrons that may lie above the codec's range, where nobody says otherwise.
 MAX_CLIPPED = _core.MAX_CLIPPED
@@ -133,20 +132,8 @@ class ClippedTotals:
         )
 
 
-def clipping_of(codec: Codec, material: Material) -> Clipping | None:
-    """What ``codec`` clips of a density that is in the unit it encodes; None where nothing is clipped."""
-    found = codec.clipping(material.density.ravel())
-    if found is None:
-        return None
-    voxels, above, below, total, worst, index = found
-    volume = 1.0 if material.unit == "chgcar" else material.volume
-    x, y, z = (int(n) for n in np.unravel_index(index, material.grid_shape))
-    electrons = (above + below) * (volume / material.density.size)
-    return Clipping(voxels, electrons, above / total + below / total, below / total, worst, (x, y, z))
-
-
 def recount(codec: Codec, density: NDArray[np.float32], unit: str, volume: float) -> Clipping | None:
-    """As :func:`clipping_of`, by NumPy alone: a second way beside the core's."""
+    """What ``codec`` clips of a density in the unit it encodes, by NumPy alone: a second way beside the core's."""
     values = density.astype(np.float64).ravel()
     low, high = codec.range
     below = np.maximum(low - values, 0)

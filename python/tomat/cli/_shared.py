@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", show_default=False)]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        show_default=False,
+        help="Densities: files, folders, globs, list files or rho_gga roots.",
+    ),
+]
 SplitFile = Annotated[str | None, typer.Option(help="JSON of ids or indices by split, for a rho_gga root.")]
 Split = Annotated[str | None, typer.Option(help="Which split of it.")]
 Limit = Annotated[int | None, typer.Option(help="Only the first materials.", min=1)]

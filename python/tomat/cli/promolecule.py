@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from tomat._threads import MAX_THREADS, in_order
+from tomat._threads import in_order
 from tomat.categories import CATEGORIES, Category, category
-from tomat.cli._shared import AsJson, plain_table
+from tomat.cli._shared import AsJson, Inputs, SplitFile, Threads, plain_table
 from tomat.dataset.inputs import resolve_inputs
 from tomat.material import Entry, read
 from tomat.metrics import nmae, statistics
@@ -48,32 +48,21 @@ _STATISTICS = ("mean", "median", "p99", "max")
 #: Materials shown as the worst ones, and as left out.
 _WORST = 8
 
-_Inputs = Annotated[
-    list[str],
-    typer.Argument(metavar="INPUT...", help="Densities: files, folders, globs, lists or rho_gga roots."),
-]
 _Split = Annotated[
     list[str] | None, typer.Option("--split", help="A list of the root's split file; may be given again.")
-]
-_SplitFile = Annotated[
-    Path | None, typer.Option("--split-file", help="The split file, where not the only one.")
 ]
 _Prefix = Annotated[
     list[str] | None,
     typer.Option("--prefix", help="Only materials whose id begins so; may be given again."),
 ]
-_Threads = Annotated[
-    int | None,
-    typer.Option("--threads", min=1, max=MAX_THREADS, help="Materials at a time; default all cores."),
-]
 
 
 @app.command("fit")
 def fit(
-    inputs: _Inputs,
+    inputs: Inputs,
     output: Annotated[Path, typer.Option("-o", "--output", help="The promolecule file (.npz) to write.")],
     split: _Split = None,
-    split_file: _SplitFile = None,
+    split_file: SplitFile = None,
     prefix: _Prefix = None,
     cutoff: Annotated[float, typer.Option(help="Reach of the functions, angstrom.")] = 5.0,
     splines: Annotated[int, typer.Option(help="Cubic B-splines an element.")] = 24,
@@ -89,7 +78,7 @@ def fit(
         int | None,
         typer.Option(min=1, help="About so many voxels a material, evenly spread; all by default."),
     ] = None,
-    threads: _Threads = None,
+    threads: Threads = None,
 ) -> None:
     """Fit the radial functions of all elements in INPUT."""
     from rich.console import Console
@@ -127,9 +116,9 @@ def evaluate(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help=f"A file, a bundled name, {', '.join(FORMS)}, or constant.")
     ],
-    inputs: _Inputs,
+    inputs: Inputs,
     split: _Split = None,
-    split_file: _SplitFile = None,
+    split_file: SplitFile = None,
     prefix: _Prefix = None,
     fallback: Annotated[
         str | None, typer.Option(help="Analytic form for elements that FILE lacks; they are left out else.")
@@ -144,7 +133,7 @@ def evaluate(
         ),
     ] = "valence",
     as_json: AsJson = False,
-    threads: _Threads = None,
+    threads: Threads = None,
 ) -> None:
     """The NMAE of a promolecule as a predictor: sum |error| / sum |density|, over materials."""
     entries = _entries(inputs, split, split_file, prefix)
@@ -158,7 +147,7 @@ def evaluate(
 
 
 def _entries(
-    inputs: list[str], splits: list[str] | None, split_file: Path | None, prefixes: list[str] | None
+    inputs: list[str], splits: list[str] | None, split_file: str | None, prefixes: list[str] | None
 ) -> list[Entry]:
     entries: list[Entry] = []
     wanted: list[str | None] = [*splits] if splits else [None]
