@@ -138,12 +138,14 @@ def write_table(path: Path, offsets: NDArray[np.int32], rows: Any) -> None:
 
 
 def run_tomat(m: tomat.Material, directory: Path, n: int, way: tuple[str, int]) -> dict[str, int]:
-    """The pipeline of tomat-tokenize over ``n`` materials in memory, with an encoding and a level of zstd."""
-    arrays = (m.density, m.unit, m.lattice, m.atomic_numbers, m.frac_coords)
+    """The pipeline of tomat-tokenize over ``n`` materials from memory, with an encoding and a level of zstd."""
+    group = directory / "bench.zarr"
+    m.write(group)
+    files = {str(path.relative_to(group)): path.read_bytes() for path in group.rglob("*") if path.is_file()}
     run = _core.ShardRun(
         TOKENIZER._core,
         [("bench", "memory")] * n,
-        lambda _index: arrays,
+        lambda _index: files,
         seed=0,
         epoch=0,
         patches=[M] * n,

@@ -77,7 +77,7 @@ def test_the_bytes_of_one_command_a_worker(tmp_path: Path) -> None:
 
 def test_options_that_exclude_each_other(tmp_path: Path) -> None:
     out = ("--out", tmp_path / "out", *SMALL)
-    assert tokenize(ROOT, *out, "--workers", 2, "--n-workers", 2).code == 2
+    assert tokenize(ROOT, *out, "--engine", "ray", "--workers", 2, "--worker-index", 0).code == 2
     result = tokenize(ROOT, *out, "--engine", "ray")
     assert result.code == 2
     assert "--workers" in result.err

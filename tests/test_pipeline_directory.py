@@ -140,7 +140,7 @@ def test_resume_with_other_materials(tmp_path: Path) -> None:
 
 def test_parts_of_workers_do_not_mix_with_other_runs(tmp_path: Path) -> None:
     out, inputs = tmp_path / "out", (LABEL / "qe-0039.zarr", LABEL / "qe-0048.zarr", LABEL / "qe-1004.zarr")
-    sound(*inputs, "--out", out, *SHARD_EACH, "--quiet", "--n-workers", 2)
+    sound(*inputs, "--out", out, *SHARD_EACH, "--quiet", "--n-workers", 2, "--worker-index", 0)
     before = tree(out)
     whole = tokenize(*inputs, "--out", out, *SHARD_EACH)
     assert whole.code == 1
@@ -158,7 +158,7 @@ def test_parts_of_workers_do_not_mix_with_other_runs(tmp_path: Path) -> None:
     for index, last in enumerate((inputs[2], tmp_path / "no.zarr")):
         one = tmp_path / f"one-{index}"
         tokenize(*inputs[:2], last, "--out", one, *SHARD_EACH)
-        part = tokenize(*inputs, "--out", one, *SHARD_EACH, "--n-workers", 2)
+        part = tokenize(*inputs, "--out", one, *SHARD_EACH, "--n-workers", 2, "--worker-index", 0)
         assert part.code == 1
         assert "one worker" in part.err
         assert not list(one.glob("worker-*"))

@@ -301,7 +301,7 @@ def test_another_codec_of_one_worker(tmp_path: Path) -> None:
 
 
 def test_a_material_in_two_workers(tmp_path: Path) -> None:
-    sound(*INPUTS, "--out", tmp_path, *SMALL, "--quiet", "--n-workers", 2)
+    sound(*INPUTS, "--out", tmp_path, *SMALL, "--quiet", "--n-workers", 2, "--worker-index", 0)
     shutil.copytree(tmp_path / "worker-00", tmp_path / "worker-01")
     edit_json(tmp_path / "worker-01" / "meta.json", lambda meta: meta.update(worker_index=1))
     found(tmp_path, "material qe-0039 is in 2 workers")

@@ -317,7 +317,7 @@ class ShardRun:
         cls,
         tokenizer: Tokenizer,
         entries: list[tuple[str, str]],
-        reader: Callable[[int], tuple[Any, ...] | dict[str, bytes] | bytes | None] | None,
+        reader: Callable[[int], dict[str, bytes] | bytes | None] | None,
         *,
         seed: int,
         epoch: int,

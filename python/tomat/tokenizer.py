@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from tomat.material import Material, Unit
 
-__all__ = ["FALLBACK_SHAPES", "LAYOUTS", "PAD_TO", "Layout", "Patch", "PatchTokenizer", "Vocabulary"]
+__all__ = [
+    "FALLBACK_SHAPES",
+    "LAYOUTS",
+    "PAD_TO",
+    "Layout",
+    "Patch",
+    "PatchTokenizer",
+    "TokenizerConfig",
+    "Vocabulary",
+]
 
 #: The default length of a row, in tokens.
 PAD_TO = _core.PAD_TO
@@ -46,6 +55,48 @@ class Layout:
 
 #: All layouts, by name.
 LAYOUTS: dict[str, Layout] = {row[0]: Layout(*row) for row in _core.layouts()}
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """What decides a tokenizer; configurations of runs inherit it.
+
+    Attributes:
+        layout: ``v1``, ``v2``, ``v2-lat`` or ``v3``.
+        codec: name, path or URL of the density codec; the layout's default where None.
+        patch_size: edge of the patch in grid points; the layout's default where None.
+        pad_to: tokens a row.
+        fallback_shapes: patch shapes tried in order where the cube does not fit.
+        unit: convention that log codecs encode, ``chgcar`` (where None) or ``e_per_A3``. Lloyd-Max codecs know
+            their own; another one is refused.
+    """
+
+    layout: str = "v3"
+    codec: str | None = None
+    patch_size: int | None = None
+    pad_to: int = PAD_TO
+    fallback_shapes: tuple[tuple[int, int, int], ...] = FALLBACK_SHAPES
+    unit: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the layout; what the tokenizer checks is left to it.
+
+        Raises:
+            KeyError: an unknown layout.
+        """
+        if self.layout not in LAYOUTS:
+            raise KeyError(f"unknown layout {self.layout!r}; known: {', '.join(LAYOUTS)}")
+
+    @cached_property
+    def tokenizer(self) -> PatchTokenizer:
+        """The tokenizer of this configuration; its ``unit`` is that of the data.
+
+        Raises:
+            KeyError, OSError, ValueError: as :class:`PatchTokenizer` and :func:`tomat.load_codec`.
+        """
+        return PatchTokenizer(
+            self.layout, self.codec, self.patch_size, self.pad_to, self.fallback_shapes, self.unit
+        )
 
 
 class PatchTokenizer:
@@ -93,6 +144,19 @@ class PatchTokenizer:
     def patch_size(self) -> int:
         """Edge of the default patch, in grid points."""
         return self._core.patch_size
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the rows it writes, as JSON takes it: sizes, unit, and hashes of codec and vocabulary."""
+        return {
+            "layout": self.layout.name,
+            "patch_size": self.patch_size,
+            "pad_to": self.pad_to,
+            "fallback_shapes": [list(shape) for shape in self.fallback_shapes],
+            "unit": self.unit,
+            "codec_hash": self.density_codec.hash,
+            "vocabulary_hash": self.vocabulary.hash,
+        }
 
     @property
     def vocabulary(self) -> Vocabulary:

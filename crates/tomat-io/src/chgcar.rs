@@ -54,11 +54,3 @@ pub(crate) fn needs(path: &Path, text: &[u8]) -> Result<u64> {
     let occupancies = 8 * header.crystal.atomic_numbers.len() as u64 * ATOM_BYTES;
     Ok(text.len() as u64 + values + occupancies)
 }
-
-/// The grid of a CHGCAR, from at least the part of its text that comes before the density.
-///
-/// # Errors
-/// As [`parse`].
-pub fn peek(path: &Path, text: &[u8]) -> Result<[usize; 3]> {
-    Ok(header::read(&mut Lines::new(path, text))?.shape)
-}

@@ -170,24 +170,6 @@ fn failed(path: &Path, compression: Compression, bytes: u64, source: io::Error) 
     )
 }
 
-/// The first `length` bytes of a file, decompressed; less when it is shorter.
-///
-/// # Errors
-/// As [`load`], for as far as it reads.
-pub fn load_start(path: &Path, length: u64) -> Result<Vec<u8>> {
-    let mut compressed = BufReader::new(open(path)?);
-    let start = compressed.fill_buf().map_err(|source| Error::io(path, source))?;
-    if start.is_empty() {
-        return Err(Error::unreadable(path, "the file is empty; copy or write it again"));
-    }
-    let compression = Compression::of_content(start);
-    let mut text = Vec::new();
-    compression.reader(compressed).and_then(|reader| reader.take(length).read_to_end(&mut text)).map_err(
-        |source| Error::unreadable(path, format!("the {} data cannot be read: {source}", compression.name())),
-    )?;
-    Ok(text)
-}
-
 /// Opens a file and refuses a folder, which some systems open without complaint.
 fn open(path: &Path) -> Result<File> {
     let file = File::open(path).map_err(|source| Error::io(path, source))?;

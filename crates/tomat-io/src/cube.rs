@@ -68,14 +68,6 @@ pub(crate) fn needs(path: &Path, text: &[u8]) -> Result<u64> {
     Ok(text.len() as u64 + shape.iter().product::<usize>() as u64 * VALUE_BYTES)
 }
 
-/// The grid of a cube file, from at least the part of its text that comes before the values.
-///
-/// # Errors
-/// As [`parse`].
-pub fn peek(path: &Path, text: &[u8]) -> Result<[usize; 3]> {
-    Ok(read_header(&mut Lines::new(path, text))?.shape)
-}
-
 fn read_header(lines: &mut Lines<'_>) -> Result<Header> {
     lines.expect_line("the first comment")?;
     lines.expect_line("the second comment")?;

@@ -17,5 +17,5 @@ pub mod zarr;
 
 pub use error::{Error, Result};
 pub use material::{Format, Material, SourceFacts};
-pub use read::{peek, read, read_bytes};
+pub use read::{read, read_bytes};
 pub use task_id::task_id;

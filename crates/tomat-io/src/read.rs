@@ -8,9 +8,6 @@ use crate::numbers::{parse_number, words};
 use crate::task_id::{file_name, vasp_suffix};
 use crate::{chgcar, compression, cube, zarr};
 
-/// The text [`peek`] reads of a file: room for the header of a cell with ten thousand atoms.
-const PEEK_BYTES: u64 = 1 << 20;
-
 /// Reads a density and its crystal: a `*.zarr` folder, a VASP CHGCAR, CHG or AECCAR, or a Gaussian cube file, the
 /// text formats plain or compressed with gzip, bzip2, xz or zstd.
 ///
@@ -36,22 +33,6 @@ pub fn read_bytes(name: &str, bytes: Vec<u8>) -> Result<Material> {
     let path = Path::new(name);
     refuse_by_name(path)?;
     parse(path, &compression::expand(path, bytes, &|start| text_needs(path, start))?)
-}
-
-/// The grid of a file, without reading the density.
-///
-/// # Errors
-/// As [`read`], for as far as it reads.
-pub fn peek(path: &Path) -> Result<[usize; 3]> {
-    if is_zarr(path)? {
-        return zarr::peek(path);
-    }
-    refuse_by_name(path)?;
-    let start = compression::load_start(path, PEEK_BYTES)?;
-    match text_format(path, &start)? {
-        Format::Cube => cube::peek(path, &start),
-        _ => chgcar::peek(path, &start),
-    }
 }
 
 fn parse(path: &Path, text: &[u8]) -> Result<Material> {

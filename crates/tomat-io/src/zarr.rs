@@ -120,14 +120,6 @@ fn read_place(place: Place) -> Result<Material> {
     Ok(Material { task_id: task_id(path), density, crystal, source })
 }
 
-/// The grid of a material, from the metadata of its array alone.
-///
-/// # Errors
-/// As [`read`].
-pub fn peek(path: &Path) -> Result<[usize; 3]> {
-    read_shape(path, &read_json(Place::Folder(path), &format!("{ARRAY}/zarr.json"))?)
-}
-
 impl<'a> Place<'a> {
     fn path(self) -> &'a Path {
         match self {

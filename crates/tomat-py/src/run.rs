@@ -4,33 +4,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use tomat_core::grid::{Crystal, Density, Unit};
 use tomat_core::refusal::Checks;
+use tomat_io::Material;
 use tomat_io::parquet::{Encoding, ShardOptions};
 use tomat_io::pipeline::{Ended, Job, LocalFiles, OnError, Progress, Sampling, ShardPlan, Source};
-use tomat_io::{Format, Material, SourceFacts};
 
 use crate::errors::{core_error, io_error};
 use crate::read::group_files;
 use crate::sampler::origins;
-use crate::sequence::{Tokenizer, lattice_of, triples};
-
-/// What a Python reader returns: density, unit, lattice matrix, atomic numbers, fractional coordinates.
-type PythonMaterial<'py> = (
-    PyReadonlyArray3<'py, f32>,
-    String,
-    PyReadonlyArray2<'py, f64>,
-    PyReadonlyArray1<'py, i32>,
-    PyReadonlyArray2<'py, f64>,
-);
+use crate::sequence::Tokenizer;
 
 /// Materials behind URLs: `reader(index)`, called from several threads, returns the content of a file (bytes), those of
-/// the files of a Zarr group (a dict by name), a whole material ([`PythonMaterial`]), or None for a local path. Python only fetches; what is parsed and checked here keeps
-/// its reason.
+/// the files of a Zarr group (a dict by name), or None for a local path. Python only fetches; what is parsed and checked
+/// here keeps its reason.
 struct PythonReader {
     entries: Vec<(String, PathBuf)>,
     reader: Py<PyAny>,
@@ -46,7 +35,7 @@ impl Source for PythonReader {
     }
 
     fn read(&self, index: usize) -> tomat_io::Result<Material> {
-        let (task_id, path) = &self.entries[index];
+        let path = &self.entries[index].1;
         let fetched = Python::attach(|py| {
             let result =
                 self.reader.bind(py).call1((index,)).map_err(|error| python_error(py, path, &error))?;
@@ -60,14 +49,12 @@ impl Source for PythonReader {
                 let files = group_files(files).map_err(|error| python_error(py, path, &error))?;
                 return Ok(Fetched::Group(files));
             }
-            let parts = result.extract().map_err(|error| python_error(py, path, &error))?;
-            material(py, task_id, path, &parts).map(Box::new).map(Fetched::Material)
+            Err(tomat_io::Error::unreadable(path, "the reader gave neither bytes nor a dict of them"))
         })?;
         match fetched {
             Fetched::Local => tomat_io::read(path),
             Fetched::Content(bytes) => tomat_io::read_bytes(&path.to_string_lossy(), bytes),
             Fetched::Group(files) => tomat_io::zarr::read_fetched(&path.to_string_lossy(), &files),
-            Fetched::Material(material) => Ok(*material),
         }
     }
 }
@@ -77,7 +64,6 @@ enum Fetched {
     Local,
     Content(Vec<u8>),
     Group(BTreeMap<String, Vec<u8>>),
-    Material(Box<Material>),
 }
 
 fn python_error(py: Python<'_>, path: &Path, error: &PyErr) -> tomat_io::Error {
@@ -88,34 +74,6 @@ fn python_error(py: Python<'_>, path: &Path, error: &PyErr) -> tomat_io::Error {
     // Readers name the file themselves; once is enough.
     let prefix = format!("{}: ", path.display());
     tomat_io::Error::unreadable(path, message.strip_prefix(&prefix).unwrap_or(&message))
-}
-
-fn material(
-    py: Python<'_>,
-    task_id: &str,
-    path: &Path,
-    parts: &PythonMaterial<'_>,
-) -> tomat_io::Result<Material> {
-    let (density, unit, lattice, atomic_numbers, frac_coords) = parts;
-    let shape = density.shape();
-    let lattice = lattice_of(lattice).map_err(|error| python_error(py, path, &error))?;
-    let coordinates = triples(frac_coords).map_err(|error| python_error(py, path, &error))?;
-    let numbers = atomic_numbers.as_array().iter().map(|&z| u8::try_from(z).unwrap_or(0)).collect();
-    let build = || -> tomat_core::Result<Material> {
-        let unit: Unit = unit.parse()?;
-        let values =
-            density.as_slice().map_or_else(|_| density.as_array().iter().copied().collect(), <[f32]>::to_vec);
-        Ok(Material {
-            task_id: task_id.to_owned(),
-            density: Density::new([shape[0], shape[1], shape[2]], unit, values)?,
-            crystal: Crystal::new(lattice, numbers, coordinates)?,
-            source: SourceFacts::plain(Format::Zarr),
-        })
-    };
-    build().map_err(|error| match error {
-        tomat_core::Error::GridAxis { .. } => error.into(),
-        other => tomat_io::Error::unreadable(path, other.to_string()),
-    })
 }
 
 /// Writes shards, see `tomat.engine`.

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from tomat.cli import catalogue, codec, promolecule
+from tomat._core import __version__
+from tomat.cli._lazy import group, single
 
 __all__ = ["app", "main", "run", "tokenize_main"]
 
-_HELP = {"help_option_names": ["-h", "--help"]}
-
-
-#: A module of this package each, in the order --help lists them.
+#: A module or package here each, in the order --help lists them.
 _COMMANDS = (
     "tokenize",
     "show",
@@ -34,35 +31,28 @@ _COMMANDS = (
     "compare",
     "probe",
     "report",
+    "codec",
+    "promolecule",
+    "catalogue",
 )
-#: The same for ``tomat codec``.
-_CODEC_COMMANDS = ("sketch", "merge", "fit", "floor", "compare", "list", "show")
-#: The same for ``tomat catalogue``.
-_CATALOGUE_COMMANDS = ("build", "query", "summary", "split")
 
 
-def _app(package: str, names: tuple[str, ...], doc: str | None) -> typer.Typer:
-    """An application of commands; each module's docstring is its command's help."""
-    made = typer.Typer(
-        help=doc,
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-    )
-    for name in names:
-        module = import_module(f"{package}.{name}")
-        settings = {**_HELP, **getattr(module, "CONTEXT", {})}
-        made.command(name.replace("_", "-"), help=module.__doc__, context_settings=settings)(module.command)
-    return made
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"tomat {__version__}")
+        raise typer.Exit
 
 
-app = _app("tomat.cli", _COMMANDS, "Electron densities of crystals as token sequences.")
-app.add_typer(_app("tomat.cli.codec", _CODEC_COMMANDS, codec.__doc__), name="codec")
-app.add_typer(promolecule.app, name="promolecule")
-app.add_typer(_app("tomat.cli.catalogue", _CATALOGUE_COMMANDS, catalogue.__doc__), name="catalogue")
-#: One command in an application is the application itself.
-_tokenize_app = _app("tomat.cli", ("tokenize",), None)
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+app = group("tomat.cli", _COMMANDS, "Electron densities of crystals as token sequences.", _options)
 
 
 def main() -> None:
@@ -72,7 +62,9 @@ def main() -> None:
 
 def tokenize_main() -> None:
     """Entry point of ``tomat-tokenize``."""
-    run(_tokenize_app, "tomat-tokenize")
+    from tomat.cli import tokenize
+
+    run(single(tokenize, "tokenize", add_completion=True), "tomat-tokenize")
 
 
 def run(application: typer.Typer, name: str) -> None:

@@ -8,7 +8,7 @@ equal and electrons, and whether they differ enough to compare models by (the sa
 \b
 Examples:
   tomat plan catalogue.parquet
-  tomat plan catalogue.parquet --layout v2 --split train --n-workers 16
+  tomat plan catalogue.parquet --layout v2 --split train --workers 16
   tomat plan catalogue.parquet --sampler tiling --patches-per-material 128 --rate 2000 --threads 1 --json
   tomat plan catalogue.parquet --out plan.parquet
 """
@@ -23,12 +23,24 @@ import typer
 
 from tomat.catalogue.rows import is_csv, read_csv
 from tomat.catalogue.table import load
-from tomat.cli.tokenize import _shape
+from tomat.cli._tokenizer import (
+    Budget,
+    CodecName,
+    FallbackShape,
+    Layout,
+    PadTo,
+    Patches,
+    PatchSize,
+    RowsPerShard,
+    Sampler,
+    Workers,
+    shapes,
+)
 from tomat.dataset.config import TokenizeConfig
 from tomat.dataset.inputs import resolve_inputs
 from tomat.plan.planner import Plan, plan
 from tomat.plan.rate import Rate, measure
-from tomat.tokenizer import FALLBACK_SHAPES, PAD_TO
+from tomat.tokenizer import PAD_TO
 
 _GIB = 2**30
 
@@ -36,23 +48,16 @@ _GIB = 2**30
 def command(
     catalogue: Annotated[str, typer.Argument(metavar="CATALOGUE", help="Parquet or CSV file.")],
     split: Annotated[str | None, typer.Option(help="Only the materials of this split.")] = None,
-    layout: Annotated[str, typer.Option(help="v1, v2, v2-lat or v3.")] = "v3",
-    codec: Annotated[str | None, typer.Option(help="Density codec.  [default: the layout's]")] = None,
-    patch_size: Annotated[
-        int | None, typer.Option(help="Edge of the patch.  [default: the layout's]")
-    ] = None,
-    patches_per_material: Annotated[
-        int | None, typer.Option(help="Rows a material, on average.  [default: the layout's]")
-    ] = None,
-    pad_to: Annotated[int, typer.Option(help="Tokens a row.")] = PAD_TO,
-    fallback_shape: Annotated[
-        list[str] | None,
-        typer.Option(help="Patch shape where the cube does not fit; repeatable.  [default: 18,19,19]"),
-    ] = None,
-    sampler: Annotated[str, typer.Option(help="Where patches are cut.")] = "uniform",
-    budget: Annotated[str, typer.Option(help="equal or electrons.")] = "equal",
-    rows_per_shard: Annotated[int, typer.Option(help="Rows a parquet file, at most.")] = 2048,
-    n_workers: Annotated[int, typer.Option(help="Workers.", min=1)] = 1,
+    layout: Layout = "v3",
+    codec: CodecName = None,
+    patch_size: PatchSize = None,
+    patches_per_material: Patches = None,
+    pad_to: PadTo = PAD_TO,
+    fallback_shape: FallbackShape = None,
+    sampler: Sampler = "uniform",
+    budget: Budget = "equal",
+    rows_per_shard: RowsPerShard = 2048,
+    workers: Workers = None,
     threads: Annotated[int, typer.Option(help="Threads of a worker.", min=1)] = 1,
     rate: Annotated[
         float | None, typer.Option(help="Rows a second of a thread; nothing is measured then.")
@@ -77,12 +82,12 @@ def command(
         patch_size=patch_size,
         patches_per_material=patches_per_material,
         pad_to=pad_to,
-        fallback_shapes=tuple(_shape(s) for s in fallback_shape) if fallback_shape else FALLBACK_SHAPES,
+        fallback_shapes=shapes(fallback_shape),
         sampler=sampler,
         budget=budget,
         catalogue=catalogue,
         rows_per_shard=rows_per_shard,
-        n_workers=n_workers,
+        n_workers=1 if workers is None else workers,
     )
     rows = _rows(catalogue, split)
     if rate is not None:

@@ -20,6 +20,7 @@ import typer
 
 from tomat._threads import in_order
 from tomat.categories import CATEGORIES, Category, category
+from tomat.cli._lazy import HELP
 from tomat.cli._shared import AsJson, Inputs, SplitFile, Threads, plain_table
 from tomat.dataset.inputs import resolve_inputs
 from tomat.material import Entry, read
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help=__doc__,
     no_args_is_help=True,
+    context_settings=HELP,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -8,7 +8,7 @@ Examples:
   tomat-tokenize CHGCAR --out rows
   tomat-tokenize 'runs/*/CHGCAR.gz' --out rows --patches-per-material 128
   tomat-tokenize /data/rho_gga --split train --out rows --threads 8
-  tomat-tokenize gs://bucket/rho_gga --split-file split.json --split train --out rows --worker-index 3 --n-workers 16
+  tomat-tokenize gs://bucket/rho_gga --split-file split.json --split train --out rows --workers 16 --worker-index 3
   tomat-tokenize --config tokenize.yaml --out rows --resume
   tomat-tokenize /data/rho_gga --split train --out gs://bucket/rows --engine ray --ray-address auto --workers 64
   tomat-tokenize /data/rho_gga --out rows --sampler tiling
@@ -34,18 +34,30 @@ import yaml
 
 from tomat._threads import MAX_THREADS
 from tomat.cli._shared import Limit, Split, SplitFile
+from tomat.cli._tokenizer import (
+    Budget,
+    CodecName,
+    FallbackShape,
+    Layout,
+    LogUnit,
+    PadTo,
+    Patches,
+    PatchSize,
+    RowsPerShard,
+    Sampler,
+    Workers,
+    shape_options,
+    shapes,
+)
 from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, ClippedTotals
-from tomat.dataset.config import ENCODINGS, TokenizeConfig
-from tomat.dataset.inputs import resolve_inputs
-from tomat.engine import Job, Run, StoppedError
-from tomat.engine.job import JobRun
-from tomat.engine.named import engine_of
-from tomat.tokenizer import FALLBACK_SHAPES, PAD_TO
+from tomat.tokenizer import PAD_TO
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from tomat.engine import Progress, Summary
+    from tomat.dataset.config import TokenizeConfig
+    from tomat.engine import Progress, Run, Summary
+    from tomat.engine.job import JobRun
 
 #: Exit code of a run that finished but left materials out.
 LEFT_OUT = 3
@@ -74,7 +86,7 @@ def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
         inputs = options["inputs"]
         options["inputs"] = [str(item) for item in (inputs if isinstance(inputs, list) else [inputs])]
     if options.get("fallback_shape") is not None:
-        options["fallback_shape"] = _shapes(options["fallback_shape"])
+        options["fallback_shape"] = shape_options(options["fallback_shape"])
     ctx.default_map = {**(ctx.default_map or {}), **options}
     return path
 
@@ -89,23 +101,6 @@ def _option_names(ctx: typer.Context) -> dict[str, str]:
     return names
 
 
-def _shapes(value: Any) -> list[str]:
-    """Fallback shapes as on the command line: ``18,19,19``, ``[18, 19, 19]``, or a list of either."""
-    is_one = isinstance(value, str) or (isinstance(value, list) and all(isinstance(n, int) for n in value))
-    items = [value] if is_one else value
-    if not isinstance(items, list):
-        items = [items]
-    return [",".join(map(str, item)) if isinstance(item, list) else str(item) for item in items]
-
-
-def _shape(text: str) -> tuple[int, int, int]:
-    try:
-        x, y, z = (int(part) for part in text.replace("x", ",").split(","))
-    except ValueError:
-        raise typer.BadParameter(f"--fallback-shape {text!r}: give three numbers, 18,19,19") from None
-    return x, y, z
-
-
 def command(
     inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT...", show_default=False)] = None,
     out: Annotated[
@@ -117,52 +112,29 @@ def command(
     ] = None,
     split_file: SplitFile = None,
     split: Split = None,
-    layout: Annotated[str, typer.Option(help="v1, v2, v2-lat or v3.")] = "v3",
-    codec: Annotated[
-        str | None, typer.Option(help="Name, path or URL of the density codec.  [default: the layout's]")
-    ] = None,
-    patch_size: Annotated[
-        int | None, typer.Option(help="Edge of the patch in grid points.  [default: the layout's]")
-    ] = None,
-    patches_per_material: Annotated[
-        int | None, typer.Option(help="Rows a material.  [default: the layout's]")
-    ] = None,
-    pad_to: Annotated[int, typer.Option(help="Tokens a row.")] = PAD_TO,
-    fallback_shape: Annotated[
-        list[str] | None,
-        typer.Option(help="Patch shape where the cube does not fit; repeatable.  [default: 18,19,19]"),
-    ] = None,
-    unit: Annotated[
-        Literal["chgcar", "e_per_A3"] | None,
-        typer.Option(help="Convention that log codecs encode.  [default: chgcar]"),
-    ] = None,
+    layout: Layout = "v3",
+    codec: CodecName = None,
+    patch_size: PatchSize = None,
+    patches_per_material: Patches = None,
+    pad_to: PadTo = PAD_TO,
+    fallback_shape: FallbackShape = None,
+    unit: LogUnit = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     epoch: Annotated[int, typer.Option(help="Another epoch draws other patches.")] = 0,
-    sampler: Annotated[
-        str,
-        typer.Option(
-            help="Where patches are cut: uniform, electrons, tiling or one of another package, with its options "
-            "(uniform:replacement=false)."
-        ),
-    ] = "uniform",
-    budget: Annotated[
-        str,
-        typer.Option(help="Rows of each material: equal, or electrons (in proportion, the same on average)."),
-    ] = "equal",
+    sampler: Sampler = "uniform",
+    budget: Budget = "equal",
     catalogue: Annotated[
         str | None, typer.Option(help="With the electrons of each material, for --budget electrons.")
     ] = None,
-    rows_per_shard: Annotated[int, typer.Option(help="Rows a parquet file, at most.")] = 2048,
-    worker_index: Annotated[int, typer.Option(help="Which part of the materials to do.")] = 0,
-    n_workers: Annotated[int, typer.Option(help="Into how many parts they are split.")] = 1,
-    encoding: Annotated[str, typer.Option(help=", ".join(ENCODINGS) + ".")] = "byte_stream_split",
-    compression_level: Annotated[int, typer.Option(help="Level of zstd.")] = 1,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Into how many parts the materials are split, all of them done by this run.", min=1
-        ),
+    rows_per_shard: RowsPerShard = 2048,
+    workers: Workers = None,
+    worker_index: Annotated[
+        int | None, typer.Option(help="Do one of the parts, counted from 0.  [default: all]")
     ] = None,
+    encoding: Annotated[
+        str, typer.Option(help="plain, byte_stream_split or delta_binary_packed.")
+    ] = "byte_stream_split",
+    compression_level: Annotated[int, typer.Option(help="Level of zstd.")] = 1,
     engine: Annotated[
         Literal["local", "ray", "modal"],
         typer.Option(help="Where the workers run: processes of this machine, Ray tasks, Modal functions."),
@@ -213,27 +185,29 @@ def command(
         raise typer.BadParameter("give --out DIR")
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other")
-    if workers is not None and (worker_index, n_workers) != (0, 1):
-        raise typer.BadParameter(
-            "--workers does all parts; --worker-index and --n-workers name one: give either"
-        )
-    if engine != "local" and workers is None:
-        raise typer.BadParameter(f"--engine {engine}: say into how many parts with --workers")
+    if engine != "local" and (workers is None or worker_index is not None):
+        raise typer.BadParameter(f"--engine {engine} does all parts: say how many with --workers alone")
+    from tomat.dataset.config import TokenizeConfig
+    from tomat.dataset.inputs import resolve_inputs
+    from tomat.engine import Job, Run, StoppedError
+    from tomat.engine.job import JobRun
+    from tomat.engine.named import engine_of
+
     settings = TokenizeConfig(
         layout=layout,
         codec=codec,
         patch_size=patch_size,
         patches_per_material=patches_per_material,
         pad_to=pad_to,
-        fallback_shapes=tuple(_shape(s) for s in fallback_shape) if fallback_shape else FALLBACK_SHAPES,
+        fallback_shapes=shapes(fallback_shape),
         seed=seed,
         epoch=epoch,
         sampler=sampler,
         budget=budget,
         catalogue=catalogue,
         rows_per_shard=rows_per_shard,
-        worker_index=worker_index,
-        n_workers=workers or n_workers,
+        worker_index=worker_index or 0,
+        n_workers=1 if workers is None else workers,
         unit=unit,
         split=split or "all",
         encoding=encoding,
@@ -242,7 +216,7 @@ def command(
         max_negative=max_negative,
         strict=strict,
     )
-    if workers is None:
+    if workers is None or worker_index is not None:
         entries = resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
         run: Run | JobRun = Run(settings, entries, out, on_error=on_error, threads=threads)
     else:

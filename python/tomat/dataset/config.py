@@ -13,7 +13,7 @@ from tomat.budget import Shares, check_budget, patches_of
 from tomat.catalogue.table import electrons_of
 from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, check_limits
 from tomat.sampling import NamedSampler, load_sampler
-from tomat.tokenizer import FALLBACK_SHAPES, LAYOUTS, PAD_TO, PatchTokenizer
+from tomat.tokenizer import LAYOUTS, TokenizerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,16 +28,11 @@ _ZSTD_LEVELS = (-131072, 22)
 
 
 @dataclass(frozen=True)
-class TokenizeConfig:
-    """The configuration of a tokenization run.
+class TokenizeConfig(TokenizerConfig):
+    """The configuration of a tokenization run: that of its tokenizer, and what is cut, how it is written and by whom.
 
     Attributes:
-        layout: ``v1``, ``v2``, ``v2-lat`` or ``v3``.
-        codec: name, path or URL of the density codec; the layout's default where None.
-        patch_size: edge of the patch in grid points; the layout's default where None.
         patches_per_material: rows a material; the layout's default where None.
-        pad_to: tokens a row.
-        fallback_shapes: patch shapes tried in order where the cube does not fit.
         seed: of the sampler.
         epoch: of the sampler: another epoch draws other patches.
         sampler: where patches are cut: ``uniform``, ``electrons``, ``tiling`` or one of another package, with its
@@ -48,8 +43,6 @@ class TokenizeConfig:
         rows_per_shard: rows in a parquet file, at most (one material's rows are never split).
         worker_index: which part of the materials this worker does.
         n_workers: into how many parts they are split.
-        unit: convention that log codecs encode, ``chgcar`` (where None) or ``e_per_A3``. Lloyd-Max codecs know
-            their own; another one is refused.
         split: name of the split, for ``meta.json``.
         encoding: of the ``input_ids`` column.
         compression_level: of zstd.
@@ -59,12 +52,7 @@ class TokenizeConfig:
         strict: take an implausible density for unreadable, instead of a warning.
     """
 
-    layout: str = "v3"
-    codec: str | None = None
-    patch_size: int | None = None
     patches_per_material: int | None = None
-    pad_to: int = PAD_TO
-    fallback_shapes: tuple[tuple[int, int, int], ...] = FALLBACK_SHAPES
     seed: int = 0
     epoch: int = 0
     sampler: str = "uniform"
@@ -73,7 +61,6 @@ class TokenizeConfig:
     rows_per_shard: int = 2048
     worker_index: int = 0
     n_workers: int = 1
-    unit: str | None = None
     split: str = "all"
     encoding: str = "byte_stream_split"
     compression_level: int = 1
@@ -82,14 +69,13 @@ class TokenizeConfig:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        """Check ranges; what the tokenizer checks is left to it.
+        """Check ranges.
 
         Raises:
             KeyError: an unknown layout, sampler or budget.
             ValueError: a number out of range.
         """
-        if self.layout not in LAYOUTS:
-            raise KeyError(f"unknown layout {self.layout!r}; known: {', '.join(LAYOUTS)}")
+        super().__post_init__()
         if check_budget(self.budget) == "electrons" and self.catalogue is None:
             raise ValueError(
                 "budget electrons needs the electrons of each material before anything is written: give --catalogue, "
@@ -169,18 +155,6 @@ class TokenizeConfig:
         """
         return load_sampler(self.sampler)
 
-    @cached_property
-    def tokenizer(self) -> PatchTokenizer:
-        """The tokenizer of this configuration; its ``unit`` is that of the data.
-
-        Raises:
-            KeyError, OSError, ValueError: as :class:`PatchTokenizer` and :func:`tomat.load_codec`.
-        """
-        codec = self.codec or LAYOUTS[self.layout].default_codec
-        return PatchTokenizer(
-            self.layout, codec, self.patch_size, self.pad_to, self.fallback_shapes, self.unit
-        )
-
     def own[T](self, of_all: Sequence[T]) -> list[T]:
         """This worker's part of a list over all materials: every ``n_workers``-th, from ``worker_index``."""
         return list(of_all[self.worker_index :: self.n_workers])
@@ -195,7 +169,9 @@ class TokenizeConfig:
             budget_hash: of the patches of all materials, where they differ: workers that share them out by different
                 catalogues do not make one dataset.
         """
-        fields = asdict(self)
+        # First, so that the keys of meta.json keep their order: the file is digested.
+        first = ("layout", "patch_size", "patches_per_material", "pad_to", "fallback_shapes")
+        fields = dict.fromkeys(first) | asdict(self)
         for name in ("codec", "unit", "catalogue"):
             del fields[name]
         if budget_hash is not None:
@@ -205,13 +181,9 @@ class TokenizeConfig:
         ids = hashlib.sha256("\0".join(entry.task_id for entry in entries).encode()).hexdigest()
         return {
             **fields,
-            "fallback_shapes": [list(shape) for shape in self.fallback_shapes],
-            "patch_size": self.tokenizer.patch_size,
             "patches_per_material": self.rows,
             "sampler": self.origins.spec,
-            "unit": self.tokenizer.unit,
-            "codec_hash": self.tokenizer.density_codec.hash,
-            "vocabulary_hash": self.tokenizer.vocabulary.hash,
+            **self.tokenizer.identity,
             "n_materials_listed": len(entries),
             "materials_hash": ids,
             "tomat_version": __version__,

@@ -214,17 +214,11 @@ def _write_beside(dataset: Dataset, splits: Sequence[Split], root: Path) -> dict
         codec.save(root / codec.file_name)
     facts: dict[str, Any] = {
         "tomat_version": _core.__version__,
-        "layout": tokenizer.layout.name,
-        "patch_size": tokenizer.patch_size,
-        "pad_to": tokenizer.pad_to,
-        "fallback_shapes": [list(shape) for shape in tokenizer.fallback_shapes],
+        **tokenizer.identity,
         "codec": codec.name,
         "codec_file": codec.file_name if is_in_file else None,
-        "codec_hash": codec.hash,
         "codec_parameters": codec.parameters,
         "vocabulary_size": tokenizer.vocabulary.total_size,
-        "vocabulary_hash": tokenizer.vocabulary.hash,
-        "unit": tokenizer.unit,
         "splits": {split.name: {**vars(split), "workers": list(split.workers)} for split in splits},
     }
     write_json(root / FACTS, facts)

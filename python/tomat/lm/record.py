@@ -105,17 +105,7 @@ class RunFiles:
 def tokenizer_note(tokenizer: PatchTokenizer) -> dict[str, Any]:
     """What builds the tokenizer again, with the hashes that prove it is the same one."""
     codec = tokenizer.density_codec
-    return {
-        "layout": tokenizer.layout.name,
-        "patch_size": tokenizer.patch_size,
-        "pad_to": tokenizer.pad_to,
-        "fallback_shapes": [list(shape) for shape in tokenizer.fallback_shapes],
-        "codec": codec.name,
-        "codec_file": codec.file_name,
-        "codec_hash": codec.hash,
-        "unit": tokenizer.unit,
-        "vocabulary_hash": tokenizer.vocabulary.hash,
-    }
+    return {**tokenizer.identity, "codec": codec.name, "codec_file": codec.file_name}
 
 
 def write_codec(codec: Codec, folder: str) -> None:

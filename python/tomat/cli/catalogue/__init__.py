@@ -7,3 +7,7 @@ Examples:
   tomat catalogue query catalogue.parquet "SELECT category, count(*) FROM catalogue GROUP BY 1"
   tomat catalogue split catalogue.parquet --by reduced_formula -o split.json
 """
+
+from tomat.cli._lazy import group
+
+app = group(__name__, ("build", "query", "summary", "split"), __doc__)

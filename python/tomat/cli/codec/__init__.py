@@ -7,3 +7,7 @@ Examples:
   tomat codec fit train.sketch --bins 16384 -o mine.npz
   tomat codec floor mine.npz /data/rho_gga --split test
 """
+
+from tomat.cli._lazy import group
+
+app = group(__name__, ("sketch", "merge", "fit", "floor", "compare", "list", "show"), __doc__)

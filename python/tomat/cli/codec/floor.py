@@ -13,11 +13,12 @@ Examples:
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from tomat.cli._shared import Inputs, Quiet, Split, SplitFile, Threads, plain_table, progress
+from tomat.cli._tokenizer import LogUnit
 from tomat.codec import load_codec
 from tomat.dataset.inputs import resolve_inputs
 from tomat.floors import Floor, floor
@@ -27,12 +28,7 @@ from tomat.metrics import IN_ELECTRONS
 def command(
     codec: Annotated[str, typer.Argument(metavar="CODEC", help="Name, path or URL.", show_default=False)],
     inputs: Inputs,
-    unit: Annotated[
-        Literal["chgcar", "e_per_A3"] | None,
-        typer.Option(
-            help="What a log codec encodes: rho * V_cell (electrons), or electrons per cubic angstrom."
-        ),
-    ] = None,
+    unit: LogUnit = None,
     supercell: Annotated[
         int, typer.Option(help="Repeat each crystal so many times along a, b and c first.", min=1)
     ] = 1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, check_limits
-from tomat.tokenizer import FALLBACK_SHAPES
+from tomat.tokenizer import FALLBACK_SHAPES, TokenizerConfig
 
 
 @dataclass(frozen=True)
@@ -91,3 +91,14 @@ class DataConfig:
             raise ValueError("data.split_file, data.prefix and data.limit belong to data.densities")
         if self.max_guess_nmae is not None and not self.max_guess_nmae > 0:
             raise ValueError(f"data.max_guess_nmae = {self.max_guess_nmae} must be above 0, or null")
+
+    def tokenizer(self, size: int) -> TokenizerConfig:
+        """The tokenizer of ``densities`` for a model of sequences of ``size`` tokens."""
+        return TokenizerConfig(
+            self.layout or TokenizerConfig.layout,
+            self.codec,
+            self.patch_size,
+            self.pad_to or size,
+            self.fallback_shapes,
+            self.unit,
+        )

@@ -213,17 +213,10 @@ class DensitySource:
 
     def identity(self) -> dict[str, Any]:
         """What decides the sequences, JSON."""
-        tokenizer = self.tokenizer
         return {
             "source": "densities",
             "densities_hash": self.store.hash,
-            "unit": self.store.unit,
-            "layout": tokenizer.layout.name,
-            "patch_size": tokenizer.patch_size,
-            "pad_to": tokenizer.pad_to,
-            "fallback_shapes": [list(shape) for shape in tokenizer.fallback_shapes],
-            "codec_hash": tokenizer.density_codec.hash,
-            "vocabulary_hash": tokenizer.vocabulary.hash,
+            **self.tokenizer.identity,
             "sampler": self._sampler_name,
             "seed": self._seed,
             "patches_hash": hashlib.sha256(self._patches.tobytes()).hexdigest(),

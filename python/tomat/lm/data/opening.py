@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from tomat import _core
 from tomat.budget import patches_of
 from tomat.codec import load_codec
-from tomat.dataset.config import TokenizeConfig
 from tomat.dataset.inputs import resolve_inputs
 from tomat.lm.data.guess_check import check_store
 from tomat.lm.data.guess_fit import FIT, fitted_promolecule
@@ -102,17 +101,9 @@ def _densities(
     budget: Budget | None,
     earlier: Promolecule | None,
 ) -> DensitySource:
-    settings = TokenizeConfig(
-        layout=config.layout or "v3",
-        codec=config.codec,
-        patch_size=config.patch_size,
-        patches_per_material=config.patches_per_material,
-        pad_to=config.pad_to or size,
-        fallback_shapes=config.fallback_shapes,
-        seed=config.seed,
-        unit=config.unit,
-        rows_per_shard=max(2048, config.patches_per_material or 0),
-    )
+    tokenizer = config.tokenizer(size).tokenizer
+    patches = config.patches_per_material
+    patches = tokenizer.layout.patches_per_material if patches is None else patches
     entries = resolve_inputs(
         config.densities,
         split_file=config.split_file,
@@ -121,7 +112,7 @@ def _densities(
     entries = _with_prefix(entries, config.prefix)[: config.limit]
     store = DensityStore.of(
         entries,
-        settings.tokenizer.unit,
+        tokenizer.unit,
         cache=config.cache,
         on_error=config.on_error,
         threads=config.threads,
@@ -136,11 +127,11 @@ def _densities(
     name = config.sampler
     if sampler is None:
         named = load_sampler(name)
-        sampler, name = _sampler(named.sampler, settings.tokenizer), named.spec
+        sampler, name = _sampler(named.sampler, tokenizer), named.spec
     return DensitySource(
         store,
-        settings.tokenizer,
-        budget=budget or _shares(config.budget, settings.rows, store),
+        tokenizer,
+        budget=budget or _shares(config.budget, patches, store),
         seed=config.seed,
         sampler=sampler,
         sampler_name=name,

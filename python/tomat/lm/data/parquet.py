@@ -281,17 +281,9 @@ class ParquetSource:
     def identity(self) -> dict[str, Any]:
         """What decides the sequences, JSON."""
         content = hashlib.sha256("\n".join(sha for _, _, sha in self._content).encode()).hexdigest()
-        return {
-            "source": "parquet",
-            "shards_hash": content,
-            "unit": self.tokenizer.unit,
-            "layout": self.tokenizer.layout.name,
-            "patch_size": self.tokenizer.patch_size,
-            "pad_to": self.tokenizer.pad_to,
-            "codec_hash": self.tokenizer.density_codec.hash,
-            "vocabulary_hash": self.tokenizer.vocabulary.hash,
-            "guess": self._guess_name,
-        }
+        made = self.tokenizer.identity
+        del made["fallback_shapes"]  # the rows are there, whatever would have been tried
+        return {"source": "parquet", "shards_hash": content, **made, "guess": self._guess_name}
 
 
 _TYPES: dict[str, Any] = {
@@ -342,15 +334,7 @@ def _read_shard(path: Place, shard: dict[str, Any], tokenizer: PatchTokenizer) -
 
 
 def _check_expected(dataset: Dataset, tokenizer: PatchTokenizer, expected: Mapping[str, Any]) -> None:
-    found = {
-        "layout": tokenizer.layout.name,
-        "patch_size": tokenizer.patch_size,
-        "pad_to": tokenizer.pad_to,
-        "codec_hash": tokenizer.density_codec.hash,
-        "vocabulary_hash": tokenizer.vocabulary.hash,
-        "unit": tokenizer.unit,
-        "split": dataset.meta.get("split"),
-    }
+    found = {**tokenizer.identity, "split": dataset.meta.get("split")}
     differ = [
         f"{key} is {found[key]}, the configuration says {value}"
         for key, value in expected.items()
