@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+import tomat
 from runs import (
     DATA,
     LABEL,
@@ -278,3 +281,16 @@ def test_a_unit_that_is_not_the_codecs_is_refused(tmp_path: Path) -> None:
     assert "lmq-16k" in result.err
     assert "e_per_A3" in result.err
     assert not (tmp_path / "out").exists()
+
+
+def test_version_and_help_import_no_command() -> None:
+    """What prints two lines takes the time of two lines."""
+    assert tomat_main("--version").out == f"tomat {tomat.__version__}\n"
+    assert "tokenize" in tomat_main("-h").out
+    program = (
+        "import sys\nfrom tomat.cli import app\nsys.argv = ['tomat', '-h']\n"
+        "try:\n    app()\nexcept SystemExit:\n    "
+        "print(sorted({'pyarrow', 'yaml', 'tomat.engine'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -86,11 +86,11 @@ def test_what_is_clipped_is_counted_over_all_voxels(codec: str, unit: str) -> No
     values = 10.0 ** rng.uniform(-3, 6.5, (13, 17, 29)) * rng.choice([-1, 1, 1], (13, 17, 29))
     m = tomat.Material.of("m", values, unit, np.diag([2.0, 3.0, 5.0]), [92], [[0, 0, 0]])
     loaded = tomat.load_codec(codec)
-    low, high = (
-        (-(10**loaded.log_max), 10**loaded.log_max)
-        if isinstance(loaded, tomat.LogCodec)
-        else (loaded.clip_min, loaded.clip_max)
-    )
+    if isinstance(loaded, tomat.LogCodec):
+        low, high = -(10**loaded.log_max), 10**loaded.log_max
+    else:
+        assert isinstance(loaded, tomat.LloydMaxCodec)
+        low, high = loaded.clip_min, loaded.clip_max
     found = clipping_of(loaded, m)
     assert found is not None
     truth = m.density.astype(np.float64)

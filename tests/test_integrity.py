@@ -222,6 +222,7 @@ def _facts(path: Path) -> object:
     codec = tomat.load_codec(path)
     if isinstance(codec, tomat.LogCodec):
         return codec.parameters
+    assert isinstance(codec, tomat.LloydMaxCodec)
     points = [getattr(codec, f"recon_points_{name}") for name in ("mean", "median")]
     return (
         codec.hash,

@@ -17,7 +17,6 @@ import pytest
 
 import tomat
 from runs import LABEL, ROOT, SMALL, Result, edit_meta, save_zarr, sound, tomat_main
-from tomat.dataset.verify import _outside_bin
 
 INPUTS = [LABEL / f"{name}.zarr" for name in ("qe-0039", "vasp-pmg-Fe3O4", "qev-0003", "vasp-mp-2300242")]
 SHARD = "shard-00001.parquet"
@@ -134,13 +133,13 @@ def test_the_check_of_bins(name: str) -> None:
     codec = tomat.load_codec(name)
     values = np.concatenate([np.geomspace(1e-3, 1e4, 500), [0.0, 1e9]])
     parts = codec.encode(values)
-    assert _outside_bin(codec, values, codec.decode(parts)) == 0
+    assert codec.outside_bin(values, codec.decode(parts)) == 0
     beside = parts.copy()
     beside[:-2, -1] ^= 1  # the neighbour, above or below
     # The finest bins are a millionth wide, so that a value may lie within the slack of an edge.
-    assert _outside_bin(codec, values, codec.decode(beside)) >= 498
+    assert codec.outside_bin(values, codec.decode(beside)) >= 498
     if isinstance(codec, tomat.LogCodec):
-        assert _outside_bin(codec, -values[:500], codec.decode(parts)[:500]) == 500
+        assert codec.outside_bin(-values[:500], codec.decode(parts)[:500]) == 500
 
 
 # --- damaged files ------------------------------------------------------------------------------------------

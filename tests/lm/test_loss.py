@@ -322,6 +322,7 @@ def wanted(name: str, logits: Floats | None = None) -> Floats:
         slice_ = z[starts[k] : starts[k + 1]]
         place = target - int(starts[k])
         if len(codec.sizes) == 1:
+            assert isinstance(codec, LogCodec | LloydMaxCodec)
             ascending = np.argsort([oracle.bin_of_component(codec, c) for c in range(len(slice_))])
             slice_, place = slice_[ascending], oracle.bin_of_component(codec, place)
         gate = every - oracle.log_normaliser(slice_) if config.scope == "vocabulary" else 0.0
