@@ -99,7 +99,7 @@ def _empty_cache(model: Any, rows: int, length: int, dtype: Any) -> Cache:
     config = model.config
     size = config.head_dim or config.hidden_dim // config.num_heads
     empty = jnp.zeros((rows, length, config.num_kv_heads, size), dtype)
-    return ((empty, empty),) * config.num_layers
+    return tuple((empty, empty) for _ in range(config.num_layers))
 
 
 def _forward(model: Any, ids: jax.Array, columns: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
