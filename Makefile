@@ -93,7 +93,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=tests $(BIN)/mypy tests benches scripts training
+	MYPYPATH=tests:tests/lm $(BIN)/mypy tests benches scripts training
 	$(BIN)/python -m mypy.stubtest --ignore-disjoint-bases tomat._core
 
 bench: $(VENV)/.dev

@@ -18,6 +18,7 @@ import zarr.codecs
 
 import tomat
 from mutations import mutate_bytes, mutate_json, mutate_npz, mutate_text
+from places import DATA
 from tomat import _core, cli
 from tomat._seal import sealed
 from tomat.catalogue.table import electrons_of
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TARGETS", "Target"]
 
-DATA = Path(__file__).parent / "data"
 #: A codec with few bins and short rows: what is read in a test must not take the time of a test.
 SMALL = TokenizeConfig(codec="l1-1k", patch_size=4, pad_to=256, patches_per_material=2)
 

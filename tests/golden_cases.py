@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import oracle
+from places import TESTS
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,4 @@ def _golden(raw: dict[str, Any]) -> Golden:
     )
 
 
-CASES = [
-    _golden(raw)
-    for raw in json.loads((Path(__file__).parent / "golden" / "vectors.json").read_text())["cases"]
-]
+CASES = [_golden(raw) for raw in json.loads((TESTS / "golden" / "vectors.json").read_text())["cases"]]

@@ -22,9 +22,9 @@ import zarr
 from numpy.typing import NDArray
 
 import tomat
+from places import DATA
 from tomat import cli
 
-DATA = Path(__file__).parent / "data"
 ROOT = DATA / "rho_gga"
 LABEL = ROOT / "label"
 IDS = (ROOT / "mp_filelist.txt").read_text().split()
@@ -247,3 +247,9 @@ def same_rows(got: Mapping[str, Rows], expected: Mapping[str, Rows]) -> None:
     for name, rows in expected.items():
         np.testing.assert_array_equal(got[name].offsets, rows.offsets, err_msg=name)
         np.testing.assert_array_equal(got[name].ids, rows.ids, err_msg=name)
+
+
+def a_cell(shape: tuple[int, int, int], a: float, n_atoms: int = 1) -> tomat.Material:
+    values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) / 100
+    coordinates = np.linspace(0, 0.9, 3 * n_atoms).reshape(n_atoms, 3)
+    return tomat.Material.of("cell", values, "chgcar", np.diag([a, 4.0, 4.0]), [14] * n_atoms, coordinates)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 import tomat
+from places import DATA
 
-ROOT = Path(__file__).parent / "data" / "rho_gga"
+ROOT = DATA / "rho_gga"
 PATCHES = 16
 #: What a position's 24 bits over four decades resolve: a relative step of 4 ln(10) / 2^24, at places up to 1.
 RESOLUTION = 4 * np.log(10) / 2**24

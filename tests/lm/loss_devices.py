@@ -13,11 +13,11 @@ import haliax as hax
 import haliax.partitioning
 import jax
 import jax.numpy as jnp
-import loss_rows
 import numpy as np
 from levanter.grad_accum import microbatched
 from levanter.utils.mesh import MeshConfig, create_mesh_from_axis_specs
 
+import loss_rows
 from tomat.lm import numbers
 from tomat.lm.loss import DensityLoss, LossConfig
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomat.codec import LloydMaxCodec, LogCodec
+from tomat.codec import Codec, LloydMaxCodec
 
 type Floats = NDArray[np.float64]
 
@@ -32,11 +32,12 @@ def cross_entropy(logits: Floats, target: int) -> float:
 
 
 @functools.cache
-def ranges(codec: LloydMaxCodec | LogCodec) -> list[tuple[float, float, float]]:
+def ranges(codec: Codec) -> list[tuple[float, float, float]]:
     """Decoded value, lower and upper edge of the bins, ascending; edges as the format page defines them."""
     if isinstance(codec, LloydMaxCodec):
         edges = [codec.clip_min, *codec.boundaries.tolist(), max(codec.clip_max, float(codec.boundaries[-1]))]
         return list(zip(codec.recon_points.tolist(), edges[:-1], edges[1:], strict=True))
+    assert isinstance(codec, LogCodec)
     half = codec.sizes[0] // 2
     step = (codec.log_max - codec.log_min) / (half - 1)
 
@@ -47,7 +48,7 @@ def ranges(codec: LloydMaxCodec | LogCodec) -> list[tuple[float, float, float]]:
     return [(-c, -high, -low) for c, low, high in reversed(positive)] + positive
 
 
-def bin_of_component(codec: LloydMaxCodec | LogCodec, component: int) -> int:
+def bin_of_component(codec: Codec, component: int) -> int:
     """The place of a component among the ascending bins."""
     if isinstance(codec, LloydMaxCodec):
         return component
@@ -55,7 +56,7 @@ def bin_of_component(codec: LloydMaxCodec | LogCodec, component: int) -> int:
     return half + component if component < half else 2 * half - 1 - component
 
 
-def centre(codec: LloydMaxCodec | LogCodec, value: float, target: int) -> float:
+def centre(codec: Codec, value: float, target: int) -> float:
     """Fractional bin of a value."""
     n = codec.sizes[0]
     _, low, high = ranges(codec)[target]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -15,6 +14,7 @@ from levanter.models.qwen import Qwen3Config
 from numpy.typing import NDArray
 
 import tomat
+from places import DATA
 from tomat.lm.example import DensityExample
 from tomat.lm.vocabulary import ModelVocabulary
 
@@ -22,7 +22,7 @@ LENGTH = 128
 PATCH = 4
 #: Small cells of few atoms, so that rows are short.
 MATERIALS = ("qe-0039", "vasp-pmg-Li-nospin", "qe-0770", "qe-0934")
-DATA = Path(__file__).parent.parent / "data" / "rho_gga" / "label"
+DATA = DATA / "rho_gga" / "label"
 
 Batch = hax.Axis("batch", len(MATERIALS))
 

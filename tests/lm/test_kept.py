@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("levanter")
 import equinox as eqx
 import jax
-import tiny
 from levanter.utils.tree_utils import inference_mode
 
+import tiny
 from tomat._seal import sealed
 from tomat.lm.checkpoint import Trained, latest_checkpoint, open_checkpoint
 from tomat.lm.config import EvaluationConfig, TrainConfig

@@ -10,14 +10,14 @@ from typing import Any
 import equinox as eqx
 import haliax as hax
 import jax
-import loss_oracle as oracle
-import loss_rows
 import numpy as np
 import pytest
-from loss_rows import Rows
 from numpy.typing import NDArray
 
+import loss_oracle as oracle
+import loss_rows
 import tomat
+from loss_rows import Rows
 from tomat import metrics
 from tomat.lm import numbers
 from tomat.lm.numbers import Labelled

@@ -13,7 +13,6 @@ from filelock import FileLock
 
 pytest.importorskip("levanter")
 import tiny
-
 from tomat.lm.callbacks import StoppedError, TrainingLossError
 from tomat.lm.checkpoint import latest_checkpoint, open_checkpoint
 from tomat.lm.config import load

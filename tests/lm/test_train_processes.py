@@ -14,7 +14,6 @@ import pytest
 
 pytest.importorskip("levanter")
 import tiny
-
 from tomat.lm.metrics_file import read_metrics
 
 STEPS = 8

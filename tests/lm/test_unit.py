@@ -8,7 +8,6 @@ import pytest
 
 pytest.importorskip("levanter")
 import tiny
-
 import tomat
 from tomat._seal import sealed
 from tomat.lm.checkpoint import open_checkpoint

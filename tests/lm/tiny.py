@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import places
 from tomat.lm.config import TrainConfig, load
 
-DATA = Path(__file__).resolve().parent.parent / "data" / "rho_gga"
+DATA = places.DATA / "rho_gga"
 
 #: Patches of 3 x 3 x 3 voxels in rows of 128 tokens, four rows a step.
 YAML = """
