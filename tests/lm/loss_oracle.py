@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomat.codec import Codec, LloydMaxCodec
+from tomat.codec import Codec, LloydMaxCodec, LogCodec
 
 type Floats = NDArray[np.float64]
 
