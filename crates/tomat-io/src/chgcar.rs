@@ -16,8 +16,29 @@ use tomat_core::grid::{Density, Unit};
 
 use crate::error::{Error, Result};
 use crate::material::Material;
+use crate::read::{TextFormat, starts_with_numbers};
 use crate::task_id::task_id;
 use crate::text::{Lines, VALUE_BYTES};
+
+/// What the format is called.
+pub const NAME: &str = "chgcar";
+
+pub(crate) const FORMAT: TextFormat = TextFormat {
+    files: "VASP files CHGCAR, CHG, AECCAR0, NAME.CHGCAR or NAME.vasp",
+    suffixes: &["vasp", "chgcar", "chg", "aeccar", "aeccar0", "aeccar1", "aeccar2"],
+    is_name: |name| {
+        ["chgcar", "aeccar", "chg"].iter().any(|prefix| {
+            name.strip_prefix(prefix)
+                .is_some_and(|after| !after.starts_with(|c: char| c.is_ascii_lowercase()))
+        })
+    },
+    // A number on line 2 and vectors on lines 3 to 5.
+    is_content: |text| {
+        starts_with_numbers(text, 1, 1) && (2..5).all(|line| starts_with_numbers(text, line, 3))
+    },
+    parse,
+    needs,
+};
 
 /// Text that the occupancies of one atom take at most: some 500 values are the most in use.
 const ATOM_BYTES: u64 = 1 << 16;

@@ -15,11 +15,25 @@ use tomat_core::grid::{Crystal, Density, Lattice, Unit};
 use tomat_core::memory;
 
 use crate::error::{Error, Result};
-use crate::material::{Format, Material, SourceFacts};
+use crate::material::{Material, SourceFacts};
 use crate::numbers::{parse_number, shorten, words};
+use crate::read::{TextFormat, starts_with_numbers};
 use crate::structure::fractional;
 use crate::task_id::task_id;
 use crate::text::{Lines, VALUE_BYTES, parse_count};
+
+/// What the format is called.
+pub const NAME: &str = "cube";
+
+pub(crate) const FORMAT: TextFormat = TextFormat {
+    files: "Gaussian cube files NAME.cube",
+    suffixes: &["cube", "cub"],
+    is_name: |_| false,
+    // A count and a vector on lines 3 to 6.
+    is_content: |text| (2..6).all(|line| starts_with_numbers(text, line, 4)),
+    parse,
+    needs,
+};
 
 /// The Bohr radius in angstrom, CODATA 2018.
 pub const BOHR: f64 = 0.529_177_210_903;
@@ -56,7 +70,7 @@ pub fn parse(path: &Path, text: &[u8]) -> Result<Material> {
     }
     let density = Density::new(shape, Unit::ElectronsPerCubicAngstrom, values)
         .map_err(|e| Error::unreadable(path, e.to_string()))?;
-    Ok(Material { task_id: task_id(path), density, crystal, source: SourceFacts::plain(Format::Cube) })
+    Ok(Material { task_id: task_id(path), density, crystal, source: SourceFacts::plain(NAME) })
 }
 
 /// The most bytes of text a file can need, from at least the part that comes before the values.

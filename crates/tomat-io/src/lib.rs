@@ -16,6 +16,12 @@ mod text;
 pub mod zarr;
 
 pub use error::{Error, Result};
-pub use material::{Format, Material, SourceFacts};
+pub use material::{Material, SourceFacts};
 pub use read::{read, read_bytes};
 pub use task_id::task_id;
+
+use read::TextFormat;
+
+/// The formats that are text, in the order in which they are asked whether a content is theirs. A new one is a module
+/// and a place here; Zarr groups are folders, and told by that.
+const TEXT_FORMATS: [TextFormat; 2] = [cube::FORMAT, chgcar::FORMAT];

@@ -1,7 +1,5 @@
 //! What every reader returns: a density with its unit, the crystal it belongs to, and facts about its file.
 
-use std::fmt;
-
 use tomat_core::grid::{Crystal, Density};
 
 /// An electron density and its crystal, as read from one file or folder.
@@ -17,40 +15,11 @@ pub struct Material {
     pub source: SourceFacts,
 }
 
-/// The layout of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// A Zarr v3 group in the `rho_gga` layout.
-    Zarr,
-    /// VASP CHGCAR, CHG or AECCAR.
-    Chgcar,
-    /// Gaussian cube.
-    Cube,
-}
-
-impl Format {
-    /// `zarr`, `chgcar` or `cube`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Zarr => "zarr",
-            Self::Chgcar => "chgcar",
-            Self::Cube => "cube",
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 /// Facts about the file that the density itself does not show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFacts {
-    /// The layout of the file.
-    pub format: Format,
+    /// The layout of the file: the `NAME` of the module that reads it.
+    pub format: &'static str,
     /// Whether the file holds a magnetisation density beside the total density.
     pub has_spin: bool,
     /// Whether that magnetisation is a vector field (spin-orbit or non-collinear calculation).
@@ -65,7 +34,7 @@ pub struct SourceFacts {
 impl SourceFacts {
     /// A total density in a format, and nothing else.
     #[must_use]
-    pub const fn plain(format: Format) -> Self {
+    pub const fn plain(format: &'static str) -> Self {
         Self {
             format,
             has_spin: false,

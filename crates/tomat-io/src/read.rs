@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::material::{Format, Material};
+use crate::material::Material;
 use crate::numbers::{parse_number, words};
-use crate::task_id::{file_name, vasp_suffix};
-use crate::{chgcar, compression, cube, zarr};
+use crate::task_id::file_name;
+use crate::{TEXT_FORMATS, compression, zarr};
 
 /// Reads a density and its crystal: a `*.zarr` folder, a VASP CHGCAR, CHG or AECCAR, or a Gaussian cube file, the
 /// text formats plain or compressed with gzip, bzip2, xz or zstd.
@@ -35,19 +35,29 @@ pub fn read_bytes(name: &str, bytes: Vec<u8>) -> Result<Material> {
     parse(path, &compression::expand(path, bytes, &|start| text_needs(path, start))?)
 }
 
+/// A text format: how its files are told, and read.
+pub(crate) struct TextFormat {
+    /// Its files, as a message says it.
+    pub files: &'static str,
+    /// Suffixes that say the format, lower case.
+    pub suffixes: &'static [&'static str],
+    /// Whether a name says the format without its suffix: lower case, without that of a compression.
+    pub is_name: fn(&str) -> bool,
+    /// Whether a text can be of the format.
+    pub is_content: fn(&[u8]) -> bool,
+    /// Reads the text of a file; the path names it.
+    pub parse: fn(&Path, &[u8]) -> Result<Material>,
+    /// The most bytes that the text of a file can hold, by the header at its start.
+    pub needs: fn(&Path, &[u8]) -> Result<u64>,
+}
+
 fn parse(path: &Path, text: &[u8]) -> Result<Material> {
-    match text_format(path, text)? {
-        Format::Cube => cube::parse(path, text),
-        _ => chgcar::parse(path, text),
-    }
+    (text_format(path, text)?.parse)(path, text)
 }
 
 /// The most bytes that the text of a density can hold, by the header at its start.
 fn text_needs(path: &Path, start: &[u8]) -> Result<u64> {
-    match text_format(path, start)? {
-        Format::Cube => cube::needs(path, start),
-        _ => chgcar::needs(path, start),
-    }
+    (text_format(path, start)?.needs)(path, start)
 }
 
 /// Whether a path is a folder, which only Zarr groups are.
@@ -81,43 +91,30 @@ fn refuse_by_name(path: &Path) -> Result<()> {
 }
 
 /// What a text is: by its name first, by its content otherwise.
-fn text_format(path: &Path, text: &[u8]) -> Result<Format> {
+fn text_format(path: &Path, text: &[u8]) -> Result<&'static TextFormat> {
     let name = file_name(path);
     let name = compression::strip_suffix(&name).to_ascii_lowercase();
-    let vasp_start = ["chgcar", "aeccar", "chg"].iter().any(|prefix| {
-        name.strip_prefix(prefix).is_some_and(|after| !after.starts_with(|c: char| c.is_ascii_lowercase()))
-    });
     let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
-    if matches!(suffix, "cube" | "cub") {
-        Ok(Format::Cube)
-    } else if vasp_start || suffix == "vasp" || vasp_suffix(&name).is_some() {
-        Ok(Format::Chgcar)
-    } else {
-        format_of_content(text).ok_or_else(|| {
+    let find = |is: &dyn Fn(&TextFormat) -> bool| TEXT_FORMATS.iter().find(|format| is(format));
+    find(&|format| format.suffixes.contains(&suffix))
+        .or_else(|| find(&|format| (format.is_name)(&name)))
+        .or_else(|| find(&|format| (format.is_content)(text)))
+        .ok_or_else(|| {
+            let files: Vec<_> = TEXT_FORMATS.iter().map(|format| format.files).collect();
+            let known = files.join("; ");
             Error::unreadable(
                 path,
-                "neither the name nor the content tells the format; VASP files are called CHGCAR, CHG, AECCAR0, \
-                 NAME.CHGCAR or NAME.vasp, Gaussian cube files NAME.cube, Zarr groups NAME.zarr",
+                format!(
+                    "neither the name nor the content tells the format; known are {known}; Zarr groups NAME.zarr"
+                ),
             )
         })
-    }
 }
 
-/// Cube files have a count and a vector on lines 3 to 6; VASP files a number on line 2 and vectors on lines 3 to 5.
-fn format_of_content(text: &[u8]) -> Option<Format> {
-    let mut lines = text.split(|&b| b == b'\n').skip(1);
-    let mut numbers =
-        || -> Vec<Option<f64>> { words(lines.next().unwrap_or_default()).map(parse_number).collect() };
-    let scale = numbers();
-    let rows = [numbers(), numbers(), numbers(), numbers()];
-    let starts_with = |row: &[Option<f64>], n| row.len() >= n && row[..n].iter().all(Option::is_some);
-    if rows.iter().all(|row| starts_with(row, 4)) {
-        Some(Format::Cube)
-    } else if starts_with(&scale, 1) && rows[..3].iter().all(|row| starts_with(row, 3)) {
-        Some(Format::Chgcar)
-    } else {
-        None
-    }
+/// Whether a line (from 0) of a text starts with `n` numbers.
+pub(crate) fn starts_with_numbers(text: &[u8], line: usize, n: usize) -> bool {
+    let line = text.split(|&b| b == b'\n').nth(line).unwrap_or_default();
+    words(line).map(parse_number).take_while(Option::is_some).take(n).count() == n
 }
 
 #[cfg(test)]
@@ -128,15 +125,16 @@ mod tests {
     fn formats_by_name_and_content() {
         let cube = b"\n\n 1 0 0 0\n 2 1 0 0\n 2 0 1 0\n 2 0 0 1\n";
         let vasp = b"Si\n1.0\n1 0 0\n0 1 0\n0 0 1\nSi\n1\n";
-        let format = |name: &str, text: &[u8]| text_format(Path::new(name), text);
+        let format =
+            |name: &str, text: &[u8]| text_format(Path::new(name), text).map(|format| format.suffixes[0]);
         for name in
             ["CHGCAR", "x/CHG.gz", "AECCAR0", "CHGCAR.relax2.gz", "CHGCAR_sum", "a.vasp", "mp-1.CHGCAR.xz"]
         {
-            assert_eq!(format(name, b"").unwrap(), Format::Chgcar, "{name}");
+            assert_eq!(format(name, b"").unwrap(), "vasp", "{name}");
         }
-        assert_eq!(format("a.CUBE.bz2", b"").unwrap(), Format::Cube);
-        assert_eq!(format("density.dat", cube).unwrap(), Format::Cube);
-        assert_eq!(format("density.dat", vasp).unwrap(), Format::Chgcar);
+        assert_eq!(format("a.CUBE.bz2", b"").unwrap(), "cube");
+        assert_eq!(format("density.dat", cube).unwrap(), "cube");
+        assert_eq!(format("density.dat", vasp).unwrap(), "vasp");
         assert!(format("chgs.dat", b"hello").unwrap_err().to_string().contains("format"));
         assert!(refuse_by_name(Path::new("a/LOCPOT.gz")).is_err());
     }

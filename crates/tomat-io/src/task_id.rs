@@ -2,17 +2,14 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::compression;
+use crate::{TEXT_FORMATS, compression, zarr};
 
 /// The name of what has none: the root of a file system.
 const UNNAMED: &str = "unnamed";
 
-/// The stem of `mp-1.chgcar`, `mp-1.chg`, `mp-1.aeccar0` (lower case).
-pub(crate) fn vasp_suffix(name: &str) -> Option<&str> {
-    let (stem, suffix) = name.rsplit_once('.')?;
-    let vasp =
-        matches!(suffix, "chgcar" | "chg") || suffix.strip_prefix("aeccar").is_some_and(|n| n.len() <= 1);
-    (vasp && !stem.is_empty()).then_some(stem)
+/// Whether a suffix, lower case, says that a file is a density.
+fn is_suffix(suffix: &str) -> bool {
+    suffix == zarr::NAME || TEXT_FORMATS.iter().any(|format| format.suffixes.contains(&suffix))
 }
 
 /// The name of a material: `mp-1` for `mp-1.zarr`, `mp-1.CHGCAR.gz`, `mp-1.vasp` and `mp-1.cube.xz`; the name of
@@ -28,8 +25,8 @@ pub fn task_id(path: &Path) -> String {
         return parent.unwrap_or_else(|| name.to_owned());
     }
     let stem = match lower.rsplit_once('.') {
-        Some((stem, "zarr" | "vasp" | "cube" | "cub")) if !stem.is_empty() => stem.len(),
-        _ => vasp_suffix(&lower).map_or(name.len(), str::len),
+        Some((stem, suffix)) if !stem.is_empty() && is_suffix(suffix) => stem.len(),
+        _ => name.len(),
     };
     // Lower case of ASCII letters keeps every byte in its place.
     let stem = &name[..stem];

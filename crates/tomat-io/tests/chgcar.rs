@@ -8,7 +8,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use tomat_core::grid::Unit;
-use tomat_io::{Error, Format, Material, read, read_bytes};
+use tomat_io::{Error, Material, read, read_bytes};
 
 const HEADER: &str = "comment\n 1.0\n 4.0 0.0 0.0\n 0.0 5.0 0.0\n 0.0 0.0 6.0\n Na Cl\n 1 1\nDirect\n 0.0 0.0 0.0\n 0.5 0.5 0.25\n\n";
 
@@ -66,7 +66,7 @@ fn total_density_in_row_major_order() {
         assert_eq!(material.density.unit(), Unit::Chgcar);
         assert_eq!(material.density.values(), row_major(), "{per_line} a line");
         assert_eq!(material.task_id, "mp-7");
-        assert_eq!(material.source.format, Format::Chgcar);
+        assert_eq!(material.source.format, "chgcar");
         assert!(!material.source.has_spin && !material.source.has_augmentation);
         assert_eq!(material.crystal.atomic_numbers, [11, 17]);
         assert_eq!(material.crystal.frac_coords, [[0.0; 3], [0.5, 0.5, 0.25]]);

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tomat_core::grid::Unit;
 use tomat_io::cube::BOHR;
-use tomat_io::{Error, Format, Material, read_bytes};
+use tomat_io::{Error, Material, read_bytes};
 
 /// 2 x 3 x 4 voxels of 2, 1.5 and 1 bohr, atoms at the corner and at (1/2, 1/3, 1/4), values 0 to 23.
 fn file() -> String {
@@ -39,7 +39,7 @@ fn lengths_in_bohr_and_z_fastest() {
         (material.density.shape(), material.density.unit()),
         ([2, 3, 4], Unit::ElectronsPerCubicAngstrom)
     );
-    assert_eq!((material.task_id.as_str(), material.source.format), ("a", Format::Cube));
+    assert_eq!((material.task_id.as_str(), material.source.format), ("a", "cube"));
     // 1 bohr^3 is 0.148184711 A^3 (CODATA 2018).
     for (i, &value) in material.density.values().iter().enumerate() {
         assert!(

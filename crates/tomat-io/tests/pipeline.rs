@@ -17,7 +17,7 @@ use tomat_core::sampler::Sampler;
 use tomat_core::sequence::{Layout, Tokenizer};
 use tomat_io::parquet::ShardOptions;
 use tomat_io::pipeline::{Ended, Job, OnError, Progress, Sampling, ShardPlan, Source};
-use tomat_io::{Error, Format, Material, Result, SourceFacts};
+use tomat_io::{Error, Material, Result, SourceFacts};
 
 const PAD_TO: usize = 64;
 const MATERIALS: usize = 12;
@@ -64,7 +64,7 @@ fn material(task_id: &str, index: usize, edge: f64, atoms: usize) -> tomat_core:
         task_id: task_id.to_owned(),
         density: Density::new(shape, Unit::Chgcar, values)?,
         crystal: Crystal::new(lattice, vec![14; atoms], vec![[0.1, 0.2, 0.3]; atoms])?,
-        source: SourceFacts::plain(Format::Zarr),
+        source: SourceFacts::plain("zarr"),
     })
 }
 

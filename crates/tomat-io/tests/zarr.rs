@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tomat_core::grid::Unit;
-use tomat_io::{Error, Format, read};
+use tomat_io::{Error, read};
 
 /// A group with the values 0, 1, 2, ... on a 2 x 3 x 4 grid, in one chunk.
 struct Group {
@@ -113,7 +113,7 @@ fn a_group_is_a_material() {
         (material.crystal.atomic_numbers, material.crystal.frac_coords),
         (vec![14], vec![[0.0, 0.5, 0.25]])
     );
-    assert_eq!((material.task_id.as_str(), material.source.format), ("qe-0001", Format::Zarr));
+    assert_eq!((material.task_id.as_str(), material.source.format), ("qe-0001", "zarr"));
     assert_eq!(material.source.recorded_task_id.as_deref(), Some("qe-9999"));
 }
 

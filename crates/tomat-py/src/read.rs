@@ -57,7 +57,7 @@ impl RawMaterial {
     fn source<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let facts = &self.inner.source;
         let dict = PyDict::new(py);
-        dict.set_item("format", facts.format.name())?;
+        dict.set_item("format", facts.format)?;
         dict.set_item("has_spin", facts.has_spin)?;
         dict.set_item("non_collinear", facts.non_collinear)?;
         dict.set_item("has_augmentation", facts.has_augmentation)?;

@@ -19,7 +19,10 @@ Patches = Annotated[int | None, typer.Option(help="Rows a material, on average. 
 PadTo = Annotated[int, typer.Option(help="Tokens a row.")]
 FallbackShape = Annotated[
     list[str] | None,
-    typer.Option(help="Patch shape where the cube does not fit; repeatable.  [default: 18,19,19]"),
+    typer.Option(
+        help="Patch shape where the cube does not fit; repeatable.  [default: "
+        f"{' '.join(','.join(map(str, shape)) for shape in FALLBACK_SHAPES)}]"
+    ),
 ]
 LogUnit = Annotated[
     Literal["chgcar", "e_per_A3"] | None,

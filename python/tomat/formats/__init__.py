@@ -117,10 +117,14 @@ def format_of(path: str | Path) -> str:
     found = format_by_name(path, shared=True)
     if found is None:
         raise ValueError(
-            f"{path}: the name says no format; end it in .zarr, .CHGCAR, .vasp or .cube (with .gz, .bz2, .xz or .zst "
-            "where text is to be compressed), or give the format"
+            f"{path}: the name says no format; end it in {_either([one.suffix for one in FORMATS.values()])} (with "
+            f"{_either(list(COMPRESSORS))} where text is to be compressed), or give the format"
         )
     return found.name
+
+
+def _either(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def write(target: Path, form: Format, content: bytes | dict[str, bytes]) -> None:

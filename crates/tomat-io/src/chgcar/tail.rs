@@ -5,7 +5,7 @@
 
 use super::header::grid_line;
 use crate::error::Result;
-use crate::material::{Format, SourceFacts};
+use crate::material::SourceFacts;
 use crate::numbers::{parse_number, shorten, words};
 use crate::text::{Lines, parse_count};
 
@@ -87,7 +87,7 @@ pub(super) fn read(
             has_spin: state.densities > 1,
             non_collinear: state.densities == 4,
             has_augmentation: state.has_augmentation,
-            ..SourceFacts::plain(Format::Chgcar)
+            ..SourceFacts::plain(super::NAME)
         }),
         n => Err(lines.file_error(format!(
             "the file holds {n} densities; there are 1, 2 (spin) or 4 (non-collinear): it is cut off, copy it again"
