@@ -389,8 +389,8 @@ def _compile(lowered: Any, result: Compiled) -> Compiled:
 def markdown(results: Sequence[dict[str, Any]]) -> str:
     """The results as a table."""
     lines = [
-        "| model | topology | attention | rows a step | rows a chip at a time | checkpointing | peak GiB a chip | "
-        "state GiB a chip | model TFLOP a chip and step | seconds at 45 % MFU | fits |",
+        "| model | topology | attention | rows per step | rows per chip at a time | checkpointing | "
+        "peak GiB per chip | state GiB per chip | model TFLOP per chip and step | seconds at 45 % MFU | fits |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
