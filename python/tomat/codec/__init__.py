@@ -58,7 +58,7 @@ def codec_of(stored: Mapping[str, Any]) -> Codec:
     """The codec that ``density_codec`` of a ``meta.json`` says all of.
 
     Raises:
-        KeyError, ValueError: it does not.
+        ValueError, TypeError, OverflowError: it does not.
     """
     # Other programs call the one kind they have there as they like.
     kind = next((kind for kind in KINDS if kind.kind == stored.get("kind")), LogCodec)

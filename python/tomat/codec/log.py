@@ -106,6 +106,9 @@ class LogCodec(Codec):
     @override
     @classmethod
     def from_parameters(cls, stored: Mapping[str, Any]) -> Self:
+        missing = [name for name in ("log_min", "log_max", "token_mag_bits") if name not in stored]
+        if missing:
+            raise ValueError(f"no {missing[0]!r} in it")
         return cls(stored["log_min"], stored["log_max"], stored["token_mag_bits"])
 
     @override

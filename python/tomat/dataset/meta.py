@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomat import _core
 from tomat._seal import check_seal, sealed
+from tomat.codec import codec_of
 from tomat.storage.files import parse_json, read_json
 
 if TYPE_CHECKING:
@@ -182,10 +183,10 @@ def _check_vocabulary(meta: Mapping[str, Any], place: Place) -> None:
     if not isinstance(vocabulary.get("specials", {}), dict):
         raise ValueError(f"{place}: vocab: 'specials' is not an object of names and ids")
     if not meta.get("lmq_path"):
-        numbers = {"log_min": int | float, "log_max": int | float, "token_mag_bits": list}
-        _check_keys(vocabulary["density_codec"], numbers, f"{place}: density_codec", "fetch it again")
-        if not all(type(bits) is int for bits in vocabulary["density_codec"]["token_mag_bits"]):
-            raise ValueError(f"{place}: density_codec: 'token_mag_bits' are not whole numbers")
+        try:
+            codec_of(vocabulary["density_codec"])
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"{place}: density_codec: {error}; fetch it again") from error
 
 
 def _check_names(meta: Mapping[str, Any], place: Place) -> None:
