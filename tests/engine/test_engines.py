@@ -79,6 +79,9 @@ def test_the_bytes_of_one_command_a_worker(tmp_path: Path) -> None:
 def test_options_that_exclude_each_other(tmp_path: Path) -> None:
     out = ("--out", tmp_path / "out", *SMALL)
     assert tokenize(ROOT, *out, "--engine", "ray", "--workers", 2, "--worker-index", 0).code == 2
+    unknown = tokenize(ROOT, *out, "--engine", "rays", "--workers", 2)
+    assert unknown.code == 1
+    assert "unknown engine 'rays'; known: local, ray, modal" in unknown.err
     result = tokenize(ROOT, *out, "--engine", "ray")
     assert result.code == 2
     assert "--workers" in result.err

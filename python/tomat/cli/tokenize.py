@@ -136,8 +136,8 @@ def command(
     ] = "byte_stream_split",
     compression_level: Annotated[int, typer.Option(help="Level of zstd.")] = 1,
     engine: Annotated[
-        Literal["local", "ray", "modal"],
-        typer.Option(help="Where the workers run: processes of this machine, Ray tasks, Modal functions."),
+        str,
+        typer.Option(help="Who runs the workers: local (processes of this machine), ray, modal."),
     ] = "local",
     ray_address: Annotated[
         str | None, typer.Option(help="Ray cluster: auto, host:port.  [default: one of its own]")
@@ -191,7 +191,7 @@ def command(
     from tomat.dataset.inputs import resolve_inputs
     from tomat.engine import Job, Run, StoppedError
     from tomat.engine.job import JobRun
-    from tomat.engine.named import engine_of
+    from tomat.engine.named import EngineOptions, engine_of
 
     settings = TokenizeConfig(
         layout=layout,
@@ -220,7 +220,7 @@ def command(
         entries = resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
         run: Run | JobRun = Run(settings, entries, out, on_error=on_error, threads=threads)
     else:
-        by = engine_of(engine, ray_address=ray_address, modal_app=modal_app)
+        by = engine_of(engine, EngineOptions(ray_address, modal_app))
         entries = by.resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
         run = JobRun(Job.of(settings, entries, out, on_error=on_error, threads=threads), by)
     try:
