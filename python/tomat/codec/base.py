@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Codec(_core.DensityCodec):
     """Values to token components, and back.
 
-    A kind subclasses it in a file of its own, and is listed in :data:`tomat.codec.KINDS`.
+    A kind subclasses it in a file of its own, and is listed in :data:`tomat.codec.KINDS`. One of a token a voxel that
+    ascends with the value needs no Rust: it gives the core its bins, as :class:`tomat.LloydMaxCodec` does.
     """
 
     #: What ``meta.json`` calls the kind.
