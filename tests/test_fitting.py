@@ -329,9 +329,9 @@ def test_a_tail_below_zero_without_values_there() -> None:
 @pytest.mark.parametrize(
     ("tail", "options", "problem"),
     [
-        (lambda: Tail(0.0), {}, "around zero"),
-        (lambda: Tail(float("nan")), {}, "around zero"),
-        (lambda: Tail(1e4, 1.0), {}, "around zero"),
+        (lambda: Tail(0.0), {}, "give max > 0 and min <= 0"),
+        (lambda: Tail(float("nan")), {}, "give max > 0 and min <= 0"),
+        (lambda: Tail(1e4, 1.0), {}, "give max > 0 and min <= 0"),
         (lambda: Tail(1e4, -1.0, 1), {"signed": True}, "at least one above, and one below"),
         (lambda: Tail(1e4, -1.0), {}, "needs a signed codec"),
         (lambda: Tail(1.0), {}, "longer range"),

@@ -1,8 +1,8 @@
-"""NumPy ``.npz`` files: read only where the archive agrees with itself, written without time stamps.
+"""NumPy ``.npz`` files: read only if the archive is consistent, written without time stamps.
 
-A zip archive says most things twice, in its directory and before each member. NumPy believes the directory alone: one
-bit of it renames a member, and the reader takes the default of what it no longer finds. Here both must say the same.
-Nothing is ever unpickled, and nothing is allocated before its size was checked.
+A zip archive states most things twice, in its directory and before each member. NumPy reads the directory alone, where
+one flipped bit renames a member, which then silently takes its default. Here both must agree. Nothing is ever
+unpickled, and sizes are checked before anything is allocated.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ DIGEST = "content_sha256"
 _LOCAL = struct.Struct("<4s5H3L2H")
 _END = struct.Struct("<4s4H2LH")
 _SUFFIX = ".npy"
-#: Ways of packing a member that NumPy writes.
+#: Compression methods NumPy writes.
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-#: Numbers as ``.npy`` headers call them; text, dates, records and objects are none.
+#: Number types in ``.npy`` headers; not text, dates, records or objects.
 _NUMBERS = re.compile(r"[<>|=][biuf](1|2|4|8)")
 #: The longest header NumPy itself reads.
 _LONGEST_HEADER = 10_000
 _HAS_DESCRIPTOR = 1 << 3
 _IN_ZIP64 = 0xFFFFFFFF
-#: What reading a damaged archive or header raises; RuntimeError is zipfile's word for flags it does not know.
+#: What reading a damaged archive or header raises; zipfile raises RuntimeError for unknown flags.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -56,7 +56,7 @@ _DAMAGE = (
 
 
 class PickledError(ValueError):
-    """A member of Python objects."""
+    """A member holds Python objects."""
 
 
 class Npz:
@@ -64,14 +64,14 @@ class Npz:
 
     Args:
         data: the file.
-        largest: bytes that the members one reads may unpack to, together.
+        largest: total unpacked bytes that may be read.
 
     Raises:
-        ValueError: not a zip archive, or one whose directory and members disagree.
+        ValueError: not a zip archive, or its directory and members disagree.
     """
 
     def __init__(self, data: bytes, largest: int) -> None:
-        """Check the archive; no member is unpacked."""
+        """Check the archive without unpacking members."""
         if not data.startswith(b"PK"):
             raise ValueError("it does not begin as a zip archive (.npz) does")
         try:
@@ -92,7 +92,7 @@ class Npz:
 
     @property
     def names(self) -> list[str]:
-        """All members."""
+        """Names of all members."""
         return list(self._entries)
 
     def __contains__(self, name: str) -> bool:
@@ -100,10 +100,10 @@ class Npz:
         return name in self._entries
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """A member as an array, its checksum checked.
+        """A member as an array, with its checksum verified.
 
         Raises:
-            KeyError: there is none.
+            KeyError: no such member.
             ValueError: damaged, not a plain array, or too large.
         """
         entry = self._entries[name]
@@ -112,11 +112,11 @@ class Npz:
             raise ValueError(f"its members unpack to more than {self._largest} bytes")
         if entry.compress_type not in _PACKED:
             raise ValueError(
-                f"member {name} is packed in way {entry.compress_type}, which NumPy never writes"
+                f"member {name} has compression method {entry.compress_type}, which NumPy never writes"
             )
         try:
             with self._archive.open(entry) as member:
-                # No more than asked for is ever unpacked, whatever the size in the directory; the end checks the sum.
+                # Bounded, whatever the member really unpacks to; reading to the end verifies the checksum.
                 content = member.read(entry.file_size + 1)
             if len(content) != entry.file_size:
                 raise ValueError(f"it has {len(content)} bytes, its directory says {entry.file_size}")
@@ -130,7 +130,7 @@ class Npz:
 
 
 def _check_end(data: bytes, count: int) -> None:
-    """The record at the end counts the members there are, and the directory lies right before it."""
+    """Check the record at the end: the number of members, and the place of the directory."""
     at = data.rfind(b"PK\x05\x06")
     _, _, _, here, total, size, offset, _ = _END.unpack_from(data, at)
     if not here == total == count or offset + size != at:
@@ -138,7 +138,7 @@ def _check_end(data: bytes, count: int) -> None:
 
 
 def _check_entry(data: bytes, entry: zipfile.ZipInfo) -> None:
-    """What stands before a member is what the directory says of it."""
+    """Check that a member's own header agrees with the directory."""
     sign, _, flags, method, _, _, crc, packed, unpacked, n_name, n_extra = _LOCAL.unpack_from(
         data, entry.header_offset
     )
@@ -157,7 +157,7 @@ def _check_entry(data: bytes, entry: zipfile.ZipInfo) -> None:
 
 
 def _zip64_sizes(extra: bytes) -> tuple[int, int]:
-    """Size and packed size from the extra field, where NumPy puts them."""
+    """Size and compressed size from the extra field."""
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, at)
@@ -169,11 +169,7 @@ def _zip64_sizes(extra: bytes) -> tuple[int, int]:
 
 
 def _array(content: bytes) -> NDArray[Any]:
-    """The array of a ``.npy`` file.
-
-    Raises:
-        ValueError: not one, or one that holds anything but as many numbers as it says.
-    """
+    """The array of a ``.npy`` file; its header must fit its content."""
     header, start = _header(content)
     try:
         stated: Any = ast.literal_eval(header)
@@ -195,7 +191,7 @@ def _array(content: bytes) -> NDArray[Any]:
     try:
         dtype = np.dtype(descr)
     except TypeError as error:
-        raise ValueError(f"its values are {descr!r}, which are no numbers") from error
+        raise ValueError(f"its values are {descr!r}, not numbers") from error
     if math.prod(shape) * dtype.itemsize != len(content) - start or len(shape) > 8:
         raise ValueError(
             f"its header gives the shape {str(shape)[:40]}, but {len(content) - start} bytes follow"
@@ -208,10 +204,10 @@ def _array(content: bytes) -> NDArray[Any]:
 def _header(content: bytes) -> tuple[str, int]:
     """The text of a ``.npy`` header, and where the values start."""
     if not content.startswith(b"\x93NUMPY") or len(content) < 12:
-        raise ValueError("it is no array of NumPy")
+        raise ValueError("it is not a NumPy array")
     width = {1: 2, 2: 4, 3: 4}.get(content[6])
     if width is None:
-        raise ValueError(f"its array is of version {content[6]}.{content[7]}")
+        raise ValueError(f"its .npy version is {content[6]}.{content[7]}, which is unknown")
     start = 8 + width
     length = int.from_bytes(content[8:start], "little")
     if length > min(_LONGEST_HEADER, len(content) - start):
@@ -220,9 +216,9 @@ def _header(content: bytes) -> tuple[str, int]:
 
 
 def npz_bytes(members: Mapping[str, Any]) -> bytes:
-    """An ``.npz`` without time stamps, so that equal members give equal bytes."""
+    """The content of an ``.npz`` without time stamps: equal members give equal bytes."""
     buffer = io.BytesIO()
-    # Not compressed: what a compressor makes depends on its version, and wheels and git compress the file again.
+    # Uncompressed: compressed bytes depend on the version of the compressor.
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, value in members.items():
             content = io.BytesIO()
@@ -233,20 +229,20 @@ def npz_bytes(members: Mapping[str, Any]) -> bytes:
 
 
 def about_bytes(members: Mapping[str, Any], about: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """The ``about`` member of a file with these other members: JSON, with the digest of all of it."""
+    """The ``about`` member of a file with these other members: JSON with a digest of everything."""
     plain = json.loads(json.dumps(dict(about)))
     digest = _digest({name: np.asanyarray(value) for name, value in members.items()}, plain)
     return np.frombuffer(json.dumps({**plain, DIGEST: digest}, sort_keys=True).encode(), dtype=np.uint8)
 
 
 def check_digest(archive: Npz, about: Mapping[str, Any]) -> None:
-    """See that the members and the ``about`` record are what was written, where the record says what that is.
+    """Check members and ``about`` against the digest in ``about``.
 
     Raises:
-        ValueError: they are not.
+        ValueError: they do not match.
     """
     if DIGEST not in about:
-        return  # written before there was one, or by another program
+        return  # written by an earlier version or another program
     found = _digest({name: archive[name] for name in archive.names if name != "about"}, about)
     if about[DIGEST] != found:
         raise ValueError(
@@ -256,7 +252,7 @@ def check_digest(archive: Npz, about: Mapping[str, Any]) -> None:
 
 
 def _digest(members: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> str:
-    """SHA-256 over names, types, shapes and content of the members by name, and the record without its digest."""
+    """SHA-256 over names, types, shapes and content of the members, and the record without its digest."""
     hasher = hashlib.sha256(b"tomat npz 1\n")
     for name in sorted(members):
         array = np.ascontiguousarray(members[name])

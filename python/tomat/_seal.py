@@ -1,4 +1,4 @@
-"""JSON records with a digest of themselves: a changed character is noticed wherever it is."""
+"""JSON records that hold a digest of themselves."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def digest_of(content: Mapping[str, Any], key: str) -> str:
 
 
 def sealed(content: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """``content`` as JSON gives it back, with its digest under ``key`` as the last entry."""
-    # Through JSON: keys become text before they are sorted, as the reader will find them.
+    """``content`` as JSON, with its digest under ``key`` as the last entry."""
+    # Through JSON, so that keys are text before they are sorted, as for the reader.
     plain: dict[str, Any] = json.loads(json.dumps(dict(content)))
     plain.pop(key, None)
     return {**plain, key: digest_of(plain, key)}
 
 
 def check_seal(content: Mapping[str, Any], key: str, source: object) -> None:
-    """See that a record is what was written.
+    """Check a record against its digest.
 
     Raises:
-        ValueError: there is no digest, or it is another one.
+        ValueError: the digest is missing or does not match.
     """
     stated = content.get(key)
     if stated is None:

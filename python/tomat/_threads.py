@@ -1,4 +1,4 @@
-"""Work on several threads, its results in order."""
+"""Threads: how many, and work on several with results in order."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-#: More are a mistake: each may hold a density.
+#: More threads are surely a mistake: each may hold a density.
 MAX_THREADS = 1024
 
 
 def processors() -> int:
-    """Processors this process may use."""
+    """Number of processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def check_threads(threads: int | None) -> int:
-    """So many threads; one a processor where None.
+    """The number of threads; one per processor if None.
 
     Raises:
         ValueError: less than one, or more than :data:`MAX_THREADS`.
@@ -30,16 +30,19 @@ def check_threads(threads: int | None) -> int:
     if threads is None:
         return processors()
     if not 1 <= threads <= MAX_THREADS:
-        raise ValueError(f"{threads} threads; give 1 to {MAX_THREADS}, best one a processor")
+        raise ValueError(f"{threads} threads; give 1 to {MAX_THREADS}, best one per processor")
     return threads
 
 
 def in_order[S, T](
     work: Callable[[S], T], items: Iterable[S], threads: int | None = None
 ) -> Iterator[tuple[S, T]]:
-    """Results of ``work`` for each item, in order, a few ahead of their use; the first error ends it.
+    """Each item with the result of ``work``, in order, computed a few items ahead; the first error ends it.
 
-    ``threads`` is one a processor where None.
+    Args:
+        work: called on several threads.
+        items: consumed lazily.
+        threads: number of threads; one per processor if None.
 
     Raises:
         ValueError: more threads than :data:`MAX_THREADS`.

@@ -1,4 +1,4 @@
-"""How many patches each material gives: the same, or in proportion to its electrons."""
+"""Budgets: the number of patches of each material, equal or proportional to its electrons."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 type Budget = Literal["equal", "electrons"]
 
-#: ``equal``: M patches of each material. ``electrons``: M_i proportional to the electrons in the cell, the same in all.
+#: ``equal``: M patches of each material. ``electrons``: M_i proportional to the electrons in the cell, with mean M.
 BUDGETS: tuple[Budget, ...] = get_args(Budget.__value__)
 
-#: Ids an error names.
+#: Ids listed in an error.
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Patches of some materials, and of which sharing out they are part.
+    """Patches of some materials of a dataset.
 
     Attributes:
-        patches: of each material.
-        digest: SHA-256 of the ids and patches of all materials; None where all have the same.
+        patches: number for each material.
+        digest: SHA-256 of the ids and patches of all materials of the dataset; None for the budget ``equal``.
     """
 
     patches: tuple[int, ...]
@@ -38,7 +38,7 @@ class Shares:
 
     @classmethod
     def of(cls, budget: str, task_ids: Sequence[str], patches: Sequence[int]) -> Self:
-        """Of all materials."""
+        """The shares of all materials of a dataset."""
         if budget == "equal":
             return cls(tuple(patches))
         pairs = json.dumps(sorted(zip(task_ids, patches, strict=True))).encode()
@@ -46,10 +46,10 @@ class Shares:
 
 
 def check_budget(budget: str) -> Budget:
-    """``budget`` where it is one.
+    """Check the name of a budget.
 
     Raises:
-        KeyError: it is not; the message lists those there are.
+        KeyError: an unknown budget; the message lists the known ones.
     """
     for known in BUDGETS:
         if budget == known:
@@ -62,16 +62,15 @@ def patches_of(
 ) -> NDArray[np.int64]:
     """Patches of each material, int64 (n,): ``mean * n`` in all, at least one each.
 
-    ``electrons`` shares them out by largest remainders: each material gets its exact quota rounded down, and those with
-    the largest remainders one more (among equals the one with more electrons, then the smaller id), so that the result
-    depends neither on the machine nor on the order of the list. A material whose quota is below one gets one, and
-    the quotas of the others are those of what is left.
+    ``electrons`` apportions them by largest remainders: each material gets its exact quota rounded down, and those with
+    the largest remainders one more (ties: more electrons first, then the smaller id). The result depends neither on the
+    machine nor on the order of the list. A material whose quota is below one gets one, and the others share the rest.
 
     Args:
         budget: ``equal`` or ``electrons``.
-        mean: patches a material, on average.
-        task_ids: the materials, all of a dataset: those of every worker.
-        electrons: in the cell of each, (n,); for the budget ``electrons`` alone.
+        mean: patches per material, on average.
+        task_ids: all materials of the dataset, those of every worker.
+        electrons: (n,) electrons in each cell; only for the budget ``electrons``.
 
     Raises:
         KeyError: an unknown budget.
@@ -79,7 +78,7 @@ def patches_of(
     """
     check_budget(budget)
     if mean < 1:
-        raise ValueError(f"{mean} patches a material are too few; give at least 1")
+        raise ValueError(f"{mean} patches per material are too few; give at least 1")
     if budget == "equal":
         return np.full(len(task_ids), mean, dtype=np.int64)
     if electrons is None:
@@ -91,7 +90,7 @@ def patches_of(
     if len(wrong):
         shown = ", ".join(f"{task_ids[i]} ({weights[i]:g})" for i in wrong[:_SHOWN])
         raise ValueError(
-            f"the budget electrons cannot share patches out: {len(wrong)} materials have no electrons: {shown}"
+            f"the budget electrons is not possible: {len(wrong)} materials have no electrons: {shown}"
         )
     return _largest_remainders(weights, mean * len(task_ids), task_ids)
 
@@ -99,7 +98,7 @@ def patches_of(
 def _largest_remainders(
     weights: NDArray[np.float64], total: int, task_ids: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Integers of at least one in proportion to the weights; see :func:`patches_of`."""
+    """Integers of at least one, proportional to the weights; see :func:`patches_of`."""
     least = np.zeros(len(weights), dtype=bool)
     while True:
         # fsum is exact whatever the order.

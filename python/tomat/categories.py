@@ -31,22 +31,19 @@ METALS: frozenset[str] = frozenset(_SYMBOLS) - _HALOGENS - _CHALCOGENS - _NONMET
 
 
 def category(elements: Iterable[str | int]) -> Category:
-    """The category of a crystal made of ``elements``, symbols or atomic numbers; how many of each does not matter.
+    """The category of a crystal of ``elements`` (symbols or atomic numbers), whatever their amounts.
 
     The first rule that holds decides:
 
     1. a halogen (F, Cl, Br, I, At, Ts) and oxygen: ``oxyhalide``;
     2. a halogen: ``halide`` (so a sulphide chloride is a halide);
-    3. oxygen and a chalcogen (S, Se, Te, Po, Lv): ``oxychalcogenide`` (sulphates and tellurites too: the
-    rules see
+    3. oxygen and a chalcogen (S, Se, Te, Po, Lv): ``oxychalcogenide`` (also sulphates and tellurites: the rules use
        elements, not oxidation states);
     4. a chalcogen: ``chalcogenide``;
-    5. oxygen: ``oxide`` (carbonates, nitrates, phosphates, hydroxides and solid O2 too);
-    6. metals only: ``intermetallic`` (alloys and single metals too; B, Si, Ge, As, Sb count as metalloids,
-    not
-       metals; Al, Ga, In, Tl, Sn, Pb, Bi as metals);
-    7. anything else: ``other`` (nitrides, carbides, hydrides, borides, silicides, pnictides, the elements
-    left).
+    5. oxygen: ``oxide`` (also carbonates, nitrates, phosphates, hydroxides and solid O2);
+    6. metals only: ``intermetallic`` (also alloys and pure metals; B, Si, Ge, As, Sb are metalloids, not metals; Al,
+       Ga, In, Tl, Sn, Pb, Bi are metals);
+    7. anything else: ``other`` (nitrides, carbides, hydrides, borides, silicides, pnictides, other elements).
 
     Raises:
         ValueError: no elements, or one that is not an element.
@@ -65,10 +62,9 @@ def category(elements: Iterable[str | int]) -> Category:
 
 
 def reduced_formula(elements: Iterable[str | int]) -> str:
-    """The formula of the atoms of a cell, one entry an atom, divided by its common factor, in Hill order.
+    """The reduced formula of a cell in Hill order; ``elements`` has one entry per atom.
 
-    E. A. Hill, J. Am. Chem. Soc. 22, 478 (1900): carbon, hydrogen, then by symbol; without carbon all by
-    symbol.
+    E. A. Hill, J. Am. Chem. Soc. 22, 478 (1900): carbon, hydrogen, then by symbol; without carbon, all by symbol.
 
     Raises:
         ValueError: no atoms, or one that is not an element.

@@ -1,4 +1,4 @@
-"""What a codec cannot hold of a density: voxels beyond its range, and the electrons that are lost with them."""
+"""Clipping: voxels of a density outside a codec's range, and the electrons lost with them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
     from tomat.codec import Codec
 
-#: The largest share of a material's electrons that may lie above the codec's range, where nobody says otherwise.
+#: Default for the largest share of a material's electrons above the codec's range.
 MAX_CLIPPED = _core.MAX_CLIPPED
-#: The same for what lies below it: the negative voxels of PAW densities.
+#: The same below the range, for the negative voxels of PAW densities.
 MAX_NEGATIVE = _core.MAX_NEGATIVE
 
 
 @dataclass(frozen=True)
 class Clipping:
-    """What is clipped of one density, over all its voxels.
+    """What a codec clips of one density.
 
     Attributes:
-        voxels: how many lie beyond the codec's range.
-        electrons: what is lost with them: the sum of ``|v - clip(v)|`` in electrons.
-        share: of the material's electrons (of the sum of ``|v|``), 0 to 1.
-        share_below: the part of it that lies below the range: negative voxels.
+        voxels: number of voxels outside the codec's range.
+        electrons: electrons lost with them: the sum of ``|v - clip(v)|``.
+        share: the same as a share of the sum of ``|v|``, 0 to 1.
+        share_below: the part of ``share`` below the range, from negative voxels.
         worst: the value that loses most, in the unit of the density.
         worst_voxel: its grid point.
     """
@@ -44,10 +44,10 @@ class Clipping:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
-        """From JSON.
+        """From :attr:`stored`.
 
         Raises:
-            KeyError, TypeError, ValueError: not these numbers.
+            KeyError, TypeError, ValueError: ``stored`` has other keys or types.
         """
         x, y, z = (int(n) for n in stored["worst_voxel"])
         return cls(
@@ -60,7 +60,7 @@ class Clipping:
         )
 
     def exceeds(self, max_clipped: float = MAX_CLIPPED, max_negative: float = MAX_NEGATIVE) -> bool:
-        """Whether it is more than a run allows, above the codec's range or below it."""
+        """Whether more is clipped than a run allows, above or below the range."""
         return self.share - self.share_below > max_clipped or self.share_below > max_negative
 
     @property
@@ -79,16 +79,16 @@ class Clipping:
 
 @dataclass
 class ClippedTotals:
-    """What is clipped of many materials."""
+    """What a codec clips of many materials."""
 
     materials: int = 0
     voxels: int = 0
     electrons: float = 0.0
-    #: The material that loses the largest share.
+    #: The material with the largest share, and its clipping.
     worst: tuple[str, Clipping] | None = None
 
     def add(self, task_id: str, found: Clipping) -> None:
-        """Count one more."""
+        """Add a material."""
         self.materials += 1
         self.voxels += found.voxels
         self.electrons += found.electrons
@@ -96,7 +96,7 @@ class ClippedTotals:
             self.worst = (task_id, found)
 
     def merge(self, stored: Mapping[str, Any]) -> None:
-        """Add what another counted, as :attr:`stored` has it."""
+        """Add :attr:`stored` of other totals."""
         self.materials += stored["materials"]
         self.voxels += stored["voxels"]
         self.electrons += stored["electrons"]
@@ -106,7 +106,7 @@ class ClippedTotals:
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> Self:
-        """From what :attr:`stored` gave."""
+        """From :attr:`stored`."""
         found = cls()
         found.merge(stored)
         return found
@@ -123,7 +123,7 @@ class ClippedTotals:
         }
 
     def __str__(self) -> str:
-        """In words; ``nothing`` where it is that."""
+        """In words; ``nothing`` if nothing is clipped."""
         if self.worst is None:
             return "nothing"
         return (
@@ -133,7 +133,7 @@ class ClippedTotals:
 
 
 def recount(codec: Codec, density: NDArray[np.float32], unit: str, volume: float) -> Clipping | None:
-    """What ``codec`` clips of a density in the unit it encodes, by NumPy alone: a second way beside the core's."""
+    """What ``codec`` clips of a density in the codec's unit, computed with NumPy, independently of the core."""
     values = density.astype(np.float64).ravel()
     low, high = codec.range
     below = np.maximum(low - values, 0)
@@ -150,10 +150,10 @@ def recount(codec: Codec, density: NDArray[np.float32], unit: str, volume: float
 
 
 def check_limits(max_clipped: float, max_negative: float) -> None:
-    """Refuse limits that are no shares.
+    """Check the limits of clipping.
 
     Raises:
-        ValueError: not between 0 and 1.
+        ValueError: a limit is not between 0 and 1.
     """
     for name, value in (("max_clipped", max_clipped), ("max_negative", max_negative)):
         if not 0 <= value <= 1:

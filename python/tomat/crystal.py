@@ -1,4 +1,4 @@
-"""A crystal: a cell and its atoms, checked; to and from pymatgen and ASE."""
+"""Crystals: a cell and its atoms, checked, and converted from and to pymatgen and ASE."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["Crystal"]
 
 @dataclass(frozen=True, eq=False)
 class Crystal:
-    """A cell and its atoms; what it is built from is checked.
+    """A cell and its atoms, checked when it is made.
 
     Attributes:
         lattice: (3, 3) float64, rows a, b, c in angstrom.
         atomic_numbers: (n,) int32, 1 to 118.
         frac_coords: (n, 3) float64, as given: not wrapped into the cell.
-        name: what it goes by in files and reports.
+        name: used in files and reports.
 
     Raises:
-        ValueError: wrong shapes, values that are not finite, a cell without volume, no atoms, no element.
+        ValueError: wrong shapes, values that are not finite, a cell without volume, no atoms, unknown elements.
     """
 
     lattice: NDArray[np.float64]
@@ -38,7 +38,7 @@ class Crystal:
     name: str = "crystal"
 
     def __post_init__(self) -> None:
-        """Bring the arrays to their types and check them."""
+        """Convert and check the arrays."""
         try:
             self._check()
         except (TypeError, ValueError) as error:
@@ -65,17 +65,12 @@ class Crystal:
     def of(
         cls, lattice: ArrayLike, atomic_numbers: ArrayLike, frac_coords: ArrayLike, name: str = "crystal"
     ) -> Self:
-        """A crystal from anything that arrays can be made of.
+        """A crystal from anything NumPy converts to arrays.
 
         Raises:
             ValueError: as the class.
         """
-        given: tuple[Any, ...] = (
-            lattice,
-            atomic_numbers,
-            frac_coords,
-            name,
-        )  # brought to their types by the class
+        given: tuple[Any, ...] = (lattice, atomic_numbers, frac_coords, name)  # converted by the class
         return cls(*given)
 
     @classmethod
@@ -86,7 +81,7 @@ class Crystal:
         frac_coords: NDArray[np.float64],
         name: str,
     ) -> Self:
-        """From arrays of the right types that were checked when they were read."""
+        """From arrays of the right types that are already checked."""
         crystal = object.__new__(cls)
         values = {
             "lattice": lattice,
@@ -104,24 +99,24 @@ class Crystal:
         Raises:
             ValueError: partly occupied sites, or sites that hold no element.
         """
-        # Duck-typed, so that pymatgen need not be imported (or installed) to get here.
+        # Duck-typed, so that pymatgen need not be imported.
         given: Any = structure
         label = name or str(given.composition.reduced_formula)
         if not given.is_ordered:
             partly = [i + 1 for i, site in enumerate(given) if not site.is_ordered]
             raise ValueError(
                 f"{label}: {len(partly)} of {len(given)} sites are partly occupied (first: site {partly[0]}, "
-                f"{given[partly[0] - 1].species_string}); a density needs whole atoms: order it first, with pymatgen's "
-                "OrderDisorderedStructureTransformation for example"
+                f"{given[partly[0] - 1].species_string}); a density needs whole atoms: order it first, for example "
+                "with pymatgen's OrderDisorderedStructureTransformation"
             )
         numbers = []
         for index, site in enumerate(given, 1):
-            # Dummy species have a Z as well, which is the hash of their name.
+            # The Z of a dummy species is the hash of its name.
             number = getattr(site.specie, "Z", 0)
             if not 1 <= number <= 118:
                 raise ValueError(
-                    f"{label}: site {index} holds {site.species_string}, which is no element; give one of H to Og, or "
-                    "take the site out"
+                    f"{label}: site {index} holds {site.species_string}, which is not an element; replace it by one of "
+                    "H to Og, or remove the site"
                 )
             numbers.append(int(number))
         return cls.of(given.lattice.matrix, numbers, given.frac_coords, label)
@@ -178,19 +173,19 @@ class Crystal:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the cell and its atoms; the name is not part of it."""
+        """SHA-256 of the cell and its atoms, without the name."""
         return content_hash("tomat crystal 1\n", self)
 
     def __repr__(self) -> str:
-        """Shows what it is, not its numbers."""
+        """Name, size and volume."""
         return f"Crystal({self.name!r}, {self.n_atoms} atoms, {self.volume:.4g} A^3)"
 
 
 def as_array(of: object, name: str, dtype: type[np.generic]) -> NDArray[Any]:
-    """Bring the array attribute of a frozen object to its type, contiguous; it is not copied where it is that already.
+    """Convert an array attribute of a frozen object to a contiguous array of ``dtype``, copied only if needed.
 
     Raises:
-        ValueError: no real numbers, or no whole ones where the type asks for them.
+        ValueError: not real numbers, or not whole ones for an integer ``dtype``.
     """
     given = np.asarray(getattr(of, name))
     if given.dtype.kind not in "fiu" and given.size:
@@ -204,7 +199,7 @@ def as_array(of: object, name: str, dtype: type[np.generic]) -> NDArray[Any]:
 
 
 def content_hash(first: str, crystal: Crystal, *before: NDArray[np.generic]) -> str:
-    """SHA-256 of a line that says what is hashed, of arrays, and of a crystal."""
+    """SHA-256 of a first line that names the kind of content, of arrays, and of a crystal."""
     digest = hashlib.sha256(first.encode())
     for array in before:
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -1,4 +1,4 @@
-"""Fitting codecs: sketch densities once, merge sketches of parts, fit bins to a sketch.
+"""Fitting codecs: sketch densities, merge sketches, fit bins to a sketch.
 
 >>> sketch = sketch_entries(resolve_inputs(["/data/rho_gga"], split="train"), "chgcar")  # doctest: +SKIP
 >>> codec = fit_codec(sketch, 16384)  # doctest: +SKIP
@@ -28,29 +28,29 @@ type Method = Literal["l1", "l2", "companding", "lloyd", "equal-mass"]
 type Weighting = Literal["voxel", "material"]
 type Points = Literal["mean", "median"]
 
-#: Ways of placing bins. ``l1`` and ``l2`` are the least absolute and squared error any codec can have on the sketch;
-#: ``companding`` places points as p^(1/2) (medians) or p^(1/3) (means); ``lloyd`` is thirty Lloyd iterations from
-#: ``equal-mass``, the same weight in every bin.
+#: Methods of placing bins. ``l1`` and ``l2`` minimise the absolute and squared error on the sketch exactly;
+#: ``companding`` places points with density p^(1/2) (medians) or p^(1/3) (means); ``lloyd`` runs thirty Lloyd
+#: iterations from ``equal-mass``, bins of equal weight.
 METHODS: tuple[Method, ...] = ("l1", "l2", "companding", "lloyd", "equal-mass")
 
-#: What a method decodes to unless told otherwise: Lloyd's algorithm is one of means.
+#: Default reconstruction points other than the median.
 _POINTS: dict[str, Points] = {"l2": "mean", "lloyd": "mean"}
 
-#: How an ``.xz`` file begins.
+#: First bytes of an ``.xz`` file.
 _XZ = b"\xfd7zXZ"
-#: Bytes of a sketch, at most: those of densities have some 20 MB.
+#: Largest size of a sketch in bytes; real ones have some 20 MB.
 _LARGEST = 1 << 28
 
-#: The smallest ``clip_max`` a codec can have: a sketch of zeros alone has nothing larger.
+#: The smallest ``clip_max`` of a codec, for a sketch that holds only zeros.
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 class Sketch(_core.Sketch):
-    """A fine histogram of densities in one unit, which bins are fitted to.
+    """A fine histogram of densities in one unit, to which bins are fitted.
 
-    Cells are spaced as logarithms, 65,536 an octave, for both signs; exact zero has its own. Everything in it is an
-    integer, so that sketches of parts merge to the sketch of the whole, to the bit and in any order. Methods release
-    the GIL and may be called from several threads.
+    Cells are spaced logarithmically, 65,536 per octave, for both signs; exact zero has its own cell. All contents are
+    integers, so that sketches of parts merge exactly into the sketch of the whole, in any order. Methods release the
+    GIL and are thread-safe.
 
     Args:
         unit: ``chgcar`` (rho * V_cell, electrons) or ``e_per_A3`` (electrons per cubic angstrom).
@@ -64,10 +64,10 @@ class Sketch(_core.Sketch):
         return super().__new__(cls, unit)
 
     def add_material(self, material: Material) -> None:
-        """Add a material, its density taken into the sketch's unit.
+        """Add a material, its density converted to the sketch's unit.
 
         Raises:
-            ValueError: a value that is not finite, or a material that is in the sketch already.
+            ValueError: a value that is not finite, or the material is already in the sketch.
         """
         scale = 1.0
         if material.unit != self.unit:
@@ -76,12 +76,12 @@ class Sketch(_core.Sketch):
 
     @override
     def rounded(self, bits: int) -> Sketch:
-        """The same counts with material weights rounded to ``bits`` significant bits, which packs into little space."""
+        """The sketch with material weights rounded to ``bits`` significant bits, which compresses well."""
         return self.from_bytes(super().rounded(bits).to_bytes())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """A sketch from what :meth:`to_bytes` gave.
+        """A sketch from :meth:`to_bytes`.
 
         Raises:
             ValueError: not a sketch, of another version, or damaged.
@@ -92,7 +92,7 @@ class Sketch(_core.Sketch):
         return sketch
 
     def save(self, path: str | Path) -> None:
-        """Write a local file; where its name ends in ``.xz``, compressed."""
+        """Write a local file, compressed if its name ends in ``.xz``."""
         data = self.to_bytes()
         write_atomically(path, lzma.compress(data, preset=9) if str(path).endswith(".xz") else data)
 
@@ -111,21 +111,16 @@ class Sketch(_core.Sketch):
             raise ValueError(f"{path}: {error}") from error
 
     def __repr__(self) -> str:
-        """Shows what is in it."""
+        """Unit and counts."""
         return f"Sketch({self.unit!r}, {len(self.ids)} materials, {self.n_voxels} voxels)"
 
 
 def _unpacked(data: bytes) -> bytes:
-    """The content of an ``.xz`` file of one stream.
-
-    Raises:
-        ValueError: cut off, with something behind it, or more than any sketch holds.
-        lzma.LZMAError: damaged.
-    """
+    """The content of an ``.xz`` file of one stream, at most ``_LARGEST`` bytes."""
     stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LARGEST)
     content = stream.decompress(data, max_length=_LARGEST + 1)
     if len(content) > _LARGEST:
-        raise ValueError(f"it unpacks to more than {_LARGEST} bytes, which no sketch does; fetch it again")
+        raise ValueError(f"it unpacks to more than {_LARGEST} bytes, too many for a sketch; fetch it again")
     if not stream.eof or stream.unused_data:
         raise ValueError("it is cut off, or something follows it; fetch it again")
     return content
@@ -138,16 +133,16 @@ def sketch_entries(
     threads: int | None = None,
     watch: Callable[[str], None] | None = None,
 ) -> Sketch:
-    """The sketch of all densities of ``entries``, the same whatever the number of threads.
+    """The sketch of all densities of ``entries``; it does not depend on the number of threads.
 
     Args:
-        entries: materials, as :func:`tomat.dataset.inputs.resolve_inputs` names them.
-        unit: the unit to sketch in.
-        threads: readers at work; one a processor by default.
-        watch: called with the id of each material when it is in.
+        entries: materials, as from :func:`tomat.dataset.inputs.resolve_inputs`.
+        unit: unit of the sketch.
+        threads: number of threads; one per processor by default.
+        watch: called with the id of each material once it is added.
 
     Raises:
-        OSError, ValueError: a density that cannot be read or used; the message names its file.
+        OSError, ValueError: a density cannot be read or used; the message names its file.
     """
     sketch = Sketch(unit)
 
@@ -161,7 +156,7 @@ def sketch_entries(
 
 
 def merge_sketches(paths: Sequence[str | Path]) -> Sketch:
-    """One sketch of several files.
+    """Merge the sketches in several files.
 
     Raises:
         ValueError: sketches in different units, or a material that is in two of them.
@@ -189,24 +184,23 @@ def fit_codec(
     tail: Tail | None = None,
     name: str = "lmq",
 ) -> LloydMaxCodec:
-    """Fit a codec to a sketch; the same sketch and options give the same codec, to the bit.
+    """Fit a codec to a sketch; the same sketch and options give exactly the same codec.
 
     Args:
         sketch: the densities to fit to; the codec has their unit.
-        bins: tokens of the codec.
+        bins: number of bins, the tokens of the codec.
         method: how bins are placed, see :data:`METHODS`.
         weight: ``material``: a voxel counts 1 / sum|rho| of its material, so that ``l1`` minimises the mean NMAE over
             materials; ``voxel``: every voxel counts 1.
-        signed: spend bins below zero, where ``clip_min`` is then the smallest value; otherwise negative values are
-            clipped to zero.
-        points: decode to the ``mean`` or ``median`` of a bin; by default means for ``l2`` and ``lloyd`` and medians
-            otherwise. Boundaries of ``companding`` depend on it.
-        tail: bins beyond the values of the sketch, taken from ``bins``; without one, what lies beyond is clipped.
-        name: what the codec calls itself.
+        signed: place bins below zero, down to the smallest value; otherwise negative values are clipped to zero.
+        points: decode to the ``mean`` or ``median`` of a bin; by default means for ``l2`` and ``lloyd``, else medians.
+            The boundaries of ``companding`` depend on it.
+        tail: bins beyond the values of the sketch, taken from ``bins``; without it, values there are clipped.
+        name: of the codec.
 
     Raises:
-        ValueError: an empty sketch, a number of bins that cannot be, a tail that ends before the densities do or that
-            goes below zero in a codec that is not signed.
+        ValueError: an empty sketch, an impossible number of bins, or a tail that ends before the densities do or goes
+            below zero in an unsigned codec.
         KeyError: an unknown method or weight.
     """
     points = points or _POINTS.get(method, "median")
@@ -221,7 +215,7 @@ def fit_codec(
         signed=signed,
         mean_points=points == "mean",
     )
-    # A signed codec of densities that have nothing below zero is one from zero on.
+    # Densities without values below zero give a codec that starts at zero, signed or not.
     fitted["clip_min"] = min(fitted["clip_min"], 0.0)
     if tail is not None:
         fitted = tail.beside(fitted, below, above)

@@ -1,4 +1,4 @@
-"""Floors: the error a codec makes by itself, which no model behind it gets under."""
+"""Error floors: what a codec alone loses, a lower bound for any model that uses it."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from tomat.fitting import Method, Sketch, Weighting
     from tomat.material import Entry, Material
 
-#: Sizes of codecs that are compared, and shipped.
+#: Numbers of bins that are compared by default.
 BINS = (1024, 2048, 4096, 16384, 65536)
 
 
 @dataclass(frozen=True)
 class Floor:
-    """What one codec loses on some materials.
+    """The floor of one codec on some materials.
 
     Attributes:
-        codec: its name.
+        codec: name of the codec.
         codec_hash: its content hash.
-        unit: the unit the errors are measured in.
-        tokens: tokens a voxel.
-        bins: values a token can take, a component each.
+        unit: unit of the errors.
+        tokens: tokens per voxel.
+        bins: number of values of each component.
         task_ids: the materials, in order.
         metrics: of each material, in the same order.
-        clipped: share of the NMAE that comes from values outside the codec's range, of each material.
+        clipped: for each material, the share of its NMAE from values outside the codec's range.
     """
 
     codec: str
@@ -50,14 +50,14 @@ class Floor:
     clipped: list[float]
 
     def summary(self) -> dict[str, of_density.Statistics]:
-        """Mean, median, 99th percentile and maximum of the size of each metric over materials."""
+        """Statistics of the absolute value of each metric over materials."""
         return {
             name: of_density.statistics([abs(getattr(of, name)) for of in self.metrics])
             for name in of_density.Metrics._fields
         }
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as JSON takes it."""
+        """Everything, for JSON."""
         summary = {name: values._asdict() for name, values in self.summary().items()}
         materials = {
             task_id: {**of._asdict(), "clipped": clipped}
@@ -76,18 +76,18 @@ def floor(
     threads: int | None = None,
     watch: Callable[[str], None] | None = None,
 ) -> Floor:
-    """Encode and decode every voxel of every material, and measure what comes back.
+    """Encode and decode every voxel of every material, and measure the error.
 
     Args:
         codec: any density codec.
         entries: materials the codec was not fitted to.
-        unit: the unit log codecs encode, ``chgcar`` where None; a fitted codec has its own.
-        supercell: measure each crystal repeated so many times along a, b and c: the same density, in a larger cell.
-        threads: materials at work at a time.
+        unit: the unit log codecs encode, ``chgcar`` if None; a fitted codec has its own.
+        supercell: number of times each crystal is first repeated along a, b and c.
+        threads: number of threads; one per processor if None.
         watch: called with the id of each material when it is done.
 
     Raises:
-        OSError, ValueError: a density that cannot be read, or a unit that is not the codec's.
+        OSError, ValueError: a density cannot be read, or ``unit`` is not the codec's.
     """
     of_codec = codec.unit_for(unit)
 
@@ -108,7 +108,7 @@ def floor(
 
 
 def material_floor(codec: Codec, material: Material, unit: str) -> tuple[of_density.Metrics, float]:
-    """All metrics of one material, and the share of its absolute error that lies outside the codec's range."""
+    """All metrics of one material, and the share of its absolute error from values outside the codec's range."""
     true = material.in_unit(unit).density.astype(np.float64)
     back = _roundtrip(codec, true)
     measured = of_density.measure(back, true, unit=unit, volume=material.volume)
@@ -121,7 +121,7 @@ def material_floor(codec: Codec, material: Material, unit: str) -> tuple[of_dens
 
 @dataclass(frozen=True)
 class Curve:
-    """Floors of one method, by number of bins: mean, median and largest NMAE over materials, as fractions."""
+    """The floors of one method by number of bins: mean, median and largest NMAE over materials, as fractions."""
 
     method: str
     bins: list[int] = field(default_factory=list)
@@ -134,7 +134,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class FloorCurves:
-    """Floors against bins for several methods, all fitted to one sketch and measured on the same materials."""
+    """Floors of several methods by number of bins, fitted to one sketch and measured on the same materials."""
 
     unit: str
     weight: str
@@ -227,7 +227,7 @@ def floor_curves(
 
 
 def _nmae(codec: LloydMaxCodec, true: Any) -> tuple[float, float]:
-    """NMAE, and the part of it that values outside the codec's range make."""
+    """NMAE, and the part of it from values outside the codec's range."""
     values = true.astype(np.float64)
     back = codec.roundtrip(true)
     nmae = of_density.nmae(back, values)

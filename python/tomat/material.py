@@ -1,4 +1,4 @@
-"""A crystal with its density and the unit of that, read from a file or taken from pymatgen or ASE."""
+"""Materials: a crystal with its density and unit, read from a file or converted from pymatgen or ASE."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ UNITS: tuple[Unit, Unit] = ("chgcar", "e_per_A3")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A material that is yet to be read: its id and where its density is."""
+    """A material not yet read: its id, and the path or URL of its density."""
 
     task_id: str
     path: str
 
     def read(self) -> Material:
-        """The material, under this id.
+        """Read the material, under this id.
 
         Raises:
             OSError, ValueError: as :func:`read`.
@@ -48,13 +48,13 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A crystal and its density; what it is built from is checked.
+    """A crystal and its density, checked when it is made.
 
     Attributes:
-        crystal: cell, atoms, and the name it goes by; what is sampled from it depends on this name.
+        crystal: cell, atoms and name; sampling depends on the name.
         density: (nx, ny, nz) float32, point (i, j, k) at fractional coordinates (i/nx, j/ny, k/nz).
-        unit: the convention of the density, ``chgcar`` or ``e_per_A3``.
-        source: facts about the file it came from (``format``, ``has_spin``, ...); empty for one made in memory.
+        unit: of the density, ``chgcar`` or ``e_per_A3``.
+        source: facts about its file (``format``, ``has_spin``, ...); empty if made in memory.
 
     Raises:
         ValueError: a wrong shape, values that are not finite, an unknown unit.
@@ -66,7 +66,7 @@ class Material:
     source: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Bring the density to its type and check it."""
+        """Convert and check the density."""
         try:
             self._check()
         except (TypeError, ValueError) as error:
@@ -92,7 +92,7 @@ class Material:
         frac_coords: ArrayLike,
         source: dict[str, Any] | None = None,
     ) -> Self:
-        """A material from anything that arrays can be made of.
+        """A material from anything NumPy converts to arrays.
 
         Raises:
             ValueError: as the class, and as :class:`tomat.crystal.Crystal`.
@@ -108,14 +108,14 @@ class Material:
         Raises:
             ValueError: as the class.
         """
-        given: tuple[Any, ...] = (density, unit, dict(source or {}))  # brought to their types by the class
+        given: tuple[Any, ...] = (density, unit, dict(source or {}))  # converted by the class
         return cls(crystal, *given)
 
     @classmethod
     def of_checked(
         cls, crystal: Crystal, density: NDArray[np.float32], unit: Unit, source: dict[str, Any]
     ) -> Self:
-        """From parts that were checked when they were read, without going through the density again."""
+        """From parts that are already checked."""
         material = object.__new__(cls)
         material.__dict__.update(crystal=crystal, density=density, unit=unit, source=source)
         return material
@@ -127,22 +127,22 @@ class Material:
 
     @property
     def lattice(self) -> NDArray[np.float64]:
-        """(3, 3) rows a, b, c of the crystal in angstrom."""
+        """(3, 3) float64, rows a, b, c in angstrom."""
         return self.crystal.lattice
 
     @property
     def atomic_numbers(self) -> NDArray[np.int32]:
-        """(n,) of the crystal."""
+        """(n,) int32."""
         return self.crystal.atomic_numbers
 
     @property
     def frac_coords(self) -> NDArray[np.float64]:
-        """(n, 3) of the crystal."""
+        """(n, 3) float64."""
         return self.crystal.frac_coords
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the density, its unit and its crystal; the name is not part of it."""
+        """SHA-256 of the density, its unit and its crystal, without the name."""
         density = np.asarray(self.density, dtype="<f4")
         return content_hash(f"tomat material 1 {self.unit} {self.grid_shape}\n", self.crystal, density)
 
@@ -164,7 +164,7 @@ class Material:
         return mean if self.unit == "chgcar" else mean * self.volume
 
     def in_unit(self, unit: str) -> Material:
-        """The same material with its density in another unit.
+        """The material with its density in another unit.
 
         Raises:
             ValueError: an unknown unit.
@@ -177,7 +177,7 @@ class Material:
         return replace(self, density=(self.density * np.float64(factor)).astype(np.float32), unit=unit)
 
     def supercell(self, repeats: tuple[int, int, int]) -> Material:
-        """The crystal repeated along a, b, c: again an exact density, in more voxels and atoms.
+        """The crystal and its density repeated along a, b, c.
 
         Raises:
             ValueError: a repeat below one.
@@ -203,11 +203,10 @@ class Material:
         )
 
     def subgrid(self, voxels: int) -> Material:
-        """The same crystal on a regular part of its grid: at most ``voxels`` points, where its axes divide so.
+        """The material on a regular subset of its grid points: at most ``voxels``, as far as the axes are divisible.
 
-        Steps divide the axes (a prime axis stays whole), and are taken where points are densest. The first point is
-        drawn from the material's name, so that parts of many crystals do not all begin at an atom; the origin moves
-        there.
+        Steps divide the axes (a prime axis stays whole); the densest axis is thinned first. The first point, which
+        becomes the origin, is drawn from the material's name, so that the subsets do not all begin at an atom.
 
         Raises:
             ValueError: ``voxels`` below one.
@@ -248,7 +247,7 @@ class Material:
         Raises:
             ValueError: a ``Structure`` without a density, or one with partly occupied sites.
         """
-        # Duck-typed, so that pymatgen need not be imported (or installed) to get here.
+        # Duck-typed, so that pymatgen need not be imported.
         structure: Any = getattr(data, "structure", data)
         if density is None:
             volumetric: Any = data
@@ -275,13 +274,13 @@ class Material:
         suffix .gz, .bz2, .xz or .zst.
 
         Args:
-            path: where; what is there is replaced.
-            format: a name of :data:`tomat.formats.FORMATS`, where ``path`` does not say it.
-            augmentation: lines that follow the density in a CHGCAR, see :func:`tomat.formats.vasp.read_augmentation`.
+            path: where to write; an existing file is replaced.
+            format: a name in :data:`tomat.formats.FORMATS`; by default the one ``path`` implies.
+            augmentation: lines to append to a CHGCAR, see :func:`tomat.formats.vasp.read_augmentation`.
 
         Raises:
-            ValueError: a name that says no format, or values the format cannot hold.
-            OSError: it cannot be written.
+            ValueError: the name implies no format, or the format cannot represent a value.
+            OSError: the file cannot be written.
         """
         name = format or format_of(path)
         if name not in FORMATS:
@@ -306,7 +305,7 @@ class Material:
         return self.crystal.to_ase()
 
     def __repr__(self) -> str:
-        """Shows what it is, not its numbers."""
+        """Name, sizes, electrons and unit."""
         grid = " x ".join(map(str, self.grid_shape))
         return (
             f"Material({self.task_id!r}, {len(self.atomic_numbers)} atoms, grid {grid}, "
@@ -317,12 +316,12 @@ class Material:
 def read(path: str | Path) -> Material:
     """Read a density: a Zarr v3 group in the ``rho_gga`` layout, VASP CHGCAR/CHG/AECCAR, or Gaussian cube.
 
-    Text files may be compressed (.gz, .bz2, .xz, .zst). URLs go through fsspec. A density comes in the unit of its
-    file: ``chgcar`` from Zarr and VASP, ``e_per_A3`` from cube.
+    Text files may be compressed (.gz, .bz2, .xz, .zst). URLs are opened with fsspec. The unit is that of the file:
+    ``chgcar`` for Zarr and VASP, ``e_per_A3`` for cube.
 
     Raises:
         FileNotFoundError: no such file.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
         ValueError: damaged, or not a density; the message names the file, what is wrong and where.
     """
     if not is_url(path):
@@ -333,7 +332,7 @@ def read(path: str | Path) -> Material:
 
 
 def task_id_of(path: str | Path) -> str:
-    """The name a file's material goes by: its stem, or its folder's where the file is just called CHGCAR."""
+    """The id of a file's material: its stem, or the name of its folder if the file is just called CHGCAR."""
     return _core.task_id(str(path))
 
 

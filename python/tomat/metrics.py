@@ -1,21 +1,19 @@
-r"""How far a predicted density is from the true one: the only definitions of these numbers in the package.
+r"""Error metrics between a predicted and a true density; the package defines them only here.
 
-Every function takes ``(predicted, true)``, two arrays of one shape, in one unit, finite. Sums run in float64
-whatever the arrays hold. d = predicted - true; sums and means run over the voxels of the grid, which all
-have the same volume, so that no number but the electron error changes with the unit or the number of
-voxels.
+Every function takes ``(predicted, true)``, two finite arrays of one shape and unit; sums are in float64. d is predicted
+- true; sums and means run over the voxels of the grid. As these have equal volumes, only the electron error depends on
+the unit or the number of voxels.
 
-What happens outside the mathematicians' domain:
+Special cases:
 
-- Negative voxels (PAW densities have some): ``nmae``, ``relative_mae``, ``electron_error`` and
-  ``chi_square`` take them as they are; ``hellinger`` and ``jensen_shannon`` compare probability
-  distributions and clip them to zero.
-- Zero or tiny voxels: ``chi_square`` and ``relative_mae`` divide by a voxel, but not by less than ``eps``
-  times the mean of \|true\|.
-- Nothing to divide by: a true density that is zero everywhere (for ``chi_square``: whose sum is not
-  positive) gives 0 where the prediction is equal to it and infinity where not. A distribution without mass
-  is at distance 0 from another such and at distance 1 from any other.
-- NaN, infinity: ``ValueError``. A mean over materials must neither swallow one nor drown in it.
+- Negative voxels (PAW densities have some): ``nmae``, ``relative_mae``, ``electron_error`` and ``chi_square`` use them
+  as they are; ``hellinger`` and ``jensen_shannon`` compare probability distributions and clip them to zero.
+- Zero or tiny voxels: ``chi_square`` and ``relative_mae`` divide by a voxel, but by no less than ``eps`` times the mean
+  of \|true\|.
+- A zero divisor: a true density that is zero everywhere (for ``chi_square``: whose sum is not positive) gives 0 for an
+  equal prediction and infinity otherwise. A distribution without mass has distance 0 from another one without mass and
+  distance 1 from any other.
+- NaN or infinity: ``ValueError``.
 """
 
 from __future__ import annotations
@@ -54,7 +52,7 @@ EPS = 1e-6
 
 
 class ElectronError(NamedTuple):
-    """Predicted minus true number of electrons, and that over the true number."""
+    """Predicted minus true number of electrons, absolute and relative to the true number."""
 
     electrons: float
     relative: float
@@ -89,8 +87,8 @@ class Statistics(NamedTuple):
 def nmae(predicted: ArrayLike, true: ArrayLike) -> float:
     r"""Normalised mean absolute error, sum \|d\| / sum \|true\|; 0.01 is "one per cent".
 
-    The field's headline number: for a non-negative density, the absolute error integrated over the cell,
-    for each electron in it. A prediction of zero everywhere scores 1.
+    The field's headline metric: for a non-negative density, the absolute error integrated over the cell, per electron.
+    A prediction of zero everywhere scores 1.
 
     P. B. Jorgensen and A. Bhowmik, npj Comput. Mater. 8, 183 (2022), where it is called epsilon_mae;
     T. Koker, K. Quigley, E. Taw, K. Tibbetts, L. Li, npj Comput. Mater. 10, 161 (2024).
@@ -100,24 +98,24 @@ def nmae(predicted: ArrayLike, true: ArrayLike) -> float:
 
 
 def nmae_of_sums(error: float, true: float) -> float:
-    r"""``nmae`` from sum \|d\| and sum \|true\|, where these were added up elsewhere."""
+    r"""``nmae`` from sum \|d\| and sum \|true\|."""
     return _ratio(error, true)
 
 
 def nemd(expected_error: ArrayLike, true: ArrayLike) -> float:
     r"""Normalised earth mover's distance, sum E\|v - true\| / sum \|true\|, of a prediction that is a distribution.
 
-    In each voxel v is distributed as the model says; the earth mover's (Wasserstein-1) distance of that distribution
-    from the true value, a point, is the expected absolute error E\|v - true\|. A prediction of one number has that
-    number's error, so that its ``nemd`` is its ``nmae``. Where the mean of the distribution is the estimate, ``nemd``
-    is at least the ``nmae`` (Jensen's inequality), and the surplus is what the model is unsure of.
+    In each voxel, v follows the distribution predicted by the model; the earth mover's (Wasserstein-1) distance between
+    that distribution and the true value is the expected absolute error E\|v - true\|. For a point prediction ``nemd``
+    equals ``nmae``. If the estimate is the mean of the distribution, ``nemd`` is at least the ``nmae`` (Jensen's
+    inequality); the excess is the model's uncertainty.
 
     Args:
         expected_error: E\|v - true\| in each voxel, in the unit of ``true``; never negative.
         true: true density, of the same shape.
 
     Raises:
-        ValueError: arrays that do not fit together, a negative or not finite expected error.
+        ValueError: different shapes, or an expected error that is negative or not finite.
     """
     e, t = _pair(expected_error, true)
     if (e < 0.0).any():
@@ -128,8 +126,8 @@ def nemd(expected_error: ArrayLike, true: ArrayLike) -> float:
 def chi_square(predicted: ArrayLike, true: ArrayLike, *, eps: float = EPS) -> float:
     r"""Pearson's chi-square: sum(d^2 / max(true, floor)) / sum true, with floor = eps * mean \|true\|.
 
-    With both densities normalised it is Pearson's chi-square divergence. It punishes errors where there is
-    little density: noise in the vacuum counts far more than in ``nmae``.
+    With both densities normalised it is Pearson's chi-square divergence. It penalises errors where the density is
+    small: noise in vacuum counts far more than in ``nmae``.
 
     K. Pearson, Phil. Mag. 50, 157 (1900).
     """
@@ -145,8 +143,8 @@ def chi_square(predicted: ArrayLike, true: ArrayLike, *, eps: float = EPS) -> fl
 def hellinger(predicted: ArrayLike, true: ArrayLike) -> float:
     """Hellinger distance sqrt(1/2 sum (sqrt p - sqrt q)^2), each density normalised to 1; in [0, 1].
 
-    Symmetric, and it takes voxels of zero without an ``eps``. The number of electrons does not enter: see
-    :func:`electron_error` for that.
+    Symmetric, and defined for zero voxels without an ``eps``. Independent of the number of electrons; see
+    :func:`electron_error`.
 
     E. Hellinger, J. reine angew. Math. 136, 210 (1909).
     """
@@ -162,10 +160,10 @@ def hellinger(predicted: ArrayLike, true: ArrayLike) -> float:
 def jensen_shannon(predicted: ArrayLike, true: ArrayLike) -> float:
     """Jensen-Shannon distance of the two densities, each normalised to 1; base 2, so in [0, 1].
 
-    The square root of the divergence 1/2 KL(p, m) + 1/2 KL(q, m) with m = (p + q) / 2, as SciPy's
-    ``jensenshannon``; the divergence is its square. It is summed as 1/2 m h(u) with u = (p - q) / (p + q) and
-    h = (1 + u) ln(1 + u) + (1 - u) ln(1 - u) = 2 u artanh(u) + ln(1 - u^2), where no term is larger than
-    twice what it adds: the two Kullback-Leibler sums cancel to nothing for densities closer than 1e-8.
+    The square root of the divergence 1/2 KL(p, m) + 1/2 KL(q, m) with m = (p + q) / 2, as SciPy's ``jensenshannon``.
+    It is summed as 1/2 m h(u) with u = (p - q) / (p + q) and h = (1 + u) ln(1 + u) + (1 - u) ln(1 - u)
+    = 2 u artanh(u) + ln(1 - u^2), which is stable: the two Kullback-Leibler sums would cancel for densities closer than
+    1e-8.
 
     J. Lin, IEEE Trans. Inf. Theory 37, 145 (1991); D. M. Endres and J. E. Schindelin, ibid. 49, 1858 (2003).
     """
@@ -185,8 +183,8 @@ def jensen_shannon(predicted: ArrayLike, true: ArrayLike) -> float:
 def relative_mae(predicted: ArrayLike, true: ArrayLike, *, eps: float = EPS) -> float:
     r"""Mean over voxels of \|d\| / max(\|true\|, floor), with floor = eps * mean \|true\|.
 
-    ``nmae`` weighs a voxel by its density; here each counts the same, so that interstitial regions and vacuum
-    decide. Statistics knows it as the mean absolute percentage error, here as a fraction.
+    ``nmae`` weighs a voxel by its density; here all voxels count the same, so that interstitial regions and vacuum
+    dominate. It is the mean absolute percentage error (MAPE) as a fraction.
     """
     p, t = _pair(predicted, true)
     floor = _floor(t, eps)
@@ -208,7 +206,7 @@ def electron_error(
         predicted: predicted density.
         true: true density.
         unit: the unit of both.
-        volume: cell volume in cubic angstrom; needed for ``e_per_A3`` alone.
+        volume: cell volume in cubic angstrom; needed for ``e_per_A3`` only.
 
     Raises:
         ValueError: an unknown unit, or ``e_per_A3`` without a positive volume.
@@ -227,7 +225,7 @@ def electron_error(
 def measure(
     predicted: ArrayLike, true: ArrayLike, *, unit: str = "chgcar", volume: float | None = None
 ) -> Metrics:
-    """All metrics of one material; ``unit`` and ``volume`` as :func:`electron_error` takes them."""
+    """All metrics of one material; ``unit`` and ``volume`` as for :func:`electron_error`."""
     p, t = _pair(predicted, true)
     electrons = electron_error(p, t, unit=unit, volume=volume)
     return Metrics(
@@ -242,10 +240,10 @@ def measure(
 
 
 def statistics(values: Iterable[float] | NDArray[np.floating]) -> Statistics:
-    """Mean, median, 99th percentile and maximum of one metric over materials, each material counting once.
+    """Mean, median, 99th percentile and maximum of one metric over materials, each counting once.
 
-    Percentiles interpolate linearly between ranks, as ``numpy.percentile``. Infinity is a value like any
-    other here: a material without density that was given some.
+    Percentiles interpolate linearly between ranks, as ``numpy.percentile``. Infinity is allowed: the error of a
+    material without density that was predicted to have some.
 
     Raises:
         ValueError: no values, or a NaN.
@@ -267,24 +265,24 @@ def weighted_mean(
 ) -> float:
     r"""sum(w v) / sum(w) over materials.
 
-    With the NMAE as v and \|electrons\| as w it is the per-electron mean: the absolute error of all materials together
-    over all their electrons.
+    With the NMAE as v and \|electrons\| as w it is the per-electron mean: the total absolute error over the total
+    number of electrons.
 
     Raises:
-        ValueError: nothing to average, weights that are negative or sum to nothing, a NaN.
+        ValueError: nothing to average, a NaN, or weights that are negative or sum to zero.
     """
     v, w = (
         np.asarray(x if isinstance(x, np.ndarray) else list(x), dtype=np.float64) for x in (values, weights)
     )
     if v.shape != w.shape or v.size == 0:
-        raise ValueError(f"{v.size} values and {w.size} weights; give as many, at least one")
+        raise ValueError(f"{v.size} values and {w.size} weights; give equal numbers, at least one")
     if np.isnan(v).any() or not np.isfinite(w).all() or (w < 0.0).any() or not float(w.sum()) > 0.0:
         raise ValueError("values must be numbers; weights finite, not negative, and one above zero")
     return float((w[w > 0] * v[w > 0]).sum() / w.sum())
 
 
 def _percentile(ascending: NDArray[np.float64], fraction: float) -> float:
-    """``numpy.percentile`` without its NaN where a neighbour of the answer is infinite."""
+    """``numpy.percentile``, but without NaN next to infinite values."""
     rank = fraction * (len(ascending) - 1)
     below = math.floor(rank)
     low = float(ascending[below])
@@ -300,19 +298,19 @@ def _pair(predicted: ArrayLike, true: ArrayLike) -> tuple[NDArray[np.float64], N
     t = np.asarray(true, dtype=np.float64)
     if p.shape != t.shape:
         raise ValueError(
-            f"the predicted density has shape {p.shape}, the true one {t.shape}; they must be equal"
+            f"the predicted density has shape {p.shape}, the true one {t.shape}; they must be the same"
         )
     if p.size == 0:
         raise ValueError(f"the densities have shape {p.shape}: there is nothing to compare")
     for name, values in (("predicted", p), ("true", t)):
-        # The sum is finite unless a value is not, or values overflow it: both make the metrics meaningless.
+        # The sum is finite unless a value is not or the sum overflows; both make the metrics meaningless.
         if not math.isfinite(float(np.abs(values).sum())):
             raise ValueError(f"the {name} density holds NaN, infinite or overflowing values")
     return p, t
 
 
 def _distribution(values: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Non-negative values that sum to 1; None without mass."""
+    """Non-negative values that sum to 1; None if there is no mass."""
     positive = np.maximum(values, 0.0)
     total = float(positive.sum())
     if total == 0.0:

@@ -1,7 +1,7 @@
 """Promolecules: a density as the sum of spherical atoms over all periodic images.
 
-``rho(r) = sum_a sum_T f_Z(a)(|r - r_a - T|)``, one radial function an element. Fitted functions are cubic B-splines
-in ``ln(1 + r^2 / inner^2)``; the analytic ones follow Slater's rules (J. C. Slater, Phys. Rev. 36, 57 (1930)).
+``rho(r) = sum_a sum_T f_Z(a)(|r - r_a - T|)``, one radial function per element. Fitted functions are cubic B-splines in
+``ln(1 + r^2 / inner^2)``; the analytic ones follow Slater's rules (J. C. Slater, Phys. Rev. 36, 57 (1930)).
 
 >>> from tomat.crystal import Crystal
 >>> from tomat.promolecule import Promolecule
@@ -58,17 +58,17 @@ _MEMBERS = ("kind", "atomic_numbers", "electrons", "cutoff", "inner", "coefficie
 
 @dataclass(frozen=True, eq=False)
 class Promolecule(StartingDensity):
-    """Radial functions of elements, fitted or analytic; a starting density with its own count of valence electrons.
+    """Radial functions of elements, fitted or analytic; a starting density with valence electron counts.
 
     Attributes:
         kind: ``splines``, or an analytic form (``gaussian``, ``two-shell``, ``slater``).
         atomic_numbers: (n_elements,) int32, ascending.
-        electrons: (n_elements,) float64, valence electrons of each element in the densities it stands for; NaN where
-            the training materials do not tell, or do not agree (:mod:`tomat.valence`; ``about["disputed"]``).
-        cutoff: distance in angstrom from which fitted functions are zero; 0 for analytic forms.
+        electrons: (n_elements,) float64, valence electrons of each element; NaN if the training materials do not
+            determine them or disagree (:mod:`tomat.valence`; ``about["disputed"]``).
+        cutoff: radius in angstrom beyond which fitted functions are zero; 0 for analytic forms.
         inner: distance in angstrom around which knots are densest; 0 for analytic forms.
         coefficients: (n_elements, n_splines) float64 in electrons per cubic angstrom; empty for analytic forms.
-        about: how it was made; kept in the file.
+        about: how it was made; stored in the file.
     """
 
     kind: str
@@ -84,7 +84,7 @@ class Promolecule(StartingDensity):
         """Check the arrays and tabulate the functions.
 
         Raises:
-            ValueError: arrays that do not fit or hold numbers they must not.
+            ValueError: wrong shapes, or values out of range.
             KeyError: an unknown kind.
         """
         numbers = [int(z) for z in self.atomic_numbers]
@@ -105,17 +105,17 @@ class Promolecule(StartingDensity):
 
     @classmethod
     def analytic(cls, form: str, valence: dict[int, float] | None = None) -> Self:
-        """A form of all 118 elements by name: ``gaussian``, ``two-shell`` or ``slater``.
+        """An analytic form for all 118 elements: ``gaussian``, ``two-shell`` or ``slater``.
 
         Args:
             form: ``slater`` has one exponential shell for each group of electrons of Slater's rules; ``gaussian`` one
                 Gaussian with the same mean square radius; ``two-shell`` one for the outermost principal quantum
                 number and one for the electrons below it.
-            valence: electrons by atomic number, where not those outside the noble-gas core (without a closed 4f or
-                5f shell); semicore electrons are taken from the outside in.
+            valence: valence electrons by atomic number, in place of those outside the noble-gas core (without a closed
+                4f or 5f shell); semicore shells are added from the outside in.
 
         Raises:
-            KeyError: no such form; the message lists them.
+            KeyError: an unknown form; the message lists the known ones.
             ValueError: a count that is not above 0 and at most Z.
         """
         counts = {z: float(_core.valence_electrons(z)) for z in range(1, 119)} | dict(valence or {})
@@ -143,33 +143,33 @@ class Promolecule(StartingDensity):
         threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Self:
-        """Radial functions of all elements in ``materials``, by linear least squares.
+        """Fit the radial functions of all elements in ``materials`` by linear least squares.
 
-        Each material counts the same: its errors are divided by its mean \\|density\\|, so that ``absolute`` is the
-        mean NMAE over materials. Normal equations are summed in fixed point; the result does not depend on the
-        number of threads or the order of materials. Files are read once a pass, and few are held at a time.
+        Materials count equally: errors are divided by the mean \\|density\\| of the material, so that ``absolute`` is
+        the mean NMAE over materials. Normal equations are summed in fixed point, so that the result does not depend on
+        the number of threads or the order of materials. Files are read once per pass, a few at a time.
 
         Args:
             materials: materials, entries or paths; any units.
-            cutoff: the functions are zero from here on, with two derivatives, in angstrom.
-            splines: cubic B-splines an element.
-            inner: knots are densest around this distance in angstrom.
+            cutoff: radius in angstrom beyond which the functions and two derivatives are zero.
+            splines: number of cubic B-splines per element.
+            inner: distance in angstrom around which knots are densest.
             loss: ``squared``: mean square error, one pass. ``relative``: square errors divided by the density, one
-                pass. ``absolute``: mean \\|error\\|, by ``steps`` passes of reweighted least squares after one of
-                ``squared``.
-            steps: reweighted passes of ``absolute``.
+                pass. ``absolute``: mean \\|error\\|, by one pass of ``squared`` and ``steps`` passes of reweighted
+                least squares.
+            steps: reweighting passes of ``absolute``.
             floor: smallest divisor of ``relative`` (default 0.03) and ``absolute`` (0.001), in units of the mean
                 \\|density\\| of a material.
             ridge: penalty on each coefficient, times its diagonal of the normal equations.
             smooth: penalty on second differences of coefficients, times the mean diagonal of their element.
-            conserve: bind each element's function to its valence electrons exactly, where the materials tell them.
-            voxels: fit to about so many voxels a material, a regular part of its grid (:meth:`Material.subgrid`); to
-                all where None. Electrons are counted on the whole grid.
-            threads: at most so many materials at a time; all cores by default.
-            progress: called with (voxel passes done, of how many), in materials.
+            conserve: constrain each function to its element's valence electrons, where the materials determine them.
+            voxels: fit to about this many voxels per material (:meth:`Material.subgrid`); to all if None. Electrons
+                are always counted on the whole grid.
+            threads: number of threads; one per processor by default.
+            progress: called with the number of materials done in all passes, and their total.
 
         Raises:
-            ValueError: no materials, bad parameters, equations without one solution.
+            ValueError: no materials, invalid parameters, equations without a unique solution.
             OSError: a file cannot be read.
         """
         if loss not in LOSSES:
@@ -231,21 +231,21 @@ class Promolecule(StartingDensity):
         n_electrons: float | Literal["valence"] | None = "valence",
         fallback: str | None = None,
     ) -> NDArray[np.float64]:
-        """The density on a grid: not negative, and with the right number of electrons where that is known.
+        """The density on a grid, with negative values set to zero and scaled to the number of electrons if known.
 
         Args:
             crystal: the cell and its atoms.
             grid_shape: points along x, y, z; point (i, j, k) lies at (i/nx, j/ny, k/nz).
             unit: ``e_per_A3`` or ``chgcar``.
-            n_electrons: after values below zero were set to zero, scale to this count; ``valence`` takes the sum of
-                :attr:`electrons` over the atoms and does not scale where one of them is unknown; None never scales.
-            fallback: analytic form for elements that the fit did not see; without it they are an error.
+            n_electrons: number of electrons to scale to; ``valence``: the sum of :attr:`electrons` over the atoms,
+                without scaling if one of them is unknown; None: do not scale.
+            fallback: analytic form for elements without a function, which are otherwise an error.
 
         Returns:
             float64 (nx, ny, nz).
 
         Raises:
-            ValueError: an element without a function, a bad grid or unit, a cell too small to be in angstrom.
+            ValueError: an element without a function, an invalid grid or unit, a cell too small to be in angstrom.
             KeyError: an unknown fallback.
         """
         if unit not in UNITS:
@@ -261,12 +261,12 @@ class Promolecule(StartingDensity):
         return density * crystal.volume if unit == "chgcar" else density
 
     def predict(self, material: Material, **options: Any) -> NDArray[np.float64]:
-        """:meth:`evaluate` on the grid and in the unit of a material, whose density it does not look at."""
+        """:meth:`evaluate` on the grid and in the unit of a material; its density is not used."""
         return self.evaluate(material.crystal, material.grid_shape, material.unit, **options)
 
     @property
     def identity(self) -> str:
-        """By content."""
+        """Equal for equal content."""
         return f"promolecule {self.hash}"
 
     @property
@@ -275,17 +275,17 @@ class Promolecule(StartingDensity):
         return frozenset(self.atomic_numbers.tolist())
 
     def per_volume(self, crystal: Crystal, grid_shape: Triple) -> NDArray[np.float64]:
-        """:meth:`evaluate` as it is by default."""
+        """:meth:`evaluate` with default options."""
         return self.evaluate(crystal, grid_shape)
 
     def kept(self) -> bytes:
-        """The whole file."""
+        """The content of the file."""
         return self.to_bytes()
 
     def count_electrons(self, atomic_numbers: ArrayLike, fallback: Promolecule | None = None) -> float | None:
-        """Valence electrons of these atoms together, or None where one is not known.
+        """The sum of the valence electrons of atoms, or None if one is unknown.
 
-        The electrons of elements without a function are those of ``fallback``.
+        Elements without a function take those of ``fallback``.
         """
         known: dict[int, float] = {}
         for source in (fallback, self):
@@ -295,7 +295,7 @@ class Promolecule(StartingDensity):
         return total if np.isfinite(total) else None
 
     def radial(self, atomic_number: int, distances: ArrayLike) -> NDArray[np.float64]:
-        """The function of an element at ``distances`` (n,) in angstrom, electrons per cubic angstrom.
+        """The radial function of an element at ``distances`` (n,) in angstrom, in electrons per cubic angstrom.
 
         Raises:
             ValueError: an element without a function.
@@ -305,7 +305,7 @@ class Promolecule(StartingDensity):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of what the densities depend on: kind, parameters and arrays; ``about`` is not part of it."""
+        """SHA-256 of kind, parameters and arrays, without ``about``."""
         digest = hashlib.sha256(f"tomat promolecule 1 {self.kind}\n".encode())
         digest.update(np.array([self.cutoff, self.inner], dtype="<f8").tobytes())
         for array, dtype in (
@@ -318,7 +318,7 @@ class Promolecule(StartingDensity):
         return digest.hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write ``path`` as ``.npz``, nothing pickled. The bytes depend on the promolecule alone."""
+        """Write an ``.npz`` without pickled objects, whose bytes depend on the promolecule alone."""
         write_atomically(path, self.to_bytes())
 
     def to_bytes(self) -> bytes:
@@ -341,7 +341,7 @@ class Promolecule(StartingDensity):
         Raises:
             KeyError: neither a name nor a path.
             FileNotFoundError: no such file.
-            ValueError: not a promolecule, or one whose content hash is not the one it states.
+            ValueError: not a promolecule, or its content does not match its hash.
         """
         text = str(name)
         if text in FORMS:
@@ -357,10 +357,10 @@ class Promolecule(StartingDensity):
 
     @classmethod
     def from_bytes(cls, data: bytes, source: str) -> Self:
-        """What :meth:`to_bytes` gave; ``source`` is named in errors.
+        """A promolecule from :meth:`to_bytes`; ``source`` is named in errors.
 
         Raises:
-            ValueError: not a promolecule, or one whose content hash is not the one it states.
+            ValueError: not a promolecule, or its content does not match its hash.
         """
         try:
             archive = Npz(data, _LARGEST)
@@ -395,7 +395,7 @@ class Promolecule(StartingDensity):
         return promolecule
 
     def __repr__(self) -> str:
-        """Shows the kind and its size."""
+        """Kind and size."""
         if self.kind != "splines":
             return f"Promolecule({self.kind!r})"
         n_elements, n_splines = self.coefficients.shape
@@ -404,10 +404,10 @@ class Promolecule(StartingDensity):
 
 @dataclass(frozen=True, eq=False)
 class UnscaledPromolecule(StartingDensity):
-    """A promolecule as models are trained with: not scaled to an electron count, and patches at the cost of patches.
+    """A promolecule as used for training: not scaled to an electron count, and patches without the whole grid.
 
     Attributes:
-        source: the promolecule; elements that it lacks are taken from ``slater``.
+        source: the promolecule; missing elements are taken from ``slater``.
     """
 
     source: Promolecule
@@ -420,7 +420,7 @@ class UnscaledPromolecule(StartingDensity):
 
     @classmethod
     def load(cls, name: str | Path | Promolecule) -> Self:
-        """Of a promolecule, or what :meth:`Promolecule.load` loads.
+        """From a promolecule, or from what :meth:`Promolecule.load` takes.
 
         Raises:
             KeyError, OSError, ValueError: as :meth:`Promolecule.load`.
@@ -429,7 +429,7 @@ class UnscaledPromolecule(StartingDensity):
 
     @property
     def identity(self) -> str:
-        """By content."""
+        """Equal for equal content."""
         return f"{self.source.identity} or slater"
 
     @property
@@ -438,11 +438,11 @@ class UnscaledPromolecule(StartingDensity):
         return self.source.elements
 
     def kept(self) -> bytes:
-        """The promolecule, whole."""
+        """The content of the promolecule's file."""
         return self.source.kept()
 
     def per_volume(self, crystal: Crystal, grid_shape: Triple) -> NDArray[np.float64]:
-        """The sum of the spherical atoms, values below zero set to zero."""
+        """The sum of the spherical atoms, with negative values set to zero."""
         numbers = crystal.atomic_numbers.tolist()
         return self._native.evaluate(
             crystal.lattice, numbers, crystal.frac_coords, grid_shape, electrons=None, clip=True
@@ -478,7 +478,7 @@ class _Pass:
     subset: int | None = None
 
     def add(self, source: Material | Entry | str | Path) -> tuple[str, list[int], float]:
-        """Add a material; its name, its atoms and its electrons."""
+        """Add a material; returns its name, atomic numbers and electrons."""
         material = source if isinstance(source, Material) else _entry(source).read()
         numbers = _atomic_numbers(material.atomic_numbers)
         electrons = material.n_electrons
@@ -520,7 +520,6 @@ def _grid_shape(values: Sequence[int]) -> tuple[int, int, int]:
 
 
 def _read_members(archive: Npz) -> dict[str, NDArray[Any]]:
-    """The members of a file."""
     missing = [name for name in _MEMBERS if name not in archive]
     if missing:
         raise ValueError(f"no member {', '.join(missing)}; it holds {', '.join(_MEMBERS)}")

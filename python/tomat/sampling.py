@@ -1,8 +1,8 @@
-"""Where patches are cut, and how often they cover each voxel.
+"""Samplers: where patches are placed, and how often they cover each voxel.
 
-A sampler is anything with the two members of :class:`Sampler`. ``uniform``, ``electrons`` and ``tiling`` are built in;
-a package adds its own under the entry point group ``tomat.samplers``, and ``--sampler name:option=value`` finds it.
-docs/sampling.md has the definitions, to the bit.
+A sampler is any object with the members of :class:`Sampler`. ``uniform``, ``electrons`` and ``tiling`` are built in;
+packages add their own under the entry point group ``tomat.samplers``, used as ``--sampler name:option=value``.
+docs/sampling.md defines the built-in ones exactly.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
     "tiles",
 ]
 
-#: The entry point group of samplers: an entry is a class or a function that makes a :class:`Sampler` of its options.
+#: The entry point group of samplers; an entry is a class or function that makes a :class:`Sampler` from its options.
 GROUP = "tomat.samplers"
 
 
@@ -46,13 +46,13 @@ GROUP = "tomat.samplers"
 class Sampler(Protocol):
     """A rule for the origins of patches.
 
-    What it gives must depend on the arguments alone (never on the worker, the order or earlier calls), be safe to call
-    from several threads, and give for fewer patches the first of those it gives for more.
+    The result must depend on the arguments alone (not on the worker, the order or earlier calls), and the origins of
+    fewer patches must be the first of those of more. ``offsets`` must be thread-safe.
     """
 
     @property
     def needs_density(self) -> bool:
-        """Whether ``density`` must be there; it is not read where no sampler asks."""
+        """Whether ``offsets`` needs ``density``, which is otherwise None."""
 
     def offsets(
         self,
@@ -65,9 +65,9 @@ class Sampler(Protocol):
         task_id: str,
         epoch: int,
     ) -> NDArray[np.int32]:
-        """The origins (low corners) of patches 0 to n - 1: int32 (n, 3) grid points along x, y, z.
+        """The origins (low corners) of patches 0 to n - 1: int32 (n, 3), grid points along x, y, z.
 
-        ``density`` is float32 (nx, ny, nz) in the unit of the run: that of the codec, ``chgcar`` for most.
+        ``density`` is float32 (nx, ny, nz) in the unit of the codec.
         """
 
 
@@ -91,8 +91,8 @@ class _BuiltIn:
         """The origins of patches 0 to n - 1 of a material, int32 (n, 3); see the class.
 
         Raises:
-            ValueError: a grid axis outside 1 to 1023, an empty patch, a negative number; a density that is needed and
-                missing, or has another shape than the grid or values that are not finite.
+            ValueError: a grid axis outside 1 to 1023, an empty patch, a negative number, or a needed density that is
+                missing, not finite, or of another shape than the grid.
         """
         _check_numbers(n=n, seed=seed, epoch=epoch)
         shape = _shape(grid_shape)
@@ -116,7 +116,7 @@ class Uniform(_BuiltIn):
     """Every grid point with the same probability.
 
     Attributes:
-        replacement: whether an origin may come twice; without, none does before every one was there.
+        replacement: draw with replacement; without, all origins are used once before any repeats.
     """
 
     name: ClassVar[str] = "uniform"
@@ -125,13 +125,12 @@ class Uniform(_BuiltIn):
 
 @dataclass(frozen=True)
 class Electrons(_BuiltIn):
-    """Every grid point with probability proportional to the density its patch holds, the sum of ``|rho|``.
+    """Every grid point with probability proportional to the sum of ``|rho|`` in its patch.
 
-    ``|rho|``, and not ``max(rho, 0)``: it is what NMAE divides by, so patches are drawn as the score weighs them; the
-    two differ only where a PAW density is negative.
+    ``|rho|`` rather than ``max(rho, 0)``, as in the NMAE; they differ only where a PAW density is negative.
 
     Attributes:
-        replacement: whether an origin may come twice; without, none does before every one was there.
+        replacement: draw with replacement; without, all origins are used once before any repeats.
     """
 
     name: ClassVar[str] = "electrons"
@@ -141,10 +140,10 @@ class Electrons(_BuiltIn):
 
 @dataclass(frozen=True)
 class Tiling(_BuiltIn):
-    """A random origin, then tiles in shuffled order: those first that overlap no other, then those that close the gaps.
+    """Passes of tiles from a random origin, in random order: first disjoint tiles, then those that close the gaps.
 
-    No voxel is covered twice by the first ``tiles(grid, patch)[0]`` patches, every voxel is after ``[1]`` of them; then
-    another pass begins, with another origin.
+    The first ``tiles(grid, patch)[0]`` patches of a pass cover no voxel twice, and all ``[1]`` of them cover every
+    voxel; then another pass begins with another origin.
     """
 
     name: ClassVar[str] = "tiling"
@@ -156,12 +155,12 @@ SAMPLERS: dict[str, type[Uniform | Electrons | Tiling]] = {s.name: s for s in (U
 
 @dataclass(frozen=True)
 class NamedSampler:
-    """A sampler with what it is called.
+    """A sampler and its name.
 
     Attributes:
         sampler: the sampler.
-        spec: its name and the options that differ from its defaults: ``uniform``, ``uniform:replacement=false``.
-        source: the package it comes from with its version; None for those built in.
+        spec: its name with the options that are not defaults: ``uniform``, ``uniform:replacement=false``.
+        source: its package and version; None if it is built in.
     """
 
     sampler: Sampler
@@ -173,8 +172,8 @@ def load_sampler(spec: str) -> NamedSampler:
     """The sampler of ``name`` or ``name:option=value,option=value``; values are JSON, or plain words.
 
     Raises:
-        KeyError: no such sampler; the message lists those there are.
-        ValueError: options it does not take, two packages with one name, or a package that fails.
+        KeyError: an unknown sampler; the message lists the known ones.
+        ValueError: invalid options, several packages with one name, or a package that fails.
     """
     name, options = _parse(spec)
     found = [point for point in _added() if point.name == name]
@@ -195,7 +194,7 @@ def load_sampler(spec: str) -> NamedSampler:
 
 
 def known_samplers() -> list[str]:
-    """Names that :func:`load_sampler` knows: those built in, then those of other packages."""
+    """Names of samplers: the built-in ones, then those of other packages."""
     return [*SAMPLERS, *sorted({point.name for point in _added()} - SAMPLERS.keys())]
 
 
@@ -210,10 +209,10 @@ def draw(
     task_id: str,
     epoch: int = 0,
 ) -> NDArray[np.int32]:
-    """What ``sampler`` gives, checked: int32 (n, 3), all of them points of the grid.
+    """The origins that ``sampler`` returns, checked: int32 (n, 3), grid points along x, y, z.
 
     Raises:
-        ValueError: it gives something else; the message names the material.
+        ValueError: the sampler returns something else; the message names the material.
     """
     shape, patch = _shape(grid_shape), _shape(patch_shape)
     given = density if sampler.needs_density else None
@@ -232,14 +231,14 @@ def draw(
 
 
 def native_arguments(sampler: Sampler | _BuiltIn) -> tuple[str, bool]:
-    """Name and replacement, as the core takes its own samplers; an empty name for others."""
+    """Name and replacement of a built-in sampler, as the core takes them; an empty name for others."""
     if type(sampler) not in SAMPLERS.values():
         return "", True
     return cast("_BuiltIn", sampler).name, bool(getattr(sampler, "replacement", True))
 
 
 def tiles(grid_shape: Sequence[int], patch_shape: Sequence[int]) -> tuple[int, int]:
-    """Tiles of a pass of :class:`Tiling`: how many overlap no other, and how many cover every voxel.
+    """Tiles in a pass of :class:`Tiling`: the number of disjoint ones, and the number that covers every voxel.
 
     Along an axis of n points that is ``max(floor(n / P), 1)`` and ``ceil(n / P)``; over a grid, their products.
     """
@@ -249,10 +248,9 @@ def tiles(grid_shape: Sequence[int], patch_shape: Sequence[int]) -> tuple[int, i
 def sample_offsets(
     grid_shape: Sequence[int], n: int, *, seed: int, task_id: str, epoch: int = 0
 ) -> NDArray[np.int32]:
-    """The origins of patches 0 to n - 1 of a material, int32 (n, 3), uniform over all grid points.
+    """The origins of patches 0 to n - 1 of a material, int32 (n, 3), uniform over all grid points: :class:`Uniform`.
 
-    They depend on the arguments alone, and the first patches of a longer draw are those of a shorter one:
-    docs/format.md gives the formula. It is what :class:`Uniform` gives.
+    They depend on the arguments alone, and fewer patches are the first of more; docs/format.md has the formula.
 
     Raises:
         ValueError: a grid axis outside 1 to 1023, or a negative number.
@@ -263,10 +261,10 @@ def sample_offsets(
 def coverage_histogram(
     grid_shape: Sequence[int], patch_shape: Sequence[int], offsets: ArrayLike
 ) -> NDArray[np.int64]:
-    """``h[k]``: how many of the grid's voxels the patches cover exactly k times, int64, without trailing zeros.
+    """``h[k]``: the number of voxels that patches cover exactly k times, int64, without trailing zeros.
 
-    Every voxel of every patch counts, also the repeated ones of a patch longer than a grid axis, so that
-    ``sum(k * h[k])`` is the number of patches times the voxels of one.
+    A patch longer than a grid axis covers some voxels repeatedly; ``sum(k * h[k])`` is always the number of patches
+    times the voxels of one.
 
     Raises:
         ValueError: an offset outside the grid, or an empty axis.
@@ -306,7 +304,7 @@ def _parse(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def _canonical(name: str, options: dict[str, Any], sampler: object) -> str:
-    """Name and options in one way, so that equal samplers are called the same."""
+    """The canonical spec, the same for equal samplers."""
     defaults = {}
     if is_dataclass(sampler):
         defaults = {f.name: f.default for f in fields(sampler) if f.default is not MISSING}
@@ -320,7 +318,7 @@ def _check_options(sampler: object, spec: str) -> None:
 
 
 def _added() -> list[EntryPoint]:
-    """Samplers of other packages; one that is found twice on the path counts once."""
+    """Samplers of other packages; one found twice on the path counts once."""
     return list({(point.name, _source(point)): point for point in entry_points(group=GROUP)}.values())
 
 

@@ -1,4 +1,4 @@
-"""Starting densities: what is known of a crystal's density before any model, for training and prediction."""
+"""Starting densities: an estimate of a crystal's density without a model, for training and prediction."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ type Triple = tuple[int, int, int]
 
 
 class StartingDensity(ABC):
-    """Gives the density of a crystal, by the crystal alone."""
+    """An estimate of a density that depends on the crystal alone."""
 
     @property
     def elements(self) -> frozenset[int] | None:
-        """Atomic numbers it was made for, what it gives for others being a makeshift; None where it does not say."""
+        """Atomic numbers it was made for; others are approximated. None if not known."""
         return None
 
     def kept(self) -> bytes | None:
-        """What a checkpoint keeps, to give the same densities again; None where it keeps the name alone."""
+        """Bytes a checkpoint stores to reproduce it; None if the name suffices."""
         return None
 
     @property
     @abstractmethod
     def identity(self) -> str:
-        """Equal for equal densities; caches and resumed runs go by it."""
+        """Equal for equal densities; caches and resumed runs compare it."""
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Name used in messages."""
         return self.identity
 
     @abstractmethod
     def per_volume(self, crystal: Crystal, grid_shape: Triple) -> NDArray[np.floating]:
-        """The density (nx, ny, nz) in electrons per cubic angstrom: what :meth:`density` checks.
+        """The density (nx, ny, nz) in electrons per cubic angstrom, which :meth:`density` checks.
 
         Raises:
-            ValueError: a crystal it cannot do.
+            ValueError: a crystal that is not supported.
         """
 
     def patch_per_volume(
         self, crystal: Crystal, grid_shape: Triple, offset: Triple, patch_shape: Triple
     ) -> NDArray[np.floating]:
-        """A part of :meth:`per_volume`; to be overridden where patches can be had without the rest of the grid."""
+        """A patch of :meth:`per_volume`; override it if patches can be computed without the whole grid."""
         values = self.density(crystal, grid_shape)
         for axis in range(3):
             places = np.arange(offset[axis], offset[axis] + patch_shape[axis])
@@ -61,7 +61,7 @@ class StartingDensity(ABC):
         """The density float64 (nx, ny, nz) in ``unit``.
 
         Raises:
-            ValueError: a crystal it cannot do, or a density of another shape or that is not finite.
+            ValueError: a crystal that is not supported, or a density of the wrong shape or not finite.
         """
         values = np.asarray(self.per_volume(crystal, grid_shape), dtype=np.float64)
         if values.shape != tuple(grid_shape) or not np.isfinite(values).all():
@@ -78,7 +78,7 @@ class StartingDensity(ABC):
         patch_shape: Triple,
         unit: str = "e_per_A3",
     ) -> NDArray[np.float64]:
-        """The voxels of a patch alone, ``(offset + i) mod grid``, in ``unit``.
+        """The voxels ``(offset + i) mod grid`` of a patch, float64 of ``patch_shape``, in ``unit``.
 
         Raises:
             ValueError: as :meth:`density`.

@@ -1,8 +1,7 @@
-"""Bins beyond the values a codec was fitted to, spaced by ratio, so that nothing physical is clipped.
+"""Tails: bins beyond the values a codec was fitted to, so that nothing physical is clipped.
 
-A fit places bins where the densities of its sketch are. Other densities reach further: pseudopotentials with harder
-cores, all-electron files, voxels below zero. A tail spends a few bins on them: equal ratios of neighbouring edges, so
-that what a value out there loses is the same share of it everywhere.
+Other densities exceed those of the sketch: harder pseudopotentials, all-electron files, voxels below zero. A tail uses
+a few bins for them, with a constant ratio of neighbouring edges, so that the relative error is the same everywhere.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: One bin of so many is the tail's unless told otherwise: it costs the fitted bins 1.6 % of their floor.
+#: Default: one bin in this many belongs to the tail, which raises the floor of the fitted bins by 1.6 %.
 _SHARE = 64
-#: One bin of so many of the tail lies below zero, in a signed codec: what is there is rare.
+#: In a signed codec, one bin of the tail in this many lies below zero, where values are rare.
 _SHARE_BELOW = 8
-#: Where a tail below zero begins, as a share of its end, when the sketch has no value below zero.
+#: Start of a tail below zero as a share of its end, if the sketch has no negative values.
 _BEGIN_BELOW = 1e-3
-#: Decimal arithmetic is rounded the same on every machine; exp and log of a C library are not.
+#: Decimal arithmetic gives the same result on every machine; exp and log of C libraries do not.
 _EXACT = Context(prec=30)
 
 
 @dataclass(frozen=True)
 class Tail:
-    """How far a codec reaches beyond its sketch, and with how many of its bins.
+    """The range of a codec beyond its sketch, and the bins used for it.
 
     Attributes:
-        max: the largest value told apart, in the unit of the sketch.
-        min: the smallest, in a signed codec: below zero, or 0 where only the fit's own bins are to be there.
-        bins: of the codec's bins, those above and below the sketch together; one in 64 where None.
+        max: largest value, in the unit of the sketch.
+        min: smallest value, below zero in a signed codec; 0 for no tail below zero.
+        bins: number of the codec's bins in the tail, on both sides together; one in 64 if None.
     """
 
     max: float
@@ -44,20 +43,20 @@ class Tail:
         """Check the numbers.
 
         Raises:
-            ValueError: a range that is none, or no bins.
+            ValueError: an empty range, or no bins.
         """
         if not (0.0 < self.max < np.finfo(np.float32).max and np.finfo(np.float32).min < self.min <= 0.0):
-            raise ValueError(f"a tail from {self.min:g} to {self.max:g}: give numbers around zero")
+            raise ValueError(f"a tail from {self.min:g} to {self.max:g}: give max > 0 and min <= 0")
         if self.bins is not None and self.bins < (2 if self.min < 0.0 else 1):
             raise ValueError(
-                f"{self.bins} bins for a tail; give at least one above, and one below where it goes there"
+                f"{self.bins} bins for a tail; give at least one above, and one below if it reaches there"
             )
 
     def shares(self, bins: int) -> tuple[int, int]:
-        """Bins below and above, of a codec of ``bins``.
+        """Number of bins below and above, in a codec of ``bins``.
 
         Raises:
-            ValueError: nothing is left for the sketch.
+            ValueError: no bins are left for the sketch.
         """
         least = 2 if self.min < 0.0 else 1
         own = max(bins // _SHARE, least) if self.bins is None else self.bins
@@ -67,15 +66,15 @@ class Tail:
         return below, own - below
 
     def beside(self, fitted: dict[str, Any], below: int, above: int) -> dict[str, Any]:
-        """What was fitted, with the tail's boundaries and points around it.
+        """Add the boundaries and points of the tail to a fit.
 
         Args:
             fitted: ``boundaries``, ``recon_points_mean``, ``recon_points_median``, ``clip_min`` and ``clip_max``.
-            below: bins under ``clip_min``.
-            above: bins over ``clip_max``.
+            below: number of bins below ``clip_min``.
+            above: number of bins above ``clip_max``.
 
         Raises:
-            ValueError: densities that reach beyond the tail's end, or more bins than float32 numbers.
+            ValueError: densities beyond the end of the tail, or bins narrower than float32 resolves.
         """
         fitted, more = self._without_sparse_end(fitted, above)
         above += more
@@ -87,7 +86,7 @@ class Tail:
                 f"the densities reach from {bottom:g} to {top:g}, the tail ends at {self.min:g} and {self.max:g}; "
                 "give it a longer range"
             )
-        # The largest value of the sketch itself stays where it was fitted.
+        # The largest value of the sketch stays in its fitted bin.
         above_top = float(np.nextafter(np.float32(max(top, 1e-30)), np.float32(np.inf)))
         over, over_points = _ratios(above_top, self.max, above)
         parts, points = [inner, over], [over_points]
@@ -116,9 +115,9 @@ class Tail:
         return found
 
     def _without_sparse_end(self, fitted: dict[str, Any], above: int) -> tuple[dict[str, Any], int]:
-        """What was fitted, without the bins at its upper end that are wider than those of the tail, and their number.
+        """The fit without the bins at its upper end that are wider than those of the tail, and their number.
 
-        The largest values of a sketch are a few voxels of a few materials: bins placed by them leave gaps.
+        The largest values of a sketch come from few voxels, so that bins there leave gaps.
         """
         inner = fitted["boundaries"].astype(np.float64)
         half = len(inner) // 2
@@ -128,7 +127,7 @@ class Tail:
         wide = np.flatnonzero(inner[half + 1 :] > ratio * inner[half:-1])
         if not len(wide):
             return fitted, 0
-        keep = half + int(wide[0]) + 1  # boundaries; the last of them ends the last bin that is kept
+        keep = half + int(wide[0]) + 1  # boundaries; the last one ends the last bin kept
         shorter = {
             **fitted,
             "boundaries": fitted["boundaries"][: keep - 1],

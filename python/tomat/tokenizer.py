@@ -1,4 +1,4 @@
-"""The tokenizer: patches of a density to rows of token ids, and back."""
+"""The tokenizer: from patches of a density to rows of token ids, and back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 #: The default length of a row, in tokens.
 PAD_TO = _core.PAD_TO
-#: Tokens a row and points an axis of a patch, at most: what an int32 counts.
+#: Maximum of tokens per row and of grid points per axis of a patch: the largest int32.
 _LARGEST = 2**31 - 1
 
 #: The patch shapes tried, in order, where the default cube does not fit a row.
@@ -44,7 +44,7 @@ Patch = _core.Patch
 
 @dataclass(frozen=True)
 class Layout:
-    """One row of the layout table."""
+    """A layout of rows and its defaults; docs/format.md defines them."""
 
     name: str
     vocabulary: str
@@ -59,16 +59,16 @@ LAYOUTS: dict[str, Layout] = {row[0]: Layout(*row) for row in _core.layouts()}
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """What decides a tokenizer; configurations of runs inherit it.
+    """The configuration of a tokenizer, part of the configurations of runs.
 
     Attributes:
         layout: ``v1``, ``v2``, ``v2-lat`` or ``v3``.
-        codec: name, path or URL of the density codec; the layout's default where None.
-        patch_size: edge of the patch in grid points; the layout's default where None.
-        pad_to: tokens a row.
-        fallback_shapes: patch shapes tried in order where the cube does not fit.
-        unit: convention that log codecs encode, ``chgcar`` (where None) or ``e_per_A3``. Lloyd-Max codecs know
-            their own; another one is refused.
+        codec: name, path or URL of the density codec; the layout's default if None.
+        patch_size: edge of the patch in grid points; the layout's default if None.
+        pad_to: tokens per row.
+        fallback_shapes: patch shapes tried in order where the cube does not fit a row.
+        unit: unit that log codecs encode, ``chgcar`` (the default) or ``e_per_A3``. Lloyd-Max codecs have their own,
+            and another one is an error.
     """
 
     layout: str = "v3"
@@ -79,7 +79,7 @@ class TokenizerConfig:
     unit: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the layout; what the tokenizer checks is left to it.
+        """Check the layout.
 
         Raises:
             KeyError: an unknown layout.
@@ -89,7 +89,7 @@ class TokenizerConfig:
 
     @cached_property
     def tokenizer(self) -> PatchTokenizer:
-        """The tokenizer of this configuration; its ``unit`` is that of the data.
+        """The tokenizer of this configuration.
 
         Raises:
             KeyError, OSError, ValueError: as :class:`PatchTokenizer` and :func:`tomat.load_codec`.
@@ -104,12 +104,12 @@ class PatchTokenizer:
 
     Args:
         layout: ``v1``, ``v2``, ``v2-lat`` or ``v3``.
-        density_codec: a codec, or its name, path or URL; the layout's default where None.
-        patch_size: edge of the cubic patch in grid points; the layout's default where None (14, or 19 for v3).
-        pad_to: tokens a row.
+        density_codec: a codec, or its name, path or URL; the layout's default if None.
+        patch_size: edge of the cubic patch in grid points; the layout's default if None (14, or 19 for v3).
+        pad_to: tokens per row.
         fallback_shapes: patch shapes tried in order where the cube does not fit a row.
-        unit: of the densities it writes and reads, ``chgcar`` or ``e_per_A3``. A Lloyd-Max codec has its own, and
-            another one is refused; a log codec has none and takes this one, ``chgcar`` where None.
+        unit: of the densities, ``chgcar`` or ``e_per_A3``. A Lloyd-Max codec has its own, and another one is an error;
+            for a log codec, ``chgcar`` if None.
 
     Raises:
         KeyError: an unknown layout, codec or unit.
@@ -147,7 +147,7 @@ class PatchTokenizer:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the rows it writes, as JSON takes it: sizes, unit, and hashes of codec and vocabulary."""
+        """Everything its rows depend on, for JSON: sizes, unit, and hashes of codec and vocabulary."""
         return {
             "layout": self.layout.name,
             "patch_size": self.patch_size,
@@ -160,7 +160,7 @@ class PatchTokenizer:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Which ids mean what: ``total_size``, ``density_range``, ``specials``, ``name(id)``, ``hash``."""
+        """The meaning of the ids: ``total_size``, ``density_range``, ``specials``, ``name(id)``, ``hash``."""
         return self._core.vocabulary
 
     def encode(
@@ -185,7 +185,7 @@ class PatchTokenizer:
 
         Raises:
             ValueError: arrays that do not fit together, values that are not finite, offsets outside the grid, or a
-                material the layout cannot write (grid axis above 1023, lattice out of range, too many atoms).
+                material the layout cannot represent (grid axis above 1023, lattice out of range, too many atoms).
         """
         return self._core.encode(
             _density_grid(density),
@@ -196,7 +196,7 @@ class PatchTokenizer:
         )
 
     def encode_material(self, material: Material, offsets: ArrayLike) -> NDArray[np.int32]:
-        """Rows of the patches of ``material`` at ``offsets`` (m, 3), its density brought to :attr:`unit` first.
+        """Rows of the patches of ``material`` at ``offsets`` (m, 3), its density converted to :attr:`unit`.
 
         Raises:
             ValueError: as :meth:`encode`.
@@ -205,7 +205,7 @@ class PatchTokenizer:
         return self.encode(density, material.lattice, material.atomic_numbers, material.frac_coords, offsets)
 
     def decode(self, ids: ArrayLike) -> Patch:
-        """The patch a row holds; ``ids`` is (length,), with or without padding.
+        """The patch in a row of token ids (length,), with or without padding.
 
         Raises:
             ValueError: not a sequence of this layout; the message names the block and the position.
@@ -213,7 +213,7 @@ class PatchTokenizer:
         return self._core.decode(_row(ids))
 
     def show(self, ids: ArrayLike) -> list[str]:
-        """The row in printed form, a name a token, without the padding.
+        """The row in printed form, one name per token, without padding.
 
         Raises:
             IndexError: an id outside the vocabulary.
@@ -221,9 +221,9 @@ class PatchTokenizer:
         return self._core.show(_row(ids))
 
     def check_rows(self, ids: ArrayLike, offsets: ArrayLike) -> list[tuple[int, str]]:
-        """What is wrong with rows (n, length): number and problem of each that does not decode.
+        """Index and problem of each of the rows (n, length) that does not decode.
 
-        For layouts with an OFFSET block it must equal ``offsets`` (n, 3).
+        In layouts with an OFFSET block, it must equal ``offsets`` (n, 3).
 
         Raises:
             ValueError: arrays that do not fit together.
@@ -234,7 +234,7 @@ class PatchTokenizer:
         return self._core.check_rows(rows, _matrix(offsets, np.int64, "offsets"))
 
     def check(self, grid_shape: Sequence[int], lattice: ArrayLike, n_atoms: int) -> None:
-        """Whether a material can be written: as :meth:`encode` takes its lattice, without a density.
+        """Check that a material can be written, without its density; ``lattice`` as for :meth:`encode`.
 
         Raises:
             ValueError: a grid axis above 1023, a lattice out of range, too many atoms for a row.
@@ -244,9 +244,9 @@ class PatchTokenizer:
     def refusal(
         self, grid_shape: Sequence[int], lattice: ArrayLike | None, n_atoms: int
     ) -> tuple[str, str] | None:
-        """Why a material is left out whatever its density is: the reason, as ``meta.json`` names it, and words.
+        """Why a material cannot be written whatever its density: the reason as in ``meta.json``, and a message.
 
-        ``lattice`` is as :meth:`encode` takes it; None where it is not known. None where nothing is wrong.
+        ``lattice`` is as for :meth:`encode`, or None if unknown. None if the material can be written.
         """
         x, y, z = (int(n) for n in grid_shape)
         parameters = None if lattice is None else lattice_parameters(lattice)
@@ -256,7 +256,7 @@ class PatchTokenizer:
         """The density token ids of ``values`` (any shape, in row-major order), in :attr:`unit`.
 
         Returns:
-            int32 (n * k,): the k tokens of each of the n values, one after the other.
+            int32 (n * k,): the k tokens of each of the n values in turn.
 
         Raises:
             ValueError: a value is NaN.
@@ -266,18 +266,18 @@ class PatchTokenizer:
         return ids
 
     def density_values(self, ids: ArrayLike) -> NDArray[np.float64]:
-        """The values (n,) that density token ids (n * k,) stand for: what :meth:`density_ids` takes apart.
+        """The values (n,) of density token ids (n * k,), the inverse of :meth:`density_ids`.
 
         Raises:
-            IndexError: an id that is no density token of the component in turn.
-            ValueError: ids that are no multiple of k.
+            IndexError: an id that is not a density token of its component.
+            ValueError: the number of ids is not a multiple of k.
         """
         words = np.asarray(ids, dtype=np.int32).reshape(-1, len(self.density_codec.sizes))
         return self.density_codec.decode(words - self._component_starts)
 
     @cached_property
     def _component_starts(self) -> NDArray[np.int32]:
-        """(k,) the id of the first token of each component: regions follow one another (docs/format.md)."""
+        """(k,) the first id of each component; their ranges are contiguous (docs/format.md)."""
         first = self.vocabulary.density_range[0]
         return (first + np.cumsum([0, *self.density_codec.sizes[:-1]])).astype(np.int32)
 
@@ -285,7 +285,7 @@ class PatchTokenizer:
         """Tokens of a sequence, from BOS to EOS; ``patch_shape`` defaults to the cube.
 
         Raises:
-            ValueError: a patch shape that cannot be written.
+            ValueError: an invalid patch shape.
         """
         if n_atoms < 0:
             raise ValueError(f"n_atoms = {n_atoms} must not be negative")
@@ -293,7 +293,7 @@ class PatchTokenizer:
         return self._core.length(n_atoms, shape)
 
     def shape_for(self, n_atoms: int) -> tuple[int, int, int]:
-        """The patch shape that fits a row with ``n_atoms``: the cube, or the first fallback that does.
+        """The patch shape for ``n_atoms``: the cube, or the first fallback that fits a row.
 
         Raises:
             ValueError: none fits.
@@ -316,7 +316,7 @@ class PatchTokenizer:
         return PatchTokenizer, arguments
 
     def __repr__(self) -> str:
-        """Shows the configuration."""
+        """The configuration."""
         return (
             f"PatchTokenizer({self.layout.name!r}, {self.density_codec!r}, patch_size={self.patch_size}, "
             f"pad_to={self.pad_to}, fallback_shapes={self.fallback_shapes}, unit={self.unit!r})"

@@ -1,8 +1,8 @@
-"""Valence electrons of the elements, read off the electron counts of materials.
+"""Valence electrons of the elements, inferred from the electron counts of materials.
 
-The count of an element is that of its pseudopotential: 10 for Mg in one set, 8 in another. Materials of one set (a
-*dialect*) agree on one whole number an element, and these come out exactly. Where materials of several sets are mixed,
-no number is right for all of them: such an element gets none, and the materials that disagree are named.
+The count of an element depends on its pseudopotential: 10 for Mg in one set, 8 in another. Materials computed with one
+set agree on one integer per element, which is found exactly. If materials of several sets are mixed, an element on
+which they disagree gets no count, and the materials are named.
 
 >>> from tomat.valence import fit_valence
 >>> fit_valence([("a", [12, 8], 16.0), ("b", [8, 8], 12.0)]).counts
@@ -32,26 +32,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Dispute", "Valence", "fit_valence"]
 
-#: How far from a whole number the electrons of a cell may be: absolute, or this share of the count where that is more.
+#: Tolerance for a whole number of electrons in a cell: absolute, as a share of the count if that is more, and at most.
 _UNEVEN, _UNEVEN_SHARE, _UNEVEN_MOST = 0.05, 1e-4, 0.25
-#: Materials named for each count.
+#: Materials listed per count.
 _NAMED = 5
-#: Electrons in the closed shells that pseudopotentials have as cores: 1s2, 2s2, 2p6, 3s2, ... and d10 and f14 on them.
+#: Numbers of core electrons with closed shells: 1s2, 2s2, 2p6, 3s2, ..., with d10 and f14.
 _CORES = frozenset({0, 2, 4, 10, 12, 18, 28, 30, 36, 46, 48, 54, 60, 62, 68, 78, 80, 86, 92, 94, 100})
-#: Steps towards the least absolute misfit.
+#: Iterations towards the least absolute misfit.
 _STEPS = 24
-#: Directions of the normal matrix below this share of its largest are told by no row.
+#: Eigenvalues of the normal matrix below this share of the largest belong to undetermined directions.
 _OPEN = 1e-12
 _F_BLOCK = frozenset({*range(57, 72), *range(89, 104)})
 
 
 @dataclass(frozen=True)
 class Dispute:
-    """An element that materials do not agree on.
+    """An element on whose count materials disagree.
 
     Attributes:
-        counts: ``(count, materials)``, at most five materials a count, those that most materials have first. The count
-            is None where compositions do not tell it for this element alone.
+        counts: ``(count, materials)``, the most frequent count first, with at most five materials each. The count is
+            None if the compositions do not determine it for this element alone.
     """
 
     counts: tuple[tuple[float | None, tuple[str, ...]], ...]
@@ -69,7 +69,7 @@ class Dispute:
 
     @classmethod
     def from_json(cls, stored: Iterable[Sequence[Any]]) -> Self:
-        """What :meth:`to_json` gave."""
+        """From :meth:`to_json`."""
         return cls(
             tuple(
                 (None if count is None else float(count), tuple(map(str, names))) for count, names in stored
@@ -79,12 +79,12 @@ class Dispute:
 
 @dataclass(frozen=True)
 class Valence:
-    """What materials say about the valence electrons of their elements.
+    """Valence electrons of elements, as inferred from materials.
 
     Attributes:
-        counts: electrons by atomic number, where compositions tell them and all materials agree.
-        disputed: elements on which they do not agree; they have no count.
-        uneven: materials whose electrons are no whole number, which tell nothing here.
+        counts: electrons by atomic number, where compositions determine them and all materials agree.
+        disputed: elements on which materials disagree; they have no count.
+        uneven: materials without a whole number of electrons, which are not used.
     """
 
     counts: dict[int, float] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Valence:
     uneven: tuple[str, ...] = ()
 
     def complaints(self) -> list[str]:
-        """One sentence an element, ``Mg has 10 valence electrons in a, 8 in b``, and one about uneven materials."""
+        """A message for each disputed element, and one about uneven materials."""
         symbols = _core.elements()
         lines = [f"the valence electrons of {symbols[z - 1]}: {what}" for z, what in self.disputed.items()]
         if self.uneven:
@@ -106,7 +106,7 @@ class Valence:
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """Materials of one composition with one number of electrons."""
+    """Materials of one composition and number of electrons."""
 
     atoms: tuple[tuple[int, int], ...]
     electrons: int
@@ -120,10 +120,10 @@ class _Row:
 def fit_valence(materials: Iterable[tuple[str, Sequence[int], float]]) -> Valence:
     """The valence electrons of each element, from ``(name, atomic numbers, electrons)`` of materials.
 
-    Counts are whole, and every material whose elements all have one holds exactly their sum. An element has none where
-    compositions do not tell it (met in one ratio only, or only beside disputed elements), or where materials disagree.
-    Which element of a material is to blame is decided by which one another count explains, one that leaves closed
-    shells as the core; where this does not tell, all that could be are disputed.
+    Counts are integers, and a material whose elements all have one holds exactly their sum. An element has no count if
+    the compositions do not determine it (it occurs in one ratio only, or only with disputed elements), or if materials
+    disagree. The disputed element of a material is the one for which another count, with a closed-shell core, explains
+    its electrons; if there are several, all are disputed.
     """
     grouped: dict[tuple[tuple[tuple[int, int], ...], int], list[str]] = defaultdict(list)
     uneven: list[str] = []
@@ -149,7 +149,7 @@ def fit_valence(materials: Iterable[tuple[str, Sequence[int], float]]) -> Valenc
 
 
 class _System:
-    """The linear equations of rows: atoms times counts are electrons."""
+    """The linear equations of the rows: atoms times counts equal electrons."""
 
     def __init__(self, rows: Sequence[_Row]) -> None:
         self.rows = rows
@@ -163,7 +163,7 @@ class _System:
         self.weights = np.array([len(row.names) for row in rows], dtype=np.float64)
 
     def exact(self) -> dict[int, float] | None:
-        """Counts that all rows agree on, of the elements they tell; None where they do not agree on whole ones."""
+        """Counts of the elements the rows determine; None unless all rows agree on whole numbers."""
         if not self.rows:
             return {}
         everything = np.ones(len(self.rows), dtype=np.bool_)
@@ -176,11 +176,11 @@ class _System:
         return {z: float(np.round(solution[i])) for i, z in enumerate(self.numbers) if told[i]}
 
     def culprits(self) -> set[int]:
-        """Elements that explain the rows that are against the majority, the most telling ones first; at least one."""
+        """Elements, at least one, that explain the rows which contradict the majority."""
         solution, told, agree = self._majority()
         against = np.flatnonzero(~agree).tolist()
         if not against:
-            # All agree, on numbers that are no counts.
+            # All agree, but on numbers that are not counts.
             wrong = told & ~(_whole(solution) & (solution > 0.5))
             return {z for i, z in enumerate(self.numbers) if wrong[i]}
         found: set[int] = set()
@@ -197,19 +197,19 @@ class _System:
         return found
 
     def _suspects(self, at: int, solution: NDArray[np.float64], told: NDArray[np.bool_]) -> Iterator[int]:
-        """Elements of a row that explain its misfit alone."""
+        """Elements of a row that alone explain its misfit."""
         residual = self.electrons[at] - float(self.matrix[at] @ solution)
         for z, n in self.rows[at].atoms:
             column = self.column[z]
             change = residual / n
-            # What no row settles yet may be anything; a known count may change to that of another core.
+            # An undetermined count may be anything; a known one may change to that of another core.
             if not told[column] or (
                 abs(change - round(change)) < 1e-3 and _possible(z, round(solution[column] + change))
             ):
                 yield z
 
     def _majority(self) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Least absolute misfit: the solution, which elements it tells, and the rows that agree with it."""
+        """The solution of least absolute misfit, the elements it determines, and the rows that agree with it."""
         everything = np.ones(len(self.rows), dtype=np.bool_)
         solution, _ = self._solve(everything, self.weights)
         for step in range(_STEPS):
@@ -230,11 +230,11 @@ class _System:
         weights: NDArray[np.float64],
         prior: NDArray[np.float64] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Least squares over some rows, as near ``prior`` as they leave open, and which elements they tell."""
+        """The least-squares solution of some rows nearest to ``prior``, and the elements they determine."""
         matrix = self.matrix[chosen]
         start = np.zeros(len(self.numbers)) if prior is None else prior
         weighted = (matrix * weights[chosen][:, None]).T
-        # As wide as elements, whatever the materials.
+        # Its size is the number of elements, not of materials.
         sizes, directions = np.linalg.eigh(weighted @ matrix)
         tells = sizes > _OPEN * max(float(sizes[-1]), 1e-300)
         sides = directions.T @ (weighted @ (self.electrons[chosen] - matrix @ start))
@@ -251,9 +251,9 @@ def _whole(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _possible(z: int, count: int) -> bool:
-    """Whether a pseudopotential of the element can have this count: closed shells in the core, none of them outermost.
+    """Whether a pseudopotential of the element can have this count: a closed-shell core without valence shells.
 
-    Lanthanides and actinides can have any, since their open f shell may be frozen.
+    Lanthanides and actinides can have any count, since their open f shell may be in the core.
     """
     if not 1 <= count <= z:
         return False
@@ -266,7 +266,7 @@ def _possible(z: int, count: int) -> bool:
 
 
 def _unexplained(rows: Sequence[_Row], counts: Mapping[int, float], blamed: set[int]) -> set[int]:
-    """More elements to blame: of rows that no counts which blamed elements can have explain."""
+    """More elements to blame: those of rows that no possible counts of the blamed elements explain."""
     more: set[int] = set()
     for row in rows:
         known = [(z, n) for z, n in row.atoms if z not in blamed]
@@ -294,7 +294,7 @@ def _possible_counts(z: int) -> tuple[int, ...]:
 
 
 def _dispute(z: int, rows: Sequence[_Row], counts: Mapping[int, float]) -> Dispute:
-    """What the rows with an element say about it, given the counts of the others."""
+    """The counts that the rows with an element imply, given those of the other elements."""
     said: dict[float | None, list[str]] = defaultdict(list)
     for row in rows:
         atoms = dict(row.atoms)

@@ -1,7 +1,6 @@
-"""A folder of parts, one a material: what is there stays when work is stopped, and goes on with the same command.
+"""A folder of results, one file per material, from which interrupted work resumes.
 
-A part is there completely or not at all. A record says whose folder it is: the identity of the work, all that its
-numbers depend on.
+A part is complete or absent. A record holds the identity of the work: everything the results depend on.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-#: Parts of an identity that may change between the runs of one work.
+#: Parts of an identity that may change when work is resumed.
 _FREE = ("command", "versions", "created")
 
 
 class Workplace:
-    """The folder of work under way.
+    """The folder of unfinished work.
 
     Args:
-        folder: made if need be.
+        folder: created if it does not exist.
         identity: of the work.
-        overwrite: begin anew where the folder holds other work.
-        record: the file of the identity.
-        what: what the work is called in messages.
-        results: files and folders beside the record and ``parts`` that go when it begins anew; where there are any, a
-            folder of other files is refused, and else one whose ``parts`` are not empty.
+        overwrite: start over if the folder holds other work.
+        record: name of the file with the identity.
+        what: name of the work in messages.
+        results: files and folders, besides the record and ``parts``, to remove when starting over. If empty, other
+            files may be in ``folder``, but not in ``parts``.
 
     Raises:
-        ValueError: the folder holds other work, and the message says what differs; or other files.
+        ValueError: the folder holds other work (the message says what differs) or other files.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class Workplace:
             if differing and not overwrite:
                 raise ValueError(
                     f"{folder} holds another {what}; different: {', '.join(differing)}. Give another folder, or "
-                    "--overwrite to begin anew"
+                    "--overwrite to replace it"
                 )
             for stale in [folder / name for name in (*results, "parts")] if differing else []:
                 if stale.is_dir():
@@ -71,13 +70,13 @@ class Workplace:
                     stale.unlink(missing_ok=True)
         elif any(own.iterdir()):
             raise ValueError(
-                f"{own} holds files, but {stated} is not there; give another folder for the results"
+                f"{own} holds files, but there is no {stated}; give another folder for the results"
             )
         self.parts.mkdir(exist_ok=True)
         write_atomically(stated, (json.dumps(self.identity, indent=1) + "\n").encode())
 
     def read(self, task_id: str, path: str) -> dict[str, Any] | None:
-        """The part of a material; None where there is none, it is damaged, or of another file."""
+        """The part of a material; None if it is missing, damaged, or of another source file."""
         try:
             content = json.loads(self._part(task_id).read_bytes())
         except (FileNotFoundError, ValueError):
@@ -87,7 +86,7 @@ class Workplace:
         return content
 
     def write(self, task_id: str, content: Mapping[str, Any]) -> None:
-        """Keep the part of a material."""
+        """Store the part of a material."""
         write_atomically(self._part(task_id), json.dumps(plain(dict(content)), allow_nan=False).encode())
 
     def _part(self, task_id: str) -> Path:
@@ -95,19 +94,19 @@ class Workplace:
 
 
 def file_name(task_id: str) -> str:
-    """A file name from any task id, without a suffix: readable where it can be, distinct always."""
+    """A unique, mostly readable file name for any task id, without a suffix."""
     digest = hashlib.sha256(task_id.encode()).hexdigest()[:12]
     return f"{quote(task_id, safe='')[:100]}-{digest}"
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The parts in which two identities differ, those apart that may change."""
+    """The keys in which two identities differ, except those that may change."""
     keys = [key for key in {**one, **other} if key not in _FREE]
     return sorted(key for key in keys if one.get(key) != other.get(key))
 
 
 def plain(value: Any) -> Any:
-    """``value`` as JSON takes it: mappings with text keys, lists, numbers that are not finite as null."""
+    """``value`` in JSON types: text keys, lists, and None for numbers that are not finite."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -114,7 +114,7 @@ def test_what_cannot_be_read_is_named_and_tried_again(tmp_path: Path) -> None:
     out = tmp_path / "c.parquet"
     result = tomat_main("catalogue", "build", root, "-o", out)
     assert result.code == 3
-    assert "2 could not be read and are not in it" in result.err
+    assert "2 could not be read and are left out" in result.err
     assert "b.zarr" in result.err
     assert "c.zarr" in result.err
     assert [row["id"] for row in catalogue.load(out).to_pylist()] == ["a", "d"]

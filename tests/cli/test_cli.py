@@ -110,7 +110,7 @@ def test_help_has_examples() -> None:
         ([ONE, "--out", "OUT", "--threads", 0], 2, "--threads"),
         ([ONE, "--out", "OUT", "--limit", 0], 2, "--limit"),
         ([ONE, "--out", "OUT", "--seed", "x"], 2, "--seed"),
-        ([ONE, "--out", "OUT", "--fallback-shape", "18,19"], 2, "give three numbers, 18,19,19"),
+        ([ONE, "--out", "OUT", "--fallback-shape", "18,19"], 2, "give three numbers, such as 18,19,19"),
         ([ONE, "--out", "OUT", "--fallback-shape", "0,1,1"], 1, "not three numbers above zero"),
         ([ONE, "--out", "OUT", "--layout", "v4"], 1, "unknown layout 'v4'; known: v1, v2, v2-lat, v3"),
         ([ONE, "--out", "OUT", "--codec", "lmq-17k"], 1, "lmq-17k"),

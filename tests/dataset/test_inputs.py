@@ -197,7 +197,7 @@ def test_split_files_that_cannot_be(tmp_path: Path, content: str, split: str | N
 def test_a_split_needs_a_root(tmp_path: Path) -> None:
     result = tokenize(CHGCAR, "--split", "train", "--out", tmp_path / "out", *SMALL)
     assert result.code == 1
-    assert "belong to a rho_gga root" in result.err
+    assert "need a rho_gga root" in result.err
 
 
 # --- URLs ---------------------------------------------------------------------------------------------------

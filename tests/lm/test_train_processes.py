@@ -88,7 +88,7 @@ def test_sigterm_saves_and_exits_with_130_and_the_same_command_goes_on(
     process.send_signal(signal.SIGTERM)
     err = process.communicate(timeout=120)[1]
     assert process.returncode == 130, err[-2000:]
-    assert "its state is saved; the same command goes on" in err
+    assert "its state is saved; run the same command again to resume" in err
     outcome = finish(start(yaml))
     assert 2 <= int(str(outcome["first_step"])) <= STEPS
     assert losses(run) == alone

@@ -1,4 +1,4 @@
-"""The command line: ``tomat`` and ``tomat-tokenize``. One file a command: parse, call, print."""
+"""The command line: ``tomat`` and ``tomat-tokenize``. One file per command: parse, call, print."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tomat.cli._lazy import group, single
 
 __all__ = ["app", "main", "run", "tokenize_main"]
 
-#: A module or package here each, in the order --help lists them.
+#: Commands, each a module or package here, in the order of --help.
 _COMMANDS = (
     "tokenize",
     "show",
@@ -68,8 +68,8 @@ def tokenize_main() -> None:
 
 
 def run(application: typer.Typer, name: str) -> None:
-    """Errors a user can mend become one message and exit code 1; anything else keeps its traceback."""
-    # transformers, which Levanter imports, says at its import that PyTorch is missing: nothing here needs it.
+    """Run a command; errors the user can fix become one message and exit code 1, others keep their traceback."""
+    # transformers, imported by Levanter, warns that PyTorch is missing, which nothing here needs.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         application(prog_name=name)
@@ -84,7 +84,7 @@ def run(application: typer.Typer, name: str) -> None:
 
 
 def _os_message(error: OSError) -> str:
-    """The file and what the system said; the error number says nothing to a reader."""
+    """The file and the system's message, without the error number."""
     if error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     # The package's own messages name the file.

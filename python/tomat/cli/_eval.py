@@ -12,27 +12,27 @@ if TYPE_CHECKING:
     from tomat.evaluate.aggregate import Settings
     from tomat.evaluate.tables import Table
 
-#: Tables with more columns than this are turned in the terminal.
+#: Tables with more columns than this are transposed in the terminal.
 _MANY = 10
 
-Resamples = Annotated[int, typer.Option(help="Resamples of an interval.", min=10)]
-Level = Annotated[float, typer.Option(help="Share of the resamples inside an interval.", min=0.5, max=0.999)]
+Resamples = Annotated[int, typer.Option(help="Bootstrap resamples.", min=10)]
+Level = Annotated[float, typer.Option(help="Confidence level of the intervals.", min=0.5, max=0.999)]
 By = Annotated[
     Literal["chemsys", "material"],
-    typer.Option("--intervals-by", help="What a resample draws: chemical systems, or materials one by one."),
+    typer.Option("--intervals-by", help="What is resampled: whole chemical systems, or single materials."),
 ]
-Seed = Annotated[int, typer.Option("--bootstrap-seed", help="Seed of the resamples.")]
+Seed = Annotated[int, typer.Option("--bootstrap-seed", help="Seed of the bootstrap.")]
 
 
 def settings(by: Any, resamples: int, level: float, seed: int) -> Settings:
-    """The settings that the options say."""
+    """Bootstrap settings from the options."""
     from tomat.evaluate.aggregate import Settings
 
     return Settings(by, resamples, level, seed)
 
 
 def print_table(table: Table) -> None:
-    """A table and its note; what stands below the line is under one, or in the last columns where bins are rows."""
+    """Print a table and its note; diagnostics go below a line, or in the last columns of a transposed table."""
     from rich.console import Console
     from rich.table import Table as Drawn
 
@@ -41,7 +41,6 @@ def print_table(table: Table) -> None:
         console = Console(width=200)
     lines, below = [table.head, *table.rows, *table.below], len(table.below)
     if len(table.head) > _MANY:
-        # Bins as rows: a terminal is longer than wide.
         marks = ["", *("" for _ in table.rows), *("(diagnostic)" for _ in table.below)]
         lines = list(
             zip(*(_marked(line, mark) for line, mark in zip(lines, marks, strict=True)), strict=True)

@@ -1,4 +1,4 @@
-"""Groups of commands, of which only the one that runs is imported: help should not wait for what it does not use."""
+"""Command groups that import only the command being run, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def group(
 ) -> typer.Typer:
     """A group of commands, each a module of ``package`` with a function ``command`` or a group ``app``.
 
-    The docstring of a module is the help of its command. ``callback`` takes the options of the group itself.
+    A module's docstring is the help of its command. ``callback`` takes the options of the group itself.
     """
     modules = {name.replace("_", "-"): f"{package}.{name}" for name in names}
 
@@ -55,7 +55,7 @@ def group(
 
 
 def single(module: Any, name: str, *, add_completion: bool = False) -> typer.Typer:
-    """An application of one command, which is then the application itself."""
+    """An application with a single command."""
     made = typer.Typer(add_completion=add_completion, rich_markup_mode=None, pretty_exceptions_enable=False)
     settings = {**HELP, **getattr(module, "CONTEXT", {})}
     made.command(name, help=module.__doc__, context_settings=settings)(module.command)
@@ -63,7 +63,7 @@ def single(module: Any, name: str, *, add_completion: bool = False) -> typer.Typ
 
 
 def _first_line(module: str) -> str:
-    """Of a module's docstring, without importing it."""
+    """The first line of a module's docstring, without importing it."""
     found = find_spec(module)
     source = Path(found.origin).read_text() if found is not None and found.origin else ""
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""What commands that train models, use them or export them share."""
+"""Shared by the commands that train, use or export models."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _OPTIONS = {
 
 
 def decoding_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command these options of :class:`DecodingConfig`, all where none is named; it gets them as ``decoding``.
+    """Add options of :class:`DecodingConfig` to a command, by default all; it receives them as ``decoding``.
 
-    An option that the command has itself, such as several modes, is its own.
+    Options that the command declares itself are not replaced.
     """
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
@@ -49,10 +49,10 @@ def decoding_options(*names: str) -> Callable[[Callable[..., None]], Callable[..
 
 
 def needs_models() -> None:
-    """Import Levanter.
+    """Check that Levanter is installed.
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: it is not.
     """
     try:
         import levanter  # noqa: F401
@@ -61,6 +61,6 @@ def needs_models() -> None:
 
 
 def say_weights(predictor: Any) -> None:
-    """On standard error, which weights of a run are used; nothing of what has none."""
+    """Print to standard error which weights of a run are used; nothing for a predictor without any."""
     if hasattr(predictor, "at_start"):
         print(predictor, file=sys.stderr)

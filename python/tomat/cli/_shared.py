@@ -1,4 +1,4 @@
-"""Options and output that commands of all kinds share."""
+"""Options and output shared by all commands."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ Inputs = Annotated[
         help="Densities: files, folders, globs, list files or rho_gga roots.",
     ),
 ]
-SplitFile = Annotated[str | None, typer.Option(help="JSON of ids or indices by split, for a rho_gga root.")]
-Split = Annotated[str | None, typer.Option(help="Which split of it.")]
-Limit = Annotated[int | None, typer.Option(help="Only the first materials.", min=1)]
+SplitFile = Annotated[
+    str | None, typer.Option(help="JSON file with the ids or indices of each split, for a rho_gga root.")
+]
+Split = Annotated[str | None, typer.Option(help="Split to use, for a rho_gga root.")]
+Limit = Annotated[int | None, typer.Option(help="Use only the first N materials.", min=1)]
 Threads = Annotated[
     int | None,
-    typer.Option(help="Threads.  [default: one a processor]", min=1, max=MAX_THREADS, show_default=False),
+    typer.Option(
+        help="Number of threads.  [default: one per processor]", min=1, max=MAX_THREADS, show_default=False
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
@@ -35,7 +39,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and er
 
 @contextmanager
 def progress(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error that moves on with each call of what it yields."""
+    """A progress bar on standard error; each call of what it yields advances it by one."""
     if quiet:
         yield lambda _name: None
         return
@@ -51,7 +55,7 @@ def progress(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[str], 
 
 
 def plain_table(first: str, *numbers: str) -> Table:
-    """A table without lines: names in bold, then columns of numbers."""
+    """A table without rules: names in bold, then columns of numbers."""
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -62,7 +66,7 @@ def plain_table(first: str, *numbers: str) -> Table:
 
 
 def print_facts(facts: dict[str, Any]) -> None:
-    """Two columns."""
+    """Print names and values in two columns."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""Options of commands that write rows, or say what rows would be."""
+"""Options of the tokenizer, shared by tokenize and plan."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CodecName = Annotated[
 PatchSize = Annotated[
     int | None, typer.Option(help="Edge of the patch in grid points.  [default: the layout's]")
 ]
-Patches = Annotated[int | None, typer.Option(help="Rows a material, on average.  [default: the layout's]")]
-PadTo = Annotated[int, typer.Option(help="Tokens a row.")]
+Patches = Annotated[int | None, typer.Option(help="Rows per material, on average.  [default: the layout's]")]
+PadTo = Annotated[int, typer.Option(help="Tokens per row.")]
 FallbackShape = Annotated[
     list[str] | None,
     typer.Option(
-        help="Patch shape where the cube does not fit; repeatable.  [default: "
+        help="Patch shape to try where the cube does not fit; repeatable.  [default: "
         f"{' '.join(','.join(map(str, shape)) for shape in FALLBACK_SHAPES)}]"
     ),
 ]
@@ -33,30 +33,27 @@ LogUnit = Annotated[
 Sampler = Annotated[
     str,
     typer.Option(
-        help="Where patches are cut: uniform, electrons, tiling or one of another package, with its options "
-        "(uniform:replacement=false)."
+        help="How patches are placed: uniform, electrons, tiling or a sampler of another package; options follow the "
+        "name (uniform:replacement=false)."
     ),
 ]
 Budget = Annotated[
-    str, typer.Option(help="Rows of each material: equal, or electrons (in proportion, the same on average).")
+    str,
+    typer.Option(help="Rows per material: equal, or electrons (proportional to its electrons, same mean)."),
 ]
-RowsPerShard = Annotated[int, typer.Option(help="Rows a parquet file, at most.")]
+RowsPerShard = Annotated[int, typer.Option(help="Maximum rows per parquet file.")]
 Workers = Annotated[
-    int | None, typer.Option("--workers", "--n-workers", help="Into how many parts the materials are split.")
+    int | None, typer.Option("--workers", "--n-workers", help="Number of parts the materials are split into.")
 ]
 
 
 def shapes(options: list[str] | None) -> tuple[tuple[int, int, int], ...]:
-    """Fallback shapes as the options say them.
-
-    Raises:
-        typer.BadParameter: not three numbers each.
-    """
+    """The fallback shapes given on the command line."""
     return tuple(_shape(text) for text in options) if options else FALLBACK_SHAPES
 
 
 def shape_options(value: Any) -> list[str]:
-    """Fallback shapes of a YAML file as on the command line: ``18,19,19``, ``[18, 19, 19]``, or a list of either."""
+    """Fallback shapes of a YAML file (``18,19,19``, ``[18, 19, 19]`` or a list of either) as on the command line."""
     is_one = isinstance(value, str) or (isinstance(value, list) and all(isinstance(n, int) for n in value))
     items = [value] if is_one else value
     if not isinstance(items, list):
@@ -68,5 +65,5 @@ def _shape(text: str) -> tuple[int, int, int]:
     try:
         x, y, z = (int(part) for part in text.replace("x", ",").split(","))
     except ValueError:
-        raise typer.BadParameter(f"--fallback-shape {text!r}: give three numbers, 18,19,19") from None
+        raise typer.BadParameter(f"--fallback-shape {text!r}: give three numbers, such as 18,19,19") from None
     return x, y, z

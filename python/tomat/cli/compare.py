@@ -1,8 +1,8 @@
 """Compare results of tomat eval, material by material.
 
-Each contender is [NAME=]RESULT, several seeds of one training are [NAME=]RESULT,RESULT,... and are averaged in each
-material; @MODE at the end says which mode. Differences are against the first. Results over other materials, or
-measured in other units, are refused unless --common.
+A contender is [NAME=]RESULT, or [NAME=]RESULT,RESULT,... for several seeds of one training, which are averaged for each
+material; @MODE at the end selects a mode. Differences are relative to the first contender. Results over different
+materials or in different units are an error unless --common is given.
 
 \b
 Examples:
@@ -25,14 +25,16 @@ from tomat.storage.files import write_atomically
 
 def command(
     results: Annotated[list[str], typer.Argument(metavar="RESULT...", show_default=False)],
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write JSON there.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="JSON file to write.")
+    ] = None,
     mode: Annotated[
         str | None,
-        typer.Option(help="Mode where a contender names none.  [default: its first headline mode]"),
+        typer.Option(help="Mode of contenders that name none.  [default: their first headline mode]"),
     ] = None,
-    metric: Annotated[str, typer.Option(help="Column of the results.")] = "nmae",
+    metric: Annotated[str, typer.Option(help="Metric to compare, a column of the results.")] = "nmae",
     common: Annotated[
-        bool, typer.Option("--common", help="Over the materials that all hold; units may differ.")
+        bool, typer.Option("--common", help="Compare over the materials all results share; units may differ.")
     ] = False,
     intervals_by: By = "chemsys",
     resamples: Resamples = 2000,

@@ -1,7 +1,7 @@
-"""Say how much of the densities a dataset covers, set against what was to be expected, and plot both.
+"""Measure how much of the densities a dataset covers, compare it with the expectation, and plot both.
 
-Adds up the coverage histograms of all workers. What is to be expected follows from the grids, the patches and the
-sampler (docs/catalogue.md); datasets of other writers do not name the grids: give --catalogue.
+Adds up the coverage histograms of all workers. The expectation follows from the grids, the patches and the sampler
+(docs/catalogue.md). Datasets written by other programs do not store the grids: give --catalogue.
 
 \b
 Examples:
@@ -29,10 +29,10 @@ _SHOWN = 12
 def command(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="A dataset: directory or URL.")],
     catalogue: Annotated[
-        Path | None, typer.Option(help="With the grids, for datasets that do not name them.")
+        Path | None, typer.Option(help="Catalogue with the grids, for datasets that do not store them.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Page with both histograms; needs plotly.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Figure with both; needs matplotlib.")] = None,
+    html: Annotated[Path | None, typer.Option(help="HTML page to write; needs plotly.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Figure to write; needs matplotlib.")] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Add up what is there when workers are missing.")
     ] = False,

@@ -1,12 +1,12 @@
-"""Measure a checkpoint on whole held-out materials, beside its own start, the codec's floor and the promolecule.
+"""Evaluate a checkpoint on whole held-out materials, with its initial weights, the codec's floor and the promolecule.
 
-Of a run its best weights are measured (--weights), and in a row of their own those it began with (step 0; --no-start).
+CHECKPOINT is what tomat predict takes; ``promolecule`` (or ``promolecule:NAME``) evaluates the baseline alone, without
+JAX. For a run, the best weights are evaluated (see --weights) and, in a separate row, the initial ones (step 0; see
+--no-start). DATA is what tomat-tokenize takes: densities, folders, globs, list files, a rho_gga root.
 
-CHECKPOINT is what tomat predict takes; ``promolecule`` (or ``promolecule:NAME``) measures the baseline alone, without
-JAX. DATA is what tomat-tokenize takes: densities, folders, globs, list files, a rho_gga root. RESULT gets
-materials.parquet (a row a material and mode), result.json (means with intervals, and everything needed to do it
-again) and small volumes of the best and worst materials for tomat report. An evaluation that was stopped goes on with
-the same command. Materials that fail are counted and named, and make the exit code 1.
+RESULT receives materials.parquet (one row per material and mode), result.json (means with intervals, and everything
+needed to repeat the evaluation) and small volumes of the best and worst materials for tomat report. To resume an
+interrupted evaluation, run the same command again. Materials that fail are listed, and the exit code is then 1.
 
 \b
 Examples:
@@ -51,32 +51,34 @@ def command(
     overlap: Annotated[int, typer.Option(help="Grid points by which patches overlap.", min=0)] = 0,
     start: Annotated[
         bool,
-        typer.Option(
-            "--start/--no-start", help="Measure the weights the run began with, too (step 0), in one mode."
-        ),
+        typer.Option("--start/--no-start", help="Also evaluate the initial weights (step 0), in one mode."),
     ] = True,
     promolecule: Annotated[
         str | None,
-        typer.Option(help="The baseline: a form, name or file.  [default: the checkpoint's, or qe-sg15]"),
+        typer.Option(
+            help="Promolecule of the baseline: form, name or file.  [default: the checkpoint's, or qe-sg15]"
+        ),
     ] = None,
     codec: Annotated[
         str | None,
-        typer.Option(help="Codec whose floor is measured where CHECKPOINT is promolecule.  [default: v3's]"),
+        typer.Option(help="Codec whose floor is shown if CHECKPOINT is promolecule.  [default: v3's]"),
     ] = None,
     split_file: SplitFile = None,
     split: Split = None,
     limit: Limit = None,
-    name: Annotated[str | None, typer.Option(help="What tables call it.  [default: RESULT's name]")] = None,
-    pictures: Annotated[int, typer.Option(help="So many best and worst materials for reports.", min=0)] = 2,
+    name: Annotated[str | None, typer.Option(help="Name in tables.  [default: RESULT's name]")] = None,
+    pictures: Annotated[
+        int, typer.Option(help="Number of best and of worst materials saved for reports.", min=0)
+    ] = 2,
     intervals_by: By = "chemsys",
     resamples: Resamples = 2000,
     level: Level = 0.95,
     bootstrap_seed: Seed = 0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin anew where RESULT is of another evaluation.")
+        bool, typer.Option("--overwrite", help="Replace another evaluation in RESULT.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print result.json, no tables.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print result.json instead of tables.")] = False,
     *,
     decoding: DecodingConfig,
 ) -> None:
@@ -105,7 +107,7 @@ def command(
         with progress("evaluating", len(entries), quiet=quiet or as_json) as step:
             result = evaluate(plan, out, overwrite=overwrite, watch=lambda task_id, _error: step(task_id))
     except KeyboardInterrupt:
-        print("stopped; the same command goes on where it was", file=sys.stderr)
+        print("stopped; run the same command again to resume", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         print(json.dumps(json.loads((out / "result.json").read_text())))
@@ -115,7 +117,7 @@ def command(
 
 
 def show(result: Result) -> None:
-    """Tables of a result."""
+    """Print the tables of a result."""
     from tomat.evaluate.tables import group_tables, mean_table
 
     for table in (mean_table([result]), *group_tables(result)):
@@ -124,11 +126,11 @@ def show(result: Result) -> None:
 
 
 def report_errors(result: Result) -> None:
-    """Name what failed on standard error; exit code 1 where anything did."""
+    """List failed materials on standard error; exit with 1 if there are any."""
     for error in result.errors:
         where = "" if error["mode"] is None else f" ({error['mode']})"
         print(f"failed: {error['task_id']}{where}: {error['error']}", file=sys.stderr)
     if result.errors:
         n = len({error["task_id"] for error in result.errors})
-        print(f"error: {n} materials failed; the numbers are of the others", file=sys.stderr)
+        print(f"error: {n} materials failed; the numbers cover the others", file=sys.stderr)
         raise typer.Exit(1)

@@ -1,9 +1,9 @@
 """Export a trained model for Hugging Face transformers.
 
 CHECKPOINT is the folder or URL of a run (its best weights, or --weights latest) or of one checkpoint; averaged weights
-are taken where there are any. OUT gets model.safetensors, config.json, tokenizer.json, a model card, the codec and
-tomat.json; every weight is read back and compared. transformers loads it with equal logits, and so does every tomat
-command that takes a checkpoint.
+are used if there are any. OUT receives model.safetensors, config.json, tokenizer.json, a model card, the codec and
+tomat.json; every weight is read back and compared. transformers and every tomat command that takes a checkpoint load
+the export and compute the same logits.
 
 \b
 Examples:
@@ -25,12 +25,14 @@ from tomat.prediction.options import DecodingConfig
 @decoding_options("weights")
 def command(
     checkpoint: Annotated[str, typer.Argument(help="Folder or URL of a run or checkpoint.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write; an older export there is replaced.")],
-    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Of the weights.")] = "float32",
+    out: Annotated[Path, typer.Argument(help="Folder to write; an export there is replaced.")],
+    dtype: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="Number type of the weights.")
+    ] = "float32",
     *,
     decoding: DecodingConfig,
 ) -> None:
-    """Open, export, say what was written."""
+    """Open, export, print what was written."""
     needs_models()
     from tomat.lm.checkpoint import open_checkpoint
     from tomat.lm.export import export_model

@@ -6,10 +6,10 @@ Examples:
   tomat export-hf rows-train rows-validation gs://bucket/rows-test densities --license cc-by-4.0
   hf upload me/densities densities --repo-type dataset
 
-DIR are datasets, one a split (that of their meta.json), of one layout and codec; OUT is a new folder: data/*.parquet, a
-README.md whose header tells load_dataset what is there, tokenizer.json for transformers, the codec file, and tomat.json
-with the numbers for programs. Every shard is checked and counted on the way; on one file system shards are linked, not
-copied.
+Each DIR is a dataset of one split (the one in its meta.json); all have the same layout and codec. OUT is a new folder
+with data/*.parquet, a dataset card (README.md) whose header configures load_dataset, tokenizer.json for transformers,
+the codec file, and tomat.json with the card's numbers for programs. Every shard is verified and counted; on the same
+file system shards are hard-linked, not copied.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from tomat.dataset.export_hf import export_hf
 
 def command(
     paths: Annotated[list[str], typer.Argument(metavar="DIR... OUT", help="Datasets, then the new folder.")],
-    name: Annotated[str | None, typer.Option(help="Of the dataset, on its card.  [default: OUT's]")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the dataset on its card.  [default: OUT's]")
+    ] = None,
     license_id: Annotated[
-        str | None, typer.Option("--license", help="As the Hub names it, for the card: cc-by-4.0, ...")
+        str | None, typer.Option("--license", help="License on the card, as the Hub names it: cc-by-4.0, ...")
     ] = None,
     allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Export what is there when workers are missing.")
+        bool, typer.Option("--allow-partial", help="Export what is there if workers are missing.")
     ] = False,
-    copy: Annotated[bool, typer.Option("--copy", help="Copy shards that could be linked.")] = False,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy shards instead of linking them.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -40,7 +42,7 @@ def command(
     from rich.console import Console
 
     if len(paths) < 2:
-        raise typer.BadParameter("give at least one dataset and the folder to write")
+        raise typer.BadParameter("give at least one dataset, then the folder to write")
     with Console(stderr=True, quiet=quiet or as_json).status("exporting") as status:
         export = export_hf(
             paths[:-1],

@@ -1,4 +1,4 @@
-"""Say what a dataset holds.
+"""Show what a dataset contains.
 
 \b
 Examples:
@@ -24,7 +24,7 @@ from tomat.dataset.run_directory import clipped_totals
 def command(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="A dataset: a directory or a URL.")],
     allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Open what is there when workers are missing.")
+        bool, typer.Option("--allow-partial", help="Open what is there if workers are missing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -45,7 +45,7 @@ def command(
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """The facts about a dataset that a user asks for first, added up over workers."""
+    """A summary of a dataset, added up over workers."""
     meta = dataset.meta
     paths = list(dataset.shard_paths())
     size = sum(size for _, size in in_order(lambda path: path.stat().st_size, paths))
@@ -78,7 +78,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 
 def _clipped(dataset: Dataset) -> dict[str, Any] | None:
-    """What the codec clips of the materials with rows, of all workers; None where a worker did not count."""
+    """What the codec clips, summed over all workers; None if a worker did not count it."""
     if any("clipped_materials" not in worker.meta for worker in dataset.workers):
         return None
     totals = ClippedTotals()

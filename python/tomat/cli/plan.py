@@ -1,9 +1,9 @@
-"""Say what a run will be before it runs: rows, tokens, padding, expected coverage, bytes, hours, what is left out.
+"""Predict what a tokenization will write: rows, tokens, padding, coverage, bytes, hours, and what is left out.
 
-CATALOGUE is made by tomat catalogue build; a CSV file (id, nx, ny, nz, n_atoms) does as well. The options are those of
-tomat tokenize. Bytes and hours come from a short measurement on this machine, on synthetic densities of the median
-size or on those given with --measure-on; or from --rate. At the end, how many patches each material gets by the budgets
-equal and electrons, and whether they differ enough to compare models by (the sampling-weight study).
+CATALOGUE is made by tomat catalogue build; a CSV file (id, nx, ny, nz, n_atoms) works too. The options are those of
+tomat tokenize. Bytes and hours come from a short measurement on this machine, on synthetic densities of median size or
+on those given with --measure-on, or from --rate. The last table compares the patches per material under the budgets
+equal and electrons, and says whether they differ enough for a study of sampling weights.
 
 \b
 Examples:
@@ -47,7 +47,7 @@ _GIB = 2**30
 
 def command(
     catalogue: Annotated[str, typer.Argument(metavar="CATALOGUE", help="Parquet or CSV file.")],
-    split: Annotated[str | None, typer.Option(help="Only the materials of this split.")] = None,
+    split: Annotated[str | None, typer.Option(help="Plan for this split only.")] = None,
     layout: Layout = "v3",
     codec: CodecName = None,
     patch_size: PatchSize = None,
@@ -58,22 +58,23 @@ def command(
     budget: Budget = "equal",
     rows_per_shard: RowsPerShard = 2048,
     workers: Workers = None,
-    threads: Annotated[int, typer.Option(help="Threads of a worker.", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="Threads per worker.", min=1)] = 1,
     rate: Annotated[
-        float | None, typer.Option(help="Rows a second of a thread; nothing is measured then.")
+        float | None, typer.Option(help="Rows per second and thread; skips the measurement.")
     ] = None,
-    bytes_a_token: Annotated[float | None, typer.Option(help="Bytes a token, with --rate.")] = None,
+    bytes_a_token: Annotated[float | None, typer.Option(help="Bytes per token, with --rate.")] = None,
     measure_on: Annotated[
-        list[str] | None, typer.Option(help="Densities to measure with, as INPUTs of tomat tokenize.")
+        list[str] | None, typer.Option(help="Densities to measure with, as for tomat tokenize.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Parquet file: rows and coverage of each material.")
+        Path | None,
+        typer.Option("--out", "-o", help="Parquet file to write: rows and coverage of each material."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Read, measure, plan, print."""
     if rate is not None and not rate > 0:
-        raise typer.BadParameter("--rate is rows a second, above 0")
+        raise typer.BadParameter("--rate must be above 0")
     if rate is not None and measure_on:
         raise typer.BadParameter("--rate and --measure-on exclude each other")
     config = TokenizeConfig(

@@ -6,10 +6,10 @@ Examples:
   tomat predict runs/first/checkpoint structures/*.cif -o predicted --normalize --overlap 4
   tomat predict promolecule Si.cif -o guess --spacing 0.1 --format chgcar --format png
 
-CHECKPOINT is a folder or URL that `tomat train` wrote (of a run its best weights, see --weights), or the word
-promolecule: the sum of spherical atoms, the baseline. STRUCTURE is a POSCAR, a CIF, anything pymatgen or ASE read, a
-density (whose cell is taken), a folder of such files, or a .txt list of them. OUT gets NAME.zarr, NAME.CHGCAR, NAME.png
-and, when these are whole, NAME.json. Run the same command again to go on where it stopped.
+CHECKPOINT is a folder or URL written by tomat train (a run's best weights are used, see --weights), or the word
+promolecule: the sum of spherical atoms, the baseline. STRUCTURE is a POSCAR, a CIF, any file pymatgen or ASE reads, a
+density (only its crystal is used), a folder of such files, or a .txt list of them. OUT receives NAME.zarr, NAME.CHGCAR,
+NAME.png and, once these are complete, NAME.json. To resume an interrupted prediction, run the same command again.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 
 def _positive(value: float | None) -> float | None:
-    """Of an option: a number above zero."""
+    """Check that an option is a number above zero."""
     if value is not None and not (math.isfinite(value) and value > 0):
         raise typer.BadParameter(f"{value:g} is not a number above 0")
     return value
 
 
-#: Failures that are printed; the rest is counted.
+#: Failures printed; the rest are counted.
 _SHOWN = 20
 
 
@@ -54,21 +54,21 @@ def command(
         list[str], typer.Argument(metavar="STRUCTURE...", help="Crystals: files, folders, or .txt lists.")
     ],
     out: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")],
-    grid: Annotated[str | None, typer.Option(help="Grid points nx,ny,nz.")] = None,
-    like: Annotated[str | None, typer.Option(help="A density whose grid is taken.")] = None,
+    grid: Annotated[str | None, typer.Option(help="Grid of the density: nx,ny,nz.")] = None,
+    like: Annotated[str | None, typer.Option(help="A density whose grid to use.")] = None,
     spacing: Annotated[
         float | None,
         typer.Option(
-            help="Distance of grid points, angstrom; that of the training data by default.",
+            help="Distance between grid points, angstrom.  [default: that of the training data]",
             callback=_positive,
         ),
     ] = None,
     radices: Annotated[
-        str, typer.Option(help="Prime factors an axis may have where the spacing decides.")
+        str, typer.Option(help="Prime factors allowed in a grid chosen by spacing.")
     ] = "2,3,5,7",
-    overlap: Annotated[int, typer.Option(min=0, help="Grid points neighbouring patches overlap by.")] = 0,
+    overlap: Annotated[int, typer.Option(min=0, help="Grid points by which patches overlap.")] = 0,
     normalize: Annotated[
-        bool, typer.Option("--normalize", help="Scale to the valence electrons of the atoms.")
+        bool, typer.Option("--normalize", help="Scale the density to the valence electrons of the atoms.")
     ] = False,
     electrons: Annotated[
         float | None,
@@ -80,26 +80,26 @@ def command(
     ] = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="zarr, chgcar, cube, png, chgcar.gz, ...; may be given again."),
+        typer.Option("--format", help="zarr, chgcar, cube, png, chgcar.gz, ...; repeatable."),
     ] = None,
     truth: Annotated[
-        str | None, typer.Option(help="The true density of the one STRUCTURE, to compare with.")
+        str | None, typer.Option(help="True density of the only STRUCTURE, to compare with.")
     ] = None,
     max_guess_error: Annotated[
         float,
         typer.Option(
-            help="Largest NMAE of the starting density against --truth; half of it in electrons.",
+            help="Largest NMAE allowed for the starting density against --truth; half of it for its electrons.",
             callback=_positive,
         ),
     ] = MAX_GUESS_ERROR,
     augmentation: Annotated[
         str | None,
-        typer.Option(help="A CHGCAR of VASP for the one STRUCTURE, whose PAW occupancies are taken over."),
+        typer.Option(help="A CHGCAR by VASP of the only STRUCTURE, whose PAW occupancies to copy."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Predict again what was predicted with other options.")
+        bool, typer.Option("--overwrite", help="Replace predictions made with other options.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
     *,
     decoding: DecodingConfig,
@@ -190,7 +190,7 @@ def _print(summary: RunSummary, out: Path, suffixes: tuple[str, ...], *, quiet: 
 
 
 def _line(record: dict[str, Any]) -> str:
-    """One structure: grid, electrons as predicted and as written, seams, time."""
+    """The line printed for one structure."""
     grid = " x ".join(map(str, record["made_from"]["grid"]))
     electrons = record["electrons"]
     count = f"{electrons['raw']:.4f} electrons"

@@ -1,8 +1,8 @@
-"""Ask a checkpoint whether it uses what it is given: changed crystals, shifts, turns, other orders of atoms.
+"""Test whether a checkpoint uses its inputs: altered crystals, translations, rotations, permuted atoms.
 
-Every material is predicted plainly and once a probe: with another material's preamble, a random one, right atoms at
-wrong places, a false true density (which must change nothing), the crystal moved by whole and by fractional grid
-steps, turned and inverted, its atoms in another order. RESULT gets probes.parquet and probes.json.
+Every material is predicted unchanged and once per probe: with the preamble of another material, with a random one, with
+the right atoms in the wrong places, with a false true density (which must change nothing), translated by whole and by
+fractional grid steps, rotated, inverted, and with its atoms permuted. RESULT receives probes.parquet and probes.json.
 
 \b
 Examples:
@@ -31,22 +31,20 @@ def command(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", show_default=False)],
     data: Annotated[list[str], typer.Argument(metavar="DATA...", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="RESULT", help="Folder of the result.")],
-    probe: Annotated[list[str] | None, typer.Option(help="Which; repeatable.  [default: all]")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the changes.")] = 0,
+    probe: Annotated[list[str] | None, typer.Option(help="Probe to run; repeatable.  [default: all]")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the alterations.")] = 0,
     overlap: Annotated[int, typer.Option(help="Grid points by which patches overlap.", min=0)] = 0,
     split_file: SplitFile = None,
     split: Split = None,
     limit: Limit = None,
-    name: Annotated[str | None, typer.Option(help="What tables call it.  [default: RESULT's name]")] = None,
+    name: Annotated[str | None, typer.Option(help="Name in tables.  [default: RESULT's name]")] = None,
     intervals_by: By = "chemsys",
     resamples: Resamples = 2000,
     level: Level = 0.95,
     bootstrap_seed: Seed = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin anew where RESULT is of another run.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another result in RESULT.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print probes.json, no table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print probes.json instead of a table.")] = False,
     *,
     decoding: DecodingConfig,
 ) -> None:
@@ -74,7 +72,5 @@ def command(
     for error in content["errors"]:
         print(f"failed: {error['task_id']}: {error['error']}", file=sys.stderr)
     if content["errors"]:
-        print(
-            f"error: {content['n_errors']} materials failed; the numbers are of the others", file=sys.stderr
-        )
+        print(f"error: {content['n_errors']} materials failed; the numbers cover the others", file=sys.stderr)
         raise typer.Exit(1)

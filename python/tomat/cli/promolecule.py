@@ -1,4 +1,4 @@
-"""Densities as sums of spherical atoms: fit them, and measure what they miss.
+"""Promolecules, densities as sums of spherical atoms: fit them, and measure their error.
 
 \b
 Examples:
@@ -47,15 +47,15 @@ app = typer.Typer(
 #: Columns of the table: the fields of :class:`tomat.metrics.Statistics`.
 _STATISTICS = ("mean", "median", "p99", "max")
 
-#: Materials shown as the worst ones, and as left out.
+#: Materials listed as worst, and as left out.
 _WORST = 8
 
 _Split = Annotated[
-    list[str] | None, typer.Option("--split", help="A list of the root's split file; may be given again.")
+    list[str] | None, typer.Option("--split", help="Split to use, for a rho_gga root; repeatable.")
 ]
 _Prefix = Annotated[
     list[str] | None,
-    typer.Option("--prefix", help="Only materials whose id begins so; may be given again."),
+    typer.Option("--prefix", help="Use only materials whose id begins with this; repeatable."),
 ]
 
 
@@ -66,19 +66,19 @@ def fit(
     split: _Split = None,
     split_file: SplitFile = None,
     prefix: _Prefix = None,
-    cutoff: Annotated[float, typer.Option(help="Reach of the functions, angstrom.")] = 5.0,
-    splines: Annotated[int, typer.Option(help="Cubic B-splines an element.")] = 24,
+    cutoff: Annotated[float, typer.Option(help="Cutoff radius of the functions, angstrom.")] = 5.0,
+    splines: Annotated[int, typer.Option(help="Cubic B-splines per element.")] = 24,
     inner: Annotated[float, typer.Option(help="Knots are densest around this distance, angstrom.")] = 0.5,
     loss: Annotated[str, typer.Option(help="squared, relative or absolute (the NMAE).")] = "absolute",
-    steps: Annotated[int, typer.Option(min=0, help="Reweighted passes of --loss absolute.")] = 5,
-    ridge: Annotated[float, typer.Option(help="Penalty on coefficients.")] = 1e-4,
+    steps: Annotated[int, typer.Option(min=0, help="Reweighting passes of --loss absolute.")] = 5,
+    ridge: Annotated[float, typer.Option(help="Penalty on the coefficients.")] = 1e-4,
     smooth: Annotated[float, typer.Option(help="Penalty on their second differences.")] = 1e-9,
     conserve: Annotated[
-        bool, typer.Option("--conserve", help="Bind each element to its valence electrons.")
+        bool, typer.Option("--conserve", help="Constrain each element to its valence electrons.")
     ] = False,
     voxels: Annotated[
         int | None,
-        typer.Option(min=1, help="About so many voxels a material, evenly spread; all by default."),
+        typer.Option(min=1, help="Approximate number of voxels per material, evenly spread.  [default: all]"),
     ] = None,
     threads: Threads = None,
 ) -> None:
@@ -107,7 +107,7 @@ def fit(
     disputed = {int(z): Dispute.from_json(what) for z, what in promolecule.about.get("disputed", {}).items()}
     for line in Valence(disputed=disputed).complaints():
         print(
-            f"warning: {line}: densities of several kinds of pseudopotential; fit one kind at a time (--prefix)",
+            f"warning: {line}: the densities use different pseudopotentials; fit one set at a time (--prefix)",
             file=sys.stderr,
         )
     print(f"{output}: {promolecule!r} from {len(entries)} materials, hash {promolecule.hash[:16]}")
@@ -123,21 +123,24 @@ def evaluate(
     split_file: SplitFile = None,
     prefix: _Prefix = None,
     fallback: Annotated[
-        str | None, typer.Option(help="Analytic form for elements that FILE lacks; they are left out else.")
+        str | None,
+        typer.Option(
+            help="Analytic form for elements missing from FILE; otherwise their materials are left out."
+        ),
     ] = None,
     valence: Annotated[
-        str | None, typer.Option(help="An analytic FILE takes its electron counts from this fitted one.")
+        str | None, typer.Option(help="Fitted promolecule whose electron counts an analytic FILE uses.")
     ] = None,
     scale: Annotated[
         str,
         typer.Option(
-            help="valence: to the electrons of the elements; true: of the material; none: as it is."
+            help="Scale to the valence electrons of the atoms (valence), those of the material (true), or none."
         ),
     ] = "valence",
     as_json: AsJson = False,
     threads: Threads = None,
 ) -> None:
-    """The NMAE of a promolecule as a predictor: sum |error| / sum |density|, over materials."""
+    """Measure the NMAE of a promolecule as a predictor: sum |error| / sum |density|, over materials."""
     entries = _entries(inputs, split, split_file, prefix)
     predict = _predictor(file, fallback, valence, scale)
     measured = [found for _, found in in_order(lambda entry: _measure(entry, predict), entries, threads)]
@@ -157,20 +160,20 @@ def _entries(
         entries.extend(resolve_inputs(inputs, split_file=split_file, split=split))
     chosen = [e for e in entries if not prefixes or e.task_id.startswith(tuple(prefixes))]
     if not chosen:
-        raise ValueError(f"none of {len(entries)} materials begins with {' or '.join(prefixes or [])}")
+        raise ValueError(f"none of the {len(entries)} ids begins with {' or '.join(prefixes or [])}")
     return chosen
 
 
 def _predictor(
     file: str, fallback: str | None, valence: str | None, scale: str
 ) -> Callable[[Material], NDArray[np.float64] | None]:
-    """A function from a material to its predicted density, or None for an element without a function."""
+    """A function from a material to its predicted density; None if an element has no radial function."""
     if scale not in ("valence", "true", "none"):
         raise ValueError(f"--scale {scale!r}; give valence, true or none")
     if file == "constant":
         return lambda material: np.full(material.grid_shape, material.density.mean(dtype=np.float64))
     if valence is not None and file not in FORMS:
-        raise ValueError(f"--valence belongs to an analytic form ({', '.join(FORMS)}), not to {file}")
+        raise ValueError(f"--valence applies to an analytic form ({', '.join(FORMS)}), not to {file}")
     counts: dict[int, float] = {}
     if valence is not None:
         known = Promolecule.load(valence)
@@ -191,7 +194,7 @@ def _predictor(
 def _measure(
     entry: Entry, predict: Callable[[Material], NDArray[np.float64] | None]
 ) -> tuple[str, Category, float | None]:
-    """Id, chemical category and NMAE of a material; no NMAE for an element without a function."""
+    """Id, chemical category and NMAE of a material; NMAE None if an element has no radial function."""
     material = read(entry.path)
     predicted = predict(material)
     error = None if predicted is None else nmae(predicted, material.density)

@@ -1,8 +1,8 @@
 """Make one self-contained HTML page from runs and results.
 
-INPUT is any of: the folder of a training run (metrics.jsonl), a result of tomat eval or tomat probe, JSON of tomat
-compare, tomat codec compare or a study (training/studies), a dataset directory (its coverage). The page needs no
-network, is readable on a phone, and follows the reader's theme.
+INPUT is the folder of a training run (metrics.jsonl), a result of tomat eval or tomat probe, the JSON of tomat compare,
+tomat codec compare or a study (training/studies), or a dataset directory (its coverage). The page works offline and on
+a phone, and follows the reader's light or dark theme.
 
 \b
 Examples:
@@ -22,8 +22,8 @@ from tomat.storage.files import write_atomically
 
 def command(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page.")],
-    title: Annotated[str, typer.Option(help="Of the page.")] = "tomat report",
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="HTML file to write.")],
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "tomat report",
 ) -> None:
     """Parse, build, write."""
     from tomat.report.build import build

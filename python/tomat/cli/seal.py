@@ -1,8 +1,7 @@
-"""Write the digests that checkpoints, runs and exports of earlier versions lack.
+"""Add digests to checkpoints, runs and exports written by earlier versions.
 
-PATH is the folder or URL of a run (with all its checkpoints), of one checkpoint, or of an export. Every file is read
-as it is now: damage that is there already is sealed with it, so do this only where you trust the files. What has
-digests is left as it is.
+PATH is the folder or URL of a run (with all its checkpoints), of one checkpoint, or of an export. Files are digested as
+they are now, including any damage, so seal only files you trust. Existing digests are kept.
 
 \b
 Examples:
@@ -24,9 +23,9 @@ def command(
     path: Annotated[str, typer.Argument(help="Folder or URL of a run, a checkpoint or an export.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the files written as JSON.")] = False,
 ) -> None:
-    """Seal, say what was written."""
+    """Seal, print what was written."""
     written = seal_trained(path)
     if as_json:
         print(json.dumps({"written": written}))
         return
-    print("\n".join(written) if written else f"{path}: has its digests already")
+    print("\n".join(written) if written else f"{path}: already has its digests")

@@ -1,4 +1,4 @@
-"""Show a row of a dataset in printed form.
+"""Print a row of a dataset, token by token.
 
 \b
 Examples:
@@ -6,8 +6,8 @@ Examples:
   tomat show rows/shard-00000.parquet --row 5 --full
   tomat show rows/shard-00000.parquet --row 5 --json
 
-The meta.json beside FILE says how to read it. Specials print by name, atoms by symbol, ints as numbers, positions as
-pN and densities as dN. Long density blocks are shortened unless --full is given; --json never shortens.
+The meta.json next to FILE describes the rows. Special tokens print by name, atoms by symbol, integers as numbers,
+positions as pN and densities as dN. Long density blocks are shortened unless --full is given; --json never shortens.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tomat.dataset.manifest import open_dataset
 from tomat.storage.remote import place
 from tomat.tokenizer import PatchTokenizer
 
-#: Tokens of a block shown at each end of a shortened one.
+#: Tokens shown at each end of a shortened block.
 _ENDS = 24
 
 
@@ -59,7 +59,7 @@ def read_row(file: str | Path, row: int) -> dict[str, Any]:
         return _read_row(file, row)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the system's, with the name of the file
+            raise  # a system error, which names the file
         raise ValueError(f"{file}: not a parquet file that can be read: {error}") from error
 
 
@@ -96,7 +96,7 @@ def _as_json(record: dict[str, Any], tokenizer: PatchTokenizer) -> dict[str, Any
 
 
 def _print_blocks(names: list[str], *, full: bool) -> None:
-    """A paragraph a block, wrapped to the terminal."""
+    """Print one paragraph per block, wrapped to the terminal."""
     from rich.console import Console
     from rich.text import Text
 

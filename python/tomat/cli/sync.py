@@ -1,4 +1,4 @@
-"""Copy a dataset, and know that all of it has arrived.
+"""Copy a dataset and verify the copy.
 
 \b
 Examples:
@@ -6,10 +6,9 @@ Examples:
   tomat sync gs://bucket/rows /scratch/rows --threads 16
   tomat sync rows s3://bucket/rows --allow-partial
 
-Source and target are directories or URLs. Every shard is checked against the SHA-256 of its meta.json on the way and
-by its checksum where it arrived; a worker's meta.json follows its shards. Run it again to go on with a copy that was
-broken off: what is there and the same stays. A dataset whose workers are not all there is not copied without
---allow-partial.
+SRC and DST are directories or URLs. Every shard is checked against the SHA-256 in meta.json as it is read, and by its
+checksum after it has arrived; a worker's meta.json is copied after its shards. To resume an interrupted copy, run the
+same command again: identical files are kept. A dataset with missing workers is copied only with --allow-partial.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from tomat.dataset.sync import THREADS, sync_dataset
 
 def command(
     source: Annotated[str, typer.Argument(metavar="SRC", help="A dataset: a directory or a URL.")],
-    target: Annotated[str, typer.Argument(metavar="DST", help="Where it goes: a directory or a URL.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="The copy: a directory or a URL.")],
     allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Copy what is there when workers are missing.")
+        bool, typer.Option("--allow-partial", help="Copy what is there if workers are missing.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another dataset at DST.")] = False,
-    threads: Annotated[int, typer.Option(help="Files under way at once.", min=1, max=MAX_THREADS)] = THREADS,
+    threads: Annotated[int, typer.Option(help="Files copied at once.", min=1, max=MAX_THREADS)] = THREADS,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: AsJson = False,
 ) -> None:

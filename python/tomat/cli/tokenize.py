@@ -1,7 +1,7 @@
 """Turn electron densities into training rows.
 
-INPUT is a density (CHGCAR, CHG, AECCAR, cube, plain or compressed; a .zarr folder), a folder or quoted glob of them,
-a list file (*.txt: one path or URL a line), or a rho_gga root; local, or any URL that fsspec opens.
+INPUT is a density (CHGCAR, CHG, AECCAR or cube, plain or compressed; a .zarr folder), a folder or quoted glob of them,
+a list file (*.txt: one path or URL per line), or a rho_gga root; local, or any URL that fsspec opens.
 
 \b
 Examples:
@@ -14,10 +14,10 @@ Examples:
   tomat-tokenize /data/rho_gga --out rows --sampler tiling
   tomat-tokenize /data/rho_gga --out rows --sampler electrons --budget electrons --catalogue catalogue.parquet
 
-A YAML file given with --config holds the same options under their long names without dashes in front (inputs, layout,
-patch-size, ...); the command line wins. Exit codes: 0 all materials are in; 1 stopped by an error; 2 options that
-cannot be; 3 finished, but materials the format or the codec cannot hold were left out (0 with --on-error skip); 130
-interrupted, go on with --resume.
+A YAML file given with --config holds the same options under their long names without leading dashes (inputs, layout,
+patch-size, ...); the command line takes precedence. Exit codes: 0 all materials were written; 1 stopped by an error;
+2 invalid options; 3 finished, but materials that the format or the codec cannot represent were left out (0 with
+--on-error skip); 130 interrupted, continue with --resume.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ INTERRUPTED = 130
 
 
 def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Make the YAML file's values the defaults of the other options."""
+    """Use the values of a YAML file as defaults of the other options."""
     if path is None:
         return None
     try:
@@ -92,7 +92,7 @@ def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
 
 
 def _option_names(ctx: typer.Context) -> dict[str, str]:
-    """Long names without dashes in front, and the parameters they set."""
+    """Parameters by their long option name without dashes."""
     names = {"inputs": "inputs"}
     for parameter in ctx.command.params:
         for option in parameter.opts:
@@ -108,7 +108,7 @@ def command(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="YAML file with these options.", is_eager=True, callback=_read_config, exists=True),
+        typer.Option(help="YAML file with options.", is_eager=True, callback=_read_config, exists=True),
     ] = None,
     split_file: SplitFile = None,
     split: Split = None,
@@ -120,27 +120,30 @@ def command(
     fallback_shape: FallbackShape = None,
     unit: LogUnit = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
-    epoch: Annotated[int, typer.Option(help="Another epoch draws other patches.")] = 0,
+    epoch: Annotated[int, typer.Option(help="Epoch of the sampler; each draws different patches.")] = 0,
     sampler: Sampler = "uniform",
     budget: Budget = "equal",
     catalogue: Annotated[
-        str | None, typer.Option(help="With the electrons of each material, for --budget electrons.")
+        str | None,
+        typer.Option(help="Catalogue with the electrons of each material, for --budget electrons."),
     ] = None,
     rows_per_shard: RowsPerShard = 2048,
     workers: Workers = None,
     worker_index: Annotated[
-        int | None, typer.Option(help="Do one of the parts, counted from 0.  [default: all]")
+        int | None, typer.Option(help="Write only this part, counted from 0.  [default: all]")
     ] = None,
     encoding: Annotated[
-        str, typer.Option(help="plain, byte_stream_split or delta_binary_packed.")
+        str, typer.Option(help="Parquet encoding of tokens: plain, byte_stream_split or delta_binary_packed.")
     ] = "byte_stream_split",
-    compression_level: Annotated[int, typer.Option(help="Level of zstd.")] = 1,
+    compression_level: Annotated[int, typer.Option(help="Compression level of zstd.")] = 1,
     engine: Annotated[
         str,
-        typer.Option(help="Who runs the workers: local (processes of this machine), ray, modal."),
+        typer.Option(
+            help="Where workers run: local (processes on this machine), ray (Ray tasks), modal (Modal functions)."
+        ),
     ] = "local",
     ray_address: Annotated[
-        str | None, typer.Option(help="Ray cluster: auto, host:port.  [default: one of its own]")
+        str | None, typer.Option(help="Ray cluster: auto or host:port.  [default: start one]")
     ] = None,
     modal_app: Annotated[
         str, typer.Option(help="Name under which training/modal_tokenize.py was deployed.")
@@ -148,30 +151,30 @@ def command(
     threads: Annotated[
         int | None,
         typer.Option(
-            help="Threads of each worker.  [default: local: the processors; ray, modal: 1]",
+            help="Threads per worker.  [default: local: all processors; ray, modal: 1]",
             min=1,
             max=MAX_THREADS,
         ),
     ] = None,
     limit: Limit = None,
     on_error: Annotated[
-        Literal["fail", "skip"], typer.Option(help="What to do about missing and damaged files.")
+        Literal["fail", "skip"], typer.Option(help="What to do with missing and damaged files.")
     ] = "fail",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset.")] = False,
     max_clipped: Annotated[
         float,
         typer.Option(
-            help="Share of a material's electrons that may lie above the codec's range; more leaves it out."
+            help="Largest share of a material's electrons above the codec's range; beyond it the material is left out."
         ),
     ] = MAX_CLIPPED,
     max_negative: Annotated[
         float,
-        typer.Option(help="The same of what lies below the range: the negative voxels of PAW densities."),
+        typer.Option(help="The same below the range, for the negative voxels of PAW densities."),
     ] = MAX_NEGATIVE,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Take implausible densities for unreadable, instead of a warning."),
+        typer.Option("--strict", help="Treat implausible densities as unreadable instead of warning."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: Annotated[
@@ -186,7 +189,7 @@ def command(
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other")
     if engine != "local" and (workers is None or worker_index is not None):
-        raise typer.BadParameter(f"--engine {engine} does all parts: say how many with --workers alone")
+        raise typer.BadParameter(f"--engine {engine} runs all parts: give --workers, without --worker-index")
     from tomat.dataset.config import TokenizeConfig
     from tomat.dataset.inputs import resolve_inputs
     from tomat.engine import Job, Run, StoppedError
@@ -224,7 +227,7 @@ def command(
         entries = by.resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
         run = JobRun(Job.of(settings, entries, out, on_error=on_error, threads=threads), by)
     try:
-        # In a log file a bar is noise.
+        # No progress bar in log files.
         show_progress = sys.stderr.isatty() and not (quiet or as_json)
         summary = _execute(run, show_progress=show_progress, resume=resume, overwrite=overwrite)
     except StoppedError as error:
@@ -242,7 +245,7 @@ def command(
 
 
 def _execute(run: Run | JobRun, *, show_progress: bool, resume: bool, overwrite: bool) -> Summary:
-    """Run with a progress bar; SIGINT and SIGTERM stop it in order."""
+    """Run with a progress bar; SIGINT and SIGTERM stop it cleanly."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         run.cancel()
@@ -317,11 +320,11 @@ def _print_summary(summary: Summary, config: TokenizeConfig, described: str) -> 
 
 
 def _report_warnings(summary: Summary) -> None:
-    """Densities that are in the dataset, and that can hardly be right."""
+    """List implausible densities that were written all the same."""
     if not summary.n_warned:
         return
     print(
-        f"warning: {summary.n_warned} of {summary.n_materials} materials are implausible (--strict refuses such)",
+        f"warning: {summary.n_warned} of {summary.n_materials} materials are implausible (--strict leaves them out)",
         file=sys.stderr,
     )
     for task_id, problems in summary.warnings.items():
@@ -331,7 +334,7 @@ def _report_warnings(summary: Summary) -> None:
 
 
 def _report_left_out(summary: Summary) -> None:
-    """What is not in the dataset is named, also with --quiet."""
+    """List the materials left out, also with --quiet."""
     if not summary.left_out:
         return
     counts = ", ".join(f"{count} {reason}" for reason, count in summary.left_out.items())

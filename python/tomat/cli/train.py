@@ -1,8 +1,8 @@
-"""Train a model, or go on with a run that was stopped.
+"""Train a model, or resume a run.
 
-CONFIG is a YAML file; every field of it can be given on the command line, too, as --section.field value, and wins
-there. A run of the same name in the same place is the same run: it goes on from its latest checkpoint, and refuses
-where data, codec, vocabulary, model, objective, loss or schedule have changed, unless --allow_change names the part.
+CONFIG is a YAML file; any of its fields can be overridden on the command line as --section.field value. A run with the
+same name in the same place resumes from its latest checkpoint. It is an error if data, codec, vocabulary, model,
+objective, loss or schedule have changed, unless --allow_change names the part.
 
 \b
 Examples:
@@ -12,8 +12,8 @@ Examples:
   tomat train training/configs/guess-30M.yaml --trainer.num_train_steps 40000 --allow_change '[schedule]'
   tomat train --fields
 
-Exit codes: 0 trained to the end; 1 stopped by an error (a loss that is not finite or jumps names the rows of its
-batch); 130 interrupted (SIGINT, SIGTERM), the state is saved, and the same command goes on.
+Exit codes: 0 trained to the end; 1 stopped by an error (if the loss is not finite or jumps, the error names the rows of
+the batch); 130 interrupted (SIGINT, SIGTERM): the state is saved; run the same command again to resume.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import typer
 
 from tomat.cli._models import needs_models
 
-#: Fields of the configuration are options that the command itself does not know.
+#: Fields of the configuration are options unknown to Typer.
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 #: Exit code of an interrupted run.
@@ -40,14 +40,14 @@ def command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print sizes, memory, FLOPs and times; train nothing.")
     ] = False,
-    mfu: Annotated[float, typer.Option(help="Share of the peak FLOP/s that --dry-run reckons with.")] = 0.4,
+    mfu: Annotated[float, typer.Option(help="Model FLOPs utilization that --dry-run assumes.")] = 0.4,
     fields: Annotated[bool, typer.Option("--fields", help="List every field with its default.")] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress bar, no log; the last line only.")
+        bool, typer.Option("--quiet", "-q", help="Print only the last line: no progress bar, no log.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Read the configuration, train, and say how it ended."""
+    """Read the configuration, train, print the outcome."""
     needs_models()
     from tomat.lm.config import TrainConfig, describe, load
 
@@ -55,9 +55,7 @@ def command(
         print("\n".join(describe(TrainConfig)))
         return
     if config is None:
-        raise typer.BadParameter(
-            "give a configuration, or --fields to see what one may hold", param_hint="CONFIG"
-        )
+        raise typer.BadParameter("give a configuration, or --fields to list its fields", param_hint="CONFIG")
     run = load(config, ctx.args)
     if dry_run:
         from tomat.lm.dry_run import estimate
@@ -73,7 +71,7 @@ def command(
     try:
         outcome = train(run)
     except StoppedError as stop:
-        print(f"{run.name}: {stop}; the same command goes on", file=sys.stderr)
+        print(f"{run.name}: {stop}; run the same command again to resume", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except TrainingLossError as error:
         raise ValueError(f"{run.name}: {error}") from error

@@ -1,4 +1,4 @@
-"""Read a dataset back and check all of it.
+"""Check a dataset: read every shard and row back.
 
 \b
 Examples:
@@ -6,10 +6,10 @@ Examples:
   tomat verify rows --source /data/rho_gga
   tomat verify rows --json
 
-Every shard: size, SHA-256, columns, and that each row decodes. Every worker: counts, coverage, and that no material is
-split or doubled. With --source (repeatable), each density is read again and must give the same rows, every voxel must
-decode to its own bin, and what the codec clips must be what meta.json says and allows; the error is that against the
-density as it is, unclipped. Exit code 1 where anything is wrong.
+For every shard: size, SHA-256, columns, and that each row decodes. For every worker: counts, coverage, and that no
+material is split or duplicated. With --source (repeatable), each density is read again and must give the same rows,
+every voxel must decode to its own bin, and what the codec clips must be what meta.json says and allows; the error is
+measured against the unclipped density. The exit code is 1 if there is any problem.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from tomat.dataset.inputs import resolve_inputs
 from tomat.dataset.report import Report
 from tomat.dataset.verify import verify_dataset
 
-#: Problems printed; the JSON form has all.
+#: Problems printed; --json has all.
 _SHOWN = 50
 
 
 def command(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="A dataset: a directory or a URL.")],
     source: Annotated[
-        list[str] | None, typer.Option(help="Where the densities are: as the INPUTs of tomat-tokenize.")
+        list[str] | None, typer.Option(help="The densities, given as for tomat-tokenize.")
     ] = None,
     allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Check what is there when workers are missing.")
+        bool, typer.Option("--allow-partial", help="Check what is there if workers are missing.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")] = False,
     as_json: AsJson = False,
@@ -88,7 +88,7 @@ def _verdict(report: Report) -> str:
 
 
 def _print_losses(report: Report) -> None:
-    """What is clipped, and the error against the sources."""
+    """Print what is clipped, and the error against the sources."""
     for name, lost in list(report.lossy.items())[:_SHOWN]:
         print(f"lossy: {name}: {lost}")
     if len(report.lossy) > _SHOWN:

@@ -1,6 +1,6 @@
-"""Codecs: a density value to token components and back, and the files they live in.
+"""Codecs: from density values to token components and back, and their files.
 
-A kind of codec is a file here and a line in :data:`KINDS`, and in the core the same.
+A kind of codec is a file here and an entry in :data:`KINDS`, and likewise in the core.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ __all__ = [
     "load_codec",
 ]
 
-#: All kinds, in the order in which they are asked whether a name is theirs.
+#: All kinds; the first whose ``knows`` accepts a name loads it.
 KINDS: tuple[type[Codec], ...] = (LogCodec, LloydMaxCodec)
 
-#: Beside the bundled codecs: what each loses on unseen crystals, with the hash of the codec that was measured.
+#: File with the error floor of each bundled codec on unseen crystals, and the hash of the codec measured.
 FLOORS = "floors.json"
 
 
 def load_codec(name: str | Path) -> Codec:
-    """A codec of any kind: by name, or a file by path or URL.
+    """Load a codec of any kind by name, path or URL.
 
     Raises:
         KeyError: an unknown name; the message lists the known ones.
@@ -55,18 +55,18 @@ def load_codec(name: str | Path) -> Codec:
 
 
 def codec_of(stored: Mapping[str, Any]) -> Codec:
-    """The codec that ``density_codec`` of a ``meta.json`` says all of.
+    """The codec described completely by ``density_codec`` of a ``meta.json``.
 
     Raises:
-        ValueError, TypeError, OverflowError: it does not.
+        KeyError, ValueError, TypeError, OverflowError: the description is incomplete or invalid.
     """
-    # Other programs call the one kind they have there as they like.
+    # Other programs store only log codecs there, under any name.
     kind = next((kind for kind in KINDS if kind.kind == stored.get("kind")), LogCodec)
     return kind.from_parameters(stored)
 
 
 def bundled_floor(codec: Codec) -> float | None:
-    """Mean NMAE of a codec of the package on crystals it was not fitted to, as a fraction; None where not measured."""
+    """Mean NMAE of a bundled codec on crystals it was not fitted to, as a fraction; None if not measured."""
     path = resources.files("tomat").joinpath("codecs", FLOORS)
     measured = json.loads(path.read_text()) if path.is_file() else {}
     of = measured.get(ALIASES.get(codec.name, codec.name))

@@ -1,4 +1,4 @@
-"""What every kind of codec can do, and what it says about itself."""
+"""The base class of codecs."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 
 class Codec(_core.DensityCodec):
-    """Values to token components, and back.
+    """A density codec: from values to token components and back.
 
-    A kind subclasses it in a file of its own, and is listed in :data:`tomat.codec.KINDS`. One of a token a voxel that
-    ascends with the value needs no Rust: it gives the core its bins, as :class:`tomat.LloydMaxCodec` does.
+    Each kind subclasses it in its own file and is listed in :data:`tomat.codec.KINDS`. A kind of one token per voxel
+    that ascends with the value needs no Rust: it gives the core its bins, as :class:`tomat.LloydMaxCodec` does.
     """
 
-    #: What ``meta.json`` calls the kind.
+    #: Name of the kind in ``meta.json``.
     kind: ClassVar[str]
-    #: End of the names of its files.
+    #: Suffix of its files.
     suffix: ClassVar[str]
-    #: The bundled name, or the stem of the file.
+    #: Bundled name, or stem of the file.
     name: str = "codec"
 
     @classmethod
     def knows(cls, name: str) -> bool:
-        """Whether :meth:`load` takes this name, path or URL."""
+        """Whether :meth:`load` accepts this name, path or URL."""
         raise NotImplementedError
 
     @classmethod
@@ -50,56 +50,56 @@ class Codec(_core.DensityCodec):
 
     @classmethod
     def from_parameters(cls, stored: Mapping[str, Any]) -> Self:
-        """From :attr:`parameters`, as ``meta.json`` holds them.
+        """From :attr:`parameters`, as stored in ``meta.json``.
 
         Raises:
-            ValueError: they do not fit, or a codec of this kind is in its file alone.
+            ValueError: invalid parameters, or a kind that is stored only in files.
         """
-        raise ValueError(f"a codec of kind {cls.kind} is not in a few numbers; its file is missing")
+        raise ValueError(f"a codec of kind {cls.kind} is stored in its own file, which is missing")
 
     def to_bytes(self) -> bytes:
         """The content of the file that :meth:`save` writes."""
         raise NotImplementedError
 
     def save(self, path: str | Path) -> None:
-        """Write the codec's file, which :func:`tomat.load_codec` reads; its bytes depend on the codec alone."""
+        """Write the codec to a file for :func:`tomat.load_codec`; the bytes depend on the codec alone."""
         write_atomically(path, self.to_bytes())
 
     @property
     def unit(self) -> Unit | None:
-        """The unit of the densities it was made for; None where it takes either."""
+        """The unit of the densities it was made for; None if it takes either."""
         return None
 
     @property
     def parameters(self) -> dict[str, Any] | None:
-        """The few numbers that say all of it; None where only its file does."""
+        """Parameters that define it completely; None if that takes its file."""
         return None
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What ``meta.json`` of a dataset says of it."""
+        """Its description in ``meta.json`` of a dataset."""
         return {"kind": self.kind, **(self.parameters or {})}
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What there is to say about it, in the order a reader asks: ``unit`` and ``range`` in words, then the rest."""
+        """Facts to show to users: ``unit`` and ``range`` as text, then the rest."""
         raise NotImplementedError
 
     @property
     def file_name(self) -> str:
-        """Name of its file in the folder of a run or a dataset."""
+        """Name of its file in a run or dataset."""
         return f"codec{self.suffix}"
 
     def bins(self) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
-        """The bins of a codec of one component, in ascending order of value.
+        """The bins of a codec with one component, in ascending order of value.
 
         Returns:
-            (n + 1,) their edges; (n,) the component of each, None where components ascend already.
+            (n + 1,) bin edges; (n,) the component of each bin, or None if components are in order.
         """
         raise NotImplementedError
 
     def outside_bin(self, values: NDArray[np.float64], decoded: NDArray[np.float64]) -> int:
-        """How many values lie outside the bin that their decoded value stands for, by NumPy alone."""
+        """The number of values outside the bin of their decoded value, computed with NumPy."""
         raise NotImplementedError
 
     @override
@@ -123,7 +123,7 @@ class Codec(_core.DensityCodec):
 
     @override
     def unit_for(self, stated: str | None = None) -> Unit:
-        """The unit of the values it encodes: its own, or for a log codec the one stated, ``chgcar`` where none is.
+        """The unit of the values it encodes: its own, or for a log codec ``stated``, by default ``chgcar``.
 
         Raises:
             KeyError: an unknown unit.
@@ -137,11 +137,11 @@ class Codec(_core.DensityCodec):
 
     @override
     def clipping(self, values: ArrayLike) -> tuple[int, float, float, float, float, int] | None:
-        """What of ``values`` (n,) lies beyond :attr:`range`; None where nothing does. :mod:`tomat.clipping` names it.
+        """What is clipped of ``values`` (n,), those outside :attr:`range`; None if nothing. See :mod:`tomat.clipping`.
 
         Returns:
-            The number of values, the sums of what they have above and below the range, the sum of ``|v|`` over all, the
-            value that loses most, and its index.
+            The number of values clipped, the sums clipped above and below the range, the sum of ``|v|`` over all
+            values, the value that loses most, and its index.
 
         Raises:
             ValueError: a value is NaN.
@@ -149,7 +149,7 @@ class Codec(_core.DensityCodec):
         return super().clipping(_float_vector(values))
 
     def roundtrip(self, values: ArrayLike) -> NDArray[np.float64]:
-        """What ``values`` (any shape) come back as after encoding, float64.
+        """``values`` (any shape) encoded and decoded, float64.
 
         Raises:
             ValueError: a value is NaN.

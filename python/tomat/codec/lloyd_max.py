@@ -1,11 +1,11 @@
 """Lloyd-Max codecs: fitted bins.
 
-A codec file is a NumPy ``.npz`` with ``boundaries`` (float32, n - 1), ``recon_points`` (float32, n) and
-``clip_max``; files made here also hold ``unit``, ``about`` (JSON: how it was fitted, and its content hash), for a
-signed codec ``clip_min``, and for a fitted one the other points a bin can decode to: ``recon_points_mean`` where
-``recon_points`` are medians, ``recon_points_median`` where they are means (``about["points"]`` says which).
-Nothing is ever unpickled: other members of old files are left alone. Files made here carry two digests in ``about``:
-``hash`` (what densities become) and ``content_sha256`` (every member and ``about`` itself).
+A codec file is a NumPy ``.npz`` with ``boundaries`` (float32, n - 1), ``recon_points`` (float32, n) and ``clip_max``.
+Files written by tomat also hold ``unit``, ``about`` (JSON: how it was fitted), ``clip_min`` for a signed codec, and for
+a fitted one its other reconstruction points: ``recon_points_mean`` if ``recon_points`` are medians, else
+``recon_points_median`` (see ``about["points"]``). ``about`` has two digests: ``hash``, of everything that decoding
+depends on, and ``content_sha256``, of all members and ``about`` itself. Nothing is ever unpickled; other members of old
+files are ignored.
 """
 
 from __future__ import annotations
@@ -27,20 +27,18 @@ if TYPE_CHECKING:
 
     from tomat.material import Unit
 
-#: Members every reader of codec files uses.
 _REQUIRED = ("boundaries", "recon_points", "clip_max")
-#: Members that may be there.
 _OPTIONAL = ("clip_min", "recon_points_mean", "recon_points_median")
-#: The largest sum of members a file may hold, in bytes; a codec of 65,536 bins takes 1 MB.
+#: Largest total size of the members in bytes; a codec of 65,536 bins takes 1 MB.
 _LARGEST = 1 << 26
-#: Version of what ``save`` writes; readers take all up to it.
+#: Version of written files; all versions up to it can be read.
 FORMAT_VERSION = 1
-#: Bundled names that stand for another file's codec.
+#: Bundled names that are another codec.
 ALIASES = {"lmq-16k": "l1-16k"}
 
 
 class LloydMaxCodec(Codec):
-    """Fitted bins, one token a voxel.
+    """Fitted bins, one token per voxel.
 
     A value is clipped to ``[clip_min, clip_max]``; its bin is the number of boundaries at or below it; a bin decodes to
     its reconstruction point.
@@ -48,13 +46,13 @@ class LloydMaxCodec(Codec):
     Args:
         boundaries: (n - 1,) float32, strictly ascending.
         recon_points: (n,) float32.
-        clip_max: the largest value told apart.
-        unit: the convention of the densities it was fitted to, ``chgcar`` (rho * V_cell, electrons) or ``e_per_A3``
-            (electrons per cubic angstrom).
-        clip_min: the smallest value told apart: 0, or below it for a signed codec.
-        about: how it was made; kept in the file.
-        recon_points_mean: (n,) float32, the mean of the values in each bin, where known.
-        recon_points_median: (n,) float32, their median, where known.
+        clip_max: upper end of the range.
+        unit: of the densities it was fitted to, ``chgcar`` (rho * V_cell, electrons) or ``e_per_A3`` (electrons per
+            cubic angstrom).
+        clip_min: lower end of the range: 0, or negative for a signed codec.
+        about: how it was made; stored in the file.
+        recon_points_mean: (n,) float32, the mean of the values in each bin, if known.
+        recon_points_median: (n,) float32, their median, if known.
 
     Raises:
         ValueError: lengths that do not fit, boundaries that do not ascend, numbers that are not finite, an unknown
@@ -94,7 +92,7 @@ class LloydMaxCodec(Codec):
         }
         codec = super().__new__(cls, "lmq", given)
         codec.boundaries, codec.recon_points = given["boundaries"], given["recon_points"]
-        # The core holds them as they are now.
+        # The core has its own copy.
         codec.boundaries.flags.writeable = codec.recon_points.flags.writeable = False
         codec.clip_min, codec.clip_max = given["clip_min"], given["clip_max"]
         codec.about = dict(about or {})
@@ -122,7 +120,7 @@ class LloydMaxCodec(Codec):
         Raises:
             KeyError: neither a bundled name nor a path.
             FileNotFoundError: no such file.
-            ValueError: a file that is not a codec, or whose content hash is not the one it states.
+            ValueError: not a codec file, or its content does not match its hash.
         """
         text = str(name)
         bundled = resources.files("tomat").joinpath("codecs", f"{ALIASES.get(text, text)}.npz")
@@ -168,7 +166,7 @@ class LloydMaxCodec(Codec):
 
     @override
     def to_bytes(self) -> bytes:
-        """``.npz`` with the three members the field's readers use, ``unit``, ``about`` and what is known."""
+        """The content of the ``.npz`` file."""
         about = {**self.about, "format_version": FORMAT_VERSION, "hash": self.hash}
         members: dict[str, Any] = {
             "boundaries": self.boundaries,
@@ -179,7 +177,7 @@ class LloydMaxCodec(Codec):
             members["clip_min"] = np.float64(self.clip_min)
         for points in ("mean", "median"):
             array = getattr(self, f"recon_points_{points}")
-            # What recon_points already say is not written twice.
+            # Not those that recon_points hold already.
             if array is not None and about.get("points") != points:
                 members[f"recon_points_{points}"] = array
         members["unit"] = np.frombuffer(self.unit.encode(), dtype=np.uint8)
@@ -214,13 +212,13 @@ class LloydMaxCodec(Codec):
         return _rebuild, (self.to_bytes(), self.name)
 
     def __repr__(self) -> str:
-        """Shows size, range and unit."""
+        """Size, range and unit."""
         below = f"clip_min={self.clip_min:g}, " if self.clip_min < 0.0 else ""
         return f"LloydMaxCodec({self.sizes[0]} bins, {below}clip_max={self.clip_max:g}, unit={self.unit!r})"
 
 
 def bundled_codecs() -> list[str]:
-    """Names of the Lloyd-Max codecs in the package, aliases included, by size."""
+    """Names of the bundled Lloyd-Max codecs with aliases, by size."""
     folder = resources.files("tomat").joinpath("codecs")
     files = [entry.name.removesuffix(".npz") for entry in folder.iterdir() if entry.name.endswith(".npz")]
     return sorted([*files, *(alias for alias, name in ALIASES.items() if name in files)], key=_by_size)
@@ -250,7 +248,7 @@ def _points(name: str, values: ArrayLike | None, n: int) -> NDArray[np.float32] 
 
 
 def _read_npz(data: bytes, source: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The required members and the ``about`` record; object arrays are never touched."""
+    """The members of a codec file and its ``about`` record."""
     try:
         archive = Npz(data, _LARGEST)
     except ValueError as error:
@@ -263,7 +261,7 @@ def _read_npz(data: bytes, source: str) -> tuple[dict[str, NDArray[Any]], dict[s
     try:
         members = {name: archive[name] for name in _REQUIRED}
         for name in _OPTIONAL:
-            # Old files may hold objects under such a name, and are read all the same.
+            # Old files may hold objects under such a name.
             with contextlib.suppress(KeyError, PickledError):
                 members[name] = archive[name]
         about = _about(archive)
@@ -276,7 +274,7 @@ def _read_npz(data: bytes, source: str) -> tuple[dict[str, NDArray[Any]], dict[s
 
 
 def _about(archive: Npz) -> dict[str, Any]:
-    """The record of how the codec was made, with its unit; in files of this program nothing of it may be missing."""
+    """The ``about`` record with the unit; in files written by tomat nothing may be missing."""
     about: Any = json.loads(archive["about"].tobytes()) if "about" in archive else {}
     if not isinstance(about, dict):
         raise ValueError("member about is not a JSON object")
@@ -291,7 +289,7 @@ def _about(archive: Npz) -> dict[str, Any]:
         ]
         if absent:
             raise ValueError(
-                f"no {', '.join(absent)} in it, which a file of this program has; fetch it again"
+                f"no {', '.join(absent)} in it, which every file written by tomat has; fetch it again"
             )
     check_digest(archive, about)
     about.pop(DIGEST, None)

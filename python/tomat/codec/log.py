@@ -1,4 +1,4 @@
-"""Log codecs: equal steps of log10|v|. Their file is JSON text with the parameters and a digest."""
+"""Log codecs: equal steps of log10|v|, stored as JSON with a digest."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Log codecs of the format page, by name.
+#: Names of the log codecs in docs/format.md.
 LOG_CODECS = ("two_token_9_12", "tomol_3byte", "fp16_1token")
 
 #: Bits of one component, at most.
 _MOST_BITS = 32
-#: Key of a file that holds its digest, and all that a file may hold.
+#: Key of the digest in a file, and all allowed keys.
 _SEAL = "sha256"
 _KEYS = {"kind", "log_min", "log_max", "token_mag_bits", _SEAL}
-#: Relative slack of bin edges: the last bits of log10 and 10^x are those of the platform.
+#: Relative tolerance of bin edges, since log10 and 10^x differ between platforms in their last bits.
 _SLACK = 1e-9
 
 
 class LogCodec(Codec):
-    """Equal steps of log10|v| between ``log_min`` and ``log_max``, the sign on the first component.
+    """Equal steps of log10|v| between ``log_min`` and ``log_max``, with the sign in the first component.
 
     Args:
-        log_min: lower end of the range of magnitudes, base 10; smaller ones clip to it.
-        log_max: upper end, base 10.
+        log_min: log10 of the smallest magnitude; smaller ones are clipped to it.
+        log_max: log10 of the largest magnitude.
         bits: magnitude bits of each component, most significant first. Component 0 takes ``2 * 2**bits[0]``
             values, component j ``2**bits[j]``.
 
     Raises:
-        ValueError: an empty range, or bits that are none or too many (20 a component, 32 in all).
+        ValueError: an empty range, no bits, or too many (20 per component, 32 in all).
     """
 
     kind = "log"
@@ -70,10 +70,10 @@ class LogCodec(Codec):
     @override
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        """The log codec of a name (``two_token_9_12``, ``tomol_3byte`` or ``fp16_1token``), or of a file, path or URL.
+        """A log codec by name (``two_token_9_12``, ``tomol_3byte`` or ``fp16_1token``), path or URL.
 
         Raises:
-            KeyError: no such name.
+            KeyError: an unknown name.
             OSError: the file cannot be read.
             ValueError: the file is not a log codec.
         """
@@ -118,7 +118,7 @@ class LogCodec(Codec):
     @override
     @property
     def parameters(self) -> dict[str, Any]:
-        """``log_min``, ``log_max`` and ``token_mag_bits``, as ``meta.json`` holds them."""
+        """``log_min``, ``log_max`` and ``token_mag_bits``."""
         return {"log_min": self.log_min, "log_max": self.log_max, "token_mag_bits": self.bits}
 
     @override
@@ -129,7 +129,7 @@ class LogCodec(Codec):
 
     @override
     def bins(self) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
-        # Component m and n/2 + m are +- the same magnitude; a bin reaches from its point away from zero.
+        # Components m and n/2 + m have the same magnitude and opposite signs; a bin extends from its point outwards.
         n = self.sizes[0]
         half = n // 2
         points = self.decode(np.arange(half, dtype=np.int32)[:, None])
@@ -152,7 +152,7 @@ class LogCodec(Codec):
         return _rebuild, (self.log_min, self.log_max, self.bits, self.name)
 
     def __repr__(self) -> str:
-        """Shows the parameters."""
+        """The parameters."""
         return f"LogCodec({self.log_min}, {self.log_max}, {self.bits})"
 
 

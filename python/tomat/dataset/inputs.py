@@ -50,7 +50,7 @@ def resolve_inputs(
             entries.extend(Entry(task_id_of(path), path) for path in _files(text, place))
     if (split or split_file) and not uses_split:
         raise ValueError(
-            "--split and --split-file belong to a rho_gga root (a folder with label/); none was given"
+            "--split and --split-file need a rho_gga root (a folder with label/); none was given"
         )
     if not entries:
         raise ValueError("no densities found; give files, folders, globs, a list file or a rho_gga root")

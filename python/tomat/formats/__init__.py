@@ -1,7 +1,7 @@
-"""Formats of densities: one registry of names, suffixes and writers.
+"""Density file formats: a registry of names, suffixes and writers.
 
-What is written here reads back with :func:`tomat.read`, whose parsers are the core's (``tomat-io``). Files appear whole
-or not at all. A new format is a module here with its ``encode``, its entry in :data:`FORMATS`, and its parser there.
+Files are written atomically; :func:`tomat.read` reads them with the parsers of the core (``tomat-io``). A new format is
+a module here with ``encode``, an entry in :data:`FORMATS`, and a parser in the core.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ __all__ = ["COMPRESSORS", "FORMATS", "Format", "format_by_name", "format_of", "w
 
 @dataclass(frozen=True)
 class Format:
-    """A format of densities.
+    """A density file format.
 
     Attributes:
-        name: what options call it.
-        suffix: of the files predictions are written to.
-        unit: of the densities in it that ``encode`` takes.
-        encode: ``(crystal, density, electrons in the cell, facts about the source)`` to the content of the file, or of
-            each file of the folder that the format is.
-        suffixes: that say the format, lower case.
-        names: of files that have no suffix, in whole.
-        shared: suffixes that also say something else; to be taken for this where a density is asked for.
-        searched: what densities are called where a folder is searched for them (:mod:`fnmatch`).
-        is_text: it may be compressed.
-        has_augmentation: lines of PAW occupancies may follow the density.
+        name: as used in options.
+        suffix: of files with predictions.
+        unit: of the density that ``encode`` takes.
+        encode: from ``(crystal, density, electrons in the cell, facts about the source)`` to the content of the file,
+            or of each file if the format is a folder.
+        suffixes: file suffixes of the format, lower case.
+        searched: patterns (:mod:`fnmatch`) by which densities are found in a folder.
+        names: pattern of file names without suffix.
+        shared: suffixes also used for other things, which mean this format where a density is expected.
+        is_text: files may be compressed.
+        has_augmentation: PAW augmentation occupancies may follow the density.
     """
 
     name: str
@@ -85,7 +85,7 @@ def _zstd(data: bytes) -> bytes:
     return bytes(pa.compress(data, codec="zstd", asbytes=True))
 
 
-#: How text is compressed, by suffix.
+#: Compression of text formats, by suffix.
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": lambda data: gzip.compress(data, compresslevel=6, mtime=0),
     ".bz2": bz2.compress,
@@ -95,9 +95,9 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def format_by_name(path: str | Path, *, shared: bool = False) -> Format | None:
-    """The format that a name says, compressed or not; None where it says none.
+    """The format implied by a file name, compressed or not; None if there is none.
 
-    ``shared``: suffixes count that may say something else (``.vasp``: a structure).
+    ``shared``: include suffixes that may mean something else (``.vasp``: a structure).
     """
     name = Path(path).name
     stem = name.rsplit(".", 1)[0] if Path(name).suffix.lower() in COMPRESSORS else name
@@ -112,13 +112,13 @@ def format_of(path: str | Path) -> str:
     """The name of the format in which a density is written to ``path``.
 
     Raises:
-        ValueError: the name says none.
+        ValueError: the file name implies none.
     """
     found = format_by_name(path, shared=True)
     if found is None:
         raise ValueError(
-            f"{path}: the name says no format; end it in {_either([one.suffix for one in FORMATS.values()])} (with "
-            f"{_either(list(COMPRESSORS))} where text is to be compressed), or give the format"
+            f"{path}: the name implies no format; end it in {_either([one.suffix for one in FORMATS.values()])} (and "
+            f"{_either(list(COMPRESSORS))} to compress text), or give the format"
         )
     return found.name
 
@@ -128,7 +128,7 @@ def _either(words: list[str]) -> str:
 
 
 def write(target: Path, form: Format, content: bytes | dict[str, bytes]) -> None:
-    """Write what ``form.encode`` gave; what is there is replaced.
+    """Write the result of ``form.encode``; an existing file or folder is replaced.
 
     Raises:
         OSError: it cannot be written.

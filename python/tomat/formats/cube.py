@@ -1,4 +1,4 @@
-"""Gaussian cube: electrons per cubic bohr, 6 digits."""
+"""Gaussian cube: electrons per cubic bohr, 6 significant digits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BOHR = 0.529177210903
 def encode(
     crystal: Crystal, density: NDArray[np.float32], n_electrons: float, _source: dict[str, Any]
 ) -> bytes:
-    """Two comments, origin, axes and atoms in bohr, six values a line; each z line starts anew."""
+    """The content of a cube file; lengths in bohr, six values per line, a new line for each z column."""
     lattice = crystal.lattice / _BOHR
     shape = density.shape
     lines = [
@@ -28,7 +28,7 @@ def encode(
         f"Electron density in electrons per cubic bohr, {n_electrons:.6f} electrons",
         f"{len(crystal.atomic_numbers):5d}{0.0:12.6f}{0.0:12.6f}{0.0:12.6f}",
     ]
-    # More digits than Gaussian's 12.6 of each voxel vector: the cell is a multiple of it.
+    # More digits than Gaussian's 12.6, since the cell is a multiple of the voxel vectors.
     lines += [
         f"{n:5d}" + "".join(f"{x / n:18.12f}" for x in row) for n, row in zip(shape, lattice, strict=True)
     ]

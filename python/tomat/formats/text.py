@@ -1,4 +1,4 @@
-"""Numbers as columns of ASCII digits, millions at a time."""
+"""Fast formatting of large arrays of numbers as text."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def comment(crystal: Crystal) -> str:
-    """The name, on one line of ASCII text."""
+    """The name of a crystal as a line of ASCII text."""
     name = crystal.name.encode("ascii", "replace").decode()
     return re.sub(r"[^ -~]", " ", name)[:60] or "density"
 
 
 def _digits(values: NDArray[np.float64], n: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Decimal digits (len, n) of the mantissas 0.d1 d2 ... dn, as ASCII, and exponents (len,); zeros are all 0."""
+    """ASCII digits (len, n) of the mantissas 0.d1 d2 ... dn, and exponents (len,); for zero, all are 0."""
     magnitude = np.abs(values)
-    # What float32 cannot tell from zero; keeps exponents at two digits.
+    # Zero in float32; keeps exponents at two digits.
     magnitude[magnitude < 1e-90] = 0.0
     filled = np.where(magnitude > 0, magnitude, 1.0)
     exponents = np.floor(np.log10(filled)).astype(np.int64) + 1
@@ -50,7 +50,7 @@ def _digits(values: NDArray[np.float64], n: int) -> tuple[NDArray[np.uint8], NDA
 
 
 def fortran(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """`` 0.12345678901E+01`` as Fortran's ``1X,E17.11`` writes it, (len, 18) ASCII; negative ones lose their zero."""
+    """`` 0.12345678901E+01`` as Fortran's ``1X,E17.11``, (len, 18) ASCII; ``-.1234...`` if negative."""
     digits, exponents = _digits(values, 11)
     out = np.empty((len(values), 18), dtype=np.uint8)
     negative = np.signbit(values) & (values != 0)
@@ -75,7 +75,7 @@ def scientific(values: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def _put_exponents(out: NDArray[np.uint8], exponents: NDArray[np.int64]) -> None:
-    """``E+01`` into (len, 4)."""
+    """Write ``E+01`` to (len, 4)."""
     out[:, 0] = ord("E")
     out[:, 1] = np.where(exponents < 0, ord("-"), ord("+"))
     out[:, 2:4] = _four_digits()[np.abs(exponents)][:, 2:]
@@ -90,7 +90,7 @@ def _four_digits() -> NDArray[np.uint8]:
 
 
 def table(cells: NDArray[np.uint8], columns: int) -> bytes:
-    """Cells (..., n, width) as lines of ``columns``; each row of n begins a new line."""
+    """Cells (..., n, width) as lines of ``columns`` cells; each row of n begins a new line."""
     n, width = cells.shape[-2:]
     rows = cells.reshape(-1, n * width)
     whole = n // columns * columns * width

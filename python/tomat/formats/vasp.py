@@ -1,4 +1,4 @@
-"""VASP's CHGCAR: first axis fastest, ``rho * V_cell``, 11 digits; and the PAW occupancies that may follow."""
+"""VASP CHGCAR: ``rho * V_cell``, first axis fastest, 11 digits; and the PAW augmentation occupancies."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from tomat.crystal import Crystal
 
-#: What a reader of a written CHGCAR must know.
+#: A note for users of a written CHGCAR.
 AUGMENTATION_NOTE = (
     "CHGCAR holds no PAW augmentation occupancies, since a density on a grid does not determine them, and no "
-    "magnetisation. VASP warns of that and starts from the density all the same with ICHARG = 1, with less gained; "
-    "--augmentation takes them from a CHGCAR of the same crystal. Do not use it with ICHARG = 11"
+    "magnetisation. With ICHARG = 1, VASP warns and still starts from the density, but gains less; --augmentation "
+    "copies the occupancies from a CHGCAR of the same crystal. Do not use it with ICHARG = 11"
 )
 
 _EXPANDERS: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
@@ -41,7 +41,7 @@ _AUGMENTATION = b"augmentation occupancies"
 def encode(
     crystal: Crystal, density: NDArray[np.float32], _n_electrons: float, _source: dict[str, Any]
 ) -> bytes:
-    """POSCAR, grid, five values a line as ``E17.11``; the density is in ``chgcar`` units."""
+    """The content of a CHGCAR: POSCAR, grid, five values per line as ``E17.11``; ``density`` in ``chgcar`` units."""
     symbols = _core.elements()
     runs = [(z, len(list(same))) for z, same in itertools.groupby(crystal.atomic_numbers.tolist())]
     rows = ["".join(f"{x:12.6f}" for x in row) for row in crystal.lattice]
@@ -61,12 +61,12 @@ def encode(
 
 
 def read_augmentation(path: str | Path, n_atoms: int) -> bytes:
-    """The PAW augmentation occupancies of the total density in a CHGCAR, as they stand there.
+    """The lines with the PAW augmentation occupancies of the total density in a CHGCAR.
 
-    They come from a run of VASP itself on the same atoms in the same order with the same POTCAR.
+    They are valid for the same atoms in the same order with the same POTCAR.
 
     Raises:
-        ValueError: none there, cut off, or of another number of atoms.
+        ValueError: missing, cut off, or for another number of atoms.
         OSError: it cannot be read.
     """
     text = _expanded(path)

@@ -1,4 +1,4 @@
-"""Zarr v3 in the ``rho_gga`` layout: one chunk, zstd with its checksum, crc32c: a flipped bit is an error."""
+"""Zarr v3 in the ``rho_gga`` layout: one chunk, compressed with zstd, with checksums."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from tomat.crystal import Crystal
 
-#: The array of a density, as the ``rho_gga`` layout calls it.
+#: Name of the array in the ``rho_gga`` layout.
 _ARRAY = "charge_density_total"
-#: More chunks than this are a mistake: the layout has one.
+#: Largest number of chunks fetched; the layout has one.
 _MAX_CHUNKS = 1 << 16
 _ZSTD_LEVEL = 9
 
@@ -94,10 +94,9 @@ def _array_metadata(shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def fetch_group(url: str) -> dict[str, bytes]:
-    """The files of a Zarr group that a density is made of, by their name in it; empty where there is no such group.
+    """The files of a density's Zarr group by name; empty if there is no such group.
 
-    The metadata come first, so that a grid too long for the format costs two small requests. What is wrong with them
-    is not said here: the reader says it.
+    The metadata are fetched first, and chunks only if the grid is valid; the reader reports what is wrong.
 
     Raises:
         OSError: the store does not answer.
@@ -114,7 +113,7 @@ def fetch_group(url: str) -> dict[str, bytes]:
 
 
 def _chunk_keys(metadata: dict[str, Any]) -> list[str]:
-    """Names of the chunks of an array; none for one that the format cannot hold, or that is no array."""
+    """Names of the chunks of an array; none if the format cannot represent its grid."""
     shape = metadata["shape"]
     chunks = metadata["chunk_grid"]["configuration"]["chunk_shape"]
     if len(shape) != 3 or max(shape) > _core.MAX_GRID_AXIS or min(*shape, *chunks) < 1:

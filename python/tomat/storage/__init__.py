@@ -1,1 +1,1 @@
-"""Where bytes are: paths and URLs, retries, checked transfer, a directory in a bucket."""
+"""Local and remote files: paths and URLs, atomic writes, retries, verified transfer."""

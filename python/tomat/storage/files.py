@@ -1,4 +1,4 @@
-"""Local paths and fsspec URLs: whole files in, whole files out."""
+"""Reading and writing whole files, local or at fsspec URLs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Readable(Protocol):
-    """A place whose content can be read whole: a path, or a URL."""
+    """A path or URL whose content can be read."""
 
     def read_bytes(self) -> bytes: ...  # noqa: D102
 
 
 def is_url(path: str | Path) -> bool:
-    """Whether ``path`` names a place that fsspec reaches (``gs://bucket/x``), not a local file."""
+    """Whether ``path`` is an fsspec URL (``gs://bucket/x``), not a local file."""
     return "://" in str(path) or str(path).startswith("memory:")
 
 
@@ -31,7 +31,7 @@ def filesystem(url: str | Path) -> tuple[Any, str]:
     """The fsspec filesystem of ``url`` and the path inside it.
 
     Raises:
-        ValueError: a protocol without its package; the message names what to install.
+        ValueError: an unknown protocol, or its package is not installed.
     """
     import fsspec
 
@@ -45,7 +45,7 @@ def open_bytes(path: str | Path) -> bytes:
     """The content of a local file or URL.
 
     Raises:
-        OSError: it cannot be read; ``FileNotFoundError`` where it is not there.
+        OSError: it cannot be read; ``FileNotFoundError`` if it does not exist.
     """
     if not is_url(path):
         return Path(path).read_bytes()
@@ -57,13 +57,13 @@ def open_bytes(path: str | Path) -> bytes:
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write a local file: all of it or nothing; see :func:`atomic_file`."""
+    """Write a local file atomically; see :func:`atomic_file`."""
     with atomic_file(path) as file:
         file.write(data)
 
 
 def write(path: str, data: bytes) -> None:
-    """Write a file whole: atomically on a local disk; an object in a bucket appears whole by itself."""
+    """Write a local file atomically, or an object in a bucket, which is atomic by itself."""
     if is_url(path):
         fs, inner = filesystem(path)
         fs.pipe_file(inner, data)
@@ -73,13 +73,13 @@ def write(path: str, data: bytes) -> None:
 
 
 def write_indented(path: str, content: dict[str, Any]) -> None:
-    """Write a JSON object for people, to a path or URL: indented, keys as they come."""
+    """Write an indented JSON object to a path or URL."""
     write(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
-    """A file written beside its place, flushed to disk, and renamed there when the block ends without an error."""
+    """A temporary file next to ``path``, flushed to disk and renamed to it if the block succeeds."""
     target = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     try:
@@ -97,7 +97,7 @@ def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A folder made beside its place, renamed there when the block ends without an error; what was there goes."""
+    """A temporary folder next to ``path``, which it replaces if the block succeeds."""
     target = Path(path)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     try:
@@ -116,19 +116,19 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def read_json(path: Readable) -> dict[str, Any]:
-    """A JSON object.
+    """Read a JSON object.
 
     Raises:
-        ValueError: not one.
+        ValueError: not a JSON object.
     """
     return parse_json(path.read_bytes(), path)
 
 
 def parse_json(data: bytes, source: object) -> dict[str, Any]:
-    """The JSON object that ``data`` is; ``source`` is what errors call it.
+    """Parse a JSON object; ``source`` is named in errors.
 
     Raises:
-        ValueError: not one.
+        ValueError: not a JSON object.
     """
     try:
         content = json.loads(data)
@@ -140,12 +140,12 @@ def parse_json(data: bytes, source: object) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """A JSON object, atomically, as :func:`json_bytes`."""
+    """Write a JSON object atomically, as :func:`json_bytes`."""
     write_atomically(path, json_bytes(content))
 
 
 def json_bytes(content: dict[str, Any]) -> bytes:
-    """A JSON object, one top-level key a line."""
+    """A JSON object with one top-level key per line."""
     lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
     return f"{{\n{lines}\n}}\n".encode()
 

@@ -1,7 +1,7 @@
-"""What lies behind fsspec URLs: files asked for as a local path is.
+"""fsspec URLs with the interface of local paths.
 
-Not universal-pathlib: it is no dependency yet, and answers from listings fsspec keeps, where here each question is
-asked of the store anew and tried again (:mod:`tomat.storage.retry`).
+Not universal-pathlib, which answers from listings cached by fsspec; here each request goes to the store and is retried
+(:mod:`tomat.storage.retry`).
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from tomat.storage.retry import is_transient, retried
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-#: Requests at once where each is small.
+#: Concurrent small requests.
 _REQUESTS = 8
 
 
 @dataclass(frozen=True)
 class Stat:
-    """What is known of every file behind a URL, under the name the system gives it."""
+    """The size of a remote file, as in :class:`os.stat_result`."""
 
     st_size: int
 
 
 @dataclass(frozen=True)
 class UrlPath:
-    """A URL with the few methods of :class:`pathlib.Path` that readers of datasets use.
+    """A URL with the methods of :class:`pathlib.Path` that readers of datasets use.
 
-    Every question goes to the store, not to a listing kept from before: others may be writing there.
+    Nothing is cached, since others may be writing.
     """
 
     url: str
@@ -45,7 +45,7 @@ class UrlPath:
         return self.url
 
     def __truediv__(self, name: str) -> UrlPath:
-        """A name below this one."""
+        """A path below this one."""
         return UrlPath(f"{self.url.rstrip('/')}/{name}")
 
     @property
@@ -59,45 +59,37 @@ class UrlPath:
         return UrlPath(self.url.rstrip("/").rpartition("/")[0])
 
     def exists(self) -> bool:
-        """Whether a file or anything below it is there."""
+        """Whether there is a file, or anything below it."""
         return bool(self._ask(lambda fs, path: fs.exists(path)))
 
     def is_file(self) -> bool:
-        """Whether a file of this name is there."""
+        """Whether it is a file."""
         return bool(self._ask(lambda fs, path: fs.isfile(path)))
 
     def is_dir(self) -> bool:
-        """Whether anything lies below it."""
+        """Whether there is anything below it."""
         return bool(self._ask(lambda fs, path: fs.isdir(path)))
 
     def read_bytes(self) -> bytes:
-        """The whole content.
-
-        Raises:
-            OSError: it cannot be read; ``FileNotFoundError`` where it is not there.
-        """
+        """The content; errors as :func:`tomat.storage.files.open_bytes`."""
         return open_bytes(self.url)
 
     def open(self, mode: str = "rb") -> IO[bytes]:
         """Open for reading."""
         if mode != "rb":
-            raise ValueError(f"{self.url}: mode {mode!r}; a URL is opened for reading bytes, 'rb'")
+            raise ValueError(f"{self.url}: mode {mode!r}; URLs can only be opened with mode 'rb'")
         return cast("IO[bytes]", self._ask(lambda fs, path: fs.open(path, "rb")))
 
     def stat(self) -> Stat:
-        """Its size.
-
-        Raises:
-            OSError: ``FileNotFoundError`` where it is not there.
-        """
+        """The size of the file; ``FileNotFoundError`` if it does not exist."""
         return Stat(int(self.info()["size"]))
 
     def info(self) -> dict[str, Any]:
-        """What the store says of the file: ``size``, ``type``, its checksums."""
+        """The store's metadata of the file: ``size``, ``type``, checksums."""
         return cast("dict[str, Any]", self._ask(lambda fs, path: fs.info(path)))
 
     def iterdir(self) -> list[UrlPath]:
-        """What lies directly below, by name; nothing where there is nothing."""
+        """The paths directly below, sorted by name."""
         try:
             found = self._ask(lambda fs, path: fs.ls(path, detail=False))
         except FileNotFoundError:
@@ -106,7 +98,7 @@ class UrlPath:
         return [self / name for name in sorted(names - {self.name, ""})]
 
     def list_files(self) -> dict[str, dict[str, Any]]:
-        """What the store says of each file directly below, by name, in one request."""
+        """The store's metadata of each file directly below, by name, in one request."""
         try:
             found = self._ask(lambda fs, path: fs.ls(path, detail=True))
         except FileNotFoundError:
@@ -115,7 +107,7 @@ class UrlPath:
         return {str(entry["name"]).rpartition("/")[2]: dict(entry) for entry in files}
 
     def remove(self, names: Sequence[str]) -> None:
-        """Delete files below it; those that are gone already are no error."""
+        """Delete files below it, if they exist."""
 
         def delete(name: str) -> None:
             fs, inner = filesystem(self.url)
@@ -126,19 +118,15 @@ class UrlPath:
             pass
 
     def download(self, target: Path) -> None:
-        """Copy the file to a local one.
-
-        Raises:
-            OSError: it cannot be read; ``FileNotFoundError`` where it is not there.
-        """
+        """Copy the file to a local one; errors as :meth:`read_bytes`."""
         self._ask(lambda fs, path: fs.get_file(path, str(target)))
 
     def __lt__(self, other: UrlPath) -> bool:
-        """In the order of their URLs."""
+        """Order by URL."""
         return self.url < other.url
 
     def glob(self, pattern: str) -> list[UrlPath]:
-        """What lies directly below and matches, by name."""
+        """The paths directly below whose names match, sorted."""
         return [path for path in self.iterdir() if fnmatchcase(path.name, pattern)]
 
     def _ask(self, question: Callable[[Any, str], Any]) -> Any:
@@ -163,7 +151,7 @@ def place(path: str | Path | UrlPath) -> Place:
 
 @contextlib.contextmanager
 def at_hand(path: Place) -> Iterator[Path]:
-    """A local file with the content of ``path``: itself, or a copy for the time of the block."""
+    """A local file with the content of ``path``: itself, or a temporary copy."""
     if isinstance(path, Path):
         yield path
         return
@@ -174,7 +162,7 @@ def at_hand(path: Place) -> Iterator[Path]:
 
 
 def fetch_files(url: str, names: Sequence[str]) -> dict[str, bytes]:
-    """The content of those files below a URL that are there, by name, asked for at once.
+    """The content of the files below a URL that exist, by name, fetched concurrently.
 
     Raises:
         OSError: the store does not answer.
@@ -194,7 +182,7 @@ def fetch_files(url: str, names: Sequence[str]) -> dict[str, bytes]:
                 continue
             waiting.remove(name)
         if failed:
-            # One that lasts first: no use in waiting for the others.
+            # A permanent error first: retrying would not help.
             raise min(failed, key=is_transient)
 
     if waiting:

@@ -1,6 +1,6 @@
-"""Errors that pass: what a store says when it is busy, and trying again with growing pauses.
+"""Retries of transient errors of remote stores, with exponential backoff.
 
-Not tenacity: it is no dependency yet, and would replace the loop alone (20 lines); what an error means stays ours.
+Not tenacity, which would replace only the loop, not the classification of errors.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tomat")
 
-#: Tries in all; the clients of the stores try some more times within each.
+#: Attempts in all; the clients of the stores retry within each.
 ATTEMPTS = 6
-#: Seconds before the second try, on average; each further pause is twice as long, up to the longest.
+#: Mean pause before the second attempt, in seconds; it doubles each time, up to the longest.
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 32.0
 
-#: What an answer of these kinds says will be said again.
+#: Permanent errors.
 _LASTING = (
     FileNotFoundError,
     FileExistsError,
@@ -30,27 +30,27 @@ _LASTING = (
     IsADirectoryError,
     NotADirectoryError,
 )
-#: Local conditions that no waiting mends.
+#: Permanent local conditions.
 _LASTING_ERRNO = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENAMETOOLONG, errno.EINVAL}
 )
-#: Packages whose errors are about the connection where they carry no status.
+#: Packages whose errors without an HTTP status are connection errors.
 _NETWORK = frozenset({"aiohttp", "aiobotocore", "botocore", "requests", "urllib3", "http"})
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again may help: a lost connection, a timeout, an answer 408, 429 or 5xx."""
+    """Whether retrying may help: a lost connection, a timeout, HTTP status 408, 429 or 5xx."""
     if isinstance(error, _LASTING):
         return False
     status = _status(error)
     if status is not None:
         return status in (408, 429) or 500 <= status < 600
     if isinstance(error, OSError):
-        # gcsfs has no class of its own for a refusal.
+        # gcsfs has no error class for HTTP 403.
         return error.errno not in _LASTING_ERRNO and not str(error).startswith("Forbidden")
     if type(error).__module__.partition(".")[0] in _NETWORK or type(error).__name__ == "ChecksumError":
         return True
-    # gcsfs trips over its own cleaning up when a large upload fails.
+    # gcsfs raises AttributeError while cleaning up after a failed large upload.
     return (
         isinstance(error, AttributeError)
         and error.__context__ is not None
@@ -59,9 +59,9 @@ def is_transient(error: BaseException) -> bool:
 
 
 def _status(error: BaseException) -> int | None:
-    """The status of an HTTP answer that an error carries, under the names the clients give it."""
+    """The HTTP status of an error, under the various names clients use."""
     answer = getattr(error, "response", None)
-    # That of aiohttp warns when it is asked for its code.
+    # aiohttp warns when ``code`` is read.
     found = [
         getattr(error, "status", None) if hasattr(error, "status") else getattr(error, "code", None),
         getattr(answer, "status_code", None),
@@ -75,11 +75,11 @@ def _status(error: BaseException) -> int | None:
 
 
 def retried[T](work: Callable[[], T], what: str) -> T:
-    """The result of ``work``, tried again while it fails for reasons that pass; ``what`` names it in the log.
+    """The result of ``work``, retried after transient errors; ``what`` names it in the log.
 
     Raises:
-        Exception: what ``work`` raised at last; OSError for an error of a client that is not one, and its kinds
-            ``FileNotFoundError`` and ``PermissionError`` where that is what the store answers.
+        Exception: the last error of ``work``; errors of HTTP clients become ``OSError``, ``FileNotFoundError`` or
+            ``PermissionError``.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -101,7 +101,7 @@ def retried[T](work: Callable[[], T], what: str) -> T:
 
 
 def _refusal(error: Exception, what: str) -> OSError | None:
-    """A lasting answer of a store as the error a file would give; None for what is one, or no answer at all."""
+    """A permanent error of an HTTP client as an ``OSError``; None for other errors."""
     if isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in _NETWORK:
         return None
     status = _status(error)

@@ -1,4 +1,4 @@
-"""Files to and from stores, each checked by what the store says of it, or by reading it back."""
+"""Verified transfer of files, by the checksums a store keeps or by reading back."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _BLOCK = 1 << 22
 
 
 class DamagedError(OSError):
-    """What arrived is not what was sent; sending it again may help."""
+    """A file was damaged in transfer; sending it again may help."""
 
 
 @dataclass(frozen=True)
 class Sums:
-    """The size and the checksums of a file: SHA-256, and those that stores keep."""
+    """The size and checksums of a file: SHA-256, and those that stores keep."""
 
     size: int
     sha256: str
     md5: str
-    #: As Google Cloud Storage writes it (base 64 of the big-endian word); None without the package ``google-crc32c``.
+    #: As in Google Cloud Storage (base 64 of the big-endian word); None without the package ``google-crc32c``.
     crc32c: str | None
 
 
 def sha256_of(path: Place) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
+    """SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
 
 
 def sums_of(path: Place) -> Sums:
-    """Read a file once."""
+    """Compute all checksums of a file."""
     sha256, md5, crc32c, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), _crc32c(), 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -65,23 +65,23 @@ def _crc32c() -> Any:
 
 
 def says(info: dict[str, Any], sums: Sums) -> bool | None:
-    """Whether what a store says of a file fits its checksums; None where it says nothing that can be compared."""
+    """Whether a store's metadata of a file match its checksums; None if they have nothing comparable."""
     if int(info["size"]) != sums.size:
         return False
     if "md5Hash" in info:  # Google Cloud Storage; composite objects have none
         return bool(info["md5Hash"] == base64.b64encode(bytes.fromhex(sums.md5)).decode())
     if "crc32c" in info and sums.crc32c is not None:
         return bool(info["crc32c"] == sums.crc32c)
-    # S3: MD5 unless the object came in parts or is encrypted with a key of its owner, so only equality says something.
+    # S3: the MD5, except for multipart uploads or customer keys, so only equality is conclusive.
     etag = str(info.get("ETag", "")).strip('"')
     return True if etag == sums.md5 else None
 
 
 def is_same(path: Place, sums: Sums, info: dict[str, Any] | None = None) -> bool:
-    """Whether a file has these checksums: by what the store says (``info``, where the caller has it), else by reading.
+    """Whether a file has these checksums, by the store's metadata (``info``, if known), else by reading it.
 
     Raises:
-        OSError: it cannot be read; ``FileNotFoundError`` where it is not there.
+        OSError: it cannot be read; ``FileNotFoundError`` if it does not exist.
     """
     if isinstance(path, UrlPath):
         answer = says(path.info() if info is None else info, sums)
@@ -93,12 +93,10 @@ def is_same(path: Place, sums: Sums, info: dict[str, Any] | None = None) -> bool
 
 
 def put(source: Path, target: Place, sums: Sums | None = None) -> Sums:
-    """Copy a local file to a place and check it there; the whole is tried again where that may help.
-
-    A file under the name of ``target`` is either what was there before or the whole new one.
+    """Copy a local file to ``target`` and verify it there, with retries; ``target`` is replaced atomically.
 
     Raises:
-        OSError: it did not arrive, after all tries.
+        OSError: all attempts failed.
     """
     expected = sums_of(source) if sums is None else sums
     if isinstance(target, Path):

@@ -1,4 +1,4 @@
-"""The catalogue of materials: a parquet file with one row each, to plan, choose and divide by.
+"""Catalogues of materials: build, query, summarise and split a parquet file with one row per material.
 
 \b
 Examples:

@@ -2,9 +2,9 @@
 
 INPUT is what tomat tokenize takes: densities, folders, quoted globs, list files, rho_gga roots, local or by URL; or a
 CSV file (.csv, .csv.gz, .csv.xz) with a header: id (or mp_id, task_id, material_id), nx, ny, nz, n_atoms and any other
-column of a catalogue; what is not there is null. Where the catalogue exists, only files that are new or have changed
-are read; a build that is stopped goes on where it was. Exit code 3 where densities could not be read: they are named,
-and are not in it.
+column of a catalogue; missing columns are null. If the catalogue exists, only new and changed files are read; to resume
+an interrupted build, run the same command again. The exit code is 3 if densities could not be read; they are listed and
+left out.
 
 \b
 Examples:
@@ -31,7 +31,7 @@ from tomat.dataset.inputs import is_rho_gga, resolve_inputs, splits_of
 
 #: Exit code where materials are missing from the catalogue.
 LEFT_OUT = 3
-#: Errors printed; the JSON form has all.
+#: Errors printed; --json has all.
 _SHOWN = 20
 
 
@@ -66,7 +66,7 @@ def command(
             f"{report.dropped:,} no longer there"
         )
     if report.errors and not as_json:
-        print(f"{len(report.errors):,} could not be read and are not in it:", file=sys.stderr)
+        print(f"{len(report.errors):,} could not be read and are left out:", file=sys.stderr)
         for name, message in list(report.errors.items())[:_SHOWN]:
             print(f"  {name}: {message}", file=sys.stderr)
         if len(report.errors) > _SHOWN:
@@ -76,7 +76,7 @@ def command(
 
 
 def _from_csv(paths: list[str], out: Path, split: str | None) -> BuildReport:
-    """``split`` stands where a file does not say one."""
+    """Write a catalogue from CSV files; ``split`` is that of rows without one."""
     rows = {}
     for path in paths:
         for row in read_csv(path):

@@ -1,4 +1,4 @@
-"""Ask a catalogue in SQL (DuckDB); its rows are the table called catalogue.
+"""Query a catalogue with SQL (DuckDB), as the table catalogue.
 
 \b
 Examples:
@@ -26,7 +26,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """Ask, print."""
+    """Query, print."""
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv exclude each other")
     columns, rows = query(catalogue, sql)

@@ -1,7 +1,7 @@
-"""Divide the materials of a catalogue into splits, no formula (or chemical system) on two sides.
+"""Divide the materials of a catalogue into splits, with no formula (or chemical system) in more than one.
 
-The file is what --split-file of tomat tokenize takes: a list of ids for each split. The same catalogue, fractions and
-seed give the same file, whatever the order of the rows.
+The output is a file for --split-file of tomat tokenize: a list of ids for each split. The same catalogue, fractions and
+seed give the same file, in whatever order the rows are.
 
 \b
 Examples:
@@ -26,12 +26,12 @@ def command(
     catalogue: Annotated[Path, typer.Argument(metavar="CATALOGUE", help="Parquet file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON file to write.")],
     by: Annotated[
-        Literal["reduced_formula", "chemsys"], typer.Option(help="What must not be on two sides.")
+        Literal["reduced_formula", "chemsys"], typer.Option(help="What must not be in two splits.")
     ] = "reduced_formula",
     fractions: Annotated[
         str, typer.Option(help="Shares of the materials.")
     ] = "train=0.8,validation=0.1,test=0.1",
-    seed: Annotated[int, typer.Option(help="Another seed divides in another way.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the division.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Read, divide, write."""

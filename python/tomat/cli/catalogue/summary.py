@@ -1,4 +1,4 @@
-"""Say what a catalogue holds: materials by split and category, totals, distributions of sizes.
+"""Summarise a catalogue: materials by split and category, totals, distributions of sizes.
 
 \b
 Examples:

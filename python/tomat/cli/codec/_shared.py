@@ -1,4 +1,4 @@
-"""Options and output that the codec commands share."""
+"""Options and output shared by the codec commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tomat.fitting import Sketch
 
-Signed = Annotated[bool, typer.Option("--signed", help="Spend bins below zero.")]
+Signed = Annotated[bool, typer.Option("--signed", help="Place bins below zero, too.")]
 UnitOption = Annotated[
     Literal["chgcar", "e_per_A3"],
     typer.Option(help="rho * V_cell (electrons), or electrons per cubic angstrom."),
@@ -23,12 +23,14 @@ MethodOption = Annotated[
 ]
 WeightOption = Annotated[
     Literal["voxel", "material"],
-    typer.Option(help="Every voxel counts 1, or 1 / sum|rho| of its material (the mean NMAE)."),
+    typer.Option(
+        help="Weight of a voxel: 1 (voxel), or 1 / sum|rho| of its material (material: the mean NMAE)."
+    ),
 ]
 
 
 def describe_sketch(path: Path, sketch: Sketch) -> None:
-    """What a sketch holds."""
+    """Print what a sketch contains."""
     low, high = sketch.range or (0.0, 0.0)
     print_facts(
         {

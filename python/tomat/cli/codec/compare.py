@@ -1,8 +1,8 @@
 """Compare ways of placing bins: the error floor against the number of bins, fitted on one split and measured on others.
 
-INPUT is a rho_gga root with a split file, or any densities (then all are fitted to and measured, which flatters
-every method: say so). Writes NAME.csv, NAME.json, NAME.png and NAME.html (self-contained) where --out NAME is given;
-figures need pip install 'tomat[plot]'.
+INPUT is a rho_gga root with a split file, or any densities; these are then both fitted to and measured on, which
+flatters every method. --out NAME writes NAME.csv, NAME.json, NAME.png and NAME.html (self-contained); figures need
+pip install 'tomat[plot]'.
 
 \b
 Examples:
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 def command(
     inputs: Inputs,
     out: Annotated[
-        str | None, typer.Option("--out", "-o", help="Start of the names of the files to write.")
+        str | None, typer.Option("--out", "-o", help="Name of the files to write, without suffix.")
     ] = None,
     unit: UnitOption = "chgcar",
     split_file: SplitFile = None,
-    fit_split: Annotated[str, typer.Option(help="Split the codecs are fitted to.")] = "train",
+    fit_split: Annotated[str, typer.Option(help="Split to fit to.")] = "train",
     test_split: Annotated[
         list[str] | None,
         typer.Option(help="Split to measure on; repeatable.  [default: validation and test]"),
     ] = None,
     sketch: Annotated[
-        str | None, typer.Option(help="A sketch to fit to, instead of reading the fit split.")
+        str | None, typer.Option(help="Sketch to fit to instead of the densities of --fit-split.")
     ] = None,
     bins: Annotated[
         list[int] | None,
@@ -110,7 +110,7 @@ def _entries(
     """What to fit to and what to measure on."""
     if not any(is_rho_gga(item) for item in inputs):
         if split_file or test_splits:
-            raise ValueError("--split-file and --test-split belong to a rho_gga root; none was given")
+            raise ValueError("--split-file and --test-split need a rho_gga root; none was given")
         entries = resolve_inputs(inputs)
         return ([] if sketch else entries), entries
     splits = test_splits or ["validation", "test"]

@@ -1,7 +1,8 @@
 """Fit a codec to a sketch.
 
-l1 and l2 place the bins so that no other placement has less absolute (squared) error on the sketch; companding places
-points as the square root of the density of values; lloyd runs thirty Lloyd iterations from equal-mass bins.
+l1 and l2 minimise the absolute and the squared error on the sketch exactly; companding places points with the square
+root of the density of values (the cube root if bins decode to means); lloyd runs thirty Lloyd iterations from
+equal-mass bins.
 
 \b
 Examples:
@@ -35,26 +36,26 @@ def command(
     tail_max: Annotated[
         float | None,
         typer.Option(
-            help="Bins spaced by ratio beyond the densities of the sketch, up to here, in its unit."
+            help="Extend the range up to this value, in the unit of the sketch, with bins of equal ratio."
         ),
     ] = None,
     tail_min: Annotated[
-        float, typer.Option(help="With --tail-max and --signed: and below zero, down to here.")
+        float, typer.Option(help="With --tail-max and --signed: extend it below zero, down to this value.")
     ] = 0.0,
     tail_bins: Annotated[
-        int | None, typer.Option(help="Bins of the tail, of those of --bins.  [default: one in 64]", min=1)
+        int | None, typer.Option(help="Number of --bins used for the extension.  [default: one in 64]", min=1)
     ] = None,
     points: Annotated[
         Literal["mean", "median"] | None,
-        typer.Option(help="What a bin decodes to.  [default: mean for l2 and lloyd, otherwise median]"),
+        typer.Option(help="Value a bin decodes to.  [default: mean for l2 and lloyd, otherwise median]"),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fit, write, say what was fitted."""
+    """Fit, write, print the codec."""
     if out.suffix != ".npz":
-        raise typer.BadParameter(f"--out {out}: a codec file is called *.npz")
+        raise typer.BadParameter(f"--out {out}: the name of a codec file ends in .npz")
     if tail_max is None and (tail_min or tail_bins):
-        raise typer.BadParameter("--tail-min and --tail-bins go with --tail-max")
+        raise typer.BadParameter("--tail-min and --tail-bins need --tail-max")
     tail = None if tail_max is None else Tail(tail_max, tail_min, tail_bins)
     codec = fit_codec(
         Sketch.load(sketch),

@@ -1,7 +1,7 @@
-"""Measure the error a codec makes by itself, on materials it was not fitted to.
+"""Measure the error floor of a codec: what encoding and decoding alone loses.
 
-Every voxel is encoded and decoded; no model that works with the codec's tokens has a smaller error. A
-fitted codec is measured in its own unit; --unit is for log codecs (chgcar unless given).
+Every voxel is encoded and decoded; no model can have a smaller error with this codec. Measure on materials the codec
+was not fitted to. A fitted codec is measured in its own unit; --unit is for log codecs.
 
 \b
 Examples:
@@ -30,14 +30,14 @@ def command(
     inputs: Inputs,
     unit: LogUnit = None,
     supercell: Annotated[
-        int, typer.Option(help="Repeat each crystal so many times along a, b and c first.", min=1)
+        int, typer.Option(help="Repeat each crystal this many times along a, b and c.", min=1)
     ] = 1,
     split_file: SplitFile = None,
     split: Split = None,
     threads: Threads = None,
-    worst: Annotated[int, typer.Option(help="How many materials to name, the worst first.", min=0)] = 5,
+    worst: Annotated[int, typer.Option(help="Number of worst materials to list.", min=0)] = 5,
     quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, all materials in it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with all materials.")] = False,
 ) -> None:
     """Measure, print."""
     loaded = load_codec(codec)

@@ -1,4 +1,4 @@
-"""List the codecs in the package, with unit, range, and the mean NMAE they lose on crystals they were not fitted to.
+"""List the bundled codecs with unit, range, and error floor (mean NMAE) on crystals they were not fitted to.
 
 \b
 Examples:
@@ -14,10 +14,8 @@ from tomat.cli.codec.show import facts
 from tomat.codec import ALIASES, LOG_CODECS, bundled_codecs, bundled_floor, load_codec
 
 
-def command(
-    as_json: AsJson = False,
-) -> None:
-    """Load each, print a line."""
+def command(as_json: AsJson = False) -> None:
+    """Load, print."""
     codecs = {name: load_codec(name) for name in [*bundled_codecs(), *LOG_CODECS]}
     rows = {name: {**facts(codec), "floor": bundled_floor(codec)} for name, codec in codecs.items()}
     if as_json:
@@ -35,5 +33,5 @@ def command(
         lost = row["floor"]
         shown = "" if lost is None else f"{100 * lost:.2g}"
         table.add_row(name, row["bins"], row["unit"], method, row["range"], shown)
-    # Names cut short are no use, whatever the terminal.
+    # Never cut names, even on a narrow terminal.
     Console(width=max(Console().width, 110)).print(table)

@@ -1,4 +1,4 @@
-"""Add sketches up: the sketch of all their materials, to the bit.
+"""Merge sketches; the result is exactly the sketch of all their materials.
 
 \b
 Examples:
@@ -19,7 +19,7 @@ from tomat.fitting import merge_sketches
 
 def command(
     sketches: Annotated[list[str], typer.Argument(metavar="SKETCH...", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write; .xz compresses.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Sketch to write; compressed if it ends in .xz.")],
     quiet: Quiet = False,
 ) -> None:
     """Read, add, write."""

@@ -1,4 +1,4 @@
-"""Say what a codec is and how it was made.
+"""Show what a codec is and how it was made.
 
 \b
 Examples:
@@ -33,7 +33,7 @@ def command(
 
 
 def facts(codec: Codec) -> dict[str, Any]:
-    """What there is to say about a codec, in the order a reader asks."""
+    """The facts to show about a codec, in order."""
     shown: dict[str, Any] = {
         "name": codec.name,
         "tokens_a_voxel": len(codec.sizes),

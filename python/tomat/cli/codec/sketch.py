@@ -1,7 +1,7 @@
 """Read densities once into a sketch: the histogram that codecs are fitted to.
 
 INPUT is what tomat tokenize takes: densities, folders, quoted globs, list files, rho_gga roots, local or by URL. The
-sketch is the same whatever the number of threads, and sketches of parts merge to that of the whole.
+sketch does not depend on the number of threads, and sketches of parts merge into that of the whole.
 
 \b
 Examples:
@@ -24,7 +24,7 @@ from tomat.fitting import sketch_entries
 
 def command(
     inputs: Inputs,
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write; .xz compresses.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Sketch to write; compressed if it ends in .xz.")],
     unit: UnitOption = "chgcar",
     split_file: SplitFile = None,
     split: Split = None,
@@ -32,7 +32,8 @@ def command(
     weight_bits: Annotated[
         int | None,
         typer.Option(
-            help="Round material weights to so many significant bits: packs five times smaller.", min=1
+            help="Round material weights to this many significant bits, to make the file five times smaller.",
+            min=1,
         ),
     ] = None,
     quiet: Quiet = False,
