@@ -2,8 +2,8 @@
 
 \b
 Examples:
-  tomat predict runs/first/checkpoint POSCAR -o predicted
-  tomat predict runs/first/checkpoint structures/*.cif -o predicted --normalize --overlap 4
+  tomat predict runs/first POSCAR -o predicted
+  tomat predict runs/first structures/*.cif -o predicted --normalize --overlap 4
   tomat predict promolecule Si.cif -o guess --spacing 0.1 --format chgcar --format png
 
 CHECKPOINT is a folder or URL written by tomat train (a run's best weights are used, see --weights), or the word
