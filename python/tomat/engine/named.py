@@ -1,4 +1,4 @@
-"""Engines by the names the command line gives them."""
+"""Engines by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def engine_of(
     ray_address: str | None = None,
     modal_app: str = "tomat-tokenize",
 ) -> Engine:
-    """The engine of a name; Ray and Modal are imported only when they are asked for.
+    """The engine of a name; Ray and Modal are imported only if needed.
 
     Raises:
         ValueError: the package of the engine is not installed.
