@@ -36,12 +36,12 @@ from tomat.dataset import open_dataset
 type Grid = tuple[int, int, int, int]
 
 GRIDS = Path(__file__).with_name("grids.csv")
-#: Seconds between two looks at a running worker.
+#: Seconds between samples of a running worker.
 LOOK_S = 0.1
 PROGRAM = "from tomat.cli import tokenize_main\ntokenize_main()"
 #: Angstrom between grid points.
 SPACING = 0.09
-#: Elements of the made up crystals.
+#: Elements of the synthetic crystals.
 ELEMENTS = ("O", "Si", "Fe", "Ba")
 
 
@@ -76,7 +76,7 @@ def density(grid: Grid, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def structure(grid: Grid, seed: int) -> str:
-    """The JSON text of a pymatgen ``Structure`` dict, a box."""
+    """The JSON text of a pymatgen ``Structure`` dict with an orthorhombic cell."""
     rng = np.random.default_rng(seed)
     sites = [
         {"species": [{"element": ELEMENTS[k % len(ELEMENTS)], "occu": 1}], "abc": rng.random(3).tolist()}
@@ -88,7 +88,7 @@ def structure(grid: Grid, seed: int) -> str:
 
 
 def make_materials(root: Path, count: int, grids: Sequence[Grid]) -> Path:
-    """A ``rho_gga`` root of ``count`` materials, links to one crystal a grid."""
+    """A ``rho_gga`` root of ``count`` materials, links to one crystal per grid."""
     pool = root / "pool"
     for index, grid in enumerate(grids):
         place = pool / f"{index:03d}.zarr"
@@ -116,10 +116,10 @@ def make_materials(root: Path, count: int, grids: Sequence[Grid]) -> Path:
 
 @dataclass
 class Look:
-    """What was seen at a moment."""
+    """A sample of a running worker."""
 
     seconds: float
-    #: Of the worker's own, on all its threads.
+    #: CPU time of the worker, over all threads.
     cpu_s: float
     shards: int
     memory_mb: float
@@ -128,7 +128,7 @@ class Look:
 
 @dataclass
 class Segment:
-    """One process, from its start to its end or to being killed."""
+    """One process, until it ends or is killed."""
 
     startup_s: float = 0.0
     startup_cpu_s: float = 0.0
@@ -150,7 +150,7 @@ def memory_mb(process: int) -> float:
 
 
 def cpu_s(process: int) -> float:
-    """Seconds of processor a process has had; 0 once it is gone."""
+    """CPU seconds of a process; 0 once it is gone."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -163,7 +163,7 @@ def count(out: Path, pattern: str) -> int:
 
 
 def run_segment(root: Path, out: Path, options: Sequence[object], stop_at: int | None) -> Segment:
-    """Run or resume a worker; kill it where its directory has ``stop_at`` shards."""
+    """Run or resume a worker; kill it once its directory has ``stop_at`` shards."""
     before = count(out, "shard-*.parquet")
     command = [sys.executable, "-c", PROGRAM, str(root), "--out", str(out), "--resume", "--quiet"]
     debris = set(out.glob(".progress/*.unfinished"))
@@ -192,13 +192,13 @@ def run_segment(root: Path, out: Path, options: Sequence[object], stop_at: int |
 
 
 def drive(root: Path, out: Path, options: Sequence[object], shards: int, kills: int) -> list[Segment]:
-    """A worker that is killed ``kills`` times, at equal distances, and then left alone."""
+    """A worker that is killed ``kills`` times at equal intervals, and then finishes."""
     stops = [round(shards * (k + 1) / (kills + 1)) for k in range(kills)]
     return [run_segment(root, out, options, stop) for stop in [*stops, None]]
 
 
 def thirds(segments: Sequence[Segment], materials_a_shard: int) -> list[dict[str, float]]:
-    """Rate and memory while the first, the middle and the last third of the shards were made, starts left out."""
+    """Rate and memory in the first, middle and last third of the shards, without the starts."""
     last = max(look.shards for segment in segments for look in segment.looks)
     found = []
     for third in range(3):
@@ -226,7 +226,7 @@ def thirds(segments: Sequence[Segment], materials_a_shard: int) -> list[dict[str
 
 
 def summary(segments: Sequence[Segment], out: Path, materials: int, materials_a_shard: int) -> dict[str, Any]:
-    """The figures of a run."""
+    """The numbers of a run."""
     dataset = open_dataset(out)
     size = sum(path.stat().st_size for path in dataset.shard_paths())
     seconds = sum(segment.seconds for segment in segments)
@@ -248,7 +248,7 @@ def summary(segments: Sequence[Segment], out: Path, materials: int, materials_a_
 
 
 def plan(figures: dict[str, Any]) -> list[dict[str, float]]:
-    """What the measured work a material comes to for other numbers of materials and cores."""
+    """Extrapolation of the measured work per material to other numbers of materials and cores."""
     rates = [third["materials_a_cpu_second"] for third in figures["thirds"]]
     if min(rates) <= 0:
         raise SystemExit(f"{figures['seconds']:.1f} s are too short to measure a rate; give more materials")
@@ -292,7 +292,7 @@ def print_report(figures: dict[str, Any]) -> None:
 
 
 def time_startup(root: Path, out: Path, listed: int, options: Sequence[object]) -> tuple[float, float]:
-    """Seconds, and those of processor, before a worker of 16 begins where ``listed`` materials are listed."""
+    """Wall and CPU seconds before one worker of 16 begins, with ``listed`` materials."""
     ids = [path.stem for path in sorted((root / "label").iterdir())]
     label = root / "long" / "label"
     shutil.rmtree(root / "long", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""From a density in memory to parquet on disk, on one core: tomat beside two ways to do it in Python.
+"""From a density in memory to parquet on disk, on one core: tomat against two implementations in Python.
 
 ``loop``: one voxel at a time, as the first tokenizers did. ``numpy``: vectorised with NumPy and pyarrow, the best one
 gets without compiled code of one's own. All three write the same tokens (checked), at v3, P = 19, M = 64, 16,384 bins,
@@ -38,7 +38,7 @@ N_ATOMS = 20
 M = 64
 P = 19
 PAD_TO = 8192
-#: The default way to write shards (small files), and the fastest one.
+#: The default encoding of shards (small files), and the fastest one.
 WAYS = {"tomat": ("byte_stream_split", 1), "tomat, fast files": ("delta_binary_packed", -1)}
 #: Materials a timed pipeline run writes, and those a shard holds by default: starting threads is spread over them, and
 #: all shards but the last are flushed to disk while others are made, as in a real run.
@@ -51,7 +51,7 @@ TOKENIZER = tomat.PatchTokenizer("v3", CODEC)
 
 
 def material() -> tomat.Material:
-    """A smooth periodic density with exponential tails around the atoms, as valence densities have them."""
+    """A smooth periodic density with exponential tails around the atoms, like a valence density."""
     rng = np.random.default_rng(0)
     positions = rng.random((N_ATOMS, 3))
     axes = [np.arange(n) / n for n in GRID]
@@ -126,7 +126,7 @@ def rows_by_loop(m: tomat.Material, offsets: NDArray[np.int32]) -> list[list[int
 
 
 def write_table(path: Path, offsets: NDArray[np.int32], rows: Any) -> None:
-    """The same columns with pyarrow: dictionary and zstd, its ordinary way."""
+    """The same columns with pyarrow's defaults, dictionary encoding, and zstd."""
     columns = {"task_id": pa.array(["bench"] * M)}
     columns |= {f"offset_{axis}": pa.array(offsets[:, i]) for i, axis in enumerate("xyz")}
     if isinstance(rows, np.ndarray):
@@ -138,7 +138,7 @@ def write_table(path: Path, offsets: NDArray[np.int32], rows: Any) -> None:
 
 
 def run_tomat(m: tomat.Material, directory: Path, n: int, way: tuple[str, int]) -> dict[str, int]:
-    """The pipeline of tomat-tokenize over ``n`` materials from memory, with an encoding and a level of zstd."""
+    """The pipeline of tomat-tokenize over ``n`` materials in memory, by encoding and zstd level."""
     group = directory / "bench.zarr"
     m.write(group)
     files = {str(path.relative_to(group)): path.read_bytes() for path in group.rglob("*") if path.is_file()}

@@ -1,4 +1,4 @@
-"""The training data on one core: examples a second from densities and from a dataset, beside the way with NumPy.
+"""Training data on one core: examples per second from densities and from a dataset, against NumPy.
 
 ``numpy``: what one gets without compiled code of one's own: each row cut with ``np.take``, quantised with
 ``np.searchsorted``, its preamble put together in Python, arrays filled one by one. Both ways make the same examples
@@ -42,7 +42,7 @@ KINDS = tuple(Objective.get_known_choices())
 
 
 def material(number: int) -> tomat.Material:
-    """A smooth periodic density with exponential tails around the atoms, as valence densities have them."""
+    """A smooth periodic density with exponential tails around the atoms, like a valence density."""
     rng = np.random.default_rng(number)
     positions = rng.random((N_ATOMS, 3))
     density = np.full(GRID, 1.0, dtype=np.float32)
@@ -84,7 +84,7 @@ def numpy_examples(rows: Rows, indices: NDArray[np.int64]) -> list[dict[str, NDA
         for axis in range(3):
             cut = np.take(cut, np.arange(offset[axis], offset[axis] + shape[axis]), axis=axis, mode="wrap")
         values = cut.ravel()
-        # The preamble costs a microsecond in the core and is the same bytes: here it is taken from there.
+        # The preamble, which takes the core a microsecond, is copied.
         tokens = np.zeros(SIZE, dtype=np.int32)
         n = tokenizer.length(len(known.atomic_numbers), shape)
         start = n - 2 - values.size
@@ -136,7 +136,7 @@ def wait[T](work: Coroutine[Any, Any, T]) -> T:
 
 
 def race(ways: dict[str, Callable[[], object]], rows: int, rounds: int) -> dict[str, float]:
-    """Million tokens a second of CPU time, of each way: medians over rounds in turns."""
+    """Million tokens per CPU second of each implementation: medians over alternating rounds."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
         for name, way in ways.items():
@@ -147,7 +147,7 @@ def race(ways: dict[str, Callable[[], object]], rows: int, rounds: int) -> dict[
 
 
 def check(rows: Rows, indices: NDArray[np.int64]) -> None:
-    """Both ways make the same examples."""
+    """Check that both implementations make the same examples."""
     vocabulary = ModelVocabulary(rows.tokenizer)
     batch = rows.rows(0, indices)
     ours = ObjectiveConfig("next_token").build().examples(batch, vocabulary, keys_of(0, indices))
@@ -171,7 +171,7 @@ def sources(rows: Rows, stored: Rows, count: int, rounds: int) -> dict[str, floa
 
 
 def parts(rows: Rows, count: int, rounds: int) -> dict[str, float]:
-    """Where the time of ``masked`` examples of densities goes: each part alone."""
+    """The time of each part of making ``masked`` examples of densities."""
     vocabulary, axis = ModelVocabulary(rows.tokenizer), hax.Axis("position", SIZE)
     stream = ExampleDataset(rows, ObjectiveConfig("masked"), vocabulary, axis)
     order = stream.places(range(count))[1]
@@ -199,7 +199,7 @@ def parts(rows: Rows, count: int, rounds: int) -> dict[str, float]:
 
 
 def loader(rows: Rows, batch: int, steps: int) -> dict[str, float]:
-    """End to end through Levanter's loader, alone on this thread: its CPU time, and the wall clock's."""
+    """End to end through Levanter's loader on this thread: CPU and wall time."""
     vocabulary, axis = ModelVocabulary(rows.tokenizer), hax.Axis("position", SIZE)
     stream = ExampleDataset(rows, ObjectiveConfig("masked"), vocabulary, axis)
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "model"))
@@ -221,7 +221,7 @@ def loader(rows: Rows, batch: int, steps: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print tables, and write them as JSON where asked."""
+    """Print tables, and optionally write them as JSON."""
     options = argparse.ArgumentParser(description="Examples a second of the training data.")
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--rows", type=int, default=256)

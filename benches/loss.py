@@ -1,4 +1,4 @@
-"""What the loss costs: time and memory of a value and its gradients, by blocks and at once, for every term.
+"""Time and memory of the loss and its gradients, by blocks and at once, for every term.
 
 The head and the loss alone, without a model before them: activations of ``--rows`` rows of ``--positions`` positions
 in, the gradients by activations and head out. ``softmax`` is what one would write without this: all logits, then
@@ -29,7 +29,7 @@ from tomat.lm.vocabulary import ModelVocabulary
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Ways to the same loss: name, block size, and whether the backward pass makes the logits again.
+#: Variants of the loss: name, block size, and whether the backward pass recomputes the logits.
 WAYS = (
     ("at once", 0, False),
     ("blocks", 1024, False),

@@ -1,4 +1,4 @@
-"""What predicting with a model costs beside the forward passes it needs, and where the rest goes.
+"""The time of predicting with a model relative to its forward passes, and where the rest goes.
 
     python benches/model_prediction.py                           # the 30M preset, patches of 19^3, this machine
     python benches/model_prediction.py --preset tiny --patches 64 --batch 8 --patch-size 7 --codec l1-1k-e_per_A3
@@ -46,7 +46,7 @@ SOURCE = ROOT / "tests" / "data" / "rho_gga" / "label" / "qe-0039.zarr"
 
 
 def predictor(arguments: argparse.Namespace) -> ModelPredictor:
-    """A model with random weights that refines nothing: objective masked, all at once."""
+    """A model with random weights that predicts all voxels at once (objective masked)."""
     seq_len = 8192 if arguments.patch_size > 10 else 512
     tokenizer = tomat.PatchTokenizer("v3", arguments.codec, arguments.patch_size, seq_len)
     vocabulary = ModelVocabulary(tokenizer)
@@ -58,7 +58,7 @@ def predictor(arguments: argparse.Namespace) -> ModelPredictor:
 
 
 def requests(model: ModelPredictor, n: int) -> tuple[list[PatchRequest], int, int]:
-    """Patches of a cell of about a million voxels, how many its cover takes, and its voxels."""
+    """Patches of a cell of about a million voxels, the number in its cover, and its voxels."""
     cell = tomat.read(SOURCE).supercell((3, 3, 2))
     crystal = cell.crystal.renamed("cell")
     shape = model.tokenizer.shape_for(len(cell.atomic_numbers))
@@ -82,7 +82,7 @@ def forward(model: ModelPredictor, length: int) -> Any:
 
 
 def main() -> None:
-    """Print both times, their ratio, the whole cell, and where the rest goes."""
+    """Print both times, their ratio, the whole cell, and the remaining costs."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -112,7 +112,7 @@ def make_rows(root: Path, kind: str, n_materials: int) -> Int:
 
 
 def read_seconds(path: Path, expected: Int) -> float:
-    """The time to read a file with pyarrow; the file must hold `expected`."""
+    """The time to read a file with pyarrow; it must hold ``expected``."""
     best = float("inf")
     for _ in range(3):
         start = time.perf_counter()
@@ -125,7 +125,7 @@ def read_seconds(path: Path, expected: Int) -> float:
 
 
 def measure(ids: Int, folder: Path) -> None:
-    """Prints the table of one set of rows."""
+    """Print the table of one set of rows."""
     raw = folder / "rows.i32"
     ids.tofile(raw)
     command = ["cargo", "run", "--quiet", "--release", "-p", "tomat-io", "--example", "shard_encodings", "--"]
@@ -143,7 +143,7 @@ def measure(ids: Int, folder: Path) -> None:
 
 
 def main() -> None:
-    """Makes both sets of rows and prints their tables."""
+    """Make both sets of rows and print their tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

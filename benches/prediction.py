@@ -1,4 +1,4 @@
-"""A million voxels from patches to files: the part of a prediction that is not the model.
+"""A prediction of a million voxels without the model: from patches to files.
 
 The promolecule stands for the model; its own time is told apart. Times are medians of rounds.
 

@@ -1,4 +1,4 @@
-"""The main job on the real densities of the repository: tokenize, look, verify, decode a patch back."""
+"""The main workflow on the repository's real densities: tokenize, inspect, verify, decode a patch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ OUT = Path("demo-out")
 
 
 def run(command: str) -> None:
-    """Show a command and run it, as a user would."""
+    """Print a command and run it."""
     print(f"\n$ {command}", flush=True)
     program, *arguments = shlex.split(command)
     subprocess.run([str(Path(sysconfig.get_path("scripts")) / program), *arguments], check=True, cwd=ROOT)
 
 
 def decode_back() -> None:
-    """Decode one row and set it against the density it was cut from."""
+    """Decode one row and compare it with its source density."""
     dataset = open_dataset(ROOT / OUT)
     row = pq.read_table(next(dataset.shard_paths())).slice(3, 1).to_pylist()[0]
     material = tomat.read(ROOT / SOURCE / "label" / f"{row['task_id']}.zarr")
@@ -36,7 +36,7 @@ def decode_back() -> None:
     index = [
         (o + np.arange(p)) % n for o, p, n in zip(offset, patch.patch_shape, material.grid_shape, strict=True)
     ]
-    # The patch is in the unit of the dataset, whatever that of the file is.
+    # The patch has the unit of the dataset, not that of the file.
     true = material.in_unit(dataset.tokenizer.unit).density[np.ix_(*index)].astype(float)
     error = np.abs(patch.density - true).sum() / np.abs(true).sum()
     if error > 0.001:
@@ -47,7 +47,7 @@ def decode_back() -> None:
 
 
 def main() -> None:
-    """Run it all in ``demo-out``, made anew."""
+    """Run everything in a new ``demo-out``."""
     shutil.rmtree(ROOT / OUT, ignore_errors=True)
     print(f"tomat {tomat.__version__}: {SOURCE} holds real electron densities of crystals")
     run(f"tomat-tokenize {SOURCE} --out {OUT}")

@@ -1,4 +1,4 @@
-"""Predict a held-out real crystal from its POSCAR, write a CHGCAR, and set the error beside baseline and floor."""
+"""Predict a held-out crystal from its POSCAR, write a CHGCAR, and compare the error with baseline and floor."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DATA = "tests/data/rho_gga"
 
 
 def run(command: str) -> None:
-    """Show a command and run it, as a user would."""
+    """Print a command and run it."""
     print(f"\n$ {command}", flush=True)
     program, *arguments = shlex.split(command)
     subprocess.run([str(Path(sysconfig.get_path("scripts")) / program), *arguments], check=True, cwd=ROOT)
 
 
 def held_out() -> tomat.Material:
-    """The first crystal of the test split: neither trained on nor looked at while training."""
+    """The first crystal of the test split, which training does not use."""
     folder = ROOT / DATA
     index = json.loads((folder / "split.json").read_text())["test"][0]
     name = (folder / "mp_filelist.txt").read_text().split()[index]
@@ -33,12 +33,12 @@ def held_out() -> tomat.Material:
 
 
 def write_poscar(material: tomat.Material, path: Path) -> None:
-    """The crystal alone, as VASP and everybody else reads it."""
+    """Write the crystal as a POSCAR."""
     path.write_text(str(material.to_pymatgen().poscar))
 
 
 def main() -> None:
-    """Run it all in ``demo-predict-out``, made anew; trains first where that was not done."""
+    """Run everything in a new ``demo-predict-out``, after training if there is no model."""
     if not (ROOT / RUN / "tomat.json").exists():
         subprocess.run(["make", "demo-train"], check=True, cwd=ROOT)
     shutil.rmtree(OUT, ignore_errors=True)

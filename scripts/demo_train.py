@@ -49,7 +49,7 @@ class Course:
 
     @classmethod
     def of(cls, lines: list[dict[str, Any]]) -> Course:
-        """Of the lines of ``metrics.jsonl``: step 0 is evaluated before it is done, all others after."""
+        """From the lines of ``metrics.jsonl``; step 0 is evaluated before it is done, all others after."""
         held_out = [line for line in lines if NMAE in line]
         return cls(
             [line["step"] + 1 if line["step"] else 0 for line in held_out],
@@ -59,7 +59,7 @@ class Course:
         )
 
     def worse(self) -> str | None:
-        """Why the run is none to show; None where it is one."""
+        """Why the run is not fit to show; None if it is."""
         if self.steps[0] != 0:
             return f"the first evaluation is after {self.steps[0]} steps: there is no step 0 to compare with"
         if self.nmae[-1] > self.nmae[0]:
@@ -73,7 +73,7 @@ class Course:
 
 
 def draw(lines: list[dict[str, Any]], course: Course, path: Path) -> None:
-    """Bits a voxel and NMAE over the steps, from step 0 on."""
+    """Print bits per voxel and NMAE by step, from step 0."""
     figure, (above, below) = plt.subplots(2, 1, figsize=(7, 6), sharex=True, layout="constrained")
     trained = [(line["step"], line["train/cross_entropy"]) for line in lines if "train/cross_entropy" in line]
     if trained:
@@ -92,7 +92,7 @@ def draw(lines: list[dict[str, Any]], course: Course, path: Path) -> None:
 
 
 def table(course: Course, whole: dict[str, Any], best: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Promolecule, start, what training made of it, the codec's floor: patches, bits, whole crystals."""
+    """Print promolecule, initial weights, trained model and the codec's floor: patches, bits, whole crystals."""
 
     def percent(value: float | None) -> str:
         return "" if value is None else f"{100 * value:.3f}"
@@ -117,14 +117,14 @@ def table(course: Course, whole: dict[str, Any], best: dict[str, Any]) -> list[t
 
 
 def run(command: list[str]) -> None:
-    """Show a command and run it, as a user would."""
+    """Print a command and run it."""
     print(f"\n$ {' '.join(command)}", flush=True)
     tomat = Path(sysconfig.get_path("scripts")) / command[0]
     subprocess.run([str(tomat), *command[1:]], check=True, cwd=ROOT)
 
 
 def main() -> None:
-    """Train anew, evaluate on the validation crystals, compare."""
+    """Train, evaluate on the validation crystals, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", default="demo-train-out", help="folder, made anew")
     chosen, fields = parser.parse_known_args()

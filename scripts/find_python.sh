@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints a Python that is new enough (3.12 or newer), or says what to install.
+# Prints a Python of version 3.12 or newer, or what to install.
 is_fit() {
     "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1
 }

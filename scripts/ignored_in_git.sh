@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fails where git tracks what .gitignore names: outputs of a run that came in by mistake, and that a fresh clone would take for its own.
+# Fails if git tracks ignored files: outputs that were committed by mistake.
 set -eu
 cd "${1:-$(dirname "$0")/..}"
 tracked=$(git ls-files --cached --ignored --exclude-per-directory=.gitignore)

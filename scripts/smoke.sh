@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the wheel $1 into a clean environment, without the sources in sight, and uses it.
+# Installs the wheel $1 into a clean environment, away from the sources, and uses it.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 wheel=$(realpath "$1")

@@ -25,15 +25,15 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-#: cudaErrorNoDevice: PyTorch then counts no GPUs, and goes on.
+#: cudaErrorNoDevice: PyTorch then finds no GPUs and continues.
 NO_DEVICE = 100
-#: Functions that return words.
+#: Functions that return strings.
 WORDS = ("GetErrorString", "GetErrorName", "GetLastErrorMessage", "get_error_string")
 TRY = "import torch; assert float(torch.ones(3).sum()) == 3"
 
 
 def main() -> None:
-    """Install, put stand-ins beside PyTorch's libraries where it cannot be imported without, and see that it can."""
+    """Install, add the stub libraries that importing PyTorch needs, and check the import."""
     if len(sys.argv) != 2:
         raise SystemExit("usage: python scripts/torch_on_cpu.py FOLDER")
     folder = Path(sys.argv[1])
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def error_of_import(folder: Path) -> str | None:
-    """What importing PyTorch from ``folder`` says; None where it works."""
+    """The error of importing PyTorch from ``folder``; None if it works."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     done = subprocess.run(
         [sys.executable, "-c", TRY], env=environment, capture_output=True, text=True, check=False
@@ -60,14 +60,14 @@ def error_of_import(folder: Path) -> str | None:
 
 
 def absent(libraries: list[Path]) -> list[str]:
-    """CUDA libraries that ``libraries`` name and that do not lie beside them."""
+    """CUDA libraries that ``libraries`` need and that are missing next to them."""
     named = {name for library in libraries for name in re.findall(r"NEEDED +(\S+)", _headers(library))}
     there = {path.name for path in libraries[0].parent.iterdir()}
     return sorted(name for name in named - there if re.match(r"lib(cu|nv|nccl)", name))
 
 
 def write(name: str, libraries: list[Path]) -> None:
-    """A library ``name`` beside ``libraries``, with what they want of it."""
+    """Build a stub library ``name`` next to ``libraries``, with the symbols they need."""
     symbols = wanted(name, libraries)
     functions = [
         f'const char *{symbol}(void) {{ return "there is no CUDA here"; }}'
@@ -91,7 +91,7 @@ def write(name: str, libraries: list[Path]) -> None:
 
 
 def wanted(name: str, libraries: list[Path]) -> dict[str, set[str]]:
-    """Symbols of the library ``name`` by their version ("" where they have none)."""
+    """Symbols of the library ``name`` by version ("" for none)."""
     found: dict[str, set[str]] = defaultdict(set)
     for library in libraries:
         headers = _headers(library)
@@ -104,7 +104,7 @@ def wanted(name: str, libraries: list[Path]) -> dict[str, set[str]]:
 
 
 def _is_of(symbol: str, library: str) -> bool:
-    """Whether a symbol without version is of ``library``: NCCL's begin with nccl, cuFile's with cuFile."""
+    """Whether an unversioned symbol belongs to ``library``: NCCL's begin with nccl, cuFile's with cuFile."""
     stem = library.removeprefix("lib").split(".so")[0].lower().removesuffix("_host")
     return symbol.lower().startswith(stem) or (stem == "cuda" and re.match("cu[A-Z]", symbol) is not None)
 
@@ -114,7 +114,7 @@ def _headers(library: Path) -> str:
 
 
 def _undefined(library: Path) -> list[tuple[str, str]]:
-    """Names and versions of what ``library`` takes from others."""
+    """Names and versions of the symbols that ``library`` imports."""
     table = subprocess.run(
         ["nm", "-D", "--undefined-only", library], capture_output=True, text=True, check=True
     ).stdout

@@ -321,7 +321,10 @@ def test_verify_compares_the_account_with_the_source(tmp_path: Path) -> None:
         ({"clipped_voxels": 4}, "clipped_voxels = 4, but its materials add up to 3"),
         ({"clipped_electrons": 0.0}, "clipped_electrons = 0.0, but its materials add up to"),
         ({"clipped_materials": {"x": stored}}, "clipped_materials has x, which has no rows"),
-        ({"clipped_materials": {"m": {}}}, "clipped_materials is not what is clipped of each material"),
+        (
+            {"clipped_materials": {"m": {}}},
+            "clipped_materials does not hold what is clipped of each material",
+        ),
         ({"max_clipped": 7}, "max_clipped is 7, not a share"),
     ):
         state(tmp_path / "out", **(original | changes))

@@ -209,7 +209,7 @@ def test_numbers_are_those_of_format(seed: int) -> None:
 
 @pytest.mark.parametrize("name", ["density", "a.txt", "a.zarr.gz", "POSCAR"])
 def test_a_name_without_a_format_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="says no format"):
+    with pytest.raises(ValueError, match="implies no format"):
         material().write(tmp_path / name)
     with pytest.raises(ValueError, match="not one of"):
         write(material(), tmp_path / name, "hdf5")

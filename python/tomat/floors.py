@@ -110,7 +110,7 @@ def floor(
 def material_floor(codec: Codec, material: Material, unit: str) -> tuple[of_density.Metrics, float]:
     """All metrics of one material, and the share of its absolute error from values outside the codec's range."""
     true = material.in_unit(unit).density.astype(np.float64)
-    back = _roundtrip(codec, true)
+    back = codec.roundtrip(true)
     measured = of_density.measure(back, true, unit=unit, volume=material.volume)
     error = np.abs(back - true)
     total = float(error.sum())
@@ -236,8 +236,3 @@ def _nmae(codec: LloydMaxCodec, true: Any) -> tuple[float, float]:
         return nmae, 0.0
     error = np.abs(back - values)
     return nmae, nmae * float(error[outside].sum() / error.sum())
-
-
-def _roundtrip(codec: Codec, values: Any) -> Any:
-    flat = values.ravel()
-    return codec.decode(codec.encode(flat)).reshape(values.shape)

@@ -157,7 +157,7 @@ def test_splits_of_indices_and_of_ids(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no densities found"):
         ids(root, split="none")
     (root / "split_2.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"2 files match split\*\.json; say which with --split-file"):
+    with pytest.raises(ValueError, match=r"2 files match split\*\.json; choose one with --split-file"):
         ids(root, split="train")
 
 

@@ -74,7 +74,7 @@ def test_stray_shards_are_not_taken_in(tmp_path: Path) -> None:
     (out / "shard-00000.parquet").write_bytes(b"something else")
     refused = tokenize(LABEL / "qe-0039.zarr", "--out", out, *SHARD_EACH, "--resume")
     assert refused.code == 1
-    assert "no run accounts for" in refused.err
+    assert "shards of an unknown run" in refused.err
     assert [path.name for path in out.iterdir()] == ["shard-00000.parquet"]
 
 

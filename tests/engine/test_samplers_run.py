@@ -229,7 +229,7 @@ def test_verify_knows_the_budget(tmp_path: Path, catalogue: Path) -> None:
     (out / "budget.json").write_text(json.dumps(stored))
     found = tomat_main("verify", out)
     assert found.code == 1
-    assert "not the budget that the rows were written by" in found.out
+    assert "not the budget the rows were written with" in found.out
     assert (
         f"{first} has {stored['patches'][first] - 1} rows, expected {stored['patches'][first]}" in found.out
     )

@@ -102,7 +102,7 @@ def test_lists_name_materials_and_no_paths(tmp_path: Path, name: str, where: str
     names = ["good", name] if where == "filelist" else ["good"]
     (tmp_path / "mp_filelist.txt").write_text("\n".join(names))
     (tmp_path / "split.json").write_text(json.dumps({"train": ["good", name]}))
-    with pytest.raises(ValueError, match="no name of a material"):
+    with pytest.raises(ValueError, match="not a valid id of a material"):
         resolve_inputs([tmp_path], split=None if where == "filelist" else "train")
 
 

@@ -243,7 +243,7 @@ def test_verdicts() -> None:
     assert usable["bottom_decile"] < 0.1 < 2 < usable["top_decile"]
     weak = budget_effect(ids, [100.0 + k % 7 for k in range(100)], 64, plenty)
     assert weak["verdict"] == "weak"
-    assert "is not to be expected" in weak["reasons"][0]
+    assert "are not expected to differ" in weak["reasons"][0]
     rounded = budget_effect(ids, np.geomspace(1, 1e5, 100).tolist(), 2, plenty)
     assert rounded["verdict"] == "distorted"
     assert any("raise the mean" in reason for reason in rounded["reasons"])

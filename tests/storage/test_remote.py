@@ -119,7 +119,7 @@ def test_taken_resumed_replaced(door: Door, tmp_path: Path) -> None:
         run(CONFIG, entries, out)
     assert run(CONFIG, entries, out, resume=True).resumed_shards == 3
     other = replace(CONFIG, seed=9)
-    with pytest.raises(ValueError, match=f"{out}: the run there is another one .seed was 0, is 9"):
+    with pytest.raises(ValueError, match=f"{out}: the run there has other options .seed was 0, is 9"):
         run(other, entries, out, resume=True)
     assert content(out) == first
     run(other, entries[:2], out, overwrite=True)

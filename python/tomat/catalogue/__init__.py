@@ -1,4 +1,4 @@
-"""The catalogue: one row a material, as a parquet file to plan, choose and divide by; docs/catalogue.md."""
+"""Catalogues: parquet files with one row per material, for planning and splitting; docs/catalogue.md."""
 
 from tomat.catalogue.builder import BuildReport, build
 from tomat.catalogue.division import split_groups

@@ -1,4 +1,4 @@
-"""Build a catalogue: read what is new or has changed, keep the rest, replace the file at once."""
+"""Building catalogues incrementally: only new and changed densities are read."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
     from tomat.material import Entry
 
-#: What file systems call the thing that changes with the content, the surest first.
+#: Metadata of remote files that change with the content, the most reliable first.
 _TAGS = ("crc32c", "md5Hash", "etag", "ETag", "generation", "mtime", "LastModified", "updated", "created")
 
-#: Key of a journal's line that holds its digest.
+#: Key of the digest in a line of the journal.
 _SEAL = "sha256"
 
 
 @dataclass
 class BuildReport:
-    """What a build did.
+    """The outcome of a build.
 
     Attributes:
         rows: materials in the catalogue.
         read: densities read by this call.
-        kept: rows taken over, their files unchanged.
-        dropped: rows of the catalogue before that the inputs no longer name.
-        errors: why a material is not in the catalogue, by id.
+        kept: rows kept, with unchanged files.
+        dropped: rows dropped, of materials no longer in the inputs.
+        errors: messages for materials that could not be read, by id.
     """
 
     rows: int = 0
@@ -54,22 +54,22 @@ def build(
     threads: int | None = None,
     watch: Callable[[str], None] | None = None,
 ) -> BuildReport:
-    """The catalogue of ``entries`` in ``out``, in their order.
+    """Write the catalogue of ``entries`` to ``out``, in their order.
 
-    A catalogue that is there already gives the rows of files that have not changed since (by path, size and time or
-    checksum). What is read goes to a journal beside ``out`` at once, so that a build that was stopped goes on from
-    there. A material that cannot be read is named in the report and is not in the catalogue.
+    Rows of files unchanged since an earlier build (by path, size and time or checksum) are kept. New rows also go to a
+    journal next to ``out``, from which an interrupted build resumes. Materials that cannot be read are listed in the
+    report and left out.
 
     Args:
         entries: the materials.
         out: the parquet file.
-        splits: list of each material in the split file, by id.
-        threads: that read; one a processor where None.
-        watch: called with the id of each density when it was read.
+        splits: split of each material by id.
+        threads: number of threads; one per processor by default.
+        watch: called with the id of each density once it is read.
 
     Raises:
         OSError: ``out`` cannot be written.
-        ValueError: ``out`` is there and not a catalogue.
+        ValueError: ``out`` exists and is not a catalogue.
     """
     target = Path(out)
     journal = _Journal(target.with_name(f".{target.name}.unfinished"))
@@ -85,7 +85,7 @@ def build(
             continue
         row = known.get(entry.task_id)
         if row is not None and mark["version"] and all(row.get(k) == v for k, v in mark.items()):
-            # What this program makes of the numbers may have changed, the numbers have not.
+            # The tokenizers may have changed.
             found[entry.task_id] = {**row, **token_columns(row["n_atoms"])}
         else:
             pending[entry.task_id] = mark
@@ -130,10 +130,10 @@ def _mark(entry: Entry) -> dict[str, Any] | Exception:
 
 
 def fingerprint(path: str) -> dict[str, Any]:
-    """``bytes`` and ``version`` of a file or folder: what changes when it does.
+    """``bytes`` and ``version`` of a file or folder, by which changes are detected.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: it does not exist.
         OSError, ValueError: it cannot be reached.
     """
     if is_url(path):
@@ -151,7 +151,7 @@ def fingerprint(path: str) -> dict[str, Any]:
 
 
 def _remote(url: str) -> dict[str, Any]:
-    """Of a URL; no version where its file system says nothing that changes with the content."""
+    """The fingerprint of a URL; the version is None if its store has nothing that changes with the content."""
     fs, inner = filesystem(url)
     try:
         is_folder = fs.isdir(inner)
@@ -173,13 +173,13 @@ def _tag(facts: Mapping[str, Any]) -> str | None:
 
 
 class _Journal:
-    """Rows as they are read, a line each, so that nothing is read twice when a build is stopped."""
+    """A file with one line per row read, from which an interrupted build resumes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def load(self) -> dict[str, dict[str, Any]]:
-        """What an earlier build left; a line that was cut off or is damaged is left out, and its density read again."""
+        """The rows of an interrupted build, without damaged lines."""
         rows = {}
         for line in self.path.read_text(errors="replace").splitlines() if self.path.exists() else ():
             try:
@@ -194,11 +194,11 @@ class _Journal:
     def __enter__(self) -> _Journal:
         self._file = self.path.open("a")
         if self.path.stat().st_size:
-            self._file.write("\n")  # after a line that was cut off
+            self._file.write("\n")  # the last line may be cut off
         return self
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Keep a row."""
+        """Append a row."""
         self._file.write(json.dumps(sealed(row, _SEAL)) + "\n")
         self._file.flush()
 
@@ -206,5 +206,5 @@ class _Journal:
         self._file.close()
 
     def remove(self) -> None:
-        """When the catalogue itself holds everything."""
+        """Remove the file, once the catalogue is written."""
         self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Divide materials into splits so that no group, a formula or a chemical system, is on two sides."""
+"""Division of materials into splits, with no group (formula or chemical system) in more than one."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ if TYPE_CHECKING:
 def split_groups(
     ids: Sequence[str], groups: Sequence[str], fractions: Mapping[str, float], seed: int = 0
 ) -> dict[str, list[str]]:
-    """Ids of each split, in the order of ``ids``; all of a group are in one.
+    """Ids of each split, in the order of ``ids``, with each group in one split.
 
-    The number of materials each split should have is its fraction of all, in whole numbers by largest remainders.
-    Groups come largest first, and those of one size in an order that the seed shuffles; each goes to a split that still
-    has room for it, chosen with probability proportional to the room, or to the one with most room where none has
-    enough. So large groups are not always on the side of the largest split, and the small ones fill what is left: with
-    enough groups of one material the fractions are met exactly. The result depends neither on the order of the
-    materials nor on the machine.
+    The target size of a split is its fraction of the materials, rounded by largest remainders. Groups are placed
+    largest first, in random order within one size: each goes to a split with enough room, chosen with probability
+    proportional to its room, or else to the one with the most room. Small groups thus fill what is left; with enough
+    groups of one material the fractions are met exactly. The result depends neither on the order of the materials nor
+    on the machine.
 
     Raises:
-        ValueError: no materials, an id twice, fractions that are none.
+        ValueError: no materials, a repeated id, or invalid fractions.
     """
     if not ids:
         raise ValueError("no materials to divide")
     if len(set(ids)) < len(ids) or len(ids) != len(groups):
-        raise ValueError("every material must be there once, with one group")
+        raise ValueError("every material must occur once, with one group")
     room = _targets(len(ids), fractions)
     members: dict[str, list[str]] = defaultdict(list)
     for name, group in zip(ids, groups, strict=True):
@@ -56,7 +55,7 @@ def split_groups(
 
 
 def _targets(total: int, fractions: Mapping[str, float]) -> dict[str, int]:
-    """Whole numbers in proportion to the fractions, ``total`` in all."""
+    """Integers proportional to the fractions, with sum ``total``."""
     weight = math.fsum(fractions.values())
     if not fractions or any(not (math.isfinite(f) and f > 0) for f in fractions.values()):
         raise ValueError(f"fractions {dict(fractions)} are not numbers above zero; give train=0.8,test=0.2")
@@ -69,6 +68,6 @@ def _targets(total: int, fractions: Mapping[str, float]) -> dict[str, int]:
 
 
 def _word(seed: int, purpose: str, group: str) -> int:
-    """A random number of 64 bits that follows from its arguments."""
+    """A pseudo-random 64-bit number determined by its arguments."""
     digest = hashlib.sha256(f"tomat.split.1\0{purpose}\0{seed}\0{group}".encode()).digest()
     return int.from_bytes(digest[:8], "little")

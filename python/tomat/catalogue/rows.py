@@ -1,4 +1,4 @@
-"""Rows of a catalogue: from a density, or from a line of a CSV file."""
+"""Rows of a catalogue, from densities or from CSV files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tomat.material import Entry
 
-#: What the column of ids is called elsewhere.
+#: Accepted names of the id column.
 _IDS = ("id", "task_id", "mp_id", "material_id")
 
 _OPENERS = {"gz": gzip.decompress, "bz2": bz2.decompress, "xz": lzma.decompress}
@@ -32,7 +32,7 @@ _ELEMENT = re.compile(r"([A-Z][a-z]?)(\d*)")
 
 
 def row_of(entry: Entry) -> dict[str, Any]:
-    """What a density says of its material.
+    """The row of a material, from its density.
 
     Raises:
         OSError, ValueError: as :func:`tomat.read`.
@@ -48,7 +48,7 @@ def row_of(entry: Entry) -> dict[str, Any]:
 
 
 def _derived(row: dict[str, Any]) -> dict[str, Any]:
-    """What follows from the grid and the number of atoms."""
+    """Columns derived from the grid and the number of atoms."""
     found: dict[str, Any] = {"n_atoms": row.get("n_atoms")}
     axes = [row.get(name) for name in ("nx", "ny", "nz")]
     if None not in axes:
@@ -59,7 +59,7 @@ def _derived(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chemistry(atoms: Counter[str]) -> dict[str, Any]:
-    """What follows from the elements."""
+    """Columns derived from the elements."""
     first = [symbol for symbol in ("C", "H") if "C" in atoms and symbol in atoms]
     order = first + sorted(set(atoms) - set(first))
     return {
@@ -71,19 +71,19 @@ def _chemistry(atoms: Counter[str]) -> dict[str, Any]:
 
 
 def is_csv(path: str) -> bool:
-    """Whether an input is a table of materials, by its name."""
+    """Whether an input is a CSV file, by its name."""
     return path.removesuffix(".gz").removesuffix(".bz2").removesuffix(".xz").endswith(".csv")
 
 
 def read_csv(path: str) -> Iterator[dict[str, Any]]:
     """Rows of a CSV file with a header: columns of a catalogue, ``id`` also as ``task_id``, ``mp_id``, ``material_id``.
 
-    Columns that are not there are null; those a catalogue does not have are left out. A formula gives the other
-    chemical columns. The file may be compressed (.gz, .bz2, .xz).
+    Missing columns are null; unknown ones are ignored. The other chemical columns are derived from ``formula``. The
+    file may be compressed (.gz, .bz2, .xz).
 
     Raises:
         OSError: it cannot be read.
-        ValueError: no ids, a value that is not one (with its line), two lines with one id.
+        ValueError: no id column, an invalid value (the message names the line), or two lines with one id.
     """
     data = open_bytes(path)
     opener = _OPENERS.get(path.rsplit(".", 1)[-1])
@@ -115,7 +115,7 @@ def read_csv(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _value(name: str, text: str | None, place: str) -> Any:
-    """A cell; empty ones are null."""
+    """The value of a cell; None if it is empty."""
     text = (text or "").strip()
     if not text or name in _TEXT:
         return text or None

@@ -1,4 +1,4 @@
-"""Questions to a catalogue: SQL by DuckDB, and a summary."""
+"""Queries of a catalogue: SQL with DuckDB, and a summary."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _QUANTILES = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max"
 
 
 def query(path: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Columns and rows of an SQL query; the catalogue is the table ``catalogue``.
+    """Column names and rows of an SQL query on the table ``catalogue``.
 
     Raises:
         FileNotFoundError: no such catalogue.
-        ValueError: a damaged one, SQL that cannot be, or DuckDB is not installed.
+        ValueError: a damaged catalogue, an invalid query, or DuckDB is not installed.
     """
     try:
         import duckdb
@@ -68,7 +68,7 @@ def _tokens(table: pa.Table) -> list[str]:
 
 
 def _known(table: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """The values of a column that are not null."""
+    """The values of a column without nulls."""
     if name not in table.column_names:
         return np.empty(0)
     values: np.ndarray[tuple[int], np.dtype[np.float64]] = (

@@ -1,7 +1,7 @@
-"""Columns of a catalogue, and the file they are in.
+"""The columns of a catalogue and its file.
 
-The file carries a checksum of every page and, in its footer, a SHA-256 of every column: values, nulls, name and type.
-Both are checked whenever it is read.
+The file holds a checksum of every page and, in its footer, a SHA-256 of every column (values, nulls, name and type),
+which are verified whenever it is read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tomat.tokenizer import LAYOUTS, PatchTokenizer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-#: What a row says, in order; every column but ``id`` may be null.
+#: Columns in order, with descriptions; all but ``id`` may be null.
 COLUMNS: dict[str, str] = {
     "id": "the name the material goes by",
     "split": "its list in the split file",
@@ -64,19 +64,19 @@ SCHEMA = pa.schema(
     ]
 )
 
-#: Keys of the footer: the format's version, and the columns' digests as JSON.
+#: Keys of the footer: format version, and digests of the columns as JSON.
 _VERSION, _DIGESTS = b"tomat.catalogue", b"tomat.sha256"
 
-#: Ids an error names.
+#: Ids listed in an error.
 _SHOWN = 5
 
 
 def load(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A catalogue, or some of its columns.
+    """Read a catalogue, or some of its columns.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a catalogue, or one that is damaged.
+        ValueError: not a catalogue, or damaged.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such catalogue; make one with tomat catalogue build")
@@ -96,7 +96,7 @@ def load(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def save(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a catalogue, all of it or nothing; what a row does not say is null."""
+    """Write a catalogue atomically; missing values are null."""
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for row in rows:
         for name, values in columns.items():
@@ -109,21 +109,17 @@ def save(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _check_digests(path: str | Path, schema: pa.Schema, table: pa.Table) -> None:
-    """See that the columns that were read are those that were written.
-
-    Raises:
-        ValueError: they are not, or a catalogue of this program does not say what they were.
-    """
+    """Check columns against their digests, which every catalogue written by tomat has."""
     stated = schema.metadata or {}
     if _VERSION not in stated and _DIGESTS not in stated and not set(COLUMNS) <= set(schema.names):
-        return  # of another program: a few columns under the same names
+        return  # of another program
     remedy = "remove it and build it again with tomat catalogue build"
     try:
         digests = json.loads(stated[_DIGESTS])
         known = {name: str(digests[name]) for name in table.column_names}
     except (KeyError, ValueError, TypeError, RecursionError):
         raise ValueError(
-            f"{path}: no digests of its columns: it is damaged, or an earlier version made it; {remedy}"
+            f"{path}: no digests of its columns: it is damaged, or of an earlier version; {remedy}"
         ) from None
     for name, digest in known.items():
         is_ours = name in COLUMNS and table[name].type == SCHEMA.field(name).type
@@ -132,7 +128,7 @@ def _check_digests(path: str | Path, schema: pa.Schema, table: pa.Table) -> None
 
 
 def _digest(name: str, column: pa.ChunkedArray) -> str:
-    """SHA-256 of a column, however its file is laid out."""
+    """SHA-256 of a column, independent of the layout of the file."""
     hasher = hashlib.sha256(f"{name} {column.type} {len(column)}\n".encode())
     hasher.update(column.is_valid().to_numpy().tobytes())
     if pa.types.is_string(column.type):
@@ -147,7 +143,7 @@ def _digest(name: str, column: pa.ChunkedArray) -> str:
 
 @lru_cache(maxsize=4096)
 def token_columns(n_atoms: int) -> dict[str, int]:
-    """Tokens of a sequence of each layout with its own patch and codec, by column."""
+    """Tokens of a sequence in each layout with its default patch and codec, by column."""
     return {
         f"tokens_{name.replace('-', '_')}": tokenizer.length(n_atoms)
         for name, tokenizer in _tokenizers().items()
@@ -160,10 +156,10 @@ def _tokenizers() -> dict[str, PatchTokenizer]:
 
 
 def electrons_of(path: str | Path, task_ids: Sequence[str]) -> list[float]:
-    """Electrons in the cell of each material, by a catalogue.
+    """Electrons in the cell of each material, from a catalogue.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`load`; a material it does not have, or has without electrons.
+        FileNotFoundError, ValueError: as :func:`load`; a material is missing from the catalogue or has no electrons.
     """
     table = load(path, ["id", "electrons"])
     of = dict(zip(table["id"].to_pylist(), table["electrons"].to_pylist(), strict=True))

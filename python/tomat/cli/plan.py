@@ -156,20 +156,20 @@ def _print(facts: dict[str, Any]) -> None:
     for name, value in (*_what(facts), *_cost(facts)):
         table.add_row(name, value)
     console.print(table)
-    study = facts["study"]
+    effect = facts["study"]
     console.print(
         "\npatches of a material by budget"
-        + (" (electrons estimated from the atoms)" if study["estimated"] else "")
+        + (" (electrons estimated from the atoms)" if effect["estimated"] else "")
     )
     columns = ("min", "p10", "p50", "p90", "max", "mean", "max_to_min")
     budgets = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("", *columns):
         budgets.add_column(column.replace("_to_", ":"), justify="right" if column else "left")
-    for name, values in study["budgets"].items():
+    for name, values in effect["budgets"].items():
         budgets.add_row(name, *(f"{values[column]:,.4g}" for column in columns))
     console.print(budgets)
     console.print(
-        f"sampling-weight study: {study['verdict']}: {'; '.join(study['reasons'])}", highlight=False
+        f"sampling-weight study: {effect['verdict']}: {'; '.join(effect['reasons'])}", highlight=False
     )
 
 
@@ -213,8 +213,8 @@ def _what(facts: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _named(count: int, first: Any, shown: int = 5) -> str:
-    names = list(first)[:shown]
+def _named(count: int, first: Any) -> str:
+    names = list(first)[:5]
     more = f" and {count - len(names):,} more" if count > len(names) else ""
     return f"{count:,}: {', '.join(names)}{more}"
 

@@ -1,4 +1,4 @@
-"""Datasets on disk: what goes in, what is written, how it is read back and checked."""
+"""Datasets of rows: resolving inputs, writing, opening, copying, exporting and verifying."""
 
 from tomat.dataset.config import TokenizeConfig
 from tomat.dataset.inputs import resolve_inputs

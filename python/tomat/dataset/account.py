@@ -1,4 +1,4 @@
-"""What rows lose against the densities they came from: clipping, as counted when they were written, and error."""
+"""What rows lose against their source densities: the clipping counted when they were written, and the error."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from tomat.dataset.report import Report
     from tomat.material import Material
 
-#: Relative slack of sums that are taken in another order.
+#: Relative tolerance of sums computed in another order.
 _SLACK = 1e-9
 
 
 @dataclass
 class RowError:
-    """The voxels that the rows of a material hold, against its density as it is, unclipped; in electrons.
+    """The voxels in the rows of a material against its unclipped density, in electrons.
 
     Attributes:
-        voxels: how many, those in several rows counted in each.
-        source: electrons in them.
-        decoded: electrons in what they decode to.
-        clipped: electrons of them beyond the codec's range.
+        voxels: number of voxels; those in several rows count in each.
+        source: electrons in the source.
+        decoded: electrons in the decoded rows.
+        clipped: electrons of the source outside the codec's range.
         absolute: sum of ``|decoded - source|``.
         magnitude: sum of ``|source|``.
     """
@@ -50,7 +50,7 @@ class RowError:
     def add(
         self, codec: Codec, truth: NDArray[np.float64], decoded: NDArray[np.float64], scale: float
     ) -> None:
-        """Count the voxels of a row; a value of one is ``scale`` electrons."""
+        """Add the voxels of a row; ``scale`` converts their values to electrons."""
         self.voxels += len(truth)
         self.source += float(truth.sum()) * scale
         self.decoded += float(decoded.sum()) * scale
@@ -60,7 +60,7 @@ class RowError:
 
     @property
     def nmae(self) -> float | None:
-        """Sum of ``|decoded - source|`` over sum of ``|source|``; None where the source is zero in all voxels."""
+        """NMAE as a fraction; None if the source is zero everywhere."""
         return self.absolute / self.magnitude if self.magnitude > 0 else None
 
     @property
@@ -76,13 +76,13 @@ class RowError:
 
 
 class _Account:
-    """What ``meta.json`` of a worker says is clipped, and what its sources say."""
+    """Clipping as stored in ``meta.json`` of a worker, to be checked against itself and the sources."""
 
     def __init__(self, worker: Worker) -> None:
-        """Read the account.
+        """Read it.
 
         Raises:
-            ValueError: it is not as the format has it.
+            ValueError: it is stored in a wrong format.
         """
         self._meta, self._place = worker.meta, worker.path / META
         self.is_kept = "clipped_materials" in worker.meta
@@ -95,19 +95,21 @@ class _Account:
         self._allowed = ", ".join(f"{name} = {limit:g}" for name, limit in limits.items())
         self._materials = worker.meta.get("clipped_materials", {})
         if not isinstance(self._materials, dict):
-            raise ValueError(f"{self._place}: clipped_materials is not what is clipped of each material")
+            raise ValueError(
+                f"{self._place}: clipped_materials does not hold what is clipped of each material"
+            )
 
     @cached_property
     def totals(self) -> ClippedTotals:
-        """All materials added up.
+        """The sums over all materials.
 
         Raises:
-            ValueError: one of them is not as the format has it.
+            ValueError: one of them is stored in a wrong format.
         """
         return clipped_totals(self._meta)
 
     def problems(self, materials: Collection[str]) -> list[str]:
-        """What the account of ``materials``, those with rows, says that cannot be."""
+        """Contradictions in the stored clipping, given the ids of the ``materials`` with rows."""
         if not self.is_kept:
             return []
         found = []
@@ -129,7 +131,7 @@ class _Account:
     def check(
         self, name: str, codec: Codec, material: Material, place: str
     ) -> tuple[Clipping | None, list[str]]:
-        """What ``codec`` clips of a source, counted again, and what is wrong with it."""
+        """The clipping of a source, counted again, and the problems with it."""
         found = recount(codec, material.density, material.unit, material.volume)
         problems = []
         if found is not None and found.exceeds(*self._limits):
@@ -148,18 +150,18 @@ class _Account:
 def compare_clipped(
     worker: Worker, codec: Codec, name: str, material: Material, place: str, report: Report
 ) -> None:
-    """What is clipped of a density, against what ``meta.json`` says and allows."""
+    """Check the clipping of a density against what ``meta.json`` states and allows."""
     try:
         lost, problems = _Account(worker).check(name, codec, material, place)
     except (ValueError, KeyError, TypeError):
-        return  # said when the totals are checked
+        return  # reported when the totals are checked
     report.problems += problems
     if lost is not None and lost.exceeds():
         report.lossy[name] = str(lost)
 
 
 def check_clipped(worker: Worker, materials: Collection[str], report: Report) -> ClippedTotals:
-    """The account of what was clipped agrees with itself and with the rows."""
+    """Check that the stored clipping is consistent with itself and with the rows."""
     try:
         account = _Account(worker)
         report.problems += account.problems(materials)

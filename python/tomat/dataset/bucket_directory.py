@@ -1,4 +1,4 @@
-"""A worker's directory in a bucket: shards are made in a local folder and go up one by one, ``meta.json`` last."""
+"""A worker's directory in a bucket: shards are written locally and uploaded one by one, ``meta.json`` last."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ from tomat._threads import in_order
 from tomat.dataset.config import identity_hash
 from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, check_shard_name
 from tomat.dataset.records import parse_record, write_record
-from tomat.dataset.run_directory import (
-    PROGRESS,
-    RUN,
-    RunDirectory,
-    says_all,
-)
+from tomat.dataset.run_directory import PROGRESS, RUN, RunDirectory, says_all
 from tomat.storage.files import write_json
 from tomat.storage.remote import UrlPath, fetch_files
 from tomat.storage.transfer import Sums, is_same, put
@@ -32,9 +27,9 @@ if TYPE_CHECKING:
     from tomat.dataset.run_directory import Totals
     from tomat.storage.remote import Place
 
-#: Shards written before the next are begun while these go up: twice as many are on the local disk at most.
+#: Shards per batch; one batch is written while another is uploaded.
 _BATCH = 8
-#: Uploads at once.
+#: Concurrent uploads.
 _UPLOADS = 4
 
 
@@ -44,14 +39,14 @@ def run_directory(place: Place) -> RunDirectory:
 
 
 class BucketDirectory(RunDirectory):
-    """The same as on disk, with a local folder for what is being made.
+    """A directory in a bucket, with a local folder for unfinished files.
 
-    A shard counts as finished when its record is in ``.progress/``, which goes up after the shard was found there
-    whole. There is no lock: two runs of one worker upload equal bytes under equal names.
+    A shard is finished when its record is in ``.progress/``; the record is uploaded after the shard was verified. There
+    is no lock: two runs of one worker upload equal bytes under equal names.
     """
 
     def __init__(self, url: UrlPath) -> None:
-        """Nothing is made."""
+        """Nothing is created."""
         super().__init__(Path())
         self.place: UrlPath = url
         self._pool: ThreadPoolExecutor | None = None
@@ -84,7 +79,7 @@ class BucketDirectory(RunDirectory):
     def _clear_remote_progress(self) -> None:
         progress = self.place / PROGRESS
         names = progress.list_files()
-        # What makes it a run that has begun goes last.
+        # Last, since it marks the run as started.
         progress.remove([name for name in names if name != RUN])
         progress.remove([RUN] if RUN in names else [])
 
@@ -104,7 +99,7 @@ class BucketDirectory(RunDirectory):
             shard = str(record.get("shard")) if record else ""
             if record and record.get("identity") == expected and shard in there and says_all(record):
                 check_shard_name(shard, self.place / PROGRESS)
-                # That of a local run, copied here, does not say what the store knows of its shard.
+                # The record of a local run, copied here, has no MD5.
                 if all(key in record for key in ("bytes", "sha256", "md5")):
                     records[shard] = record
 
@@ -148,7 +143,7 @@ class BucketDirectory(RunDirectory):
             upload.result()
 
     def _upload(self, name: str) -> None:
-        """A shard, then its record with the checksums it was found to have."""
+        """Upload a shard, then its record with its checksums."""
         record_path = self.progress / f"{name}.json"
         record = self._record(name)
         sums = put(self.path / name, self.place / name)

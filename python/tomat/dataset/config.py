@@ -1,4 +1,4 @@
-"""What decides the bytes of a dataset."""
+"""The configuration of a tokenization run: everything that determines the bytes of a dataset."""
 
 from __future__ import annotations
 
@@ -29,27 +29,25 @@ _ZSTD_LEVELS = (-131072, 22)
 
 @dataclass(frozen=True)
 class TokenizeConfig(TokenizerConfig):
-    """The configuration of a tokenization run: that of its tokenizer, and what is cut, how it is written and by whom.
+    """The configuration of a tokenization run: its tokenizer, patches, files and workers.
 
     Attributes:
-        patches_per_material: rows a material; the layout's default where None.
+        patches_per_material: rows per material, on average; the layout's default if None.
         seed: of the sampler.
-        epoch: of the sampler: another epoch draws other patches.
-        sampler: where patches are cut: ``uniform``, ``electrons``, ``tiling`` or one of another package, with its
+        epoch: of the sampler; each epoch draws different patches.
+        sampler: how patches are placed: ``uniform``, ``electrons``, ``tiling`` or a sampler of another package, with
             options (``uniform:replacement=false``).
-        budget: how many of a material: ``equal``, or ``electrons``, in proportion to its electrons, on average
-            ``patches_per_material``.
-        catalogue: with the electrons of each material, for the budget ``electrons`` alone.
-        rows_per_shard: rows in a parquet file, at most (one material's rows are never split).
-        worker_index: which part of the materials this worker does.
-        n_workers: into how many parts they are split.
+        budget: rows of each material: ``equal``, or ``electrons``, proportional to its electrons.
+        catalogue: catalogue with the electrons of each material; only for the budget ``electrons``.
+        rows_per_shard: maximum rows in a parquet file (a material's rows are never split).
+        worker_index: the part of the materials that this worker writes.
+        n_workers: number of parts.
         split: name of the split, for ``meta.json``.
-        encoding: of the ``input_ids`` column.
+        encoding: Parquet encoding of the ``input_ids`` column, one of :data:`ENCODINGS`.
         compression_level: of zstd.
-        max_clipped: the largest share of a material's electrons that may lie above the codec's range; more leaves it
-            out.
-        max_negative: the same of what lies below the range: negative voxels, which PAW densities have a little of.
-        strict: take an implausible density for unreadable, instead of a warning.
+        max_clipped: largest share of a material's electrons above the codec's range; beyond it, it is left out.
+        max_negative: the same below the range, for the negative voxels of PAW densities.
+        strict: treat implausible densities as unreadable instead of warning.
     """
 
     patches_per_material: int | None = None
@@ -85,8 +83,8 @@ class TokenizeConfig(TokenizerConfig):
             raise ValueError(f"patches_per_material = {self.rows} must be at least 1")
         if self.rows > self.rows_per_shard:
             raise ValueError(
-                f"{self.rows} rows a material do not fit rows_per_shard = {self.rows_per_shard}: a material's rows are "
-                "never split; raise rows_per_shard"
+                f"{self.rows} rows per material do not fit rows_per_shard = {self.rows_per_shard}: a material's rows "
+                "are never split; raise rows_per_shard"
             )
         load_sampler(self.sampler)
         if not 0 <= self.worker_index < self.n_workers:
@@ -106,16 +104,17 @@ class TokenizeConfig(TokenizerConfig):
 
     @property
     def rows(self) -> int:
-        """Rows a material."""
+        """Rows per material, on average."""
         default = LAYOUTS[self.layout].patches_per_material
         return default if self.patches_per_material is None else self.patches_per_material
 
     def shares(self, entries: Sequence[Entry]) -> Shares:
-        """Patches of each of all materials, those of every worker.
+        """The patches of each material, given the materials of all workers.
 
         Raises:
             OSError: the catalogue cannot be read.
-            ValueError: a material it does not have, or without electrons; more patches than a shard may have rows.
+            ValueError: a material is missing from the catalogue or has no electrons there, or more patches than
+                ``rows_per_shard``.
         """
         ids = [entry.task_id for entry in entries]
         electrons = None
@@ -132,7 +131,7 @@ class TokenizeConfig(TokenizerConfig):
         return Shares.of(self.budget, ids, patches)
 
     def shards(self, patches: Sequence[int]) -> list[tuple[str, int, int]]:
-        """Name, first material and end of each shard: as many materials as fit whole, in order."""
+        """Name, first material and end of each shard, with as many whole materials as fit."""
         bounds, rows = [0], 0
         for index, n in enumerate(patches):
             if rows + n > self.rows_per_shard and index > bounds[-1]:
@@ -160,16 +159,15 @@ class TokenizeConfig(TokenizerConfig):
         return list(of_all[self.worker_index :: self.n_workers])
 
     def identity(self, entries: Sequence[Entry], budget_hash: str | None = None) -> dict[str, Any]:
-        """Everything that decides the bytes of this worker's files, with hashes in place of long lists.
+        """Everything that determines the bytes of this worker's files, with hashes in place of long lists.
 
-        Two runs with equal identities over unchanged sources write equal files; a run resumes only its own.
+        Runs with equal identities over unchanged sources write equal files; a run can only be resumed by an equal one.
 
         Args:
             entries: this worker's materials.
-            budget_hash: of the patches of all materials, where they differ: workers that share them out by different
-                catalogues do not make one dataset.
+            budget_hash: digest of the patches of all materials, unless the budget is equal.
         """
-        # First, so that the keys of meta.json keep their order: the file is digested.
+        # The order of the keys in meta.json, which is digested.
         first = ("layout", "patch_size", "patches_per_material", "pad_to", "fallback_shapes")
         fields = dict.fromkeys(first) | asdict(self)
         for name in ("codec", "unit", "catalogue"):

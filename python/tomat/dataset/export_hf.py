@@ -1,4 +1,4 @@
-"""A dataset as a folder of the Hugging Face Hub: parquet by split, a card with its numbers, a tokenizer."""
+"""Export of datasets for the Hugging Face Hub: parquet files by split, a dataset card, a tokenizer."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from tomat.dataset.manifest import Dataset, Worker
 
-#: Where the facts of the export are kept, for programs.
+#: File with the facts of the export, for programs.
 FACTS = "tomat.json"
-#: What the splits of one export have in common.
+#: Keys of meta.json that must be equal in all splits.
 _SHARED = (
     "tokenizer_version",
     "patch_size",
@@ -67,25 +67,25 @@ def export_hf(
     link: bool = True,
     watch: Callable[[int, int], None] | None = None,
 ) -> Export:
-    """Write datasets, one a split, as a folder that ``datasets.load_dataset`` and the Hub read.
+    """Write datasets, one per split, as a folder that ``datasets.load_dataset`` and the Hub read.
 
     Args:
-        sources: datasets, local or behind URLs, of one layout and codec, each of another split.
+        sources: datasets of one layout and codec, each of another split, local or at URLs.
         out: a new or empty local directory.
-        name: of the dataset, on its card; that of the directory where None.
-        license_id: as the Hub names it (``cc-by-4.0``); the card says nothing where None.
-        allow_partial: take what is there when workers are missing; the card says so.
-        link: hard links in place of copies, where the file system can.
-        watch: told after each shard how many of how many are done.
+        name: of the dataset on its card; by default that of the directory.
+        license_id: license on the card, as the Hub names it (``cc-by-4.0``).
+        allow_partial: export what is there if workers are missing; the card says so.
+        link: make hard links instead of copies if possible.
+        watch: called after each shard with the numbers of shards done and in all.
 
     Raises:
         FileExistsError: ``out`` is not empty.
-        FileNotFoundError, ValueError: as :func:`open_dataset`; two splits of one name, or of different layouts.
-        OSError: a shard that is not what was written.
+        FileNotFoundError, ValueError: as :func:`open_dataset`; two splits with one name, or with different layouts.
+        OSError: a shard does not match its digest.
     """
     root = Path(out)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FileExistsError(f"{root}: is there and not empty; choose another place")
+        raise FileExistsError(f"{root}: exists and is not empty; choose another folder")
     datasets = [open_dataset(source, allow_partial=allow_partial) for source in sources]
     names = [_split_name(dataset) for dataset in datasets]
     _check_together(datasets, names)
@@ -110,7 +110,7 @@ def export_hf(
 
 
 def _split_name(dataset: Dataset) -> str:
-    """The split's own name where the Hub's readers take it; ``train`` for a dataset of all materials."""
+    """The name of the split in characters the Hub accepts; ``train`` for a dataset of all materials."""
     split = str(dataset.meta.get("split") or "all")
     return "train" if split == "all" else re.sub(r"\W", "_", split)
 
@@ -157,7 +157,7 @@ def _export_split(dataset: Dataset, name: str, root: Path, *, link: bool, tell: 
 
 
 def _export_shard(shard: _Shard, pad: int, *, link: bool) -> tuple[int, int, int]:
-    """Put a shard in its place: its rows, tokens that are no padding, and bytes in memory."""
+    """Link or copy a shard and verify it; its rows, tokens without padding, and bytes in memory."""
     source = shard.worker.path / shard.entry["name"]
     if isinstance(source, UrlPath) or not (link and _linked(source, shard.target)):
         with at_hand(source) as local:
@@ -187,7 +187,7 @@ def _linked(source: Path, target: Path) -> bool:
 
 
 def _add_facts(split: Split, dataset: Dataset) -> None:
-    """What the workers' files say of the split."""
+    """Add the facts in the workers' files to a split."""
     meta = dataset.meta
     split.materials = dataset.count("n_materials")
     split.left_out = {reason: n for reason in REASONS if (n := dataset.count(f"n_materials_{reason}"))}
@@ -205,7 +205,7 @@ def _add_facts(split: Split, dataset: Dataset) -> None:
 
 
 def _write_beside(dataset: Dataset, splits: Sequence[Split], root: Path) -> dict[str, Any]:
-    """The tokenizer, the codec, and the facts for programs."""
+    """Write the tokenizer, the codec, and the facts for programs."""
     tokenizer = dataset.tokenizer
     write_tokenizer(root, tokenizer.vocabulary, max_length=tokenizer.pad_to)
     codec = tokenizer.density_codec

@@ -1,4 +1,4 @@
-"""The card of an exported dataset: a YAML header for the Hub's readers, and its numbers for people."""
+"""The card of an exported dataset: a YAML header for the Hub, and a description."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: The Hub's words for the number of rows.
+#: The Hub's size categories by number of rows.
 _SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -24,18 +24,18 @@ _SIZES = (
 
 @dataclass
 class Split:
-    """The numbers of one split, all of them counted in what was exported.
+    """The numbers of one split, counted in the exported files.
 
     Attributes:
-        name: as the Hub's readers know it.
-        materials, rows: in it.
-        tokens: of all rows, padding left out.
-        n_shards, bytes: parquet files and their size.
-        memory_bytes: of the columns once they are read.
-        voxels, covered: grid points of all materials, and those that at least one patch covers.
-        left_out: materials that were listed and are not in it, by reason.
-        workers: how many made it, and how many of them are here.
-        configuration: what made it.
+        name: of the split on the Hub.
+        materials, rows: in the split.
+        tokens: in all rows, without padding.
+        n_shards, bytes: number and size of the parquet files.
+        memory_bytes: size of the columns in memory.
+        voxels, covered: grid points of all materials, and those covered by at least one patch.
+        left_out: number of materials left out, by reason.
+        workers: workers in the export, and workers of the dataset.
+        configuration: of the run that wrote it.
     """
 
     name: str
@@ -57,7 +57,7 @@ def card(name: str, license_id: str | None, splits: Sequence[Split], facts: dict
 
     Args:
         name: of the dataset.
-        license_id: as the Hub names it; left out where None.
+        license_id: as the Hub names it; omitted if None.
         splits: with their numbers.
         facts: layout, codec and vocabulary, as :func:`tomat.dataset.export_hf` collects them.
     """
@@ -179,7 +179,7 @@ def _shapes(facts: dict[str, Any]) -> str:
 
 
 def _configuration(splits: Sequence[Split]) -> str:
-    """Options of the run that the table above does not name; by split where they differ."""
+    """Rows with the other options of the runs, by split if they differ."""
     named = {
         "layout",
         "patch_size",

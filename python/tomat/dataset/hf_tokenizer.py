@@ -1,7 +1,7 @@
-"""The vocabulary as a Hugging Face tokenizer: one printed name a token, words apart by white space; needs no JAX.
+"""The vocabulary as a Hugging Face tokenizer: one printed name per token, separated by white space; needs no JAX.
 
-A row in printed form is text (``tomat show`` prints it), and the tokenizer is the table that turns it into ids and
-back. A word it does not know is an error, never a silent ``[UNK]``: there is none in the vocabulary.
+It converts rows in printed form (``tomat show``) to ids and back. An unknown word is an error, since the vocabulary has
+no ``[UNK]``.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
     from tomat.tokenizer import Vocabulary
 
-#: The roles `transformers` knows, and the special each is.
+#: Special tokens by their role in `transformers`.
 _ROLES = {"pad_token": "[PAD]", "bos_token": "[BOS]", "eos_token": "[EOS]", "mask_token": "[MASK]"}
 
 
 def tokenizer_json(vocabulary: Vocabulary, extra_names: Sequence[str] = ()) -> dict[str, Any]:
-    """The content of ``tokenizer.json``, as the `tokenizers` library reads it.
+    """The content of ``tokenizer.json`` for the `tokenizers` library.
 
     Args:
-        vocabulary: the tokenizer's vocabulary; its ids keep their places.
+        vocabulary: the tokenizer's vocabulary, whose ids are kept.
         extra_names: names of the ids that follow it, such as ``[MASK]``.
 
     Returns:
-        A ``WordLevel`` model over a split at white space; the specials and those of ``extra_names`` that stand in
-        square brackets are marked special, so that ``skip_special_tokens`` leaves them out.
+        A ``WordLevel`` model with a white-space splitter; the specials and the ``extra_names`` in square brackets are
+        special tokens, which ``skip_special_tokens`` omits.
 
     Raises:
-        ValueError: two ids of the same name, or a name with white space in it.
+        ValueError: two ids with one name, or a name with white space.
     """
     names = [vocabulary.name(token) for token in range(vocabulary.total_size)]
     names.extend(extra_names)
@@ -43,7 +43,9 @@ def tokenizer_json(vocabulary: Vocabulary, extra_names: Sequence[str] = ()) -> d
         raise ValueError(f"two ids are named {twice!r}: give the extra ids names of their own")
     spaced = next((name for name in names if not name or name.split() != [name]), None)
     if spaced is not None:
-        raise ValueError(f"name {spaced!r} is empty or holds white space, which parts words: choose another")
+        raise ValueError(
+            f"name {spaced!r} is empty or holds white space, which separates words: choose another"
+        )
     special = set(vocabulary.specials) | {name for name in extra_names if name.startswith("[")}
     return {
         "version": "1.0",
@@ -59,11 +61,11 @@ def tokenizer_json(vocabulary: Vocabulary, extra_names: Sequence[str] = ()) -> d
 
 
 def tokenizer_config(content: dict[str, Any], max_length: int | None = None) -> dict[str, Any]:
-    """The content of ``tokenizer_config.json`` beside the ``tokenizer.json`` of ``content``.
+    """The content of ``tokenizer_config.json``.
 
     Args:
-        content: what :func:`tokenizer_json` returned.
-        max_length: tokens a row, where it is fixed.
+        content: of ``tokenizer.json``, from :func:`tokenizer_json`.
+        max_length: tokens per row, if fixed.
     """
     roles = {role: name for role, name in _ROLES.items() if name in content["model"]["vocab"]}
     length = {} if max_length is None else {"model_max_length": max_length}
@@ -82,20 +84,17 @@ def write_tokenizer(
     extra_names: Sequence[str] = (),
     max_length: int | None = None,
 ) -> None:
-    """Write ``tokenizer.json`` and ``tokenizer_config.json`` to an existing directory.
-
-    ``transformers.AutoTokenizer.from_pretrained(directory)`` and
-    ``tokenizers.Tokenizer.from_file(directory / "tokenizer.json")`` read them.
+    """Write ``tokenizer.json`` and ``tokenizer_config.json``, for ``AutoTokenizer.from_pretrained(directory)``.
 
     Args:
-        directory: a local directory.
+        directory: an existing local directory.
         vocabulary: as for :func:`tokenizer_json`.
         extra_names: as for :func:`tokenizer_json`.
-        max_length: tokens a row, where it is fixed.
+        max_length: tokens per row, if fixed.
 
     Raises:
         ValueError: as :func:`tokenizer_json`.
-        OSError: the directory is not there or cannot be written.
+        OSError: the directory does not exist or cannot be written to.
     """
     content = tokenizer_json(vocabulary, extra_names)
     files = {"tokenizer.json": content, "tokenizer_config.json": tokenizer_config(content, max_length)}
@@ -105,7 +104,7 @@ def write_tokenizer(
 
 
 def _added(token: int, name: str) -> dict[str, Any]:
-    """An entry of ``added_tokens``: matched as a whole word of its own, never normalised."""
+    """An entry of ``added_tokens``."""
     return {
         "id": token,
         "content": name,

@@ -1,4 +1,4 @@
-"""What to tokenize: files, folders, globs, a ``rho_gga`` root, list files; local or any fsspec URL."""
+"""Resolving inputs: files, folders, globs, list files and ``rho_gga`` roots, local or at fsspec URLs."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def resolve_inputs(
     split: str | None = None,
     limit: int | None = None,
 ) -> list[Entry]:
-    """The materials that ``inputs`` name, in order: that of the inputs, sorted by name within a folder or glob.
+    """The materials of ``inputs``, in the order of the inputs, and by name within a folder or glob.
 
     Args:
-        inputs: files, folders, globs, list files (one path or URL a line, relative to the list), or ``rho_gga`` roots
+        inputs: files, folders, globs, list files (one path or URL per line, relative to the list), or ``rho_gga`` roots
             (folders with ``label/``), local or URLs.
-        split_file: JSON ``{"train": [...], ...}`` of ids, or indices into the root's ``mp_filelist.txt``; for
-            ``rho_gga`` roots only. Where ``split`` is given without it, the root's only ``split*.json``.
-        split: which of its lists.
-        limit: only the first so many.
+        split_file: JSON ``{"train": [...], ...}`` of ids, or of indices into the root's ``mp_filelist.txt``; for
+            ``rho_gga`` roots only. If only ``split`` is given, the root's only ``split*.json``.
+        split: list of the split file to use.
+        limit: use only the first ``limit`` materials.
 
     Raises:
-        FileNotFoundError: an input that is not there, or a glob without a match.
-        ValueError: a list or split file that cannot be read as one, two materials with one id, or nothing at all.
+        FileNotFoundError: an input does not exist, or a glob has no match.
+        ValueError: an invalid list or split file, two materials with one id, or no materials.
     """
     entries: list[Entry] = []
     uses_split = False
@@ -59,17 +59,17 @@ def resolve_inputs(
 
 
 def is_rho_gga(item: str | Path) -> bool:
-    """Whether an input is a ``rho_gga`` root, whose materials a split file can divide."""
+    """Whether an input is a ``rho_gga`` root, which may have a split file."""
     return _is_root(_Place.of(str(item)))
 
 
 def splits_of(root: str | Path, split_file: str | Path | None = None) -> dict[str, str]:
-    """The list that each material of a ``rho_gga`` root is in, by id; empty where there is no split file.
+    """The split of each material of a ``rho_gga`` root by id; empty if there is no split file.
 
-    ``split_file`` is the root's only ``split*.json`` where it is not given.
+    ``split_file`` defaults to the root's only ``split*.json``.
 
     Raises:
-        ValueError: a split file that cannot be read as one, or a material in two of its lists.
+        ValueError: an invalid split file, or a material in two splits.
     """
     place = _Place.of(str(root))
     if split_file is None:
@@ -94,7 +94,7 @@ def _is_root(place: _Place) -> bool:
 
 @dataclass(frozen=True)
 class _Place:
-    """A local path or a URL, behind the few questions asked of it."""
+    """A local path or a URL."""
 
     root: str
     fs: Any
@@ -168,7 +168,7 @@ def _is_density(name: str) -> bool:
 
 
 def _listed(path: str) -> list[str]:
-    """Paths in a list file; blank lines and lines that start with # are left out."""
+    """Paths in a list file, without blank lines and comments (#)."""
     lines = _text(path, "a list of paths").splitlines()
     base = path.rsplit("/", 1)[0] if is_url(path) else str(Path(path).parent)
     found = []
@@ -183,7 +183,7 @@ def _listed(path: str) -> list[str]:
 
 
 def _rho_gga(place: _Place, split_file: str | Path | None, split: str | None) -> Iterable[Entry]:
-    """Materials of a ``rho_gga`` root. Ids in the list without a folder stay: they count as missing."""
+    """Materials of a ``rho_gga`` root; listed ids without a folder are kept and count as missing."""
     filelist = place.join("mp_filelist.txt")
     if place.exists(filelist):
         ids = _text(filelist, "a list of ids").split()
@@ -194,7 +194,7 @@ def _rho_gga(place: _Place, split_file: str | Path | None, split: str | None) ->
         candidates = [name for name in place.names(place.root) if fnmatch(name, "split*.json")]
         if len(candidates) != 1:
             raise ValueError(
-                f"{place.root}: {len(candidates)} files match split*.json; say which with --split-file"
+                f"{place.root}: {len(candidates)} files match split*.json; choose one with --split-file"
             )
         split_file = place.join(candidates[0])
     if split_file is not None:
@@ -243,12 +243,12 @@ def _text(path: str, what: str) -> str:
 
 
 def _check_ids(entries: list[Entry]) -> None:
-    """Every material has a name of its own, which is no path: lists and split files may hold anything."""
+    """Check that ids are unique and valid file names; lists and split files may hold anything."""
     seen: dict[str, str] = {}
     for entry in entries:
         if entry.task_id in ("", ".", "..") or set(entry.task_id) & set("/\0"):
             raise ValueError(
-                f"{entry.path}: {entry.task_id!r} is no name of a material; correct the list or split file it is in"
+                f"{entry.path}: {entry.task_id!r} is not a valid id of a material; correct the list or split file"
             )
         if entry.task_id in seen:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""A finished dataset directory: what ``meta.json`` says, and whether all of it is there."""
+"""Opening finished datasets: their ``meta.json`` files, and whether all parts are there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tomat.material import Unit
     from tomat.storage.remote import Place, UrlPath
 
-#: Keys of meta.json without which rows cannot be read together; the second part only this program writes alike.
+#: Keys of meta.json that must be equal in all workers; the second part only in datasets written by tomat.
 _SHARED = ("tokenizer_version", "patch_size", "pad_to", "vocab", "vocabulary_hash", "codec_hash")
 _SHARED_BY_RUNS = ("n_workers", "seed", "epoch", "sampler", "budget", "patches_per_material", "unit", "split")
 
@@ -35,7 +35,7 @@ class Worker:
 
     @property
     def shards(self) -> list[dict[str, Any]]:
-        """Name, rows, bytes and SHA-256 of each shard; only names for datasets of other writers."""
+        """Name, rows, bytes and SHA-256 of each shard; only names in datasets of other programs."""
         listed = self.meta.get("shards")
         if listed is not None:
             return list(listed)
@@ -55,20 +55,20 @@ class Dataset:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """``meta.json`` of the first worker; what all workers share is equal in the others."""
+        """``meta.json`` of the first worker."""
         return self.workers[0].meta
 
     @property
     def total_rows(self) -> int:
-        """Rows of all workers."""
+        """Number of rows of all workers."""
         return sum(int(worker.meta["total_rows"]) for worker in self.workers)
 
     def count(self, key: str) -> int:
-        """Sum of a number in ``meta.json`` over workers; absent counts as zero."""
+        """The sum of a number in ``meta.json`` over workers; 0 where it is missing."""
         return sum(int(worker.meta.get(key, 0)) for worker in self.workers)
 
     def shard_paths(self) -> Iterator[Place]:
-        """All shards, in order; ``path.open("rb")`` reads either kind."""
+        """The paths or URLs of all shards, in order."""
         for worker in self.workers:
             for shard in worker.shards:
                 yield worker.path / shard["name"]
@@ -89,7 +89,7 @@ class Dataset:
                 meta["tokenizer_version"], codec, meta["patch_size"], meta["pad_to"], shapes, unit
             )
         except (KeyError, ValueError) as error:
-            # KeyError: the name of a layout or codec that is none.
+            # KeyError: an unknown layout or codec.
             message = str(error.args[0])
             known = message.startswith(str(folder))
             raise ValueError(message if known else f"{folder / META}: {message}; fetch it again") from error
@@ -123,7 +123,7 @@ class Dataset:
         return codec
 
     def _unit(self, codec: Codec) -> Unit:
-        """The unit ``meta.json`` states; where the field's own datasets state none, the codec's, or ``chgcar``."""
+        """The unit in ``meta.json``; in datasets of other programs, the codec's, or ``chgcar``."""
         meta, path = self.meta, self.workers[0].path / META
         try:
             return codec.unit_for(meta.get("unit"))
@@ -132,12 +132,12 @@ class Dataset:
 
 
 def open_dataset(path: str | Path | UrlPath, *, allow_partial: bool = False) -> Dataset:
-    """Open a finished dataset: a directory, or a URL that fsspec reads.
+    """Open a finished dataset in a directory or at an fsspec URL.
 
     Raises:
         FileNotFoundError: no such directory.
-        ValueError: not a dataset, not finished, or workers that are missing or differ (``allow_partial`` opens what
-            is there).
+        ValueError: not a dataset, not finished, or workers that differ or are missing (``allow_partial`` opens those
+            that are there).
     """
     root = place(path)
     if not root.is_dir():
@@ -160,7 +160,7 @@ def open_dataset(path: str | Path | UrlPath, *, allow_partial: bool = False) -> 
 
 
 def _meta(folder: Place) -> dict[str, Any] | None:
-    """``meta.json`` of a folder, None where there is none."""
+    """``meta.json`` of a folder, None if there is none."""
     try:
         return read_meta(folder)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,7 +1,6 @@
-"""What ``meta.json`` may say: its keys and their types, its digest, and the names of the files it speaks of.
+"""``meta.json``: its keys and their types, its digest, and the file names in it.
 
-Every reader of a manifest comes through :func:`read_meta`: a manifest may be anybody's, and the names in it become
-paths.
+Manifests are untrusted, and names in them become paths: every reader uses :func:`read_meta`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tomat import _core
-from tomat._seal import check_seal, sealed
+from tomat._seal import check_seal
 from tomat.codec import codec_of
 from tomat.storage.files import parse_json, read_json
 
@@ -25,16 +24,16 @@ if TYPE_CHECKING:
 META = "meta.json"
 COVERAGE = "coverage_histogram.json"
 CODEC = "codec.npz"
-#: Patches of each material, where they are not the same for all.
+#: Patches of each material, unless the budget is equal.
 BUDGET = "budget.json"
 
 #: Reasons for leaving a material out, in the order of ``meta.json``.
 REASONS = _core.REASONS
 
-#: Those that version 1 knew.
+#: Those of version 1.
 _REASONS_1 = ("missing", "oversized", "bad_lattice", "overflow", "unreadable")
 
-#: Version of what is written: 2 added the digests.
+#: Version of written files; 2 added the digests.
 FORMAT_VERSION = 2
 #: Key of the digest over all other keys.
 SEAL = "meta_sha256"
@@ -42,12 +41,12 @@ SEAL = "meta_sha256"
 _SHARD = re.compile(r"shard-[0-9]{5,}\.parquet")
 _WORKER = re.compile(r"worker-[0-9]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-#: A codec beside the shards; other writers name it as they like.
+#: Name of a codec file next to the shards; other programs choose their own.
 _CODEC_NAME = re.compile(r"[^/\\:\0.][^/\\:\0]*")
 
 type _Kind = type | types.UnionType
 
-#: Keys that every dataset of the format has, whoever wrote it.
+#: Keys of every dataset, whatever program wrote it.
 _OF_ALL: dict[str, _Kind] = {
     "tokenizer_version": str,
     "patch_size": int,
@@ -56,7 +55,7 @@ _OF_ALL: dict[str, _Kind] = {
     "vocab": dict,
     "density_codec_name": str,
 }
-#: Further keys of every dataset that this program wrote. A new key goes to ``_OWN_SINCE_2``.
+#: Further keys of every dataset written by tomat. New keys go to ``_OWN_SINCE_2``.
 _OWN: dict[str, _Kind] = {
     "format_version": int,
     "split": str,
@@ -83,7 +82,7 @@ _OWN: dict[str, _Kind] = {
     **{f"n_materials_{reason}": int for reason in _REASONS_1},
     **{f"first_materials_{reason}": list for reason in _REASONS_1},
 }
-#: Keys that came with format version 2.
+#: Keys added in format version 2.
 _OWN_SINCE_2: dict[str, _Kind] = {
     SEAL: str,
     "coverage_sha256": str,
@@ -98,30 +97,25 @@ _OWN_SINCE_2: dict[str, _Kind] = {
     **{f"n_materials_{reason}": int for reason in REASONS},
     **{f"first_materials_{reason}": list for reason in REASONS},
 }
-#: Keys that no other program writes: one of them, and all must be there. Several, so that damage to one of them does
-#: not make the file another program's.
+#: Keys that no other program writes: if one is present, all must be. Several, so that a damaged key does not make the
+#: file look like another program's.
 _MARKS = ("format_version", "identity", "codec_hash", "vocabulary_hash", SEAL)
 _OF_SHARD: dict[str, _Kind] = {"name": str, "rows": int, "bytes": int, "sha256": str}
 
 
-def seal_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """What is written: ``meta`` with its digest as the last key."""
-    return sealed(meta, SEAL)
-
-
 def is_own(meta: Mapping[str, Any]) -> bool:
-    """Whether this program wrote it; other programs' files have fewer keys and no digests."""
+    """Whether tomat wrote it; files of other programs have fewer keys and no digests."""
     return any(key in meta for key in _MARKS)
 
 
 def read_meta(folder: Place) -> dict[str, Any]:
-    """``meta.json`` of a folder, checked as far as it can be without the files it speaks of.
+    """Read and check ``meta.json`` of a folder, without the files it lists.
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is none.
         OSError: it cannot be read.
-        ValueError: damaged, of a later version, keys that are missing or of another type, or names that are no names
-            of shards; the message names the file and the key.
+        ValueError: damaged, of a later version, with missing keys, wrong types or invalid shard names; the message
+            names the file and the key.
     """
     place = folder / META
     meta = read_json(place)
@@ -225,10 +219,10 @@ def _check_shard(shard: object, place: Place) -> None:
 
 
 def check_shard_name(name: object, place: object) -> None:
-    """Refuse what is no name of a shard, such as a path.
+    """Check the name of a shard, which must not be a path.
 
     Raises:
-        ValueError: it is none.
+        ValueError: an invalid name.
     """
     if not isinstance(name, str) or not _SHARD.fullmatch(name):
         raise ValueError(
@@ -238,21 +232,21 @@ def check_shard_name(name: object, place: object) -> None:
 
 
 def check_worker_name(name: str, place: object) -> None:
-    """Refuse what is no name of a worker's folder.
+    """Check the name of a worker's folder.
 
     Raises:
-        ValueError: it is none.
+        ValueError: an invalid name.
     """
     if not _WORKER.fullmatch(name):
         raise ValueError(f"{place}: {name!r} is no folder of a worker (worker-00); rename it or move it away")
 
 
 def read_coverage(folder: Place, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """``coverage_histogram.json`` of a folder, as its ``meta.json`` states it.
+    """Read ``coverage_histogram.json`` of a folder and check its digest in ``meta``.
 
     Raises:
-        OSError: it cannot be read; ``FileNotFoundError`` where it is not there.
-        ValueError: not a JSON object, or not the one that ``meta.json`` states.
+        OSError: it cannot be read; ``FileNotFoundError`` if it does not exist.
+        ValueError: not a JSON object, or not the file that ``meta`` describes.
     """
     place = folder / COVERAGE
     content = place.read_bytes()

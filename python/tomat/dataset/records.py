@@ -1,7 +1,6 @@
-"""Records of finished shards, under ``.progress``: what a run resumes from and ``meta.json`` is made of.
+"""Records of finished shards in ``.progress``, from which runs resume and ``meta.json`` is made.
 
-A record is a line of JSON and a line with the SHA-256 of that. One that is damaged is no record: its shard is written
-again.
+A record is a line of JSON and a line with its SHA-256. The shard of a damaged record is written again.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ logger = logging.getLogger("tomat")
 
 
 def parse_record(content: bytes, source: object) -> dict[str, Any] | None:
-    """A record from its bytes; None, and a word in the log that names ``source``, where they are damaged."""
+    """Parse a record; None, with a warning that names ``source``, if it is damaged."""
     text, _, digest = content.removesuffix(b"\n").rpartition(b"\n")
     if hashlib.sha256(text).hexdigest().encode() == digest:
         record = json.loads(text)
@@ -33,7 +32,7 @@ def parse_record(content: bytes, source: object) -> dict[str, Any] | None:
 
 
 def read_record(path: Place) -> dict[str, Any] | None:
-    """The record in a file; None where it is damaged.
+    """Read a record; None if it is damaged.
 
     Raises:
         OSError: it cannot be read.
@@ -42,6 +41,6 @@ def read_record(path: Place) -> dict[str, Any] | None:
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write a record, all of it or nothing."""
+    """Write a record atomically."""
     text = json.dumps(record).encode()
     write_atomically(path, text + b"\n" + hashlib.sha256(text).hexdigest().encode() + b"\n")

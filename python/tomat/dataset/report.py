@@ -1,4 +1,4 @@
-"""What checking a dataset found: counts, errors, problems."""
+"""The report of a verification."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tomat.clipping import ClippedTotals
 
 @dataclass
 class Report:
-    """What was checked, and every problem found, each naming its file and row."""
+    """What was checked, and all problems; each names its file and row."""
 
     shards: int = 0
     rows: int = 0
     materials: int = 0
     materials_compared: int = 0
     voxels_compared: int = 0
-    #: What is clipped of the materials with rows, as ``meta.json`` says; see :class:`tomat.clipping.ClippedTotals`.
+    #: What the codec clips, according to ``meta.json``; see :class:`tomat.clipping.ClippedTotals`.
     clipped: dict[str, Any] = field(default_factory=lambda: ClippedTotals().stored)
-    #: By material, of those compared with their source: ``voxels`` in its rows, and of these ``nmae`` against the
-    #: unclipped density, ``electrons``, ``electrons_decoded``, ``electrons_clipped``.
+    #: For each material compared with its source: ``voxels`` in its rows, and for these, ``nmae`` against the unclipped
+    #: density, ``electrons``, ``electrons_decoded``, ``electrons_clipped``.
     errors: dict[str, dict[str, Any]] = field(default_factory=dict)
-    #: Materials that lose more than a run allows by default, and what; no problem where this run was told to allow it.
+    #: Materials with more clipping than the default limits allow; not a problem if the run allowed it.
     lossy: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     #: What could not be checked, and why.
@@ -30,7 +30,7 @@ class Report:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing is wrong, and the rows hold what the densities do."""
+        """Whether there are neither problems nor lossy materials."""
         return not self.problems and not self.lossy
 
     @property

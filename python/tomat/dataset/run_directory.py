@@ -1,4 +1,4 @@
-"""The directory one worker writes: the state it is in, and what stands beside its shards when all are there."""
+"""The directory of one worker: its state, and the files written next to its shards."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from tomat._seal import sealed
 from tomat._threads import in_order
 from tomat.clipping import ClippedTotals, Clipping
 from tomat.codec import LogCodec
 from tomat.dataset.config import identity_hash
-from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, FORMAT_VERSION, META, REASONS, read_meta, seal_meta
+from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, FORMAT_VERSION, META, REASONS, SEAL, read_meta
 from tomat.dataset.records import read_record
 from tomat.storage.files import atomic_file, read_json, write_json
 from tomat.storage.transfer import sha256_of
@@ -29,35 +30,34 @@ if TYPE_CHECKING:
     from tomat.dataset.config import TokenizeConfig
     from tomat.storage.remote import Place
 
-#: How many ids of left out materials ``meta.json`` names for each reason.
+#: Ids of left-out materials that ``meta.json`` lists per reason.
 _FIRST_IDS = 20
 
-#: What a record must say of each material: one that does not was written before that was counted, and its shard is
-#: written again.
+#: Keys of each material in a record. A record without them is of an earlier version, and its shard is written again.
 _OF_A_MATERIAL = ("clipped", "warnings")
 
 PROGRESS = ".progress"
 RUN = "run.json"
 
-#: Seconds after which an unfinished file that nobody writes to is debris.
+#: Seconds after which an unfinished file without changes counts as abandoned.
 _ABANDONED_S = 600.0
 
 
 def says_all(record: dict[str, Any]) -> bool:
-    """Whether a shard's record has what is counted of each material today."""
+    """Whether a shard's record has all current keys."""
     return all(key in material for material in record.get("materials", ()) for key in _OF_A_MATERIAL)
 
 
 class RunDirectory:
-    """The directory one worker writes: unfinished while ``meta.json`` is not there.
+    """The directory of one worker, unfinished until ``meta.json`` is written.
 
     Attributes:
-        place: where the dataset is to be.
-        path: where the pipeline writes its files: the same place.
+        place: destination of the dataset.
+        path: where the pipeline writes, here the same.
     """
 
     def __init__(self, path: Path) -> None:
-        """Nothing is made."""
+        """Nothing is created."""
         self.place: Place = path
         self.path = path
 
@@ -72,12 +72,12 @@ class RunDirectory:
 
     @property
     def is_finished(self) -> bool:
-        """Whether ``meta.json``, which is written last, is there."""
+        """Whether there is ``meta.json``, which is written last."""
         return (self.place / META).exists()
 
     @property
     def is_started(self) -> bool:
-        """Whether a run has begun here and not finished."""
+        """Whether there is an unfinished run."""
         return not self.is_finished and (self.place / PROGRESS / RUN).exists()
 
     @property
@@ -85,16 +85,16 @@ class RunDirectory:
         """``meta.json``.
 
         Raises:
-            OSError, ValueError: it is not there, or damaged.
+            OSError, ValueError: missing or damaged.
         """
         return read_meta(self.place)
 
     @contextmanager
     def locked(self, wait_s: float = 0.0) -> Iterator[None]:
-        """Only one run at a time; the lock goes with the process.
+        """Lock the directory; the lock ends with the process.
 
         Raises:
-            FileExistsError: another run holds it, for ``wait_s`` seconds.
+            FileExistsError: another run still holds it after ``wait_s`` seconds.
         """
         self.progress.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.progress / "lock")
@@ -105,37 +105,37 @@ class RunDirectory:
                 f"{self}: another run is writing here; wait for it, or choose another --out"
             ) from None
         try:
-            # Whoever held it may have finished, and taken the folder away.
+            # The previous holder may have finished and removed the folder.
             self.progress.mkdir(parents=True, exist_ok=True)
             yield
         finally:
-            # While the lock is held: what lies there is this run's.
+            # While the lock is held.
             self._tidy()
             lock.release()
 
     def _tidy(self) -> None:
-        """Leave no trace of a run that never began."""
+        """Remove the folders of a run that never began."""
         if self.progress.is_dir() and {entry.name for entry in self.progress.iterdir()} <= {"lock"}:
             self.clear_progress()
             if self.path.is_dir() and not any(self.path.iterdir()):
                 self.path.rmdir()
 
     def strays(self) -> list[str]:
-        """Names of shards that are there, whatever run they are of."""
+        """Names of all shards, of any run."""
         return [path.name for path in self.place.glob("shard-*.parquet")]
 
     def batches[T](self, pending: Sequence[T]) -> Iterable[Sequence[T]]:
-        """The shards to write, in parts after each of which :meth:`publish` is called."""
+        """The pending shards in batches, each followed by :meth:`publish`."""
         return [pending]
 
     def publish(self, names: Sequence[str]) -> None:
-        """Bring those of the shards that are finished to their place; here they are there."""
+        """Move finished shards to their destination; here they are there already."""
 
     def settle(self) -> None:
-        """Wait until all that was published is in its place."""
+        """Wait until everything published has arrived."""
 
     def clear(self) -> None:
-        """Remove a dataset, ``meta.json`` first, so that what is left never looks finished; other files stay."""
+        """Remove a dataset but no other files, ``meta.json`` first, so that it never looks finished."""
         for name in (META, COVERAGE, CODEC, BUDGET):
             if (self.path / name).exists():
                 (self.path / name).unlink()
@@ -154,7 +154,7 @@ class RunDirectory:
                 entry.unlink()
 
     def _clear_debris(self) -> None:
-        """Remove what a run that was killed left of the files beside the shards."""
+        """Remove temporary files that a killed run left behind."""
         for name in (META, COVERAGE, CODEC, BUDGET):
             for unfinished in self.path.glob(f".{name}.*.tmp"):
                 unfinished.unlink()
@@ -163,7 +163,7 @@ class RunDirectory:
         """The identity of the run that began or finished here.
 
         Raises:
-            ValueError: the file that holds it is damaged.
+            ValueError: its file is damaged.
         """
         path = self.place / META if self.is_finished else self.place / PROGRESS / RUN
         try:
@@ -176,22 +176,22 @@ class RunDirectory:
         return identity
 
     def start(self, identity: dict[str, Any]) -> None:
-        """Note which run this is, before anything else is written."""
+        """Store the identity of the run, before anything else is written."""
         write_json(self.progress / RUN, {"identity": identity})
 
     def finished(self, identity: dict[str, Any]) -> set[str]:
-        """Names of this run's shards that are there, with the size and the SHA-256 of their record."""
+        """Names of this run's shards whose size and SHA-256 match their record."""
         self._clear_abandoned()
         names = [name for name, _ in self._records(identity)]
         return {name for name, is_whole in in_order(self._is_whole, names) if is_whole}
 
     def missing(self, identity: dict[str, Any], shards: Sequence[str]) -> list[str]:
-        """Which of ``shards``, all of them written or checked before, are gone or of another size."""
+        """Which of ``shards``, all written or checked before, have vanished or changed size."""
         records = {name: record for name, record in self._records(identity) if self._has_size(record)}
         return [name for name in shards if name not in records]
 
     def _records(self, identity: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """This run's records by the name of their shard, those that are damaged left out."""
+        """This run's intact records by shard name."""
         expected = identity_hash(identity)
         for path in sorted(self.progress.glob("shard-*.json")):
             record = read_record(path)
@@ -201,10 +201,10 @@ class RunDirectory:
                 yield path.stem, record
 
     def _record(self, name: str) -> dict[str, Any]:
-        """The record of a shard that was found whole before.
+        """The record of a shard that was intact before.
 
         Raises:
-            OSError: it has been damaged meanwhile.
+            OSError: it is damaged now.
         """
         path = self.progress / f"{name}.json"
         record = read_record(path)
@@ -221,7 +221,7 @@ class RunDirectory:
         return self._has_size(record) and sha256_of(self.place / name) == record.get("sha256")
 
     def _clear_abandoned(self) -> None:
-        """Remove what runs that were killed left unfinished; one that still writes has touched its file of late."""
+        """Remove unfinished files of killed runs, those without recent changes."""
         for path in self.progress.glob("*.unfinished"):
             if time.time() - path.lstat().st_mtime > _ABANDONED_S:
                 path.unlink(missing_ok=True)
@@ -233,9 +233,9 @@ class RunDirectory:
         shards: Sequence[str],
         patches: Mapping[str, int] | None = None,
     ) -> Totals:
-        """Write everything beside ``shards``, ``meta.json`` last.
+        """Write all files other than ``shards``, ``meta.json`` last.
 
-        ``patches`` of each material that was listed are kept where the budget is not ``equal``.
+        ``patches`` of each listed material are stored unless the budget is ``equal``.
         """
         totals = self._write_beside(config, identity, shards, patches)
         self.clear_progress()
@@ -248,7 +248,7 @@ class RunDirectory:
         shards: Sequence[str],
         patches: Mapping[str, int] | None,
     ) -> Totals:
-        """Add up the records, one in memory at a time."""
+        """Add up the records, with one in memory at a time."""
         self._clear_debris()
         codec = config.tokenizer.density_codec
         if codec.parameters is None:
@@ -274,25 +274,25 @@ class RunDirectory:
                     separator = b",\n  "
             counts = {"n_materials": totals.n_materials, "histogram": totals.coverage}
             file.write(b"},\n " + json.dumps(counts)[1:].encode() + b"\n")
-        write_json(self.path / META, seal_meta(_meta(self.path, config, identity, totals)))
+        write_json(self.path / META, sealed(_meta(self.path, config, identity, totals), SEAL))
         return totals
 
 
 @dataclass
 class Totals:
-    """What the records of all shards add up to."""
+    """Sums over the records of all shards."""
 
     cube: list[int]
     n_materials: int = 0
     n_fallback: int = 0
     rows: int = 0
-    #: Voxels covered 0, 1, 2, ... times, over all materials; those of several workers add up in the same way.
+    #: Voxels covered 0, 1, 2, ... times, over all materials.
     coverage: list[int] = field(default_factory=list)
     shards: list[dict[str, Any]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
-    #: By reason: the first ids, with the reason in words.
+    #: First ids and messages by reason.
     first_left_out: dict[str, dict[str, str]] = field(default_factory=dict)
-    #: What is clipped of the materials with rows, by id.
+    #: Clipping of the materials with rows, by id.
     clipped: dict[str, Clipping] = field(default_factory=dict)
     n_warned: int = 0
     #: The first implausible materials with rows, and why.
@@ -380,10 +380,10 @@ def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: 
 
 
 def clipped_totals(meta: dict[str, Any]) -> ClippedTotals:
-    """What ``meta.json`` says is clipped of the materials with rows; nothing where it does not say.
+    """The clipping of the materials with rows according to ``meta.json``; nothing if it is not stored.
 
     Raises:
-        ValueError: it does not say it as the format has it.
+        ValueError: it is stored in a wrong format.
     """
     totals = ClippedTotals()
     try:
@@ -391,12 +391,12 @@ def clipped_totals(meta: dict[str, Any]) -> ClippedTotals:
             totals.add(task_id, Clipping.of(stored))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{META}: clipped_materials is not what is clipped of each material: {error!r}"
+            f"{META}: clipped_materials does not hold what is clipped of each material: {error!r}"
         ) from error
     return totals
 
 
 def _grid_line(material: dict[str, Any], cube: list[int]) -> str:
-    """Points of a material's grid, and of its patch where that is not the cube."""
+    """A material's grid shape, and its patch shape unless it is the cube."""
     shapes = material["grid_shape"] + (material["patch_shape"] if material["patch_shape"] != cube else [])
     return f"{json.dumps(material['task_id'])}: {json.dumps(shapes)}"

@@ -1,4 +1,4 @@
-"""Copy a dataset from place to place: every byte checked, every worker counted, ``meta.json`` last."""
+"""Copying datasets: all files are verified, and ``meta.json`` is copied last."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tomat.storage.remote import Place
 
-#: Files under way at once.
+#: Files copied at once.
 THREADS = 8
 #: Keys of ``meta.json`` that the workers of one dataset share.
 _SHARED = (
@@ -35,15 +35,15 @@ _SHARED = (
 
 @dataclass
 class SyncReport:
-    """What a copy came to.
+    """The outcome of a copy.
 
     Attributes:
-        workers: workers whose parts are in the copy.
-        n_workers: workers the dataset was made by.
-        rows: of those that are in it.
-        copied, present: files that were copied now, and that were there and the same.
-        bytes: of the files that were copied.
-        missing: indices of the workers that are not in it.
+        workers: workers in the copy.
+        n_workers: workers of the dataset.
+        rows: rows in the copy.
+        copied, present: files copied, and files that were already there.
+        bytes: bytes copied.
+        missing: indices of the workers that are not in the copy.
     """
 
     workers: int = 0
@@ -57,7 +57,7 @@ class SyncReport:
 
 @dataclass(frozen=True)
 class _File:
-    """One file to copy; the SHA-256 is None where no ``meta.json`` states it."""
+    """A file to copy; the SHA-256 is None if ``meta.json`` does not have it."""
 
     source: Place
     target: Place
@@ -73,22 +73,22 @@ def sync_dataset(
     threads: int = THREADS,
     watch: Callable[[int, int], None] | None = None,
 ) -> SyncReport:
-    """Copy a dataset, or what an earlier copy left out of it.
+    """Copy a dataset, or resume an interrupted copy.
 
-    Shards must have the SHA-256 that ``meta.json`` states, at the source and at the target. A worker's ``meta.json``
-    follows its shards: a copy that was broken off does not open.
+    Shards are checked against the SHA-256 in ``meta.json`` at the source and at the target. A worker's ``meta.json`` is
+    copied after its shards, so that an incomplete copy does not open.
 
     Args:
-        source: a dataset, local or behind a URL.
-        target: a directory or URL; what is there of another dataset stops the copy.
-        allow_partial: copy what is there when workers are missing.
+        source: a dataset, local or at a URL.
+        target: a directory or URL; it is an error if it holds another dataset.
+        allow_partial: copy what is there if workers are missing.
         overwrite: replace another dataset at the target.
-        threads: files under way at once.
-        watch: told after each file how many of how many are done.
+        threads: files copied at once.
+        watch: called after each file with the numbers of files done and in all.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`open_dataset`; another dataset at the target.
-        OSError: a file that is damaged at the source, or does not arrive.
+        OSError: a file is damaged at the source, or cannot be copied.
     """
     dataset = open_dataset(source, allow_partial=allow_partial)
     root = place(target)
@@ -135,10 +135,10 @@ def _files(worker: Worker, folder: Place) -> Iterator[_File]:
 
 
 def _check_target(root: Place, folders: list[tuple[Worker, Place]], *, overwrite: bool) -> None:
-    """Refuse to mix two datasets.
+    """Check that the target holds no other dataset.
 
     Raises:
-        ValueError: another one is there.
+        ValueError: it does.
     """
     if root.is_file():
         raise ValueError(f"{root}: a file; the target is a directory")
@@ -165,7 +165,7 @@ def _check_target(root: Place, folders: list[tuple[Worker, Place]], *, overwrite
 
 
 def _meta_there(folder: Place) -> dict[str, Any]:
-    """``meta.json`` at the target; nothing where it is damaged, which is another dataset then."""
+    """``meta.json`` at the target; empty, as of another dataset, if it is damaged."""
     try:
         return read_meta(folder)
     except ValueError:
@@ -177,7 +177,7 @@ def _is_sibling(meta: dict[str, Any], of: dict[str, Any]) -> bool:
 
 
 def _copy(file: _File) -> int | None:
-    """Copy and check a file; its size, or None where it was there and the same."""
+    """Copy and verify a file; its size, or None if it was already there."""
     if _is_there(file):
         return None
 
@@ -198,7 +198,7 @@ def _copy(file: _File) -> int | None:
 
 
 def _is_there(file: _File) -> bool:
-    """Whether the target has the file already, by its SHA-256 or by checksums that two stores both keep."""
+    """Whether the target already has the file, by its SHA-256 or by checksums that both stores keep."""
     try:
         if file.sha256 is not None and isinstance(file.target, Path):
             return sha256_of(file.target) == file.sha256
@@ -217,7 +217,7 @@ def _is_there(file: _File) -> bool:
 
 
 def _counted(report: SyncReport, target: str | Path, *, allow_partial: bool) -> SyncReport:
-    """See that the copy opens with all the workers it should have."""
+    """Complete the report from the opened copy."""
     copy = open_dataset(target, allow_partial=allow_partial)
     there = {int(worker.meta.get("worker_index", index)) for index, worker in enumerate(copy.workers)}
     report.workers, report.rows = len(copy.workers), copy.total_rows

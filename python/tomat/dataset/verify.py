@@ -1,4 +1,4 @@
-"""Read a dataset back and check all of it: files, rows, counts, and the densities it came from."""
+"""Verification of datasets: files, rows, counts, and optionally the source densities."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _Shard:
 
 @dataclass
 class _Found:
-    """What a worker's rows say about a material; the shapes are None where no row of it decodes."""
+    """What a worker's rows say about a material; the shapes are None if none of them decodes."""
 
     grid_shape: tuple[int, int, int] | None = None
     patch_shape: tuple[int, int, int] | None = None
@@ -76,17 +76,16 @@ def verify_dataset(
     allow_partial: bool = False,
     watch: Callable[[str], None] | None = None,
 ) -> Report:
-    """Check a dataset against its own ``meta.json`` and, with ``source``, against the densities it came from.
+    """Check a dataset against its own ``meta.json`` and, with ``source``, against its source densities.
 
     Args:
         path: the dataset directory or URL.
-        source: where the materials' densities are; each is read again, and its rows, offsets and decoded voxels must
-            follow from it.
-        allow_partial: check what is there when workers are missing.
-        watch: called with the name of each shard before it is read.
+        source: the densities; each is read again, and must give the same rows, offsets and decoded voxels.
+        allow_partial: check what is there if workers are missing.
+        watch: called with the path of each shard before it is read.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`open_dataset`: there is nothing to check.
+        FileNotFoundError, ValueError: the dataset cannot be opened, see :func:`open_dataset`.
     """
     dataset = open_dataset(path, allow_partial=allow_partial)
     report = Report()
@@ -95,8 +94,8 @@ def verify_dataset(
     clipped = ClippedTotals()
     for worker in dataset.workers:
         rows_before = report.rows
-        origins = _Origins.of(worker, report)
-        materials = _verify_worker(dataset, worker, sources, report, watch, origins)
+        tokenizer = _tokenizer(dataset, worker, report)
+        materials = _WorkerCheck(worker, tokenizer, sources, _Origins.of(worker, report), report).run(watch)
         seen.update(materials.keys())
         _check_totals(worker, report.rows - rows_before, materials, report)
         clipped.merge(check_clipped(worker, materials, report).stored)
@@ -110,41 +109,8 @@ def verify_dataset(
     return report
 
 
-def _verify_worker(
-    dataset: Dataset,
-    worker: Worker,
-    sources: dict[str, Entry] | None,
-    report: Report,
-    watch: Callable[[str], None] | None,
-    origins: _Origins,
-) -> dict[str, _Found]:
-    """The materials of one worker."""
-    materials: dict[str, _Found] = {}
-    listed = {shard["name"] for shard in worker.shards}
-    stray = sorted(path.name for path in worker.path.glob("*.parquet") if path.name not in listed)
-    report.problems += [f"{worker.path / name}: not listed in meta.json" for name in stray]
-    tokenizer = _tokenizer(dataset, worker, report)
-    for shard in worker.shards:
-        path = worker.path / shard["name"]
-        if watch is not None:
-            watch(str(path))
-        if not path.exists():
-            report.problems.append(f"{path}: missing")
-            continue
-        with at_hand(path) as local:
-            found = _verify_file(tokenizer, worker, path, local, shard, sources, report, origins)
-        if found is None:
-            continue
-        for name in found.keys() & materials.keys():
-            report.problems.append(f"{path}: rows of {name} are split across shards")
-            found[name].offsets = materials[name].offsets + found[name].offsets
-        materials.update(found)
-        report.shards += 1
-    return materials
-
-
 def _tokenizer(dataset: Dataset, worker: Worker, report: Report) -> PatchTokenizer | None:
-    """The tokenizer of a worker's own codec and ``meta.json``; None, and a problem, where they do not fit."""
+    """The tokenizer by a worker's own codec and ``meta.json``; None, with a problem, if they do not fit."""
     try:
         return Dataset(dataset.path, (worker,)).tokenizer
     except (OSError, ValueError, KeyError) as error:
@@ -153,32 +119,8 @@ def _tokenizer(dataset: Dataset, worker: Worker, report: Report) -> PatchTokeniz
         return None
 
 
-def _verify_file(
-    tokenizer: PatchTokenizer | None,
-    worker: Worker,
-    path: Place,
-    local: Path,
-    shard: dict[str, Any],
-    sources: dict[str, Entry] | None,
-    report: Report,
-    origins: _Origins,
-) -> dict[str, _Found] | None:
-    """The materials of a shard, at hand as ``local``; None where it is not what was written or cannot be read."""
-    problem = _file_problem(path, local, shard)
-    if problem:
-        report.problems.append(problem)
-        return None
-    if tokenizer is None:
-        return None
-    try:
-        return _verify_shard(tokenizer, worker, path, local, shard, sources, report, origins)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        report.problems.append(f"{path}: cannot be read: {error}")
-        return None
-
-
 def _file_problem(path: Place, local: Path, shard: dict[str, Any]) -> str | None:
-    """What is wrong with a shard as a file: its size or bytes are not those written."""
+    """The problem with the size or digest of a shard, if any."""
     size = local.stat().st_size
     if size != shard.get("bytes", size):
         return f"{path}: {size} bytes, but {shard['bytes']} were written"
@@ -191,50 +133,9 @@ def _file_problem(path: Place, local: Path, shard: dict[str, Any]) -> str | None
     return None
 
 
-def _verify_shard(
-    tokenizer: PatchTokenizer,
-    worker: Worker,
-    path: Place,
-    local: Path,
-    shard: dict[str, Any],
-    sources: dict[str, Entry] | None,
-    report: Report,
-    origins: _Origins,
-) -> dict[str, _Found]:
-    materials: dict[str, _Found] = {}
-    with pq.ParquetFile(local) as parquet:
-        columns = {name: parquet.schema_arrow.field(name).type for name in parquet.schema_arrow.names}
-        if columns != COLUMNS:
-            raise ValueError(f"columns are {columns}, expected {COLUMNS}")
-        for first, group in _groups(parquet, tokenizer.pad_to):
-            wrong = dict(tokenizer.check_rows(group.ids, group.offsets))
-            for row, problem in wrong.items():
-                report.problems.append(f"{path}: row {first + row} ({group.task_ids[row]}): {problem}")
-            for name, rows in _runs(group.task_ids):
-                found = materials.setdefault(name, _Found())
-                sound = next((row for row in range(rows.start, rows.stop) if row not in wrong), None)
-                if sound is not None:
-                    patch = tokenizer.decode(group.ids[sound])
-                    found.grid_shape, found.patch_shape = patch.grid_shape, patch.patch_shape
-                if sources is not None and name in sources:
-                    part = _Shard(group.task_ids[rows], group.offsets[rows], group.ids[rows])
-                    _compare(worker, tokenizer, sources[name], part, found, f"{path}: {name}", report)
-                found.offsets.append(group.offsets[rows])
-    for name, found in materials.items():
-        density = None
-        if origins.needs_density and sources is not None and name in sources:
-            density = _density(sources[name], tokenizer.unit, found)
-        origins.check(name, found, density, path, report)
-    total = sum(found.rows for found in materials.values())
-    report.rows += total
-    if total != shard.get("rows", total):
-        report.problems.append(f"{path}: {total} rows, but meta.json lists {shard['rows']}")
-    return materials
-
-
 @dataclass(frozen=True)
 class _Origins:
-    """What the offsets of a worker's rows must follow from; no sampler where that cannot be checked."""
+    """What determines the offsets of a worker's rows; no sampler if they cannot be checked."""
 
     sampler: Sampler | None
     seed: int
@@ -242,7 +143,7 @@ class _Origins:
 
     @classmethod
     def of(cls, worker: Worker, report: Report) -> _Origins:
-        """By ``meta.json``, which datasets of other writers say nothing in."""
+        """From ``meta.json``; datasets of other programs do not state a sampler."""
         spec = worker.meta.get("sampler")
         if spec is None:
             return cls(None, 0, 0)
@@ -256,17 +157,17 @@ class _Origins:
 
     @property
     def needs_density(self) -> bool:
-        """Whether the offsets can only be checked with the source at hand."""
+        """Whether checking the offsets takes the source density."""
         return self.sampler is not None and self.sampler.needs_density
 
     def check(
         self, name: str, found: _Found, density: NDArray[np.float32] | None, path: Place, report: Report
     ) -> None:
-        """The offsets follow from seed, epoch, id, the grid that the rows name and, for some samplers, the density."""
+        """Check that the offsets follow from seed, epoch, id, grid and, for some samplers, the density."""
         if self.sampler is None or found.grid_shape is None or found.patch_shape is None:
             return
         if self.sampler.needs_density and density is None:
-            note = "the offsets depend on the densities: they are checked where --source gives those"
+            note = "the offsets depend on the densities and are checked only with --source"
             if note not in report.notes:
                 report.notes.append(note)
             return
@@ -292,8 +193,93 @@ class _Origins:
             )
 
 
+@dataclass(frozen=True)
+class _WorkerCheck:
+    """The verification of one worker's shards; without a tokenizer, only of their files."""
+
+    worker: Worker
+    tokenizer: PatchTokenizer | None
+    sources: dict[str, Entry] | None
+    origins: _Origins
+    report: Report
+
+    def run(self, watch: Callable[[str], None] | None) -> dict[str, _Found]:
+        """Check all shards; the materials found in them."""
+        worker, problems = self.worker, self.report.problems
+        materials: dict[str, _Found] = {}
+        listed = {shard["name"] for shard in worker.shards}
+        stray = sorted(path.name for path in worker.path.glob("*.parquet") if path.name not in listed)
+        problems += [f"{worker.path / name}: not listed in meta.json" for name in stray]
+        for shard in worker.shards:
+            path = worker.path / shard["name"]
+            if watch is not None:
+                watch(str(path))
+            if not path.exists():
+                problems.append(f"{path}: missing")
+                continue
+            with at_hand(path) as local:
+                found = self._file(path, local, shard)
+            if found is None:
+                continue
+            for name in found.keys() & materials.keys():
+                problems.append(f"{path}: rows of {name} are split across shards")
+                found[name].offsets = materials[name].offsets + found[name].offsets
+            materials.update(found)
+            self.report.shards += 1
+        return materials
+
+    def _file(self, path: Place, local: Path, shard: dict[str, Any]) -> dict[str, _Found] | None:
+        """The materials of a shard with the local copy ``local``; None if it is damaged or cannot be read."""
+        problem = _file_problem(path, local, shard)
+        if problem:
+            self.report.problems.append(problem)
+        if problem or self.tokenizer is None:
+            return None
+        try:
+            return self._shard(self.tokenizer, path, local, shard)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            self.report.problems.append(f"{path}: cannot be read: {error}")
+            return None
+
+    def _shard(
+        self, tokenizer: PatchTokenizer, path: Place, local: Path, shard: dict[str, Any]
+    ) -> dict[str, _Found]:
+        report, sources = self.report, self.sources or {}
+        materials: dict[str, _Found] = {}
+        with pq.ParquetFile(local) as parquet:
+            columns = {name: parquet.schema_arrow.field(name).type for name in parquet.schema_arrow.names}
+            if columns != COLUMNS:
+                raise ValueError(f"columns are {columns}, expected {COLUMNS}")
+            for first, group in _groups(parquet, tokenizer.pad_to):
+                wrong = dict(tokenizer.check_rows(group.ids, group.offsets))
+                for row, problem in wrong.items():
+                    report.problems.append(f"{path}: row {first + row} ({group.task_ids[row]}): {problem}")
+                for name, rows in _runs(group.task_ids):
+                    found = materials.setdefault(name, _Found())
+                    sound = next((row for row in range(rows.start, rows.stop) if row not in wrong), None)
+                    if sound is not None:
+                        patch = tokenizer.decode(group.ids[sound])
+                        found.grid_shape, found.patch_shape = patch.grid_shape, patch.patch_shape
+                    if name in sources:
+                        part = _Shard(group.task_ids[rows], group.offsets[rows], group.ids[rows])
+                        _compare(
+                            self.worker, tokenizer, sources[name], part, found, f"{path}: {name}", report
+                        )
+                    found.offsets.append(group.offsets[rows])
+        for name, found in materials.items():
+            density = None
+            if self.origins.needs_density and name in sources:
+                density = _density(sources[name], tokenizer.unit, found)
+            self.origins.check(name, found, density, path, report)
+        total = sum(found.rows for found in materials.values())
+        report.rows += total
+        if total != shard.get("rows", total):
+            report.problems.append(f"{path}: {total} rows, but meta.json lists {shard['rows']}")
+        return materials
+
+
 def _density(entry: Entry, unit: str, found: _Found) -> NDArray[np.float32] | None:
-    """The density that a sampler saw; None where there is none like it, which is said elsewhere."""
+    """The density for a sampler; None if it cannot be read or does not fit, which is reported elsewhere."""
     try:
         density = read(entry.path).in_unit(unit).density
     except (OSError, ValueError):
@@ -302,7 +288,7 @@ def _density(entry: Entry, unit: str, found: _Found) -> NDArray[np.float32] | No
 
 
 def _groups(parquet: pq.ParquetFile, pad_to: int) -> Iterator[tuple[int, _Shard]]:
-    """Row groups with the number of their first row."""
+    """Row groups with the index of their first row."""
     first = 0
     for index in range(parquet.num_row_groups):
         table = parquet.read_row_group(index).combine_chunks()
@@ -374,10 +360,10 @@ def _check_totals(worker: Worker, rows: int, materials: dict[str, _Found], repor
 
 
 def _check_beside(worker: Worker, report: Report) -> None:
-    """The files beside the shards are those that ``meta.json`` states; how they differ is said elsewhere."""
+    """Check the digests of the files next to the shards."""
     if SEAL not in worker.meta and is_own(worker.meta):
         report.notes.append(
-            f"{worker.path / META}: of an earlier version, without digests: not all damage to it can be seen"
+            f"{worker.path / META}: of an earlier version, without digests: not all damage to it can be detected"
         )
     for name, key in ((COVERAGE, "coverage_sha256"), (CODEC, "codec_sha256")):
         path, stated = worker.path / name, worker.meta.get(key)
@@ -386,7 +372,7 @@ def _check_beside(worker: Worker, report: Report) -> None:
 
 
 def _budget(worker: Worker, report: Report) -> Callable[[str], int | None]:
-    """Rows that each material should have; None where nothing says how many."""
+    """The number of rows that each material should have; None if unknown."""
     each = worker.meta.get("patches_per_material")
     if worker.meta.get("budget", "equal") == "equal":
         return lambda _name: each or None
@@ -398,14 +384,14 @@ def _budget(worker: Worker, report: Report) -> Callable[[str], int | None]:
         report.problems.append(f"{path}: cannot be read: {error}")
         return lambda _name: None
     if digest != worker.meta.get("budget_sha256"):
-        report.problems.append(f"{path}: not the budget that the rows were written by")
+        report.problems.append(f"{path}: not the budget the rows were written with")
     return lambda name: patches.get(name, 0)
 
 
 def _check_coverage(
     stored: dict[str, Any], place: Place, materials: dict[str, _Found], report: Report
 ) -> None:
-    """The histograms follow from the offsets, the patches and the grids in the rows."""
+    """Check the histograms against the offsets, patches and grids in the rows."""
     per_material = stored.get("per_material")
     if not isinstance(per_material, dict) or per_material.keys() != materials.keys():
         n = len(per_material) if isinstance(per_material, dict) else "no"
@@ -414,7 +400,7 @@ def _check_coverage(
     total: Counter[int] = Counter()
     for name, found in materials.items():
         if found.grid_shape is None or found.patch_shape is None:
-            return  # said already: its rows do not decode
+            return  # reported already: its rows do not decode
         counts = coverage_histogram(found.grid_shape, found.patch_shape, found.corners).tolist()
         total.update(dict(enumerate(counts)))
         if per_material[name] != counts:
@@ -435,7 +421,7 @@ def _compare(
     place: str,
     report: Report,
 ) -> None:
-    """Rows of a material, those after ``found.rows`` others, against its density."""
+    """Check rows of a material, after ``found.rows`` others, against its density."""
     try:
         material = read(entry.path).in_unit(tokenizer.unit)
     except (OSError, ValueError) as error:
@@ -469,7 +455,7 @@ def _compare(
 
 
 def _patch(material: Material, offset: NDArray[np.int32], shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    """The voxels of a patch, cut with periodic wrap by NumPy: a second way beside the core's."""
+    """The voxels of a patch, cut with NumPy, independently of the core."""
     cut = material.density
     for axis in range(3):
         cut = np.take(cut, np.arange(offset[axis], offset[axis] + shape[axis]), axis=axis, mode="wrap")

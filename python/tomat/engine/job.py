@@ -1,4 +1,4 @@
-"""A tokenization in parts: what every engine runs, and how the parts make one dataset."""
+"""Jobs: tokenizations in parts, one per worker, that any engine can run."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
     from tomat.dataset.config import TokenizeConfig
     from tomat.material import Entry
 
-#: Seconds a part waits for another run of itself, which an engine may have taken for dead, to end or to die.
+#: Seconds a part waits for an earlier run of itself that an engine believed dead.
 LOCK_WAIT_S = 600.0
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one worker does: all it needs to know, to be sent to another process or machine.
+    """The work of one worker, self-contained so that it can be sent to another process or machine.
 
-    Running it twice, one after the other or at the same time, is as good as running it once.
+    Running a part again, later or concurrently, gives the same result.
 
     Attributes:
         config: with this worker's index.
         entries: this worker's materials.
         out: the dataset directory or a URL.
-        on_error, threads: as of :class:`tomat.engine.Run`.
-        shares: patches of each of them.
-        codec_file: name and content of the codec where it is a local file, which other machines may not have.
+        on_error, threads: as for :class:`tomat.engine.Run`.
+        shares: patches of the entries.
+        codec_file: name and content of the codec if it is a local file, which other machines may not have.
     """
 
     config: TokenizeConfig
@@ -58,11 +58,11 @@ class Part:
     def run(
         self, watch: Callable[[Progress], None] | None = None, begin: Callable[[Run], None] | None = None
     ) -> Summary:
-        """Do the part, or what is left of it.
+        """Run the part, or resume it.
 
         Args:
-            watch: told how far it is, some times a second.
-            begin: given the run before it starts, to cancel it.
+            watch: called with the progress several times per second.
+            begin: called with the run before it starts, so that it can be cancelled.
 
         Raises:
             FileNotFoundError, OSError, ValueError, StoppedError: as :meth:`tomat.engine.Run.execute`.
@@ -89,20 +89,20 @@ class Part:
             except OSError:
                 if not run.directory.is_finished:
                     raise
-                # Another run of this part was quicker, where no lock kept it out.
+                # Without a lock, another run of this part may have finished first.
                 return run.execute(resume=True)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A whole dataset: ``config.n_workers`` parts, whoever does them.
+    """The tokenization of a whole dataset in ``config.n_workers`` parts.
 
     Attributes:
-        config: its ``worker_index`` says nothing here.
+        config: ``worker_index`` is ignored.
         entries: all materials.
         out: the dataset directory or a URL.
-        on_error: ``fail`` stops at the first material that is missing or unreadable; ``skip`` counts and names it.
-        threads: of each worker; the engine's choice where None.
+        on_error: ``fail`` stops at the first material that is missing or unreadable; ``skip`` leaves it out.
+        threads: threads per worker; by default the engine's choice.
     """
 
     config: TokenizeConfig
@@ -121,14 +121,13 @@ class Job:
         on_error: Literal["fail", "skip"] = "fail",
         threads: int | None = None,
     ) -> Self:
-        """A job whose paths mean the same wherever it runs.
+        """A job with absolute paths, which are valid in any process.
 
         Raises:
-            KeyError, OSError, ValueError: the codec cannot be read, or is not of the unit asked for; threads beyond
-                reason.
+            KeyError, OSError, ValueError: the codec cannot be read or has another unit; too many threads.
         """
         check_threads(threads)
-        _ = config.tokenizer  # said here, once, not by every worker
+        _ = config.tokenizer  # fail here rather than in every worker
         everywhere = [
             entry if _is_absolute(entry.path) else replace(entry, path=_absolute(entry.path))
             for entry in entries
@@ -137,11 +136,11 @@ class Job:
 
     @property
     def n_workers(self) -> int:
-        """Into how many parts it falls."""
+        """Number of parts."""
         return self.config.n_workers
 
     def parts(self, threads: int) -> Iterable[Part]:
-        """The parts, each with ``threads`` threads where the job does not say."""
+        """The parts, each with ``threads`` threads unless the job sets them."""
         codec_file = None
         codec = self.config.codec
         if codec is not None and not is_url(codec) and Path(codec).is_file():
@@ -154,20 +153,20 @@ class Job:
             yield Part(config, own, self.out, self.on_error, self.threads or threads, patches, codec_file)
 
     def complete(self, summaries: Iterable[Summary]) -> Summary:
-        """The summary of all, once their parts were found in one place.
+        """Check that all parts are in one place, and sum up their summaries.
 
         Raises:
-            FileNotFoundError, ValueError: they are not.
+            ValueError: parts are missing.
         """
         check(self.out)
         return add_up(self.out, summaries)
 
 
 def prepare(out: str, *, resume: bool, overwrite: bool) -> None:
-    """Make a place ready for parts that all resume: refuse one that is taken, clear one to be replaced.
+    """Prepare ``out`` for parts that all resume; with ``overwrite``, clear it.
 
     Raises:
-        FileExistsError: there is a dataset, finished or not, and neither ``resume`` nor ``overwrite`` is asked.
+        FileExistsError: there is a dataset, finished or not, and neither ``resume`` nor ``overwrite`` is set.
     """
     root = place(out)
     folders = [root, *root.glob("worker-*")] if root.is_dir() else []
@@ -183,17 +182,17 @@ def prepare(out: str, *, resume: bool, overwrite: bool) -> None:
 
 
 def check(out: str) -> None:
-    """See that the parts of all workers are in one place.
+    """Check that the parts of all workers are in one place.
 
     Raises:
-        FileNotFoundError, ValueError: they are not.
+        ValueError: parts are missing.
     """
     try:
         open_dataset(out)
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(
-            f"{error} (every worker has finished: where they run on several machines, --out must be a directory that "
-            "all of them share, or a URL)"
+            f"{error} (every worker has finished: if they run on several machines, --out must be a URL or a directory "
+            "that all of them share)"
         ) from error
 
 
@@ -201,13 +200,13 @@ class Engine(ABC):
     """A way to run the parts of a job."""
 
     def __init__(self) -> None:
-        """Nothing is started."""
+        """Start nothing yet."""
         self._is_cancelled = threading.Event()
 
     def resolve_inputs(
         self, inputs: Sequence[str], *, split_file: str | None, split: str | None, limit: int | None
     ) -> list[Entry]:
-        """As :func:`tomat.dataset.resolve_inputs`, asked where the workers see the inputs."""
+        """:func:`tomat.dataset.resolve_inputs`, run where the workers see the inputs."""
         return resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
 
     def run(
@@ -218,7 +217,7 @@ class Engine(ABC):
         overwrite: bool = False,
         watch: Callable[[Progress], None] | None = None,
     ) -> Summary:
-        """Write the dataset, or the rest of it: the same bytes from every engine.
+        """Write the dataset, or resume it; every engine writes the same bytes.
 
         Raises:
             FileExistsError: as :func:`prepare`.
@@ -229,16 +228,16 @@ class Engine(ABC):
         return self._work(job, watch)
 
     def cancel(self) -> None:
-        """Stop all workers at their next material; what they finished stays."""
+        """Stop all workers at their next material; finished shards are kept."""
         self._is_cancelled.set()
 
     def _prepare(self, out: str, *, resume: bool, overwrite: bool) -> None:
-        """:func:`prepare`, where the workers see the directory."""
+        """:func:`prepare`, run where the workers see the directory."""
         prepare(out, resume=resume, overwrite=overwrite)
 
     @abstractmethod
     def _work(self, job: Job, watch: Callable[[Progress], None] | None) -> Summary:
-        """Run every part; the first error of a worker is raised when the others are stopped."""
+        """Run every part; the first error of a worker is raised after the others have stopped."""
 
     def _check_not_cancelled(self, job: Job) -> None:
         if self._is_cancelled.is_set():
@@ -247,14 +246,14 @@ class Engine(ABC):
 
 @dataclass(frozen=True)
 class JobRun:
-    """A job and who does it, run and stopped as a :class:`tomat.engine.Run` is."""
+    """A job with its engine, with the interface of :class:`tomat.engine.Run`."""
 
     job: Job
     engine: Engine
 
     @property
     def described(self) -> str:
-        """Who does the work, in words."""
+        """The number of workers, in words."""
         return f"{self.job.n_workers} workers"
 
     def execute(
@@ -264,7 +263,7 @@ class JobRun:
         overwrite: bool = False,
         watch: Callable[[Progress], None] | None = None,
     ) -> Summary:
-        """Write the dataset, or the rest of it; see :class:`Engine`."""
+        """Write the dataset, or resume it; see :meth:`Engine.run`."""
         start = time.monotonic()
         summary = self.engine.run(self.job, resume=resume, overwrite=overwrite, watch=watch)
         return replace(summary, seconds=time.monotonic() - start)
@@ -275,7 +274,7 @@ class JobRun:
 
 
 def add_up(out: str, summaries: Iterable[Summary]) -> Summary:
-    """One summary of several workers: counts are sums, times those of the slowest and sums over threads."""
+    """The summary of several workers: sums, and the time of the slowest."""
     parts = sorted(summaries, key=lambda summary: str(summary.directory))
     left_out: Counter[str] = Counter()
     stages: dict[str, float] = {}
@@ -309,22 +308,22 @@ def add_up(out: str, summaries: Iterable[Summary]) -> Summary:
 
 
 class Board:
-    """How far each worker is, and all of them."""
+    """The progress of the workers of a job."""
 
     def __init__(self, job: Job) -> None:
-        """No worker has said anything."""
+        """No worker has begun."""
         self._waiting = {
             index: len(range(index, len(job.entries), job.n_workers)) for index in range(job.n_workers)
         }
         self._latest: dict[int, Progress] = {}
 
     def post(self, index: int, progress: Progress) -> None:
-        """What worker ``index`` says."""
+        """Set the progress of worker ``index``."""
         self._latest[index] = progress
 
     @property
     def total(self) -> Progress:
-        """All workers together; those that have not begun count with all their materials."""
+        """The progress of all workers, including those that have not begun."""
         told = self._latest.values()
         waiting = sum(count for index, count in self._waiting.items() if index not in self._latest)
         return Progress(
@@ -338,7 +337,7 @@ class Board:
 
 
 def _is_absolute(path: str) -> bool:
-    return path.startswith(os.sep) or is_url(path)  # a Path a material would take longer than all else
+    return path.startswith(os.sep) or is_url(path)  # much faster than pathlib for many materials
 
 
 def _absolute(path: str) -> str:

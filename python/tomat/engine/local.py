@@ -1,4 +1,4 @@
-"""Tokenize on this machine: the Rust pipeline in a thread of its own, watched from Python."""
+"""Tokenization on this machine: the Rust pipeline runs in its own thread."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     from tomat.material import Entry
     from tomat.storage.remote import Place
 
-#: Seconds between two looks at a running pipeline.
+#: Seconds between progress reports.
 _POLL_S = 0.1
 
-#: What workers of one dataset differ in.
+#: Keys of the identity that differ between the workers of one dataset.
 _OWN = frozenset({"worker_index", "n_materials_listed", "materials_hash"})
 
-#: What identities did not hold once. An unfinished run without them goes on; its shards are written again.
+#: Keys missing from identities of earlier versions. Such unfinished runs can be resumed; their shards are rewritten.
 _ADDED = frozenset({"max_clipped", "max_negative", "strict"})
 
-#: Parts of other workers whose identity is compared with this one's.
+#: Number of other workers' parts whose identity is compared with this one's.
 _NEIGHBOURS = 3
 
 #: Counters that are nanoseconds summed over threads.
@@ -51,12 +51,12 @@ _STAGES = ("read", "encode", "compress", "write")
 
 
 class StoppedError(RuntimeError):
-    """The run was stopped before its end; what it finished stays, and ``--resume`` goes on."""
+    """The run was stopped; finished shards are kept, and ``--resume`` continues it."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: this call's own work, in materials, rows and bytes."""
+    """The progress of a run in this call."""
 
     materials: int
     n_materials: int
@@ -68,24 +68,22 @@ class Progress:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a finished run wrote.
+    """The outcome of a finished run.
 
     Attributes:
-        directory: where.
+        directory: of the dataset.
         n_materials: materials with rows.
-        n_listed: materials this worker was given.
-        rows, shards, bytes: of the whole directory, work of earlier runs included.
+        n_listed: materials given to this worker.
+        rows, shards, bytes: in the whole directory, including earlier runs.
         tokens: rows times their length.
-        left_out: how many were left out, by reason.
-        left_out_first: the first of them by id, with the reason in words.
-        clipped: what the codec clips of those with rows: ``materials``, ``voxels``, ``electrons``, and of the ``worst``
-            material ``task_id``, ``voxels``, ``electrons``, ``share`` of its electrons, ``share_below`` of
-            it, ``worst`` value and ``worst_voxel`` (None where nothing is clipped).
-        n_warned: how many of those with rows are implausible.
-        warnings: the first of them by id, and why.
-        resumed_shards: shards that were there already.
-        seconds: of this call.
-        stage_seconds: seconds summed over threads, by stage, of this call.
+        left_out: number of materials left out, by reason.
+        left_out_first: the first of them by id, with messages.
+        clipped: what the codec clips, as :attr:`tomat.clipping.ClippedTotals.stored`.
+        n_warned: number of implausible materials with rows.
+        warnings: the first of them by id, with messages.
+        resumed_shards: shards that existed already.
+        seconds: duration of this call.
+        stage_seconds: seconds by stage, summed over threads, of this call.
     """
 
     directory: Place
@@ -111,16 +109,16 @@ class Summary:
 
 
 class Run:
-    """One worker's run into one directory.
+    """The tokenization of one worker's materials.
 
     Args:
-        config: what to write.
-        entries: all materials; the worker takes its own part.
-        out: the dataset directory or a URL (the worker's folder inside it is made where there are several).
-        on_error: ``fail`` stops at the first material that is missing or unreadable; ``skip`` counts and names it.
-        threads: encoding threads (and as many that read), at most 1024; one a processor where None.
-        is_part: ``entries`` are this worker's own part already.
-        shares: patches of each of ``entries``; by the configuration's budget where None.
+        config: of the dataset.
+        entries: all materials, of which the worker takes its part.
+        out: the dataset directory or a URL; if there are several workers, each has a folder in it.
+        on_error: ``fail`` stops at the first material that is missing or unreadable; ``skip`` leaves it out.
+        threads: number of encoding threads (and as many reading ones), at most 1024; one per processor by default.
+        is_part: ``entries`` are already this worker's part.
+        shares: patches of ``entries``; by default from the configuration's budget.
     """
 
     def __init__(
@@ -134,7 +132,7 @@ class Run:
         is_part: bool = False,
         shares: Shares | None = None,
     ) -> None:
-        """Work out the shards; nothing is written."""
+        """Plan the shards; nothing is written."""
         self.config = config
         self.entries = list(entries) if is_part else config.own(entries)
         shares = shares or config.shares(entries)
@@ -150,12 +148,12 @@ class Run:
 
     @property
     def plan(self) -> list[tuple[str, int, int]]:
-        """Name, first material and end of each shard: fixed by the list and the configuration."""
+        """Name, first material and end of each shard."""
         return self.config.shards(self.patches)
 
     @property
     def described(self) -> str:
-        """Who does the work, in words."""
+        """The number of threads, in words."""
         return f"{self.threads} threads"
 
     def execute(
@@ -166,10 +164,10 @@ class Run:
         watch: Callable[[Progress], None] | None = None,
         wait_s: float = 0.0,
     ) -> Summary:
-        """Write the dataset, or the rest of it; wait up to ``wait_s`` seconds for another run in the same place.
+        """Write the dataset, or resume it; wait up to ``wait_s`` seconds for another run in the same place.
 
         Raises:
-            FileExistsError: there is a dataset, finished or not, and neither ``resume`` nor ``overwrite`` is asked.
+            FileExistsError: there is a dataset, finished or not, and neither ``resume`` nor ``overwrite`` is set.
             FileNotFoundError, OSError, ValueError: a material that cannot be read (``on_error="fail"``), or a
                 directory that cannot be written.
             StoppedError: :meth:`cancel` was called.
@@ -185,7 +183,7 @@ class Run:
     def _execute(
         self, *, resume: bool, overwrite: bool, watch: Callable[[Progress], None] | None, start: float
     ) -> Summary:
-        """What :meth:`execute` does while it has the place to itself."""
+        """:meth:`execute`, while the directory is locked."""
         directory = self.directory
         if self._prepare(resume=resume, overwrite=overwrite):
             directory.clear_progress()
@@ -210,10 +208,10 @@ class Run:
             self._native.cancel()
 
     def _check_place(self) -> None:
-        """Refuse to mix datasets of one worker and of several, before anything is made."""
+        """Check that ``out`` does not mix datasets of one worker and of several."""
         root = self.root
         if root.is_file():
-            raise FileExistsError(f"{root}: a file; --out names a directory")
+            raise FileExistsError(f"{root}: is a file; --out must be a directory")
         parts: Iterable[Place] = root.glob("worker-*") if root.is_dir() else []
         if self.config.n_workers == 1:
             if any(parts):
@@ -232,13 +230,13 @@ class Run:
                 return
 
     def _remove_empty_root(self) -> None:
-        """Leave no trace of a run that never began."""
+        """Remove the folder of a run that never began."""
         if isinstance(self.root, Path) and self.root.is_dir() and not any(self.root.iterdir()):
-            with contextlib.suppress(OSError):  # another worker was quicker, or has just begun
+            with contextlib.suppress(OSError):  # another worker has removed it or just begun
                 self.root.rmdir()
 
     def _prepare(self, *, resume: bool, overwrite: bool) -> bool:
-        """Bring the directory into a state to go on from; True where it is finished already."""
+        """Prepare the directory; True if it is finished already."""
         directory = self.directory
         if overwrite:
             directory.clear()
@@ -257,16 +255,16 @@ class Run:
         strays = directory.strays()
         if strays:
             raise FileExistsError(
-                f"{directory}: holds {len(strays)} shards that no run accounts for; give --overwrite to replace them"
+                f"{directory}: holds {len(strays)} shards of an unknown run; give --overwrite to replace them"
             )
         directory.start(self.identity)
         return False
 
     def _check_identity(self, directory: RunDirectory, ignore: frozenset[str] = frozenset()) -> None:
-        """Refuse to go on with, or to work beside, a run that differs in more than ``ignore``.
+        """Check that the run in ``directory`` differs from this one in no key but ``ignore``.
 
         Raises:
-            ValueError: it differs; the message names what.
+            ValueError: it does; the message names the keys.
         """
         stored = directory.stored_identity()
         keys = [
@@ -280,7 +278,7 @@ class Run:
             )
             remedy = "--overwrite" if directory is self.directory else "another --out"
             raise ValueError(
-                f"{directory}: the run there is another one ({differences}); give its options, or {remedy}"
+                f"{directory}: the run there has other options ({differences}); give the same, or {remedy}"
             )
 
     def _pipeline(self) -> _core.ShardRun:
@@ -314,9 +312,9 @@ class Run:
             strict=config.strict,
             threads=self.threads,
             identity=identity_hash(self.identity),
-            run_id=_run_id(),
+            run_id=uuid.uuid4().hex,
         )
-        if self._is_cancelled:  # before there was anything to cancel
+        if self._is_cancelled:  # before the pipeline existed
             self._native.cancel()
         return self._native
 
@@ -328,7 +326,7 @@ class Run:
         density: NDArray[np.float32] | None,
         n: int,
     ) -> NDArray[np.int64]:
-        """Origins by a sampler that is not the core's; called from the pipeline's threads."""
+        """Origins by a sampler that is not built in; called from the pipeline's threads."""
         sampler, config = self.config.origins.sampler, self.config
         drawn = draw(
             sampler,
@@ -343,10 +341,7 @@ class Run:
         return drawn.astype(np.int64)
 
     def _fetch(self, index: int) -> dict[str, bytes] | bytes | None:
-        """A material as the pipeline takes it from Python; called from its reading threads.
-
-        The files of a Zarr group behind a URL, the bytes of any other file there, None for a local path.
-        """
+        """The content of a remote material, called from the pipeline's reading threads; None for a local path."""
         path = self.entries[index].path
         if not is_url(path):
             return None
@@ -359,7 +354,7 @@ class Run:
         watch: Callable[[Progress], None] | None,
         start: float,
     ) -> None:
-        """Run the pipeline to its end; an exception here (Ctrl-C) stops it first."""
+        """Run the pipeline to its end; an exception in this thread (Ctrl-C) stops it first."""
         outcome: list[bool | BaseException] = []
 
         def work() -> None:
@@ -386,13 +381,13 @@ class Run:
             raise StoppedError(f"{self.directory}: stopped; go on with --resume")
 
     def _write(self, native: _core.ShardRun, pending: list[tuple[str, int, int]]) -> bool:
-        """Write the shards and bring them to their place; False where the run was cancelled."""
+        """Write and publish the shards; False if the run was cancelled."""
         for batch in self.directory.batches(pending):
             is_whole = False
             try:
                 is_whole = native.run(list(batch))
             finally:
-                # Shards before an unreadable material, or before Ctrl-C, are finished too.
+                # Including the shards finished before an error or Ctrl-C.
                 self.directory.publish([name for name, _, _ in batch])
                 if not is_whole:
                     self.directory.settle()
@@ -404,7 +399,7 @@ class Run:
     def _summary(
         self, totals: Totals | None, resumed: int, start: float, stages: dict[str, float]
     ) -> Summary:
-        """What ``meta.json`` says now, with this run's words for what was left out."""
+        """The summary from ``meta.json``, with this run's messages for materials left out."""
         meta = self.directory.meta
         words = {} if totals is None else totals.first_left_out
         return Summary(
@@ -440,10 +435,6 @@ def _progress(native: _core.ShardRun, total: int, start: float) -> Progress:
         bytes=counters["bytes"],
         seconds=time.monotonic() - start,
     )
-
-
-def _run_id() -> str:
-    return uuid.uuid4().hex
 
 
 def tokenize(

@@ -1,7 +1,7 @@
-"""Workers as functions on Modal: the pieces of an app that a user deploys, and the engine that calls it.
+"""Workers as functions on Modal: the parts of an app that a user deploys, and the engine that calls it.
 
-``training/modal_tokenize.py`` is such an app. Inputs and output lie in a Modal volume or in buckets mounted into the
-containers, or behind URLs that fsspec opens with credentials from a Modal secret.
+``training/modal_tokenize.py`` is such an app. Inputs and output are in a Modal volume, in buckets mounted in the
+containers, or at URLs that fsspec opens with credentials from a Modal secret.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 #: The functions of the app.
 FUNCTIONS = ("list_inputs", "prepare_dataset", "tokenize_worker", "check_dataset")
 
-#: Seconds between two looks at the calls.
+#: Seconds between checks of the calls.
 _POLL_S = 2.0
 
 
 @dataclass(frozen=True)
 class ModalSettings:
-    """What an app is made of.
+    """Settings of an app.
 
     Attributes:
-        volumes: names of Modal volumes by the folder they are mounted at; made where they are not there yet.
-        buckets: bucket names by the folder they are mounted at (S3, or any store with its interface).
-        bucket_endpoint: of a store that is not S3 (``https://storage.googleapis.com``); None for S3.
-        secret: name of the Modal secret with the credentials of buckets, mounted or behind URLs.
-        wheel: tomat itself, a file of the machine that deploys (:func:`built_wheel`); None in a container.
-        constraints: a file of pins for pip on the machine that deploys; None for the newest of everything.
+        volumes: names of Modal volumes by mount point; created if they do not exist.
+        buckets: names of S3-compatible buckets by mount point.
+        bucket_endpoint: endpoint of a store other than S3 (``https://storage.googleapis.com``); None for S3.
+        secret: name of the Modal secret with the credentials of buckets, mounted or at URLs.
+        wheel: the wheel of tomat on the machine that deploys (:func:`built_wheel`); None in a container.
+        constraints: pip constraints file on the machine that deploys; None for the newest versions.
         extra_packages: further requirements.
-        cpu, memory_mb: of a container; a worker of n threads keeps n processors busy.
+        cpu, memory_mb: of a container; a worker with n threads uses n CPUs.
         timeout_s: of one worker.
-        max_containers: workers at once.
-        retries: how often a worker that failed or whose container went away runs again.
+        max_containers: concurrent workers.
+        retries: restarts of a worker that failed or lost its container.
     """
 
     volumes: dict[str, str] = field(default_factory=dict)
@@ -68,16 +68,16 @@ def _modal() -> Any:
 
 
 def built_wheel(root: str | Path) -> Path | None:
-    """The newest wheel of tomat in ``root/dist``, where ``make wheel`` puts it; None where there is none."""
+    """The newest wheel of tomat in ``root/dist``, as built by ``make wheel``; None if there is none."""
     wheels = Path(root, "dist").glob("tomat-*.whl")
     return max(wheels, key=lambda wheel: wheel.stat().st_mtime, default=None)
 
 
 def image(settings: ModalSettings) -> Any:
-    """A container image with tomat in it.
+    """A container image with tomat.
 
     Raises:
-        ValueError: no wheel, or one for another system than the containers'.
+        ValueError: no wheel, or one for another system.
     """
     modal = _modal()
     base = modal.Image.debian_slim(python_version="3.12")
@@ -98,7 +98,7 @@ def image(settings: ModalSettings) -> Any:
 
 
 def mounts(settings: ModalSettings) -> dict[str, Any]:
-    """Volumes and buckets by the folder they are mounted at."""
+    """Volumes and buckets by mount point."""
     modal = _modal()
     secret = modal.Secret.from_name(settings.secret) if settings.secret else None
     found: dict[str, Any] = {
@@ -113,7 +113,7 @@ def mounts(settings: ModalSettings) -> dict[str, Any]:
 
 
 def function_options(settings: ModalSettings) -> dict[str, Any]:
-    """The arguments of ``app.function`` for the function that does a part."""
+    """The arguments of ``app.function`` for the function that runs a part."""
     modal = _modal()
     return {
         "image": image(settings),
@@ -130,10 +130,7 @@ def function_options(settings: ModalSettings) -> dict[str, Any]:
 
 
 def synced[T](volumes: Iterable[Any], work: Callable[[], T]) -> T:
-    """The result of ``work`` in a container that sees what others committed, its own changes committed after it.
-
-    What a run that failed finished is committed too: it goes on from there.
-    """
+    """Reload volumes, run ``work`` in a container, and commit its changes, also if it fails, so that it can resume."""
     found = [volume for volume in volumes if hasattr(volume, "commit")]
     for volume in found:
         volume.reload()
@@ -145,15 +142,15 @@ def synced[T](volumes: Iterable[Any], work: Callable[[], T]) -> T:
 
 
 class ModalEngine(Engine):
-    """One call of a deployed function a worker. Paths are those of the containers, absolute, or URLs.
+    """Runs each worker as a call of a deployed function. Paths are URLs, or absolute paths in the containers.
 
     Args:
-        app: the name it was deployed under.
-        functions: those of the app by name, in place of the deployed ones.
+        app: name of the deployed app.
+        functions: functions by name to use instead of the deployed ones.
     """
 
     def __init__(self, app: str = "tomat-tokenize", functions: Mapping[str, Any] | None = None) -> None:
-        """Nothing is called.
+        """Look up the deployed functions.
 
         Raises:
             ValueError: Modal is not installed.
@@ -168,7 +165,7 @@ class ModalEngine(Engine):
     def resolve_inputs(
         self, inputs: Sequence[str], *, split_file: str | None, split: str | None, limit: int | None
     ) -> list[Entry]:
-        """As :func:`tomat.dataset.resolve_inputs`, asked in a container, which sees the volumes."""
+        """:func:`tomat.dataset.resolve_inputs`, run in a container, which has the volumes."""
         return list(self._functions["list_inputs"].remote(list(inputs), split_file, split, limit))
 
     @override
@@ -200,7 +197,7 @@ class ModalEngine(Engine):
 
 
 def _finished(calls: dict[int, Any]) -> Iterator[tuple[int, Summary]]:
-    """Workers that have ended, with their summaries; the error of one that failed is raised."""
+    """Workers that have finished, with their summaries; the error of a failed one is raised."""
     for index, call in list(calls.items()):
         try:
             yield index, call.get(timeout=0)

@@ -1,4 +1,4 @@
-"""Engines by the names the command line gives them."""
+"""Engines by name."""
 
 from __future__ import annotations
 

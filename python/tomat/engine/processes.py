@@ -1,4 +1,4 @@
-"""Several workers as processes of this machine."""
+"""Workers as processes on this machine."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tomat")
 
-#: Seconds between two looks at the workers where none says anything.
+#: Seconds to wait for a message of any worker.
 _POLL_S = 0.5
-#: Seconds a worker gets to end its material when it is stopped.
+#: Seconds a stopped worker has to finish its material.
 _PATIENCE_S = 30.0
-#: How often a worker may die before its job is given up.
+#: Deaths of a worker after which the job fails.
 _LIVES = 4
 
 
 class ProcessEngine(Engine):
-    """One process a worker, some at a time; one that dies is started again and goes on where it was.
+    """Runs each worker in a process, several at once; one that dies is restarted and resumes.
 
     Args:
-        processes: workers at once; one a processor where None.
+        processes: concurrent workers; one per processor by default.
     """
 
     def __init__(self, processes: int | None = None) -> None:
-        """Nothing is started."""
+        """Start nothing yet."""
         self._processes = processes or processors()
         super().__init__()
 
@@ -59,7 +59,7 @@ class ProcessEngine(Engine):
 
 
 class _Pool:
-    """Processes that do parts, and what they say."""
+    """The processes that run the parts."""
 
     def __init__(self, parts: Any, at_once: int) -> None:
         self.summaries: list[Summary] = []
@@ -73,7 +73,7 @@ class _Pool:
         return bool(self._waiting or self._running)
 
     def step(self) -> list[tuple[int, Progress]]:
-        """Start what can start, wait a little, and take what workers say; the first error of one is raised."""
+        """Start waiting parts, and return new progress of workers; the first error of one is raised."""
         while self._waiting and len(self._running) < self._at_once:
             self._start(self._waiting.popleft())
         told = []
@@ -117,9 +117,7 @@ class _Pool:
         self._deaths[index] = self._deaths.get(index, 0) + 1
         if self._deaths[index] == _LIVES:
             raise OSError(f"worker {index} died {_LIVES} times, at last with exit code {code}")
-        logger.warning(
-            "worker %d died with exit code %s; it is started again and goes on where it was", index, code
-        )
+        logger.warning("worker %d died with exit code %s; it is restarted and resumes its part", index, code)
         self._waiting.appendleft(part)
 
     def stop(self) -> None:
@@ -129,20 +127,20 @@ class _Pool:
             process.terminate()
         for connection, (_, process) in list(self._running.items()):
             process.join(_PATIENCE_S)
-            process.kill()  # one that hangs in a read; what it finished stays
+            process.kill()  # it may hang in a read; finished shards are kept
             self._reap(connection)
 
 
 def _work(part: Part, connection: Connection) -> None:
-    """What a worker's process runs: the part, with a word on the pipe now and then and one at the end.
+    """Run a part in a worker's process; progress and the result go to the pipe.
 
-    A pipe that nobody reads any more, as where the parent was killed, stops it.
+    It stops if the pipe is closed, as when the parent is killed.
     """
 
     def begin(run: Run) -> None:
         signal.signal(signal.SIGTERM, lambda _number, _frame: run.cancel())
 
-    # A terminal sends Ctrl-C to all; the parent says what to do.
+    # A terminal sends Ctrl-C to all processes; the parent stops the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     result: Summary | BaseException
     try:

@@ -1,4 +1,4 @@
-"""Workers as tasks of a Ray cluster: an existing one, or one of this machine's own."""
+"""Workers as tasks of a Ray cluster, existing or started on this machine."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tomat")
 
-#: Seconds between two looks at the cluster.
+#: Seconds to wait for a task to finish.
 _POLL_S = 0.5
-#: Seconds between two messages of a worker.
+#: Seconds between progress reports of a worker.
 _TELL_S = 1.0
-#: Bytes of the object store of a cluster of our own: little goes through it.
+#: Object store of a cluster started here, in bytes; it needs little.
 _OBJECT_STORE = 100 << 20
-#: Seconds that cancelled tasks are waited for.
+#: Seconds to wait for cancelled tasks.
 _STOP_S = 60.0
 
 
 class RayEngine(Engine):
-    """One Ray task a worker; tasks of workers or nodes that die run again elsewhere and go on where they were.
+    """Runs each worker as a Ray task; if its process or node dies, it is restarted elsewhere and resumes.
 
-    Every node needs tomat of the same version, and sees the inputs and ``out`` under the same paths or URLs.
+    Every node needs the same version of tomat, and the same paths or URLs of the inputs and ``out``.
 
     Args:
-        address: of a cluster (``auto``, ``host:port``, ``ray://host:port``); a cluster of its own, on this machine and
-            ended with the run, where None. One that the process is connected to already is used as it is.
-        max_retries: how often a task may run again because its process or node died.
+        address: of a cluster (``auto``, ``host:port``, ``ray://host:port``); if None, a cluster is started on this
+            machine for the run. An existing connection of the process is used as it is.
+        max_retries: restarts of a task because its process or node died.
         options: further options of ``ray.init``.
     """
 
     def __init__(self, address: str | None = None, *, max_retries: int = 10, **options: Any) -> None:
-        """Nothing is started.
+        """Start nothing yet.
 
         Raises:
             ValueError: Ray is not installed.
@@ -91,12 +91,12 @@ class RayEngine(Engine):
             ray.init(address=self._address or "local", **options | self._options)
         except (ConnectionError, ray.exceptions.RayError) as error:
             raise OSError(
-                f"no Ray cluster answers at {self._address} (one that asks for a token wants RAY_AUTH_MODE=token here "
+                f"no Ray cluster answers at {self._address} (if it requires a token, set RAY_AUTH_MODE=token here, "
                 f"too): {error}"
             ) from error
         try:
             if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)  # Ray puts its own there
+                signal.signal(signal.SIGTERM, handler)  # Ray installs its own
             yield ray
         finally:
             ray.shutdown()
@@ -121,7 +121,7 @@ class RayEngine(Engine):
                 except ray.exceptions.RayError as error:
                     raise _own_error(error, index, job.n_workers) from error
             if watch is not None:
-                # Reports are a comfort: without them the work goes on.
+                # Progress reports are optional.
                 with contextlib.suppress(ray.exceptions.RayError):
                     for index, (progress, _, _) in ray.get(reports.latest.remote(), timeout=_POLL_S).items():
                         board.post(index, progress)
@@ -130,7 +130,7 @@ class RayEngine(Engine):
 
 
 class _Reports:
-    """An actor that keeps the last word of each worker: its progress, node and process."""
+    """An actor that stores the latest progress, node and process of each worker."""
 
     def __init__(self) -> None:
         self._latest: dict[int, tuple[Progress, str, int]] = {}
@@ -143,7 +143,7 @@ class _Reports:
 
 
 def _work(part: Part, reports: Any) -> Summary:
-    """What a task runs."""
+    """Run a part in a task."""
     import ray
 
     node, index, last = ray.get_runtime_context().get_node_id(), part.config.worker_index, 0.0
@@ -158,11 +158,11 @@ def _work(part: Part, reports: Any) -> Summary:
 
 
 def _check_room(ray: Any, threads: int) -> None:
-    """Say so where no node can hold a worker: its task would wait for ever."""
+    """Warn if no node has enough CPUs for a worker, whose task would wait forever."""
     largest = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
     if threads > largest:
         logger.warning(
-            "a worker of %d threads asks for as many CPUs, and no node has more than %d: the workers wait for one that "
+            "a worker of %d threads asks for as many CPUs, and no node has more than %d: the workers wait until one "
             "joins; give fewer --threads",
             threads,
             largest,
@@ -170,7 +170,7 @@ def _check_room(ray: Any, threads: int) -> None:
 
 
 def _stop(ray: Any, running: list[Any]) -> None:
-    """Cancel tasks at their next material and wait until they have ended."""
+    """Cancel tasks at their next material and wait for them."""
     for reference in running:
         with contextlib.suppress(Exception):
             ray.cancel(reference)
@@ -180,7 +180,7 @@ def _stop(ray: Any, running: list[Any]) -> None:
 
 
 def _own_error(error: Any, index: int, n_workers: int) -> BaseException:
-    """The worker's own exception in place of Ray's around it."""
+    """The worker's own exception instead of Ray's wrapper."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, OSError | ValueError | KeyError | StoppedError):
         cause.add_note(f"worker {index} of {n_workers}")

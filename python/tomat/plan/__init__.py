@@ -1,4 +1,4 @@
-"""What a run will be, before it is: rows, coverage, bytes, hours; docs/catalogue.md has the formulas."""
+"""Plans of tokenization runs: rows, coverage, bytes, hours; docs/catalogue.md has the formulas."""
 
 from tomat.plan.budgets import budget_effect
 from tomat.plan.expectation import expected_coverage, expected_histogram

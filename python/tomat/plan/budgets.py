@@ -1,4 +1,4 @@
-"""What budgets do to the number of patches a material gives: is the sampling-weight study worth running on these?"""
+"""The effect of budgets on the patches per material: do they differ enough to study sampling weights?"""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: The bottom decile must lose at least this share of its patches for the study to show anything there.
+#: Largest share of its patches that the bottom decile may keep for a study to show an effect there.
 LEAST_CONTRAST = 0.5
-#: Materials that rounding up to one patch may hold at most, as a share.
+#: Largest share of materials that may be rounded up to one patch.
 MOST_AT_ONE = 0.01
-#: Patches beyond those that cover their material once, at most, as a share.
+#: Largest share of patches beyond those that cover their material once.
 MOST_REPEATED = 0.25
 
 
@@ -29,21 +29,21 @@ def budget_effect(
     *,
     estimated: bool = False,
 ) -> dict[str, Any]:
-    """The distribution of M under each budget, and whether the two differ enough to compare models by them.
+    """The distribution of the patches per material M under each budget, and whether the two differ enough for a study.
 
     Args:
         task_ids: the materials.
         electrons: of each.
-        mean: patches a material, on average.
-        tiles: patches that cover each material once (:func:`tomat.sampling.tiles`, all of a pass).
-        estimated: whether the electrons are not known but estimated.
+        mean: patches per material, on average.
+        tiles: number of patches that covers each material (:func:`tomat.sampling.tiles`).
+        estimated: whether the electrons are estimates.
 
     Returns:
-        ``budgets``: min, p10, p50, p90, max, mean and max:min of M for each; ``bottom_decile`` and ``top_decile``:
-        patches that the tenth of the materials with fewest and most electrons gets by electrons, as a multiple of what
-        it gets equally; ``at_one``: share of materials rounded up to one patch; ``repeated``: share of patches beyond
-        what covers their material once; ``total_variation``: half the summed difference of the two distributions of
-        patches over materials; ``verdict`` in a word, and ``reasons``.
+        ``budgets``: min, p10, p50, p90, max, mean and max:min of M for each budget; ``bottom_decile`` and
+        ``top_decile``: patches under ``electrons`` of the materials with the fewest and most electrons, relative to
+        ``equal``; ``at_one``: share of materials rounded up to one patch; ``repeated``: share of patches beyond those
+        that cover their material once; ``total_variation``: total variation distance of the two distributions of
+        patches over materials; ``verdict`` (a word) and ``reasons``.
     """
     weights = np.asarray(electrons, dtype=np.float64)
     shares = {budget: patches_of(budget, mean, task_ids, weights.tolist()) for budget in BUDGETS}
@@ -78,25 +78,25 @@ def _distribution(patches: NDArray[np.int64]) -> dict[str, float]:
 
 
 def _verdict(facts: dict[str, Any]) -> dict[str, Any]:
-    """``weak`` where the budgets hardly differ, ``distorted`` where rounding or repetition makes the difference."""
+    """``weak`` if the budgets hardly differ, ``distorted`` if rounding or repetition dominates, else ``usable``."""
     reasons = []
     weak = facts["bottom_decile"] > LEAST_CONTRAST
     if weak:
         reasons.append(
-            f"the tenth of the materials with fewest electrons keeps {facts['bottom_decile']:.0%} of its patches (more "
-            f"than {LEAST_CONTRAST:.0%}): a difference between the models is not to be expected there"
+            f"the tenth of the materials with the fewest electrons keeps {facts['bottom_decile']:.0%} of its patches "
+            f"(more than {LEAST_CONTRAST:.0%}): the models are not expected to differ there"
         )
     else:
         reasons.append(
-            f"the tenth of the materials with fewest electrons gets {facts['bottom_decile']:.0%} of its equal share, "
-            f"the tenth with most {facts['top_decile']:.0%}"
+            f"the tenth of the materials with the fewest electrons gets {facts['bottom_decile']:.0%} of its equal "
+            f"share, the tenth with the most {facts['top_decile']:.0%}"
         )
     distorted = facts["at_one"] > MOST_AT_ONE or facts["repeated"] > MOST_REPEATED
     if facts["at_one"] > MOST_AT_ONE:
         reasons.append(f"{facts['at_one']:.1%} of the materials are rounded up to one patch: raise the mean")
     if facts["repeated"] > MOST_REPEATED:
         reasons.append(
-            f"{facts['repeated']:.0%} of the patches by electrons go to materials that fewer cover whole: they repeat "
-            "voxels; lower the mean"
+            f"{facts['repeated']:.0%} of the patches by electrons only repeat voxels that others of their material "
+            "cover; lower the mean"
         )
     return {"verdict": "weak" if weak else "distorted" if distorted else "usable", "reasons": reasons}

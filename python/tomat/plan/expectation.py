@@ -1,4 +1,4 @@
-"""How often patches are expected to cover the voxels of a material, before any is cut."""
+"""The expected coverage of a material's voxels by patches."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ type Pmf = NDArray[np.float64]
 
 
 def is_bound(sampler: Sampler) -> bool:
-    """Whether :func:`expected_coverage` is an upper bound and not the expectation itself."""
+    """Whether :func:`expected_coverage` is an upper bound of the expectation."""
     return isinstance(sampler, Electrons)
 
 
 def expected_coverage(grid: Shape, patch: Shape, n: int, sampler: Sampler) -> float | None:
-    """The expected fraction of a material's voxels that ``n`` patches cover; None where nothing is known of a sampler.
+    """The expected fraction of a material's voxels that ``n`` patches cover; None if unknown for the sampler.
 
     - ``uniform``: ``1 - (1 - p)^n`` with ``p = prod min(P, n_axis) / n_axis``, the probability that a patch covers a
-      given voxel, the same for all; without replacement ``1 - C(N - B, n) / C(N, n)`` with N origins of which
-      ``B = p N`` cover it.
+      given voxel; without replacement ``1 - C(N - B, n) / C(N, n)`` with N origins, of which ``B = p N`` cover it.
     - ``tiling``: exact, see :func:`expected_histogram`.
-    - ``electrons``: the value of ``uniform``, an upper bound: the mean of ``1 - (1 - p_v)^n`` over voxels whose p_v
-      have the mean p is largest where all are equal (Jensen). Without replacement nothing is said.
+    - ``electrons``: the value of ``uniform``, an upper bound, since the mean of ``1 - (1 - p_v)^n`` over voxels is
+      largest if all p_v are equal (Jensen). Unknown without replacement.
     """
     if isinstance(sampler, Tiling):
         return 1.0 - float(_tiling(grid, patch, n)[0])
@@ -51,14 +50,13 @@ def expected_coverage(grid: Shape, patch: Shape, n: int, sampler: Sampler) -> fl
 
 
 def expected_histogram(grid: Shape, patch: Shape, n: int, sampler: Sampler) -> Pmf | None:
-    """``h[k]``: how many voxels ``n`` patches are expected to cover exactly k times, float64; None where not known.
+    """``h[k]``: the expected number of voxels that ``n`` patches cover exactly k times, float64; None if unknown.
 
-    For ``uniform`` one patch covers a voxel with a probability distribution that is the product of those of the axes
-    (on an axis shorter than the patch, ``floor(P / n)`` or one more times); n patches give its n-fold convolution, the
-    binomial distribution where no axis is shorter. Without replacement origins are drawn from those that cover the
-    voxel equally often, a hypergeometric distribution, and every whole round covers each voxel ``prod P`` times. For
-    ``tiling`` a random voxel of a pass belongs to one of up to 27 classes by how many tiles cover it along each axis;
-    passes are independent, so their distributions convolve.
+    For ``uniform``, the number of times a patch covers a voxel is the product of those along the axes (on an axis
+    shorter than the patch, ``floor(P / n)`` or one more); its distribution is convolved n times, which gives the
+    binomial distribution if no axis is shorter. Without replacement, the distribution is hypergeometric, and each round
+    over all origins covers every voxel ``prod P`` times. For ``tiling``, the voxels of a pass fall in up to 27 classes
+    by the number of tiles along each axis; passes are independent, so their distributions are convolved.
     """
     if isinstance(sampler, Tiling):
         pmf = _tiling(grid, patch, n)
@@ -89,9 +87,9 @@ def _uniform(grid: Shape, patch: Shape, n: int, *, replacement: bool) -> Pmf:
 
 
 def _without_replacement(counts: list[tuple[int, int]], total: int, drawn: int) -> Pmf:
-    """The sum of ``drawn`` values of a population in which each value stands so many times, ``total`` in all."""
+    """The distribution of the sum of ``drawn`` values of a population of ``total``, given the count of each value."""
     width = drawn * max(value for value, _ in counts) + 1
-    # By how many are still to be drawn: the distribution of the sum so far.
+    # The distribution of the sum so far, by the number still to be drawn.
     states: dict[int, Pmf] = {drawn: np.eye(1, width)[0]}
     for value, count in counts:
         after: dict[int, Pmf] = {}
@@ -107,7 +105,7 @@ def _without_replacement(counts: list[tuple[int, int]], total: int, drawn: int) 
 
 
 def _product(a: Pmf, b: Pmf) -> Pmf:
-    """The distribution of the product of two independent counts; a scalar of one stands for the count 1."""
+    """The distribution of the product of two independent counts; ``a`` of length one is the count 1."""
     a = np.array([0.0, 1.0]) if len(a) == 1 else a
     found = np.zeros((len(a) - 1) * (len(b) - 1) + 1)
     for (i, x), (j, y) in itertools.product(enumerate(a), enumerate(b)):
@@ -136,7 +134,7 @@ def _log_choose(n: int, k: int) -> float:
 
 
 def _hypergeometric(total: int, marked: int, drawn: int) -> Pmf:
-    """Of ``drawn`` of ``total``, ``marked`` of them marked: how many are."""
+    """The distribution of marked items among ``drawn`` of ``total``, of which ``marked`` are marked."""
     pmf = np.zeros(min(marked, drawn) + 1)
     whole = _log_choose(total, drawn)
     for k in range(max(0, drawn - (total - marked)), len(pmf)):
@@ -157,7 +155,7 @@ def _tiling(grid: Shape, patch: Shape, n: int) -> Pmf:
 
 @lru_cache(maxsize=65536)
 def _pass(grid: Shape, patch: Shape, disjoint: int, whole: int, n: int) -> Pmf:
-    """How often the first ``n`` patches of a pass cover a random voxel."""
+    """The distribution of how often the first ``n`` patches of a pass cover a random voxel."""
     found = np.zeros(1)
     for classes in itertools.product(*[_classes(g, p) for g, p in zip(grid, patch, strict=True)]):
         share = math.prod(c[0] for c in classes)
@@ -177,7 +175,7 @@ def _pass(grid: Shape, patch: Shape, disjoint: int, whole: int, n: int) -> Pmf:
 
 
 def _classes(points: int, patch: int) -> list[tuple[float, int, int, bool]]:
-    """Voxels along an axis: share, times a tile covers them, tiles that do, whether a disjoint one is among those."""
+    """Classes of voxels along an axis: share, times a tile covers them, number of tiles, whether one is disjoint."""
     if points <= patch:
         rounds, rest = divmod(patch, points)
         found = [((points - rest) / points, rounds, 1, True), (rest / points, rounds + 1, 1, True)]

@@ -1,4 +1,4 @@
-"""Coverage of a dataset as it is: the workers' histograms added up, and what was to be expected of its patches."""
+"""The measured coverage of a dataset, with the expected one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ type Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class MaterialCoverage:
-    """One material: its patches, the share of its voxels they cover, and the share that was to be expected."""
+    """One material: its rows, the share of its voxels they cover, and the expected share."""
 
     task_id: str
     voxels: int
@@ -38,10 +38,10 @@ class Coverage:
 
     Attributes:
         histogram: voxels covered 0, 1, 2, ... times.
-        planned: how many were to be expected; None where the sampler does not say.
-        materials: each of them.
-        notes: what could not be compared.
-        facts: the numbers, as JSON takes them.
+        planned: the expected numbers; None if unknown for the sampler.
+        materials: coverage of each material.
+        notes: on what could not be compared.
+        facts: the numbers, for JSON.
     """
 
     histogram: list[int] = field(default_factory=list)
@@ -52,19 +52,19 @@ class Coverage:
 
     @property
     def is_planned(self) -> bool:
-        """Whether there is something to compare with."""
+        """Whether the expected coverage is known."""
         return bool(self.materials) and all(m.planned is not None for m in self.materials)
 
 
 def measured_coverage(dataset: Dataset, grids: Mapping[str, Shape] | None = None) -> Coverage:
-    """Add up the workers' histograms and set them against what their patches let expect.
+    """Add up the workers' histograms, and compute the expected ones.
 
     Args:
-        dataset: the dataset; of all workers, or of those that are there.
-        grids: of the materials, by id, for datasets that do not name them: from a catalogue.
+        dataset: of all workers, or of those that are there.
+        grids: grid shapes of the materials by id, for datasets that do not store them.
 
     Raises:
-        OSError, ValueError: a worker's histograms are missing or damaged, or do not add up.
+        OSError, ValueError: a worker's histograms are missing, damaged or inconsistent.
     """
     found = Coverage()
     planned = np.zeros(0)
@@ -93,16 +93,14 @@ def measured_coverage(dataset: Dataset, grids: Mapping[str, Shape] | None = None
 
 
 def _note_grids(found: Coverage, dataset: Dataset, grids: Mapping[str, Shape]) -> None:
-    """Say so where the grids of materials are not known."""
+    """Add a note if the grids of materials are not known."""
     unknown = [m.task_id for m in found.materials if m.planned is None and m.task_id not in grids]
     if unknown and not any("grids" in read_coverage(worker.path, worker.meta) for worker in dataset.workers):
-        found.notes.append(
-            "the dataset does not name the grids: give --catalogue for what was to be expected"
-        )
+        found.notes.append("the dataset does not store the grids: give --catalogue for the expected coverage")
 
 
 def _sampler(dataset: Dataset, found: Coverage) -> Sampler | None:
-    """The sampler of a dataset; datasets of other writers say nothing, and draw uniformly by the format."""
+    """The sampler of a dataset; datasets of other programs state none and are uniform."""
     try:
         return load_sampler(str(dataset.meta.get("sampler") or "uniform")).sampler
     except (KeyError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The plan of a run: what a catalogue and a configuration say before anything runs."""
+"""The plan of a tokenization run, from a catalogue and a configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "plan"]
 
-#: Ids a plan names for each reason or shape; per-material output has all.
+#: Ids listed for each reason or shape.
 SHOWN = 20
 
 _LATTICE = ("a", "b", "c", "alpha", "beta", "gamma")
@@ -30,11 +30,11 @@ _LATTICE = ("a", "b", "c", "alpha", "beta", "gamma")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will be; see docs/catalogue.md for how each number comes about.
+    """The plan of a run; docs/catalogue.md explains the numbers.
 
     Attributes:
-        facts: all of it, as JSON takes it.
-        materials: of each material: id, rows, patch shape (None where left out), reason, tokens before padding, and the
+        facts: all numbers, for JSON.
+        materials: for each material: id, rows, patch shape (None if left out), reason, tokens before padding, and
             expected coverage.
     """
 
@@ -48,10 +48,10 @@ def plan(config: TokenizeConfig, rows: Sequence[Mapping[str, Any]], *, rate: Rat
     Args:
         config: of the run.
         rows: of the catalogue: ``id``, ``nx``, ``ny``, ``nz``, ``n_atoms``, and ``electrons`` for the budget electrons.
-        rate: what a row costs; bytes and hours are left out where None.
+        rate: cost of a row; without it, bytes and hours are left out.
 
     Raises:
-        ValueError: no materials, a material without grid or atoms, or without electrons where the budget needs them.
+        ValueError: no materials, a material without grid or atoms, or without electrons if the budget needs them.
     """
     if not rows:
         raise ValueError("the catalogue has no materials to plan for")
@@ -71,8 +71,10 @@ def plan(config: TokenizeConfig, rows: Sequence[Mapping[str, Any]], *, rate: Rat
         "fallback": _fallback(written, config.tokenizer),
         **_amounts(config, written),
         "coverage": _coverage(config, written),
-        # Of what is written; of all where that is nothing.
-        "study": _study(config, [row for row, m in zip(rows, materials, strict=True) if m["rows"]] or rows),
+        # Over the materials written, or all if there are none.
+        "study": _budget_effect(
+            config, [row for row, m in zip(rows, materials, strict=True) if m["rows"]] or rows
+        ),
     }
     if rate is not None:
         facts["cost"] = _cost(config, written, rate)
@@ -146,7 +148,7 @@ def _left_out(materials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _clipping(config: TokenizeConfig) -> dict[str, Any]:
-    """The rule of the run; which materials it leaves out shows when their densities are read."""
+    """The limits of clipping; the materials they leave out are known only when the densities are read."""
     low, high = config.tokenizer.density_codec.range
     return {
         "range": [low, high],
@@ -201,8 +203,8 @@ def _coverage(config: TokenizeConfig, written: Sequence[Mapping[str, Any]]) -> d
     }
 
 
-def _study(config: TokenizeConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The budgets side by side; electrons are taken to go with the atoms where the catalogue does not have them."""
+def _budget_effect(config: TokenizeConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The effect of the budgets; electrons are estimated from the atoms if the catalogue does not have them."""
     estimated = any(row.get("electrons") is None for row in rows)
     electrons = [float(row["n_atoms"] if estimated else row["electrons"]) for row in rows]
     cube = (config.tokenizer.patch_size,) * 3

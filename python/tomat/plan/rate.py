@@ -1,37 +1,33 @@
-"""How fast and how large rows are: measured on some, for the plan of all."""
+"""The speed of writing rows and their size, measured on a few materials."""
 
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from tomat.engine.local import Run
-from tomat.material import Entry
+from tomat.material import Entry, Material
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
     from tomat.dataset.config import TokenizeConfig
 
 
 @dataclass(frozen=True)
 class Rate:
-    """What a row costs.
+    """The cost of a row.
 
     Attributes:
-        seconds_a_row: of one thread: drawing, cutting, quantising, compressing, writing.
-        seconds_a_voxel: of one thread: reading and decompressing the density.
-        bytes_a_token: of the files.
-        threads: of a worker.
+        seconds_a_row: of one thread, for sampling, encoding, compressing and writing.
+        seconds_a_voxel: of one thread, for reading and decompressing the density.
+        bytes_a_token: bytes of the files per token.
+        threads: threads per worker.
         source: where these numbers come from.
     """
 
@@ -42,7 +38,7 @@ class Rate:
     source: str
 
     def hours(self, rows: int, voxels: int, n_workers: int) -> float:
-        """Wall time of a worker, its part of the materials being as large as that of any other."""
+        """Wall time of each worker if all parts are equally large."""
         seconds = rows * self.seconds_a_row + voxels * self.seconds_a_voxel
         return seconds / self.threads / n_workers / 3600
 
@@ -55,27 +51,25 @@ def measure(
     n_atoms: int = 12,
     n_materials: int = 3,
 ) -> Rate:
-    """Tokenize a little with ``config`` and see what it takes, on this machine.
+    """Measure the cost on this machine by tokenizing a few materials with ``config``.
 
     Args:
-        config: what is planned; a budget counts as equal.
-        entries: densities to measure with; synthetic ones of ``grid`` where there are none.
+        config: of the planned run; the budget is ignored.
+        entries: densities to measure with; if empty, synthetic ones.
         grid, n_atoms, n_materials: of the synthetic densities.
 
     Raises:
-        OSError, ValueError: the densities cannot be read, or nothing of them can be written.
+        OSError, ValueError: the densities cannot be read, or none of them can be written.
     """
     equal = replace(config, budget="equal", catalogue=None, worker_index=0, n_workers=1)
-    if not entries:  # what is made up here is made to be timed
+    if not entries:  # never leave out a synthetic density
         equal = replace(equal, max_clipped=1.0, max_negative=1.0, strict=False)
     with tempfile.TemporaryDirectory(prefix="tomat-plan-") as folder:
         place = Path(folder)
         chosen = list(entries)
         if not chosen:
-            chosen = [
-                write_synthetic(place / f"made-{k}.zarr", grid, n_atoms, seed=k) for k in range(n_materials)
-            ]
-        # One thread: what two cost depends on what else the machine does.
+            chosen = [_synthetic(place / f"made-{k}.zarr", grid, n_atoms, seed=k) for k in range(n_materials)]
+        # One thread, since the time of several depends on the load of the machine.
         run = Run(equal, chosen, place / "rows", on_error="skip", threads=1)
         summary = run.execute()
         voxels = _voxels(place / "rows" / "coverage_histogram.json")
@@ -97,12 +91,12 @@ def _voxels(coverage: Path) -> int:
     return int(sum(json.loads(coverage.read_text())["histogram"]))
 
 
-def write_synthetic(path: Path, grid: tuple[int, int, int], n_atoms: int, seed: int = 0) -> Entry:
-    """A made density in the ``rho_gga`` layout: Gaussians on random places of an orthorhombic cell, 0.1 A a point."""
+def _synthetic(path: Path, grid: tuple[int, int, int], n_atoms: int, seed: int) -> Entry:
+    """Write a synthetic density: Gaussians at random positions in an orthorhombic cell with 0.1 A per grid point."""
     rng = np.random.default_rng(seed)
-    places, lengths = rng.random((n_atoms, 3)), np.array(grid) * 0.1
+    positions, lengths = rng.random((n_atoms, 3)), np.array(grid) * 0.1
     density = np.zeros(grid)
-    for position in places:
+    for position in positions:
         width = rng.uniform(0.3, 0.8)
         factors = [
             np.exp(-0.5 * ((np.abs((np.arange(n) / n - x + 0.5) % 1 - 0.5) * a) / width) ** 2)
@@ -110,40 +104,5 @@ def write_synthetic(path: Path, grid: tuple[int, int, int], n_atoms: int, seed: 
         ]
         density += 8.0 * np.einsum("i,j,k->ijk", *factors)
     density *= 8.0 * n_atoms / density.mean()
-    sites = [{"species": [{"element": "O", "occu": 1}], "abc": position.tolist()} for position in places]
-    lattice = {"matrix": np.diag(lengths).tolist()}
-    structure = {
-        "@class": "Structure",
-        "@module": "pymatgen.core.structure",
-        "lattice": lattice,
-        "sites": sites,
-    }
-    _write_zarr(path, density.astype(np.float32), json.dumps(structure))
+    Material.of(path.stem, density, "chgcar", np.diag(lengths), [8] * n_atoms, positions).write(path)
     return Entry(path.stem, str(path))
-
-
-def _write_zarr(path: Path, density: NDArray[np.float32], structure: str) -> None:
-    array = path / "charge_density_total"
-    chunk = array.joinpath("c", *"000")
-    chunk.parent.mkdir(parents=True)
-    shape = list(density.shape)
-    metadata: dict[str, Any] = {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": shape,
-        "data_type": "float32",
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shape}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": 0.0,
-        "codecs": [
-            {"name": "bytes", "configuration": {"endian": "little"}},
-            {"name": "zstd", "configuration": {"level": 1, "checksum": False}},
-        ],
-        "attributes": {},
-    }
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {"structure": structure}}
-    group["attributes"]["metadata"] = json.dumps({"task_id": path.stem})  # type: ignore[index]
-    (path / "zarr.json").write_text(json.dumps(group))
-    (array / "zarr.json").write_text(json.dumps(metadata))
-    chunk.write_bytes(pa.Codec("zstd", compression_level=1).compress(density.tobytes(), asbytes=True))
-    assert math.prod(shape) == density.size
