@@ -1,4 +1,4 @@
-"""From what the command line names to methods: a checkpoint in its modes, the promolecule, the codec's floor."""
+"""Open the methods of an evaluation: a checkpoint in its modes, and the baselines."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ def open_methods(
     codec: str | None = None,
     start: bool = True,
 ) -> tuple[list[Method], str]:
-    """The methods to measure, and the unit to measure in.
+    """The methods to evaluate, and the density unit.
 
     Args:
-        checkpoint: a checkpoint, or ``promolecule``, ``promolecule:NAME`` for the baselines alone.
-        modes: of the checkpoint; all it supports where empty.
-        decoding: of the checkpoint; its mode is not looked at.
-        overlap: of the patches.
-        promolecule: the baseline; the checkpoint's own, or that of the package, where None.
-        codec: whose floor is measured where there is no checkpoint; that of layout v3 where None.
-        start: measure the weights the checkpoint's run began with as well, in the first headline mode of ``modes``.
+        checkpoint: a checkpoint, or ``promolecule`` or ``promolecule:NAME`` for the baselines alone.
+        modes: prediction modes; all that the checkpoint supports if empty.
+        decoding: decoding options; its ``mode`` is ignored.
+        overlap: grid points by which patches overlap.
+        promolecule: the baseline; None is the checkpoint's own, or the bundled one.
+        codec: the codec of the floor if there is no checkpoint; None is the default of layout v3.
+        start: evaluate the weights at step 0 as well, in the first headline mode.
 
     Raises:
-        ValueError: modes that are none, modes of the promolecule, two promolecules.
-        KeyError, OSError: something that is not there.
+        ValueError: unknown or repeated modes, modes for a promolecule, or two promolecules.
+        KeyError, OSError: a checkpoint, promolecule or codec is not found.
     """
     if len(set(modes)) != len(modes):
-        raise ValueError(f"modes {', '.join(modes)}; give each once at most")
+        raise ValueError(f"modes {', '.join(modes)}: give each once")
     head, _, named = checkpoint.partition(":")
     if head == PROMOLECULE:
         if modes:
-            raise ValueError("the promolecule has no modes; leave --mode away")
+            raise ValueError("the promolecule has no modes; omit --mode")
         if named and promolecule and named != promolecule:
-            raise ValueError(f"two promolecules, {named!r} and {promolecule!r}; give one")
+            raise ValueError(f"two promolecules are given, {named!r} and {promolecule!r}; give one")
         alone = load_codec(codec or LAYOUTS["v3"].default_codec)
         return _baselines(
             alone, alone.unit_for(), Promolecule.load(named or promolecule or BUNDLED_PROMOLECULE)

@@ -193,5 +193,5 @@ def density_ids(request: PatchRequest, name: str, vocabulary: ModelVocabulary) -
     """
     values = getattr(request, name)
     if values is None:
-        raise ValueError(f"{request.crystal.name}: the request at {request.offset} holds no {name}")
+        raise ValueError(f"{request.crystal.name}: the request at {request.offset} has no {name}")
     return vocabulary.tokenizer.density_ids(values)
