@@ -18,19 +18,11 @@ if TYPE_CHECKING:
 
     from tomat.codec import Codec
     from tomat.material import Material
+    from tomat.prediction import options
     from tomat.prediction.predictor import PatchPredictor
     from tomat.promolecule import Promolecule
 
-type Mode = Literal[
-    "one_pass",
-    "k_pass",
-    "free_running",
-    "teacher_forced",
-    "start",
-    "start_teacher_forced",
-    "promolecule",
-    "codec_floor",
-]
+type Mode = options.Mode | Literal["start", "start_teacher_forced", "promolecule", "codec_floor"]
 
 #: Modes of a model that sees nothing of the true density; only these may be quoted as its error.
 HEADLINES: tuple[Mode, ...] = ("one_pass", "k_pass", "free_running")

@@ -103,8 +103,8 @@ class GuessCheck:
             raise ValueError(
                 f"the starting density {name} is not of the kind of these data: on {len(self.judged)} of {self.of} "
                 f"materials {' and '.join(problems)}; at most {100 * limit:g} % NMAE on average and {50 * limit:g} % "
-                f"in electrons are allowed{self._lacking()}. The densities use other pseudopotentials, or several kinds: "
-                "fit a promolecule to them (data.guess: fit, or tomat promolecule fit), select materials of one kind "
+                f"in electrons are allowed{self._lacking()}. The densities use other pseudopotentials, or several: fit "
+                "a promolecule to them (data.guess: fit, or tomat promolecule fit), select materials of one kind "
                 "(data.prefix), or raise data.max_guess_nmae"
             )
 

@@ -19,6 +19,7 @@ from tomat.prediction.structures import as_crystal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tomat.lm.decode.predictor import ModelPredictor
     from tomat.material import Material
     from tomat.prediction.structures import CrystalLike
 
@@ -39,6 +40,11 @@ def open_predictor(checkpoint: str | Path, decoding: DecodingConfig | None = Non
     head, _, source = str(checkpoint).partition(":")
     if head == PROMOLECULE:
         return PromoleculePredictor.open(source, decoding)
+    return open_model(checkpoint, decoding)
+
+
+def open_model(checkpoint: str | Path, decoding: DecodingConfig) -> ModelPredictor:
+    """As :func:`open_predictor`, for checkpoints only."""
     try:
         from tomat.lm.decode.predictor import ModelPredictor
     except ImportError as error:
