@@ -71,12 +71,11 @@ class Trained:
         return digest.hexdigest()
 
 
-def open_checkpoint(path: str, *, averaged: bool = True, weights: str = "best") -> Trained:
-    """Open the model of a run, a checkpoint or an export.
+def open_checkpoint(path: str, *, weights: str = "best") -> Trained:
+    """Open the model of a run, a checkpoint or an export; averaged weights if the run kept them.
 
     Args:
         path: folder or URL.
-        averaged: use the averaged weights if the run kept them.
         weights: one of :data:`WEIGHTS`. For a run, ``best`` is its best evaluation (the latest checkpoint if it kept
             none) and ``latest`` its latest complete checkpoint; a checkpoint or an export stands for both. ``start``
             is the run's initial weights, also for one of its checkpoints.
@@ -106,7 +105,7 @@ def open_checkpoint(path: str, *, averaged: bool = True, weights: str = "best") 
         )
     except ValueError as error:
         raise ValueError(f"{NOTE} of {place}: the model cannot be rebuilt from it: {error}") from error
-    model = inference_mode(_load(place, config, vocabulary, averaged=averaged), True)
+    model = inference_mode(_load(place, config, vocabulary), True)
     return Trained(place, part(note, "step", int, place) + 1, model, config, vocabulary, objective, note)
 
 
@@ -191,13 +190,10 @@ def latest_checkpoint(run: str) -> str:
     return found[-1]
 
 
-def _load(
-    place: str, config: DensityLMConfig, vocabulary: ModelVocabulary, *, averaged: bool
-) -> Qwen3LMHeadModel:
+def _load(place: str, config: DensityLMConfig, vocabulary: ModelVocabulary) -> Qwen3LMHeadModel:
     shape = eqx.filter_eval_shape(build, config, vocabulary, jax.random.PRNGKey(0))
-    subpath = "model"
-    if averaged and place_of(f"{place}/model_averaging").exists():
-        subpath = "model_averaging/model"
+    averaged = place_of(f"{place}/model_averaging").exists()
+    subpath = "model_averaging/model" if averaged else "model"
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))
     with _less_said("levanter.tensorstore_serialization"):
         return load_checkpoint(shape, place, subpath=subpath, mesh=mesh, axis_mapping={})

@@ -139,12 +139,11 @@ def export_model(
     partial.replace(target)
 
 
-def load_exported(directory: str | Path, attention: str = "auto") -> ExportedModel:
+def load_exported(directory: str | Path) -> ExportedModel:
     """Open an exported directory: the model with its codec and vocabulary.
 
     Args:
         directory: folder or URL of what :func:`export_model` wrote.
-        attention: one of :data:`~tomat.lm.model.presets.ATTENTION`.
 
     Raises:
         OSError: a file is missing or cannot be read.
@@ -160,7 +159,7 @@ def load_exported(directory: str | Path, attention: str = "auto") -> ExportedMod
     vocabulary = ModelVocabulary(tokenizer_from(metadata, [str(place)]))
     with at_hand(place / WEIGHTS) as weights_file:
         weights = _read_weights(weights_file, metadata, str(place / WEIGHTS))
-    config = _levanter_config(place, attention, part(metadata, "bidirectional", bool, str(place)))
+    config = _levanter_config(place, part(metadata, "bidirectional", bool, str(place)))
     template = eqx.filter_eval_shape(build, config, vocabulary, jax.random.PRNGKey(0))
     return ExportedModel(with_state_dict(template, weights), vocabulary, metadata)
 
@@ -289,10 +288,10 @@ def _metadata(
     }
 
 
-def _levanter_config(place: Place, attention: str, bidirectional: bool) -> DensityLMConfig:
+def _levanter_config(place: Place, bidirectional: bool) -> DensityLMConfig:
     """Levanter's configuration from ``config.json``."""
     from transformers import Qwen3Config as HfQwen3Config
 
     plain = DensityLMConfig.from_hf_config(HfQwen3Config.from_dict(read_json(place / "config.json")))
-    backend = attention_for(attention, jax.default_backend(), plain.max_seq_len)
+    backend = attention_for("auto", jax.default_backend(), plain.max_seq_len)
     return from_qwen3(plain, attention=backend, bidirectional=bidirectional)

@@ -114,7 +114,6 @@ def row_sums(
     *,
     others: bool = False,
     block_size: int = 1024,
-    key: Any = None,
 ) -> Arrays:
     """Sums over the predicted positions of each row, those with ``loss_weight`` above 0.
 
@@ -128,14 +127,13 @@ def row_sums(
         vocabulary: of the model.
         others: also count targets other than density tokens, with the softmax over all ids.
         block_size: positions per device whose logits exist at once; 0 is all.
-        key: for the model.
 
     Returns:
         Arrays [rows], float32, in the codec's unit: ``abs_value`` (sum of \\|true\\|) and, with one token per voxel,
         ``abs_error_median``, ``abs_error_mean``, ``abs_error_mode``; [rows, k] for k tokens per voxel: ``nats`` and
         ``tokens``; with ``others`` also ``other_nats`` and ``other_tokens``.
     """
-    out = model.activations(example.tokens, example.attn_mask, key=key, pos_ids=example.pos_ids)
+    out = model.activations(example.tokens, example.attn_mask, key=None, pos_ids=example.pos_ids)
     flat = Flat.of(model, split_activations(out)[0], example)
     targets = DensityTargets.of(vocabulary)
     head = targets.rows(flat.head, all_ids=others)

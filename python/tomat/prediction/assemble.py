@@ -250,7 +250,6 @@ def predict_density(
     normalize: bool = False,
     electrons: float | None = None,
     truth: Material | None = None,
-    progress: Progress | None = None,
 ) -> Prediction:
     """The density of one crystal; see :func:`predict_densities`.
 
@@ -258,7 +257,7 @@ def predict_density(
         ValueError: it cannot be predicted.
     """
     cell = CellRequest(crystal, check_grid(grid_shape), truth, electrons)
-    (outcome,) = predict_densities(predictor, [cell], overlap=overlap, normalize=normalize, progress=progress)
+    (outcome,) = predict_densities(predictor, [cell], overlap=overlap, normalize=normalize)
     if isinstance(outcome, Failure):
         raise outcome.error
     return outcome

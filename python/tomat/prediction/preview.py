@@ -30,7 +30,6 @@ def preview(
     path: str | Path,
     *,
     truth: Material | None = None,
-    title: str | None = None,
 ) -> None:
     """Write a PNG of three slices through the heaviest atom, one along each pair of lattice vectors.
 
@@ -70,7 +69,7 @@ def preview(
         axes[row, 0].set_ylabel(label)
         figure.colorbar(mesh, ax=axes[row, :].tolist(), label="electrons / A$^3$", shrink=0.9, pad=0.02)
     figure.suptitle(
-        title or f"{material.task_id}, {material.n_electrons:.4g} electrons", fontsize=10, y=1 - 0.15 * inch
+        f"{material.task_id}, {material.n_electrons:.4g} electrons", fontsize=10, y=1 - 0.15 * inch
     )
     buffer = io.BytesIO()
     # No version of matplotlib, so that equal densities give equal files.
