@@ -134,6 +134,6 @@ class CodecFloorPredictor:
         found = []
         for request in requests:
             if request.truth is None:
-                raise ValueError(f"{request.crystal.name}: the request at {request.offset} holds no truth")
+                raise ValueError(f"{request.crystal.name}: the request at {request.offset} has no truth")
             found.append(PatchPrediction(codec.roundtrip(request.truth).astype(np.float32)))
         return found

@@ -1,4 +1,4 @@
-"""Compile the training step for TPUs that are not there, and write down what it takes of each chip.
+"""Compile the training step for TPUs without having any, and record the memory it needs on each chip.
 
 libtpu compiles for a named topology on any CPU: the step below is the trainer's own (Levanter's ``Trainer``: forward,
 backward, optimizer), its arguments are shapes with shardings, and nothing is ever run. What comes out is whether the
@@ -62,21 +62,21 @@ if TYPE_CHECKING:
     type Loss = Callable[..., Any]
 
 GIB = 2**30
-#: Bytes of HBM a program may use on a chip of v6e: 32 GiB less what the runtime keeps.
+#: Bytes of HBM that a program may use on a v6e chip: 32 GiB less the runtime's share.
 USABLE_HBM = 31.25 * GIB
-#: Exit code where the step compiles and is too large for a chip.
+#: Exit code if the step is too large for a chip.
 DOES_NOT_FIT = 3
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is compiled.
+    """A training step to compile.
 
     Attributes:
         preset: a model preset.
         topology: libtpu's name, such as ``v6e:2x4`` (chips along each axis).
-        batch: rows of a step, over all chips.
-        micro: rows a chip at a time; -1 for all of its share at once.
+        batch: rows per step, over all chips.
+        micro: rows per chip at a time; -1 is its whole share at once.
         objective: ``causal`` or ``bidirectional`` attention.
         checkpointing: ``model.gradient_checkpointing``.
         loss: ``density`` (tomat's, blockwise over the density slice) or ``levanter`` (its own cross-entropy).
@@ -146,19 +146,19 @@ RUNS = {
 
 @dataclass(frozen=True)
 class Compiled:
-    """What compiling gave; bytes are of one chip.
+    """Result of a compilation; bytes are per chip.
 
     Attributes:
-        run: what was compiled.
+        run: the compiled step.
         chips: chips of the topology.
         parameters: parameters of the model.
-        fits: whether it compiled; the compiler refuses what does not fit.
-        error: its first line, where it does not.
-        peak_bytes: the most that is alive at once.
+        fits: whether it compiled; the compiler rejects steps that do not fit.
+        error: first line of the error if it did not.
+        peak_bytes: peak memory.
         argument_bytes: parameters, optimizer state and the batch.
         temporary_bytes: everything else, as the compiler counts it.
         model_flops: of a step, analytic; see :mod:`tomat.lm.model.flops`.
-        hardware_flops: with what is computed twice.
+        hardware_flops: model FLOPs plus recomputation.
         splash_kernels: calls of kernels in the program (scanned layers count once).
         lower_seconds: tracing and lowering.
         compile_seconds: compiling.
@@ -181,7 +181,7 @@ class Compiled:
 
 @dataclass
 class TopologyTrainerConfig(TrainerConfig):
-    """Levanter's trainer on the chips of a topology instead of those of this machine."""
+    """Levanter's trainer on the chips of a topology instead of this machine's devices."""
 
     devices: tuple[Any, ...] = field(default_factory=tuple)
 
@@ -192,12 +192,12 @@ class TopologyTrainerConfig(TrainerConfig):
 
     @property
     def data_axis_size(self) -> int:
-        """All chips take rows."""
+        """Every chip takes part in data parallelism."""
         return len(self.devices)
 
     @property
     def device_mesh(self) -> Mesh:
-        """The mesh Levanter would make: data, replica and model within the slice, replicas across slices."""
+        """The mesh that Levanter makes: data, replica and model within the slice, replicas across slices."""
         chips = mesh_utils.create_device_mesh(
             (len(self.devices), 1, 1, 1), devices=list(self.devices), allow_split_physical_axes=True
         )
@@ -214,7 +214,7 @@ def topology_devices(name: str) -> tuple[Any, ...]:
 
 
 def load_loss(name: str, vocabulary: ModelVocabulary) -> Loss:
-    """A loss as the trainer takes it, by name: ``density`` or ``levanter``."""
+    """The trainer's loss by name: ``density`` or ``levanter``."""
     if name == "density":
         losses = importlib.import_module("tomat.lm.loss")
         return cast("Loss", losses.DensityLoss(losses.LossConfig(), vocabulary))
@@ -326,7 +326,7 @@ def _arguments(trainer: Trainer, model: Any, vocabulary: ModelVocabulary, run: R
 
 
 def _sharded(tree: Any, mesh: Mesh, mapping: Any) -> Any:
-    """The shapes of ``tree`` with the shardings their named axes have."""
+    """The shapes of ``tree`` with the shardings of their named axes."""
 
     def one(leaf: Any) -> Any:
         if isinstance(leaf, hax.NamedArray):
@@ -411,7 +411,7 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
 
 
 def _needed(error: str) -> str:
-    """What the compiler says is needed, of its message."""
+    """The memory needed, from the compiler's message."""
     found = re.search(r"Used ([\d.]+)G|\(([\d.]+)G\) exceeds", error)
     return f"{found[1] or found[2]} GiB needed" if found else error[:60]
 
@@ -424,12 +424,12 @@ def _options(run: Run, out: Path) -> list[str]:
 
 
 def _known(out: Path | None) -> dict[str, Any]:
-    """Results gathered so far, by the key of their run."""
+    """Results so far, by the key of their run."""
     return dict(json.loads(out.read_text())) if out is not None and out.exists() else {}
 
 
 def compile_all(runs: Sequence[Run], out: Path) -> None:
-    """Compile what is not in ``out`` yet, each run in a process of its own, and print the table of ``runs``.
+    """Compile the runs that are not in ``out`` yet, each in its own process, and print the table of ``runs``.
 
     Raises:
         SystemExit: a compilation failed for another reason than memory; what was compiled is in ``out``.
@@ -447,7 +447,7 @@ def compile_all(runs: Sequence[Run], out: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Compile one run or some that have a name, or print the table of those gathered."""
+    """Compile one run or a named set of runs, or print the table of results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Make the codecs in the package again, to the byte.
+"""Rebuild the bundled codecs, byte for byte.
 
     make codecs                          from the sketches in training/sketches
     make codecs DATA=/path/to/rho_gga    from the densities of its train split, checking the sketches on the way
@@ -42,12 +42,12 @@ TAIL_BINS = {1024: 12, 2048: 32, 4096: 64, 16384: 512, 32768: 1024, 65536: 2048}
 
 @dataclass(frozen=True)
 class Shipped:
-    """One codec of the package.
+    """A bundled codec.
 
     Attributes:
-        bins: its size.
-        unit: what it encodes.
-        tail: of the default family; None for the codecs that end where their training set does.
+        bins: number of bins.
+        unit: density unit.
+        tail: tail of the default family; None for codecs that end at the range of their training set.
     """
 
     bins: int
@@ -103,7 +103,7 @@ def check_sketch(name: str, data: str) -> None:
 
 
 def floors_of(folder: Path, data: str) -> dict[str, dict[str, object]]:
-    """What each codec loses on the validation and test materials of ``data``, for ``tomat codec list``."""
+    """Floors of the codecs on the validation and test materials of ``data``, for ``tomat codec list``."""
     from tomat.codec import LloydMaxCodec
 
     unseen = [e for split in ("validation", "test") for e in resolve_inputs([data], split=split)]
@@ -122,7 +122,7 @@ def floors_of(folder: Path, data: str) -> dict[str, dict[str, object]]:
 
 
 def main() -> None:
-    """Make all, say what changed."""
+    """Rebuild all codecs and print what changed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

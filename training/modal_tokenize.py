@@ -37,23 +37,23 @@ volumes = tuple(options["volumes"].values())
 def list_inputs(
     inputs: list[str], split_file: str | None, split: str | None, limit: int | None
 ) -> list[Entry]:
-    """The materials that inputs name."""
+    """List the materials of inputs."""
     return synced(volumes, lambda: resolve_inputs(inputs, split_file=split_file, split=split, limit=limit))
 
 
 @app.function(**options)
 def prepare_dataset(out: str, resume: bool, overwrite: bool) -> None:
-    """Make the place ready."""
+    """Prepare the output directory."""
     synced(volumes, lambda: prepare(out, resume=resume, overwrite=overwrite))
 
 
 @app.function(**options)
 def tokenize_worker(part: Part) -> Summary:
-    """One worker's part, or what an earlier try left of it."""
+    """Tokenize one worker's part, resuming an earlier attempt."""
     return synced(volumes, part.run)
 
 
 @app.function(**options)
 def check_dataset(out: str) -> None:
-    """See that all parts are there."""
+    """Check that all parts are complete."""
     synced(volumes, lambda: check(out))

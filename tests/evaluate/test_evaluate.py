@@ -428,9 +428,9 @@ def test_contenders_that_are_none(tmp_path: Path) -> None:
     result = scaled(tmp_path / "a", dict.fromkeys(SMALL, 0.1))
     with pytest.raises(ValueError, match="at least two"):
         compare([contender(str(result.path))])
-    with pytest.raises(ValueError, match="no numbers of mode k_pass"):
+    with pytest.raises(ValueError, match="has no mode k_pass"):
         compare([contender(f"{result.path}@k_pass")] * 2)
-    with pytest.raises(ValueError, match="no column"):
+    with pytest.raises(ValueError, match="not every row has a number"):
         compare([contender(str(result.path))] * 2, metric="beauty")
     with pytest.raises(FileNotFoundError):
         contender(str(tmp_path / "none"))

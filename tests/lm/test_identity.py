@@ -49,5 +49,5 @@ def test_a_section_that_appears_or_vanishes_is_a_change() -> None:
 
 
 def test_an_unknown_section_to_allow_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"modle is no part of a run; known: data, validation"):
+    with pytest.raises(ValueError, match=r"modle is not a section of a run; known: data, validation"):
         check_same(START, START, ("modle",), "runs/a")

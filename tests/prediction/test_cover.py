@@ -130,14 +130,14 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
         assembly.add(0, np.full((4, 4, 4), np.nan, dtype=np.float32))
     assembly.add(0, patch)
-    with pytest.raises(ValueError, match="before"):
+    with pytest.raises(ValueError, match="already added"):
         assembly.add(0, patch)
     with pytest.raises(ValueError, match=r"7 of 8 patches are missing"):
         assembly.density()
     for bad in ((0, 5, 5), (5, 5)):
-        with pytest.raises(ValueError, match="three numbers above zero"):
+        with pytest.raises(ValueError, match="three positive numbers"):
             cover(bad, (4, 4, 4))
-    with pytest.raises(ValueError, match="overlap of 4"):
+    with pytest.raises(ValueError, match="overlap = 4"):
         cover((9, 9, 9), (4, 5, 6), 4)
 
 

@@ -18,10 +18,10 @@ from tomat.prediction.options import DecodingConfig
         ({"mode": "clairvoyant"}, "mode 'clairvoyant' is not one of one_pass, k_pass"),
         ({"estimate": "guess"}, "estimate 'guess' is not one of median"),
         ({"weights": "worst"}, "weights 'worst' is not one of best"),
-        ({"passes": 0}, "passes = 0; give at least 1"),
-        ({"samples": -1}, "samples = -1; give at least 1"),
-        ({"batch_size": 0}, "batch_size = 0; give at least 1"),
-        ({"temperature": float("nan")}, "temperature = nan must be 0 or above"),
+        ({"passes": 0}, "passes = 0 must be at least 1"),
+        ({"samples": -1}, "samples = -1 must be at least 1"),
+        ({"batch_size": 0}, "batch_size = 0 must be at least 1"),
+        ({"temperature": float("nan")}, "temperature = nan must be at least 0"),
         ({"nucleus": 0.0}, r"nucleus = 0.0 in \(0, 1\]"),
     ],
 )
@@ -59,6 +59,6 @@ def test_commands_share_the_options(name: str, own: set[str] | None) -> None:
 def test_the_command_line_refuses_what_the_options_do(tmp_path: Any) -> None:
     silicon = LABEL / "qe-0039.zarr"
     done = tomat_main("predict", "promolecule", silicon, "-o", tmp_path, "--passes", 0)
-    assert (done.code, done.err.strip()) == (1, "error: passes = 0; give at least 1")
+    assert (done.code, done.err.strip()) == (1, "error: passes = 0 must be at least 1")
     done = tomat_main("eval", "promolecule", LABEL, "-o", tmp_path / "r", "--samples", 0)
-    assert (done.code, done.err.strip()) == (1, "error: samples = 0; give at least 1")
+    assert (done.code, done.err.strip()) == (1, "error: samples = 0 must be at least 1")

@@ -150,7 +150,7 @@ def test_what_a_predictor_does_wrong_is_not_hidden() -> None:
 
     with pytest.raises(RuntimeError, match="6 patches for 7 requests"):
         predict_density(Short(), crystal(), (9, 9, 9))
-    with pytest.raises(ValueError, match="x: the prediction of patch 0 holds NaN"):
+    with pytest.raises(ValueError, match="x: the prediction of patch 0 has NaN"):
         predict_density(Recorder(offset=float("nan")), crystal(), (9, 9, 9))
 
 
@@ -174,7 +174,7 @@ def test_parts_that_some_patches_lack_are_refused() -> None:
             found = super().predict(requests)
             return [replace(one, spread=one.density) if i % 2 else one for i, one in enumerate(found)]
 
-    with pytest.raises(ValueError, match="x: some patches came with the spread and some without"):
+    with pytest.raises(ValueError, match="x: the predictor gave the spread for some patches only"):
         predict_density(Half(), crystal(), (9, 9, 9))
 
 
@@ -315,7 +315,7 @@ def test_the_codec_floor_in_patches_is_the_codec_floor() -> None:
         direct = predictor.tokenizer.density_codec.roundtrip(m.in_unit(unit).density).astype(np.float32)
         np.testing.assert_array_equal(outcome.material.density, direct)
         assert outcome.material.unit == unit
-        with pytest.raises(ValueError, match="holds no truth"):
+        with pytest.raises(ValueError, match="has no truth"):
             predict_density(predictor, m.crystal, m.grid_shape)
 
 
@@ -345,7 +345,7 @@ def test_facts_are_read_off_the_training_data() -> None:
     assert TrainingFacts.from_json({}) == TrainingFacts()
     with pytest.raises(ValueError, match="damaged"):
         TrainingFacts.from_json({"valence": {"Si": 4}})
-    with pytest.raises(ValueError, match="no cells"):
+    with pytest.raises(ValueError, match="at least one cell"):
         TrainingFacts.of([])
 
 
@@ -362,7 +362,7 @@ def test_choosing_a_grid() -> None:
     assert choose_grid(x) == m.grid_shape == choose_grid(x, like=SILICON) == choose_grid(x, like=m)
     assert choose_grid(x, default=0.2) == (20, 20, 20) == choose_grid(x, spacing=0.2, default=0.1)
     assert choose_grid(x, grid=(3, 4, 5), default=0.2) == (3, 4, 5)
-    with pytest.raises(ValueError, match="grid and spacing both fix the grid"):
+    with pytest.raises(ValueError, match="grid and spacing both set the grid"):
         choose_grid(x, grid=(3, 4, 5), spacing=0.2)
     with pytest.raises(ValueError, match="qe-0039: lattice vector a"):
         choose_grid(x, spacing=0.001)
@@ -372,8 +372,14 @@ def test_checkpoints_without_jax_are_explained(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "tomat.lm.decode.predictor", None)
     with pytest.raises(ValueError, match=r"runs/x: .*pip install 'tomat\[train\]'.*promolecule"):
         open_predictor("runs/x")
-    with pytest.raises(ValueError, match="knows no samples = 4"):
+    with pytest.raises(ValueError, match="samples = 4: a promolecule has no such option"):
         open_predictor("promolecule", DecodingConfig(samples=4))
+
+
+def test_decoding_options_of_an_open_predictor_are_an_error() -> None:
+    predictor = open_predictor("promolecule")
+    with pytest.raises(ValueError, match="mode, samples: the predictor is open already"):
+        tomat.predict(predictor, crystal("x", [14]), grid=(6, 6, 6), mode="k_pass", samples=4)
 
 
 def test_checkpoints_are_opened_by_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,7 +474,7 @@ def test_electrons_and_valence(tmp_path: Path) -> None:
     assert record["electrons"]["final"] == pytest.approx(expected)
     both = predict(SILICON, zinc, "-o", tmp_path / "c", "--electrons", "28")
     assert both.code == 1
-    assert "one number of electrons and 2 structures" in both.err
+    assert "one number of electrons is given for 2 structures" in both.err
 
 
 def test_failures_are_counted_and_named_and_the_rest_is_made(tmp_path: Path) -> None:
@@ -499,13 +505,13 @@ def test_failures_are_counted_and_named_and_the_rest_is_made(tmp_path: Path) -> 
     [
         (["none.cif", "-o", "{out}"], "none.cif: no such file"),
         ([SILICON, "-o", "{out}", "--grid", "5,5"], "grid"),
-        ([SILICON, "-o", "{out}", "--grid", "5,5,5", "--spacing", "1"], "both fix the grid"),
+        ([SILICON, "-o", "{out}", "--grid", "5,5,5", "--spacing", "1"], "both set the grid"),
         ([SILICON, "-o", "{out}", "--format", "hdf5"], "format 'hdf5'"),
         ([SILICON, "-o", "{out}", "--format", "png.gz"], "format 'png.gz'"),
         ([SILICON, "-o", "{out}", "--radices", "2,x"], "radices"),
-        ([SILICON, "-o", "{out}", "--overlap", "19"], "overlap of 19"),
-        ([SILICON, "-o", "{out}", "--mode", "k_pass"], "knows no mode = k_pass"),
-        ([SILICON, SILICON, "-o", "{out}"], "both go by the name qe-0039"),
+        ([SILICON, "-o", "{out}", "--overlap", "19"], "overlap = 19"),
+        ([SILICON, "-o", "{out}", "--mode", "k_pass"], "mode = k_pass: a promolecule has no such option"),
+        ([SILICON, SILICON, "-o", "{out}"], "both have the name qe-0039"),
         ([SILICON, "-o", "{out}", "--truth", SILICON, "--grid", "5,5,5"], "grid"),
         ([SILICON, "-o", "{out}", "--augmentation", SILICON], ""),
     ],
@@ -605,7 +611,7 @@ def test_a_spread_is_written_beside_the_density(tmp_path: Path) -> None:
         (".zarr",),
         RunOptions(grid=(6, 7, 8), normalize=True),
     )
-    assert "predicted otherwise (predictor was {'recorder': 0.0}" in again.failed[0].error
+    assert "predicted with other options (predictor was {'recorder': 0.0}" in again.failed[0].error
 
 
 def test_occupancies_of_another_file(tmp_path: Path, data: Path) -> None:

@@ -118,7 +118,7 @@ def test_objects(data: Path) -> None:
     crystal = Crystal.of(LATTICE, NUMBERS, COORDINATES)
     assert as_crystal(crystal) is crystal
     expect(as_crystal(tomat.Material.on(crystal, np.ones((2, 3, 4)), "chgcar")))
-    with pytest.raises(TypeError, match="a float is no crystal"):
+    with pytest.raises(TypeError, match="a float is not a crystal"):
         as_crystal(1.0)  # type: ignore[arg-type]
 
 
@@ -160,13 +160,13 @@ O1 O 0.5 0.5 0.5 1.0
         ("x.cif", PARTLY, r"x\.cif: 1 of 2 sites are partly occupied \(first: site 1.*order it first"),
         ("x.cif", PARTLY + PARTLY.replace("data_x", "data_y"), r"x\.cif: it holds 2 crystals"),
         ("x.cif", "data_x\n", r"x\.cif: no crystal could be read: pymatgen.*ASE"),
-        ("POSCAR", POSCAR.replace("Li O\n", ""), "POSCAR: the file is of VASP 4.*symbols"),
+        ("POSCAR", POSCAR.replace("Li O\n", ""), "POSCAR: the file has the VASP 4 format.*symbols"),
         ("POSCAR", POSCAR[:60], "POSCAR: no crystal could be read: pymatgen"),
         ("POSCAR", "", "POSCAR: no crystal could be read"),
         ("x.vasp", POSCAR.replace("Li O", "Xx Yy"), r"x\.vasp"),
         ("x.xyz", "1\nno cell\nHe 0 0 0\n", r"x\.xyz: .*have no cell"),
         ("x.extxyz", "1\nLattice=\"1 0 0 0 1 0 0 0 1\"\nHe 0 0 0\n" * 2, r"x\.extxyz: it holds 2 crystals"),
-        ("x.unknown", "?", r"x\.unknown: no crystal could be read.*suffix they know"),
+        ("x.unknown", "?", r"x\.unknown: no crystal could be read.*usual suffix"),
         ("x.CHGCAR", POSCAR, r"x\.CHGCAR"),
         ("x.json", "{}", r"x\.json: no crystal could be read"),
     ],
@@ -236,8 +236,8 @@ def test_folders_and_lists(tmp_path: Path, data: Path) -> None:
     (tmp_path / "list" / "paths.txt").unlink()
     (tmp_path / "list").rmdir()
     assert expand([tmp_path]) == [str(tmp_path / name) for name in ("a.cif", "b.vasp", "c.zarr")]
-    with pytest.raises(ValueError, match="both go by the name x"):
+    with pytest.raises(ValueError, match="both have the name x"):
         expand(["a/x.cif", "b/x.vasp"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no structures there"):
+    with pytest.raises(ValueError, match="no structures found"):
         expand([tmp_path / "empty"])

@@ -27,7 +27,7 @@ volume = modal.Volume.from_name("tomat", create_if_missing=True)
 
 
 def _wheel() -> Path | None:
-    """The newest wheel that ``make wheel`` left here."""
+    """The newest wheel from ``make wheel``."""
     return max((ROOT / "dist").glob("tomat-*.whl"), key=lambda wheel: wheel.stat().st_mtime, default=None)
 
 
@@ -57,7 +57,7 @@ def _image() -> modal.Image:
     single_use_containers=True,
 )
 def train(config: str, fields: list[str]) -> None:
-    """Train the YAML text ``config``; a retry goes on from the latest checkpoint in the volume."""
+    """Train with the YAML text ``config``; a retry resumes from the latest checkpoint in the volume."""
     path = Path("/tmp/config.yaml")
     path.write_text(config)
     command = [sys.executable, "-m", "tomat", "train", str(path), "--out", "/volume/runs", *fields]
@@ -69,7 +69,7 @@ def train(config: str, fields: list[str]) -> None:
 
 @app.local_entrypoint()
 def main(config: str, fields: str = "") -> None:
-    """Send a configuration file, with fields that win over it, as on the command line of ``tomat train``."""
+    """Send a configuration file, with overriding fields as on the command line of ``tomat train``."""
     wheel = _wheel()
     if wheel is None:
         raise SystemExit("no wheel in dist/: make wheel")

@@ -1,1 +1,1 @@
-"""Studies: questions asked once of tomat, with the programs that answer them."""
+"""Studies of single questions, with the programs that answer them."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tomat.evaluate.aggregate import Settings
     from tomat.evaluate.tables import Table
@@ -61,3 +62,14 @@ def print_table(table: Table) -> None:
 
 def _marked(line: Sequence[str], mark: str) -> tuple[str, ...]:
     return (f"{line[0]} {mark}".strip(), *line[1:])
+
+
+def report_errors(errors: Sequence[Mapping[str, Any]]) -> None:
+    """List failed materials on standard error; exit with 1 if there are any."""
+    for error in errors:
+        where = "" if error["mode"] is None else f" ({error['mode']})"
+        print(f"failed: {error['task_id']}{where}: {error['error']}", file=sys.stderr)
+    if errors:
+        n = len({error["task_id"] for error in errors})
+        print(f"error: {n} materials failed; the numbers cover the others", file=sys.stderr)
+        raise typer.Exit(1)

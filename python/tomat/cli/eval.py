@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
+from tomat.cli._eval import By, Level, Resamples, Seed, print_table, report_errors, settings
 from tomat.cli._models import decoding_options, say_weights
 from tomat.cli._shared import Limit, Split, SplitFile, progress
 from tomat.dataset.inputs import resolve_inputs
@@ -113,7 +113,7 @@ def command(
         print(json.dumps(json.loads((out / "result.json").read_text())))
     elif not quiet:
         show(result)
-    report_errors(result)
+    report_errors(result.errors)
 
 
 def show(result: Result) -> None:
@@ -123,14 +123,3 @@ def show(result: Result) -> None:
     for table in (mean_table([result]), *group_tables(result)):
         print_table(table)
     print(f"written: {result.path / 'result.json'}, {result.path / 'materials.parquet'}")
-
-
-def report_errors(result: Result) -> None:
-    """List failed materials on standard error; exit with 1 if there are any."""
-    for error in result.errors:
-        where = "" if error["mode"] is None else f" ({error['mode']})"
-        print(f"failed: {error['task_id']}{where}: {error['error']}", file=sys.stderr)
-    if result.errors:
-        n = len({error["task_id"] for error in result.errors})
-        print(f"error: {n} materials failed; the numbers cover the others", file=sys.stderr)
-        raise typer.Exit(1)

@@ -13,13 +13,12 @@ Examples:
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
+from tomat.cli._eval import By, Level, Resamples, Seed, print_table, report_errors, settings
 from tomat.cli._models import decoding_options, say_weights
 from tomat.cli._shared import Limit, Split, SplitFile, progress
 from tomat.dataset.inputs import resolve_inputs
@@ -69,8 +68,4 @@ def command(
         print(json.dumps(content))
     elif not quiet:
         print_table(probe_table(content))
-    for error in content["errors"]:
-        print(f"failed: {error['task_id']}: {error['error']}", file=sys.stderr)
-    if content["errors"]:
-        print(f"error: {content['n_errors']} materials failed; the numbers cover the others", file=sys.stderr)
-        raise typer.Exit(1)
+    report_errors(content["errors"])

@@ -1,6 +1,6 @@
-"""Numbers of whole held-out materials: measured, summed up with intervals, compared; no JAX needed here.
+"""Evaluation on whole held-out materials: errors, bootstrap intervals, comparisons. Needs no JAX.
 
-What is measured comes through :class:`tomat.evaluate.methods.Method`: a checkpoint behind a
-:class:`tomat.prediction.predictor.PatchPredictor`, the promolecule, the codec alone. ``docs/evaluation.md`` defines
+A :class:`tomat.evaluate.methods.Method` supplies the densities: a checkpoint behind a
+:class:`tomat.prediction.predictor.PatchPredictor`, the promolecule, or the codec alone. ``docs/evaluation.md`` defines
 every number.
 """

@@ -1,4 +1,4 @@
-"""Numbers over materials, from the rows of a result: means with intervals, and where the error sits."""
+"""Statistics over the materials of a result: means with intervals, and the error by group of materials or voxels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Columns a summary holds, as fractions (``electron_error`` in electrons); sizes are averaged, not signed numbers.
+#: Columns that are summarised, as fractions (``electron_error`` in electrons). Absolute values are averaged.
 SUMMARISED = (*METRICS, "seconds")
 #: Groups of equally many materials by electron count.
 N_GROUPS = 10
@@ -31,16 +31,16 @@ type Units = Literal["material", "chemsys"]
 
 @dataclass(frozen=True)
 class Settings:
-    """How intervals are drawn.
+    """Settings of the bootstrap intervals.
 
     Attributes:
-        by: what is drawn: each ``material`` by itself, or all materials of a chemical system (``chemsys``) together.
-        resamples: how many.
-        level: share of the resamples inside an interval.
-        seed: of the draws.
+        by: resampling unit: a single ``material``, or all materials of a chemical system (``chemsys``).
+        resamples: number of resamples.
+        level: confidence level.
+        seed: of the random draws.
 
     Raises:
-        ValueError: another unit to draw by.
+        ValueError: unknown ``by``.
     """
 
     by: Units = "chemsys"
@@ -49,24 +49,24 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check them."""
+        """Check the resampling unit."""
         if self.by not in ("material", "chemsys"):
-            raise ValueError(f"intervals by {self.by!r}; choose material or chemsys")
+            raise ValueError(f"unknown resampling unit {self.by!r}; choose material or chemsys")
 
     def resampler(self, rows: Sequence[Row]) -> Resampler:
-        """Resamples of the materials of ``rows``, one row each."""
+        """A resampler for ``rows``, which hold one row per material."""
         clusters = [row["chemsys"] for row in rows] if self.by == "chemsys" else None
         return Resampler(len(rows), clusters, resamples=self.resamples, level=self.level, seed=self.seed)
 
 
 def modes_of(rows: Sequence[Row]) -> list[str]:
-    """The modes there are, in the order tables show them; unknown ones last."""
+    """The modes in ``rows``, in table order; unknown ones last."""
     there = dict.fromkeys(str(row["mode"]) for row in rows)
     return [mode for mode in MODES if mode in there] + [mode for mode in there if mode not in MODES]
 
 
 def aggregate(rows: Sequence[Row], settings: Settings | None = None) -> dict[str, Any]:
-    """A summary of each mode in ``rows``, as JSON takes it; ``docs/evaluation.md`` says what each number is.
+    """A JSON-ready summary of each mode in ``rows``; ``docs/evaluation.md`` defines the numbers.
 
     The order of the rows does not matter.
     """
@@ -115,7 +115,7 @@ def _summary(
 
 
 def deciles(electrons: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The group of each material by electron count, 0 the fewest: as equal in number as they can be, ties by order."""
+    """Electron-count decile of each material, 0 the smallest. Groups are as equal in size as possible."""
     order = np.argsort(electrons, kind="stable")
     groups = np.empty(len(electrons), dtype=np.int64)
     groups[order] = np.arange(len(electrons)) * N_GROUPS // len(electrons)
@@ -168,7 +168,7 @@ def _group(
 def _by_bin(
     rows: Sequence[Row], name: str, starts: Sequence[float], resampler: Resampler
 ) -> list[dict[str, Any]]:
-    """Bins of voxels; each material counts once, as in the headline.
+    """Error in bins of voxels; every material has the same weight, as in the mean NMAE.
 
     With E and D the sums of |error| and |true| of a material in the bin and T the sum of |true| in the material:
     ``nmae`` is sum(E / T) / sum(D / T) over materials; ``contribution`` the mean of E / T, which adds up to the mean
@@ -207,11 +207,11 @@ def _column(rows: Sequence[Row], name: str) -> NDArray[np.float64]:
 def spread(
     runs: Sequence[Sequence[Row]], number: Callable[[Sequence[Row]], float] | None = None
 ) -> dict[str, Any]:
-    """One number of several runs that differ in the seed or the checkpoint: mean and spread.
+    """Mean and standard deviation of one number over several runs that differ in seed or checkpoint.
 
     Args:
-        runs: rows of one mode, a sequence a run.
-        number: of the rows of a run; the mean NMAE where None.
+        runs: for each run, its rows of one mode.
+        number: computes the number from the rows of a run; None is the mean NMAE.
 
     Returns:
         ``n``, ``mean``, ``values``, and ``sd``: the sample standard deviation (n - 1); None for one run.

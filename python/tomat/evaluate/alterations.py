@@ -1,7 +1,7 @@
-"""Crystals and requests changed on purpose: what a model is shown that it should mind, or should not.
+"""Deliberate changes to crystals and patch requests, to test what a model's predictions depend on.
 
-An alteration either changes the requests of a material's patches, one by one, while the true density stays
-(``alter``), or the whole material, density and all (``material``), and then brings the prediction back (``back``).
+A variant changes either the requests of the patches while the true density stays (``alter``), or the whole material
+with its density (``material``); ``back`` then maps the prediction to the original grid.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def _same(density: Density) -> Density:
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """A material as a probe shows it.
+    """A material changed by a probe.
 
     Attributes:
-        material: what is predicted, and what its prediction is measured against.
-        what: what was changed, in words.
-        alter: changes each request; None: none of them.
-        back: brings a density on the grid of ``material`` back onto the grid of the original.
+        material: the material to predict; its density is the reference.
+        what: description of the change.
+        alter: changes each patch request; None leaves them.
+        back: maps a density on the grid of ``material`` to the grid of the original.
     """
 
     material: Material
@@ -48,14 +48,14 @@ class Variant:
 
 @dataclass(frozen=True)
 class Probe:
-    """A kind of change.
+    """A test of what predictions depend on.
 
     Attributes:
-        name: of the probe.
-        says: what its number tells.
-        make: the variant of a material with draws of a generator and other materials to take from; None where it does
-            not apply.
-        needs: ``guess`` or ``truth`` where it changes those parts of a request.
+        name: name of the probe.
+        says: what it measures, and which values are good.
+        make: makes the variant from a material, a random generator and other materials; returns None where the probe
+            does not apply.
+        needs: ``guess`` or ``truth`` if it changes that part of a request.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Probe:
 
 
 def generator(seed: int, task_id: str, probe: str) -> np.random.Generator:
-    """Draws that depend on these alone: not on the order of materials or probes."""
+    """A random generator that depends only on these arguments, not on the order of materials or probes."""
     digest = hashlib.sha256(f"{seed} {probe} {task_id}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
@@ -110,19 +110,19 @@ def _permuted_positions(
     numbers = material.atomic_numbers
     if len(set(numbers.tolist())) < 2:
         return None
-    # A draw that moves at least one atom onto another element's place: there is one, there are two elements.
+    # Draw until at least one site changes its element; with two elements such a permutation exists.
     order = rng.permutation(len(numbers))
     while (numbers[order] == numbers).all():
         order = rng.permutation(len(numbers))
     crystal = replace(material.crystal, frac_coords=material.frac_coords[order])
-    return Variant(material, "elements on each other's places", _crystal(crystal))
+    return Variant(material, "elements permuted among the sites", _crystal(crystal))
 
 
 def _random_positions(
     material: Material, rng: np.random.Generator, _others: Sequence[Material]
 ) -> Variant | None:
     crystal = replace(material.crystal, frac_coords=rng.uniform(size=material.frac_coords.shape))
-    return Variant(material, "the right atoms at random places", _crystal(crystal))
+    return Variant(material, "the same atoms at random positions", _crystal(crystal))
 
 
 def _shifted_atoms(
@@ -131,7 +131,7 @@ def _shifted_atoms(
     shift = rng.uniform(0.2, 0.8, size=3)
     crystal = replace(material.crystal, frac_coords=material.frac_coords + shift)
     return Variant(
-        material, f"all atoms moved by {_text(shift)} of the cell, the density not", _crystal(crystal)
+        material, f"all atoms shifted by {_text(shift)} of the cell, the density not", _crystal(crystal)
     )
 
 
@@ -143,7 +143,7 @@ def _false_truth(material: Material, rng: np.random.Generator, _others: Sequence
             return request
         return replace(request, truth=np.ascontiguousarray(request.truth[::-1, ::-1, ::-1] * factor))
 
-    return Variant(material, f"a false true density: mirrored and {factor:.2f} times as much", alter)
+    return Variant(material, f"a wrong true density: mirrored and scaled by {factor:.2f}", alter)
 
 
 def _flat_guess(material: Material, _rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
@@ -152,7 +152,7 @@ def _flat_guess(material: Material, _rng: np.random.Generator, _others: Sequence
             return request
         return replace(request, guess=np.full_like(request.guess, request.guess.mean()))
 
-    return Variant(material, "a starting density that is its mean everywhere in a patch", alter)
+    return Variant(material, "the starting density replaced by its mean over each patch", alter)
 
 
 def _permuted_atoms(
@@ -168,11 +168,11 @@ def _permuted_atoms(
         atomic_numbers=material.atomic_numbers[order],
         frac_coords=material.frac_coords[order],
     )
-    return Variant(material, "the same atoms in another order", _crystal(crystal))
+    return Variant(material, "the same atoms, listed in another order", _crystal(crystal))
 
 
 def _translated(material: Material, rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
-    """The crystal and its patches moved together: every patch holds what it held, at another offset."""
+    """Translate crystal and patches together: every patch keeps its content and gets another offset."""
     grid = np.array(material.grid_shape)
     steps = _steps(rng, grid)
     crystal = replace(material.crystal, frac_coords=material.frac_coords + steps / grid)
@@ -180,13 +180,13 @@ def _translated(material: Material, rng: np.random.Generator, _others: Sequence[
     def alter(request: PatchRequest) -> PatchRequest:
         return replace(request, crystal=crystal, offset=_triple((np.array(request.offset) + steps) % grid))
 
-    return Variant(material, f"crystal and patches moved by {_text(steps)} grid points", alter)
+    return Variant(material, f"crystal and patches translated by {_text(steps)} grid points", alter)
 
 
 def _translated_crystal(
     material: Material, rng: np.random.Generator, _others: Sequence[Material]
 ) -> Variant | None:
-    """The crystal moved under the patches, which stay: other cuts through the same density."""
+    """Translate the crystal and keep the patches: they cut the same density elsewhere."""
     grid = np.array(material.grid_shape)
     steps = _steps(rng, grid)
     moved = replace(
@@ -196,7 +196,7 @@ def _translated_crystal(
     )
     return Variant(
         moved,
-        f"crystal moved by {_text(steps)} grid points under its patches",
+        f"crystal translated by {_text(steps)} grid points, patches fixed",
         back=lambda density: np.roll(density, -steps, axis=(0, 1, 2)),
     )
 
@@ -211,19 +211,19 @@ def _fractional(material: Material, rng: np.random.Generator, _others: Sequence[
     )
     return Variant(
         moved,
-        f"crystal moved by {_text(steps)} of a grid step",
+        f"crystal translated by {_text(steps)} grid points (fractional)",
         back=lambda density: fourier_shift(density, -steps),
     )
 
 
 def fourier_shift(density: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A periodic grid moved by any number of grid points along each axis: its trigonometric interpolant, sampled."""
+    """Translate a periodic density (nx, ny, nz) by fractional grid points, by trigonometric interpolation."""
     out = density
     for axis, step in enumerate(steps):
         n = out.shape[axis]
         phases = np.exp(-2j * np.pi * np.fft.rfftfreq(n) * step)
         if n % 2 == 0:
-            # The highest frequency of an even grid has no sine.
+            # The Nyquist frequency of an even grid has no sine part.
             phases[-1] = np.cos(np.pi * step)
         shape = tuple(-1 if i == axis else 1 for i in range(3))
         out = np.fft.irfft(np.fft.rfft(out, axis=axis) * phases.reshape(shape), n=n, axis=axis)
@@ -233,7 +233,7 @@ def fourier_shift(density: NDArray[np.float64], steps: NDArray[np.float64]) -> N
 def _axes(
     order: tuple[int, int, int],
 ) -> Callable[[Material, np.random.Generator, Sequence[Material]], Variant | None]:
-    """The same crystal with its cell vectors in another order."""
+    """Permute the cell vectors."""
 
     def make(material: Material, _rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
         turned = replace(
@@ -272,7 +272,7 @@ def _crystal(crystal: Crystal) -> Alteration:
 
 
 def _steps(rng: np.random.Generator, grid: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A shift in grid points along each axis, none of them 0 where there is another."""
+    """A random shift in grid points along each axis, not 0 unless the axis has one point."""
     return np.array([int(rng.integers(1, n)) if n > 1 else 0 for n in grid])
 
 
@@ -289,21 +289,19 @@ def _text(values: NDArray[np.generic]) -> str:
 PROBES: Mapping[str, Probe] = {
     probe.name: probe
     for probe in (
-        Probe("other_preamble", "uses the crystal it is given: large is good", _other_preamble),
-        Probe("random_preamble", "uses the crystal it is given: large is good", _random_preamble),
-        Probe("permuted_positions", "knows which atom is where: large is good", _permuted_positions),
-        Probe("random_positions", "knows where atoms are: large is good", _random_positions),
-        Probe("shifted_atoms", "knows where atoms are: large is good", _shifted_atoms),
-        Probe("flat_guess", "uses its starting density: large says it leans on it", _flat_guess, "guess"),
-        Probe(
-            "false_truth", "does not see the answer: must be 0 but for teacher forcing", _false_truth, "truth"
-        ),
-        Probe("translated", "0 to the codec's precision for layout v3 by construction", _translated),
-        Probe("translated_crystal", "minds where patches cut: small is good", _translated_crystal),
-        Probe("fractional_shift", "minds where the grid lies: small is good", _fractional),
-        Probe("cyclic_axes", "minds the order of the cell vectors: small is good", _axes((1, 2, 0))),
-        Probe("swapped_axes", "minds the order of the cell vectors: small is good", _axes((1, 0, 2))),
-        Probe("inverted", "minds the sign of the cell vectors: small is good", _inverted),
-        Probe("permuted_atoms", "minds the order of the atoms: small is good", _permuted_atoms),
+        Probe("other_preamble", "use of the crystal: large is good", _other_preamble),
+        Probe("random_preamble", "use of the crystal: large is good", _random_preamble),
+        Probe("permuted_positions", "use of the elements at the sites: large is good", _permuted_positions),
+        Probe("random_positions", "use of the atomic positions: large is good", _random_positions),
+        Probe("shifted_atoms", "use of the atomic positions: large is good", _shifted_atoms),
+        Probe("flat_guess", "use of the starting density: large if it relies on it", _flat_guess, "guess"),
+        Probe("false_truth", "leak of the truth: must be 0 unless teacher-forced", _false_truth, "truth"),
+        Probe("translated", "translation: 0 by construction for layout v3, to codec precision", _translated),
+        Probe("translated_crystal", "dependence on patch boundaries: small is good", _translated_crystal),
+        Probe("fractional_shift", "dependence on the grid origin: small is good", _fractional),
+        Probe("cyclic_axes", "dependence on the order of the cell vectors: small is good", _axes((1, 2, 0))),
+        Probe("swapped_axes", "dependence on the order of the cell vectors: small is good", _axes((1, 0, 2))),
+        Probe("inverted", "dependence on inversion: small is good", _inverted),
+        Probe("permuted_atoms", "dependence on the order of the atoms: small is good", _permuted_atoms),
     )
 }

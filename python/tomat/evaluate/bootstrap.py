@@ -1,4 +1,4 @@
-"""Bootstrap intervals of means and quantiles over materials, drawn one by one or by chemical system.
+"""Bootstrap intervals of means and quantiles over materials, resampled singly or by chemical system.
 
 B. Efron, Ann. Statist. 7, 1 (1979); percentile intervals. Materials of one chemical system are not independent of
 each other (polymorphs, strained copies): where clusters are given, whole clusters are drawn, each with all of its
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-#: Resamples of an interval.
+#: Default number of resamples.
 RESAMPLES = 2000
-#: Share of the resamples between its ends.
+#: Default confidence level.
 LEVEL = 0.95
 #: Numbers held at a time while resampling.
 _AT_A_TIME = 1 << 22
 
 
 class Interval(NamedTuple):
-    """A number over materials and its interval; no ends (None) where fewer than two units were there to draw."""
+    """A statistic and the ends of its interval; the ends are None with fewer than two resampling units."""
 
     value: float
     low: float | None
@@ -33,17 +33,17 @@ class Interval(NamedTuple):
 
 
 class Resampler:
-    """Resamples of ``n`` materials; the same ones for every number asked of it, so that differences pair up.
+    """Resamples of ``n`` materials. Every statistic uses the same ones, so differences are paired.
 
     Args:
         n: number of materials.
-        clusters: (n,) a name each; materials of one name are drawn together. None: each by itself.
-        resamples: how many.
-        level: share of the resamples inside an interval.
-        seed: of the draws.
+        clusters: (n,) names; materials with the same name are drawn together. None draws each material singly.
+        resamples: number of resamples.
+        level: confidence level.
+        seed: of the random draws.
 
     Raises:
-        ValueError: no materials, a level outside (0, 1), fewer than ten resamples, clusters of another number.
+        ValueError: no materials, a level outside (0, 1), fewer than ten resamples, or ``clusters`` of another length.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Resampler:
         if n < 1:
             raise ValueError("no materials to resample")
         if not 0.0 < level < 1.0:
-            raise ValueError(f"a level of {level}; give one between 0 and 1, such as 0.95")
+            raise ValueError(f"level = {level} must be between 0 and 1, such as 0.95")
         if resamples < 10:
-            raise ValueError(f"{resamples} resamples; give at least 10")
+            raise ValueError(f"resamples = {resamples} must be at least 10")
         if clusters is not None and len(clusters) != n:
-            raise ValueError(f"{len(clusters)} clusters for {n} materials; give one each")
+            raise ValueError(f"{len(clusters)} clusters for {n} materials; give one name per material")
         numbers: dict[Hashable, int] = {}
         for name in range(n) if clusters is None else clusters:
             numbers.setdefault(name, len(numbers))
@@ -77,19 +77,19 @@ class Resampler:
         self._counts = counts.astype(np.uint32)
 
     def mean(self, values: ArrayLike, weights: ArrayLike | None = None) -> Interval:
-        """The weighted mean sum(w v) / sum(w); a material of weight 0 is not part of it.
+        """The weighted mean sum(w v) / sum(w).
 
         Args:
             values: (n,) finite.
-            weights: (n,) not negative; all 1 where None.
+            weights: (n,) not negative; None is all 1. Materials of weight 0 are left out.
 
         Raises:
-            ValueError: arrays of another length, values that are not finite, weights that sum to nothing.
+            ValueError: arrays of another length, values that are not finite, or weights that are all 0.
         """
         v, w = self._checked(values), self._weights(weights)
         total = float(w.sum())
         if not total > 0.0:
-            raise ValueError("the weights sum to nothing: there is no mean")
+            raise ValueError("all weights are 0: there is no mean")
         value = float((w * v).sum() / total)
         above = np.bincount(self._unit, w * v, self.n_units)
         below = np.bincount(self._unit, w, self.n_units)
@@ -100,7 +100,7 @@ class Resampler:
         return self._interval(value, sums[drawn, 0] / sums[drawn, 1])
 
     def means(self, values: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.float64]:
-        """The weighted mean of each column in each resample; NaN where no material of weight above 0 was drawn.
+        """The weighted mean of each column in each resample; NaN if only materials of weight 0 were drawn.
 
         Args:
             values: (n, m) finite.
@@ -122,20 +122,20 @@ class Resampler:
     def interval(
         self, value: float, drawn: NDArray[np.float64], weights: ArrayLike | None = None
     ) -> Interval:
-        """The interval of a number of the materials of weight above 0, from its value in each resample (or NaN)."""
+        """The interval of a statistic, from its value (or NaN) in each resample; ``weights`` as :meth:`mean`."""
         if np.count_nonzero(np.bincount(self._unit, self._weights(weights), self.n_units)) < 2:
             return Interval(value, None, None)
         return self._interval(value, drawn[~np.isnan(drawn)])
 
     def quantile(self, values: ArrayLike, fraction: float) -> Interval:
-        """A quantile, interpolated linearly between ranks as :func:`tomat.metrics.statistics` does.
+        """A quantile, interpolated linearly between ranks as in :func:`tomat.metrics.statistics`.
 
         Raises:
             ValueError: arrays of another length, values that are not finite, a fraction outside [0, 1].
         """
         v = self._checked(values)
         if not 0.0 <= fraction <= 1.0:
-            raise ValueError(f"a quantile at {fraction}; give one from 0 to 1")
+            raise ValueError(f"fraction = {fraction} must be from 0 to 1")
         value = float(np.quantile(v, fraction))
         if self.n_units < 2:
             return Interval(value, None, None)
@@ -154,7 +154,7 @@ class Resampler:
         return self._interval(value, np.concatenate(found))
 
     def _chunks(self, width: int | None = None) -> Iterator[NDArray[np.float64]]:
-        """How often each unit was drawn, some resamples at a time."""
+        """Counts of each unit, some resamples at a time."""
         step = max(1, _AT_A_TIME // max(self.n_units, width or 0))
         for start in range(0, len(self._counts), step):
             yield self._counts[start : start + step].astype(np.float64)
@@ -169,11 +169,11 @@ class Resampler:
         if array.shape != self._unit.shape:
             raise ValueError(f"values of shape {array.shape} for {len(self._unit)} materials")
         if not np.isfinite(array).all():
-            raise ValueError("values that are not finite have no interval")
+            raise ValueError("all values must be finite")
         return array
 
     def _weights(self, weights: ArrayLike | None) -> NDArray[np.float64]:
         array = np.ones(len(self._unit)) if weights is None else self._checked(weights)
         if (array < 0.0).any():
-            raise ValueError("a weight is negative")
+            raise ValueError("weights must not be negative")
         return array

@@ -1,4 +1,4 @@
-"""Differences between results, material by material."""
+"""Paired comparison of results, material by material."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
     from tomat.evaluate.result import Result
 
-#: Facts of a material that a comparison takes from its rows.
+#: Columns of a row that describe the material.
 FACTS = ("task_id", "data_hash", "formula", "chemsys", "category", "n_electrons")
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Results of one mode that are one: a checkpoint, or several seeds of one training.
+    """One side of a comparison: a checkpoint, or several seeds of one training, in one mode.
 
     Attributes:
-        name: what tables call it.
-        mode: which of their numbers.
-        results: one, or one a seed.
+        name: its name in tables.
+        mode: the mode to compare.
+        results: one, or one per seed.
     """
 
     name: str
@@ -40,17 +40,17 @@ class Contender:
     results: tuple[Result, ...]
 
     def runs(self) -> list[dict[str, dict[str, Any]]]:
-        """Rows by material, of each result.
+        """For each result, its rows by material.
 
         Raises:
-            ValueError: a result without that mode, or results over other materials than the first.
+            ValueError: a result without the mode, or results over different materials.
         """
         found = []
         for result in self.results:
             rows = result.of_mode(self.mode)
             if not rows:
                 there = ", ".join(modes_of(result.rows))
-                raise ValueError(f"{result.path}: no numbers of mode {self.mode}; it holds {there}")
+                raise ValueError(f"{result.path}: has no mode {self.mode}; it has {there}")
             found.append(rows)
         for result, rows in zip(self.results[1:], found[1:], strict=True):
             _same_materials(f"{result.path}", rows, f"{self.results[0].path}", found[0])
@@ -58,14 +58,14 @@ class Contender:
 
 
 def contender(text: str, mode: str | None = None) -> Contender:
-    """A contender as the command line names it: ``[NAME=]RESULT[,RESULT...][@MODE]``.
+    """Parse ``[NAME=]RESULT[,RESULT...][@MODE]``.
 
     Args:
-        text: paths of results, of several seeds parted by commas.
-        mode: where the text names none; the results' own first headline mode, or their first, where None.
+        text: path of a result, or of one per seed, separated by commas.
+        mode: used if the text names none; None is the result's first headline mode, or its first mode.
 
     Raises:
-        FileNotFoundError, ValueError: no such result.
+        FileNotFoundError, ValueError: a result is missing or damaged.
     """
     name, equals, rest = text.partition("=")
     if not equals or "/" in name:
@@ -75,7 +75,7 @@ def contender(text: str, mode: str | None = None) -> Contender:
         paths, own = rest, ""
     results = tuple(load_result(Path(path)) for path in paths.split(",") if path)
     if not results:
-        raise ValueError(f"{text!r} names no result; write [NAME=]RESULT[,RESULT...][@MODE]")
+        raise ValueError(f"{text!r} names no result; give [NAME=]RESULT[,RESULT...][@MODE]")
     chosen = own or mode or primary_mode(modes_of(results[0].rows))
     suffix = f" {label(chosen)}" if own else ""
     return Contender(name or "+".join(result.name for result in results) + suffix, chosen, results)
@@ -88,22 +88,23 @@ def compare(
     common: bool = False,
     settings: Settings | None = None,
 ) -> dict[str, Any]:
-    """Each contender against the first, paired by material; several seeds are averaged in each material first.
+    """Compare each contender with the first, paired by material; seeds are averaged for each material first.
 
     Args:
         contenders: at least two.
         metric: a column of the results.
-        common: compare over the materials that all have, and results measured in different units too.
+        common: compare the materials that all results have, and allow different units.
         settings: of the intervals.
 
     Returns:
-        JSON: the materials, and for each contender its mean with interval, spread over seeds, and against the first
-        ``difference`` (mean of own minus first, below zero is better), ``difference_per_electron``, ``median``
-        difference, ``wins`` (share of materials with a smaller number, ties a half) and ``by_category``; ``start``
-        says the same of what the contender's models began with, or is None.
+        JSON: the materials, and for each contender its mean with interval and spread over seeds. Relative to the
+        first: ``difference`` (mean of own minus first, negative is better), ``difference_per_electron``, ``median``
+        difference, ``wins`` (share of materials with a smaller value, ties count half) and ``by_category``.
+        ``start`` holds the same for the weights at step 0, or None.
 
     Raises:
-        ValueError: fewer than two, other materials or units without ``common``, true densities that differ.
+        ValueError: fewer than two contenders, different materials or units without ``common``, or different true
+            densities of one material.
     """
     if len(contenders) < 2:
         raise ValueError(f"{len(contenders)} results; a comparison needs at least two")
@@ -173,7 +174,7 @@ def _start(
     facts: Sequence[Mapping[str, Any]],
     resampler: Any,
 ) -> dict[str, Any] | None:
-    """What a contender's models began with, step 0; None where a result has no row of it, or not of all materials."""
+    """The comparison of the weights at step 0; None unless every result has their rows for all materials."""
     mode = "start_teacher_forced" if of.mode in DIAGNOSTICS else "start"
     rows = [result.of_mode(mode) for result in of.results]
     if of.mode in BASELINES or not all(set(names) <= set(own) for own in rows):
@@ -182,7 +183,7 @@ def _start(
     try:
         own = _averaged(began, rows, names, metric)
     except ValueError:
-        return None  # the metric is not there for the start
+        return None  # the start lacks this metric
     return {
         "name": began.name,
         "mode": mode,
@@ -204,9 +205,9 @@ def _averaged(
         table = [[rows[name][metric] for name in names] for rows in runs]
         values = np.abs(np.array(table, dtype=np.float64)).mean(axis=0)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{of.name}: no column {metric!r} in every row; choose nmae, for example") from error
+        raise ValueError(f"{of.name}: not every row has a number {metric!r}; try nmae") from error
     if not np.isfinite(values).all():
-        raise ValueError(f"{of.name}: {metric} is not there for every material; choose another metric")
+        raise ValueError(f"{of.name}: {metric} is not finite for every material; choose another metric")
     return np.asarray(values)
 
 
@@ -215,8 +216,8 @@ def _check_units(contenders: Sequence[Contender], *, common: bool) -> None:
     if len(units) > 1 and not common:
         said = ", ".join(f"{unit} ({result.path})" for unit, result in units.items())
         raise ValueError(
-            f"results measured in different units, through different codecs: {said}; NMAE does not depend on the "
-            "unit, but the floors do: compare all the same with --common"
+            f"the results use codecs with different units: {said}. NMAE does not depend on the unit, but codec floors "
+            "do; compare anyway with --common"
         )
 
 
@@ -226,7 +227,7 @@ def materials(
     *,
     common: bool,
 ) -> list[str]:
-    """The materials to compare over, sorted."""
+    """The ids of the materials to compare, sorted."""
     first = runs[0][0]
     shared = set(first)
     for of, run in zip(contenders, runs, strict=True):
@@ -254,19 +255,19 @@ def _same_materials(name: str, rows: Mapping[str, Any], other_name: str, other: 
             f"{len(x)} {what} ({', '.join(x[:3])})" for x, what in ((missing, "missing"), (more, "more")) if x
         ]
         raise ValueError(
-            f"{name} holds other materials than {other_name}: {', '.join(said)}; compare over those they share with "
+            f"{name} and {other_name} have different materials: {', '.join(said)}; compare those they share with "
             "--common"
         )
 
 
 def comparison_table(content: Mapping[str, Any]) -> Table:
-    """A comparison as a table; contenders of a diagnostic mode under the line."""
+    """A comparison as a table; diagnostic modes stand below the line."""
     unit = "x 100" if content["metric"] in (*IN_ELECTRONS, "seconds") else "%"
     head = (
         "",
         f"mean, {unit}",
-        "seeds: sd",
-        "minus the first, points",
+        "SD over seeds",
+        "difference, points",
         "per electron, points",
         "median, points",
         "better in, %",
@@ -284,8 +285,8 @@ def comparison_table(content: Mapping[str, Any]) -> Table:
         (below if line["mode"] in DIAGNOSTICS else rows).append(tuple(cells))
     note = (
         f"{content['metric']} over {content['n']} materials, paired; {100 * content['intervals']['level']:g} % "
-        f"bootstrap intervals. Below zero: better than {content['contenders'][0]['name']}."
+        f"bootstrap intervals. Differences are from {content['contenders'][0]['name']}; negative is better."
     )
     if content["left_out"]:
-        note += f" {len(content['left_out'])} materials that not all hold are left out."
+        note += f" {len(content['left_out'])} materials that some results lack are left out."
     return Table("Comparison", head, tuple(rows), tuple(below), note)

@@ -1,4 +1,4 @@
-"""How far each grid point is from the nearest atom, over all periodic images."""
+"""Distance of each grid point to the nearest atom, periodic images included."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ def nearest_atom(
 ) -> NDArray[np.float32]:
     """The distance of every grid point to the nearest atom, in angstrom.
 
-    Every atom lays its ball of radius ``cutoff`` over the grid, one periodic image at a time, so that the work grows
-    with atoms times the voxels of a ball, not with atoms times all voxels.
+    Only the voxels within ``cutoff`` of each image of an atom are visited.
 
     Args:
         lattice: (3, 3) rows a, b, c in angstrom.
         frac_coords: (n, 3).
-        grid_shape: points along x, y, z; point (i, j, k) lies at (i/nx, j/ny, k/nz).
-        cutoff: points farther than this from every atom get infinity.
+        grid_shape: (nx, ny, nz); point (i, j, k) lies at (i/nx, j/ny, k/nz).
+        cutoff: in angstrom; points farther than this from every atom get infinity.
 
     Returns:
         float32 (nx, ny, nz).
 
     Raises:
-        ValueError: a cell without volume, a cutoff that is not above zero.
+        ValueError: a cell of zero volume, or a cutoff that is not positive and finite.
     """
     cell = np.asarray(lattice, dtype=np.float64)
     if not 0.0 < cutoff < math.inf:
-        raise ValueError(f"a cutoff of {cutoff}; give a distance above 0 in angstrom")
+        raise ValueError(f"cutoff = {cutoff} must be a finite distance above 0 angstrom")
     if not abs(np.linalg.det(cell)) > 0.0:
-        raise ValueError("the lattice spans no volume")
+        raise ValueError("the lattice vectors span zero volume")
     shape = np.asarray(grid_shape, dtype=np.int64)
     # A ball of radius r reaches r |b_i*| along axis i in fractional coordinates, b* without 2 pi.
     reach = cutoff * np.linalg.norm(np.linalg.inv(cell), axis=0)

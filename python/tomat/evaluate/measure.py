@@ -1,4 +1,4 @@
-"""One material, one method: the row of numbers that goes into a result."""
+"""The metrics of one material and method: a row of a result."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["COLUMNS", "DEPTHS", "DISTANCES", "METRICS", "ORDERS", "Truth", "row"
 
 #: Lower ends of the bins of distance to the nearest atom, in angstrom; the last is open.
 DISTANCES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
-#: Bins of depth: grid points between a voxel and the nearest face of its patch, 0 at the face; the last is open.
+#: Depth bins: grid points between a voxel and the nearest face of its patch, 0 at the face; the last is open.
 DEPTHS = tuple(range(16))
-#: Tenths of a patch in row-major order, the order in which voxels are written.
+#: Number of bins by position in the row-major order of a patch, in which its voxels are written.
 ORDERS = 10
 
-#: Metrics of a row: all of two densities, and two that a prediction has beside them.
+#: Metrics of a row: those of two densities, and two more of a prediction.
 METRICS = ("nmae", "nemd", "nmae_scaled", *(name for name in metrics.Metrics._fields if name != "nmae"))
 
-#: Columns of a result, with their Arrow types. A list column holds one number a bin; sums are in electrons.
+#: Columns of a result, with their Arrow types. List columns hold one number per bin; sums are in electrons.
 COLUMNS = {
     "task_id": "string",
     "mode": "string",
@@ -62,17 +62,17 @@ COLUMNS = {
 
 
 def chemical_system(atomic_numbers: NDArray[np.int32]) -> str:
-    """Symbols of the elements, sorted, joined by hyphens, as the Materials Project writes it."""
+    """Element symbols, sorted and joined by hyphens, as in the Materials Project."""
     symbols = _core.elements()
     return "-".join(sorted({symbols[int(z) - 1] for z in atomic_numbers}))
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """A material with what all methods share: facts, the bin of each voxel by distance.
+    """A true density, with what is the same for all methods.
 
     Attributes:
-        material: its density in the unit everything is measured in.
+        material: its density, in the unit of the evaluation.
         facts: the columns that do not depend on the method.
         distance_bin: (nx, ny, nz) index into :data:`DISTANCES`.
     """
@@ -83,15 +83,17 @@ class Truth:
 
     @classmethod
     def of(cls, material: Material, path: str, unit: str) -> Truth:
-        """Measure what depends on the material alone.
+        """Compute the columns that depend on the material alone.
 
         Raises:
-            ValueError: a density without any electrons, against which nothing can be measured.
+            ValueError: a density without electrons, for which relative errors are undefined.
         """
         inside = material.in_unit(unit)
         total = float(np.abs(inside.density).sum(dtype=np.float64))
         if not total > 0.0 or not inside.n_electrons > 0.0:
-            raise ValueError(f"{material.task_id}: the true density holds no electrons; nothing to measure")
+            raise ValueError(
+                f"{material.task_id}: the true density has no electrons; relative errors are undefined"
+            )
         nx, ny, nz = material.grid_shape
         facts = {
             "task_id": material.task_id,
@@ -117,11 +119,11 @@ def row(truth: Truth, predicted: Predicted, mode: str) -> dict[str, Any]:
     """The columns of :data:`COLUMNS` for one method.
 
     Raises:
-        ValueError: a prediction of another shape or unit, or one that is not finite.
+        ValueError: a prediction of another shape or unit, or values that are not finite.
     """
     material = truth.material
     if predicted.unit != material.unit:
-        raise ValueError(f"a prediction in {predicted.unit}, measured in {material.unit}")
+        raise ValueError(f"the prediction is in {predicted.unit}, the true density in {material.unit}")
     values = np.asarray(predicted.density, dtype=np.float64)
     true = material.density.astype(np.float64)
     measured = metrics.measure(values, true, unit=material.unit, volume=material.volume)
@@ -145,21 +147,21 @@ def row(truth: Truth, predicted: Predicted, mode: str) -> dict[str, Any]:
 
 
 def _by_place(predicted: Predicted, sums: _Sums) -> dict[str, Any]:
-    """Sums by depth in the patch and by tenth of its row-major order; empty lists where places are not known."""
+    """Sums by depth and by order in the patch; empty lists if the positions in patches are not known."""
     if predicted.place is None or predicted.patch_shape is None:
         names = [f"{what}_{part}" for what in ("depth", "order") for part in ("error", "density", "voxels")]
         return {name: [] for name in names}
     place = np.asarray(predicted.place).ravel()
     size = math.prod(predicted.patch_shape)
     if place.min() < 0 or place.max() >= size:
-        raise ValueError(f"places from {place.min()} to {place.max()} in a patch of {size} voxels")
+        raise ValueError(f"positions {place.min()} to {place.max()} do not fit a patch of {size} voxels")
     depths = np.minimum(_depths(predicted.patch_shape)[place], DEPTHS[-1])
     orders = place * ORDERS // size
     return {**sums.columns("depth", depths, len(DEPTHS)), **sums.columns("order", orders, ORDERS)}
 
 
 def _depths(shape: tuple[int, int, int]) -> NDArray[np.int64]:
-    """Grid points between each place of a patch and the nearest face, flat."""
+    """Grid points between each voxel of a patch and the nearest face, flat."""
     axes = [np.minimum(np.arange(n), n - 1 - np.arange(n)) for n in shape]
     x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
     return np.asarray(np.minimum(np.minimum(x, y), z).ravel(), dtype=np.int64)
@@ -167,7 +169,7 @@ def _depths(shape: tuple[int, int, int]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """|error| and |true| of each voxel, flat, in electrons."""
+    """|error| and |true density| of each voxel, flat, in electrons."""
 
     error: NDArray[np.float64]
     density: NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""What can be evaluated: anything that gives the density of a whole cell, with the label its numbers carry."""
+"""Methods that can be evaluated: each predicts the density of a whole cell, in a named mode."""
 
 from __future__ import annotations
 
@@ -18,56 +18,48 @@ if TYPE_CHECKING:
 
     from tomat.codec import Codec
     from tomat.material import Material
+    from tomat.prediction import options
     from tomat.prediction.predictor import PatchPredictor
     from tomat.promolecule import Promolecule
 
-type Mode = Literal[
-    "one_pass",
-    "k_pass",
-    "free_running",
-    "teacher_forced",
-    "start",
-    "start_teacher_forced",
-    "promolecule",
-    "codec_floor",
-]
+type Mode = options.Mode | Literal["start", "start_teacher_forced", "promolecule", "codec_floor"]
 
-#: Modes of a model that sees nothing of the true density: what a headline may be made of.
+#: Modes of a model that sees nothing of the true density; only these may be quoted as its error.
 HEADLINES: tuple[Mode, ...] = ("one_pass", "k_pass", "free_running")
-#: Modes that see the true neighbouring voxels: for understanding a model, never for saying how good it is.
+#: Modes that see the true neighbouring voxels: diagnostics, not a measure of quality.
 DIAGNOSTICS: tuple[Mode, ...] = ("teacher_forced", "start_teacher_forced")
-#: What every model is put beside: the weights it began with (step 0, in the first of its headline modes), spherical
-#: atoms, and the true density through the codec.
+#: Baselines: the weights at step 0 (in the first headline mode), spherical atoms, and the true density through the
+#: codec.
 BASELINES: tuple[Mode, ...] = ("start", "promolecule", "codec_floor")
-#: All, in the order tables show them.
+#: All modes, in table order.
 MODES: tuple[Mode, ...] = (*HEADLINES, *BASELINES, *DIAGNOSTICS)
 
-#: What may go wrong with one material without ending the evaluation: it is counted and named.
+#: Errors that fail one material and do not end the evaluation.
 EXPECTED = (OSError, ValueError, KeyError, RuntimeError, MemoryError)
 
 
 def is_headline(mode: str) -> bool:
-    """Whether numbers of this mode may stand above the line."""
+    """Whether the mode is one of :data:`HEADLINES`."""
     return mode in HEADLINES
 
 
 def primary_mode(modes: Sequence[str]) -> str:
-    """The mode that pictures and comparisons are of where none is named: the first headline there is."""
+    """The default mode of pictures and comparisons: the first headline mode, else the first."""
     return next((mode for mode in modes if is_headline(mode)), modes[0])
 
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """A predicted density of a whole cell, every voxel exactly once.
+    """A predicted density of a whole cell.
 
     Attributes:
         density: (nx, ny, nz) float64 in ``unit``.
         unit: ``chgcar`` or ``e_per_A3``.
-        seconds: the prediction took, reading and measuring not included.
-        expected_error: (nx, ny, nz) E|v - true| in ``unit`` where the method gives a distribution, or None.
-        place: (nx, ny, nz) int, index in row-major order within its patch of each voxel, or None.
-        patch_shape: of the patches ``place`` counts in; None without ``place``.
-        n_patches: that were predicted; 0 of methods without.
+        seconds: time of the prediction, without reading and measuring.
+        expected_error: (nx, ny, nz) E|v - true| in ``unit``, or None if the method gives no distribution.
+        place: (nx, ny, nz) int, row-major index of each voxel within its patch, or None.
+        patch_shape: shape of the patches; None without ``place``.
+        n_patches: number of predicted patches; 0 for methods without patches.
     """
 
     density: NDArray[np.float64]
@@ -80,14 +72,14 @@ class Predicted:
 
 
 class Method(Protocol):
-    """Gives densities of whole cells."""
+    """Predicts densities of whole cells."""
 
     @property
     def mode(self) -> Mode:
-        """The label of its numbers."""
+        """The mode its numbers are labelled with."""
 
     def identity(self) -> dict[str, Any]:
-        """What its densities depend on, as JSON takes it."""
+        """Everything its densities depend on, as JSON."""
 
     def predict(self, material: Material) -> Predicted:
         """The density of a material's crystal on its grid.
@@ -95,13 +87,13 @@ class Method(Protocol):
         Headline modes and the promolecule must not look at ``material.density``.
 
         Raises:
-            ValueError, KeyError: a material it cannot do; the message says why.
+            ValueError, KeyError: the material cannot be predicted.
         """
 
     def predict_all(self, materials: Iterable[Material]) -> Iterator[Predicted | Exception]:
-        """The densities of many materials in order, or what was wrong with one (:data:`EXPECTED`).
+        """Yield the densities of materials in order; for a failed one its error (:data:`EXPECTED`).
 
-        Materials are taken from the iterable as they are needed; here one by one.
+        Materials are taken from the iterable as needed.
         """
         for material in materials:
             try:
@@ -116,7 +108,7 @@ class PromoleculeMethod(Method):
 
     Attributes:
         promolecule: fitted or analytic.
-        fallback: analytic form for elements it does not know; None makes them an error.
+        fallback: analytic form for elements the promolecule lacks; None makes them an error.
     """
 
     promolecule: Promolecule
@@ -128,7 +120,7 @@ class PromoleculeMethod(Method):
         return {"promolecule": self.promolecule.hash, "fallback": self.fallback}
 
     def predict(self, material: Material) -> Predicted:
-        """Its density, scaled to its own count of valence electrons."""
+        """The promolecule, scaled to its own number of valence electrons."""
         started = time.perf_counter()
         density = self.promolecule.predict(material, fallback=self.fallback)
         return Predicted(density, material.unit, time.perf_counter() - started)
@@ -136,14 +128,14 @@ class PromoleculeMethod(Method):
 
 @dataclass(frozen=True)
 class CodecFloor(Method):
-    """The true density written in tokens and read back: no model with these tokens does better than this by much.
+    """The true density encoded in tokens and decoded again: close to a lower bound on a model's error.
 
     Attributes:
         codec: the density codec.
         unit: the unit it encodes.
 
     Raises:
-        ValueError: a unit that is not the codec's own.
+        ValueError: the codec encodes another unit.
     """
 
     codec: Codec
@@ -159,7 +151,7 @@ class CodecFloor(Method):
         return {"codec": self.codec.name, "codec_hash": self.codec.hash, "unit": self.unit}
 
     def predict(self, material: Material) -> Predicted:
-        """What comes back."""
+        """The decoded density."""
         started = time.perf_counter()
         values = material.in_unit(self.unit).density
         back = self.codec.roundtrip(values)
@@ -168,11 +160,11 @@ class CodecFloor(Method):
 
 @dataclass(frozen=True, eq=False)
 class PatchMethod(Method):
-    """Predicts whole cells with a patch predictor, see :mod:`tomat.prediction.assemble`.
+    """Whole cells from a patch predictor, see :mod:`tomat.prediction.assemble`.
 
     Attributes:
         predictor: predicts patches.
-        overlap: grid points by which neighbouring patches overlap, their seams blended; 0: each voxel has one owner.
+        overlap: grid points by which neighbouring patches overlap; 0 blends nothing.
     """
 
     predictor: PatchPredictor
@@ -180,14 +172,14 @@ class PatchMethod(Method):
 
     @property
     def mode(self) -> Mode:
-        """That of the predictor.
+        """The predictor's mode.
 
         Raises:
-            ValueError: a mode that has no label here.
+            ValueError: an unknown mode.
         """
         mode = self.predictor.mode
         if mode not in MODES:
-            raise ValueError(f"a predictor of mode {mode!r}; known: {', '.join(MODES)}")
+            raise ValueError(f"the predictor has the unknown mode {mode!r}; known: {', '.join(MODES)}")
         return mode
 
     @property
@@ -196,7 +188,7 @@ class PatchMethod(Method):
         return self.predictor.tokenizer.unit
 
     def identity(self) -> dict[str, Any]:
-        """The predictor's, with codec and vocabulary."""
+        """The predictor's identity, with codec and vocabulary."""
         tokenizer = self.predictor.tokenizer
         return {
             **self.predictor.identity(),
@@ -209,18 +201,18 @@ class PatchMethod(Method):
         }
 
     def predict(self, material: Material) -> Predicted:
-        """The density of one material; many fill batches better."""
+        """The density of one material; :meth:`predict_all` fills batches."""
         (found,) = self.predict_all([material])
         if isinstance(found, Exception):
             raise found
         return found
 
     def predict_all(self, materials: Iterable[Material]) -> Iterator[Predicted | Exception]:
-        """The densities of many materials in order, in the codec's unit; batches are filled over them."""
+        """Yield densities in the codec's unit, or errors, in order; batches span materials."""
         return self.predict_cells(CellRequest.of(material) for material in materials)
 
     def predict_cells(self, cells: Iterable[CellRequest]) -> Iterator[Predicted | Exception]:
-        """The same of cells, whose requests may be altered."""
+        """As :meth:`predict_all`, for cells, whose requests may be altered."""
         found = predict_densities(self.predictor, cells, overlap=self.overlap, expected=EXPECTED)
         for one in found:
             if isinstance(one, Failure):
@@ -240,12 +232,12 @@ class PatchMethod(Method):
 
 @dataclass(frozen=True, eq=False)
 class StartMethod(PatchMethod):
-    """The weights a model began with, step 0: what training has to be better than.
+    """The weights at step 0, which training must improve on.
 
-    Its label is ``start``, and of a predictor that sees the true neighbours ``start_teacher_forced``, a diagnostic.
+    Its mode is ``start``, or ``start_teacher_forced`` (a diagnostic) if the predictor sees true neighbours.
     """
 
     @property
     def mode(self) -> Mode:
-        """See above."""
+        """``start`` or ``start_teacher_forced``."""
         return "start_teacher_forced" if super().mode in DIAGNOSTICS else "start"

@@ -1,8 +1,8 @@
-"""Does a model use what it is given, and nothing else? Predictions of changed crystals beside those of the real ones.
+"""Probes of what a model's predictions depend on: changed crystals are predicted beside the original.
 
-Each probe predicts every material once more, from a :class:`tomat.evaluate.alterations.Variant`. ``change`` is the
-NMAE of that prediction minus the NMAE of the plain one; ``moved`` is sum |prediction - plain prediction| / sum |true|,
-which sees a change that leaves the error as it was.
+Each probe predicts every material again, as a :class:`tomat.evaluate.alterations.Variant`. ``change`` is the NMAE of
+that prediction minus the NMAE of the plain one; ``moved`` is sum |prediction - plain prediction| / sum |true|, which
+also sees changes that leave the error the same.
 """
 
 from __future__ import annotations
@@ -56,22 +56,22 @@ COLUMNS = {
     "same_tokens": "float64",
 }
 
-#: Materials that other preambles are taken from.
+#: Materials that supply other preambles.
 _POOL = 16
 
 
 @dataclass(frozen=True)
 class ProbePlan:
-    """What to probe.
+    """Settings of a probe run.
 
     Attributes:
         method: a patch predictor of one mode.
         entries: the materials.
-        probes: names of :data:`tomat.evaluate.alterations.PROBES`; all where empty.
-        seed: of the draws.
-        data: where the materials come from, as JSON takes it.
-        name: what tables call it.
-        command: how it was called.
+        probes: names of :data:`tomat.evaluate.alterations.PROBES`; all if empty.
+        seed: of the random changes.
+        data: origin of the materials, as JSON.
+        name: its name in tables.
+        command: the command line.
         settings: of the intervals.
     """
 
@@ -85,10 +85,10 @@ class ProbePlan:
     settings: Settings = field(default_factory=Settings)
 
     def chosen(self) -> list[Probe]:
-        """The probes.
+        """The probes that apply to the method.
 
         Raises:
-            KeyError: an unknown one.
+            KeyError: an unknown probe.
         """
         unknown = [name for name in self.probes if name not in PROBES]
         if unknown:
@@ -99,7 +99,7 @@ class ProbePlan:
         return [probe for probe in found if probe.needs != "guess"]
 
     def identity(self) -> dict[str, Any]:
-        """Everything the numbers depend on, and how to make them again."""
+        """Everything the numbers depend on."""
         return {
             "tomat": _core.__version__,
             "name": self.name,
@@ -120,14 +120,14 @@ def probe(
     overwrite: bool = False,
     watch: Callable[[str, str | None], None] | None = None,
 ) -> dict[str, Any]:
-    """Probe every material, or take what ``folder`` holds of it; write ``probes.parquet`` and ``probes.json`` there.
+    """Probe every material that ``folder`` does not hold yet; write ``probes.parquet`` and ``probes.json`` there.
 
     Returns:
         The content of ``probes.json``.
 
     Raises:
         KeyError: an unknown probe.
-        ValueError: the folder of another run, or not one material that was probed.
+        ValueError: the folder belongs to another run, or every material failed.
     """
     place = Workplace(folder, plan.identity(), overwrite=overwrite)
     probes = plan.chosen()
@@ -144,7 +144,7 @@ def probe(
     rows = [row for part in parts for row in part["rows"]]
     errors = [error for part in parts for error in part["errors"]]
     if not rows:
-        raise ValueError(f"not one of {len(parts)} materials was probed; the first: {errors[0]['error']}")
+        raise ValueError(f"none of {len(parts)} materials could be probed; the first: {errors[0]['error']}")
     content = {
         "format": "tomat probes",
         "version": 1,
@@ -160,7 +160,7 @@ def probe(
 
 
 def _pool(entries: Sequence[Entry]) -> Iterator[Material]:
-    """Materials that other preambles come from; one that cannot be read is reported when its own turn comes."""
+    """Materials for other preambles; one that cannot be read is reported when it is probed itself."""
     for entry in entries[:_POOL]:
         try:
             yield read(entry.path)
@@ -181,19 +181,19 @@ def _one(plan: ProbePlan, probes: Sequence[Probe], entry: Entry, pool: Sequence[
 def probe_material(
     method: PatchMethod, truth: Truth, probes: Sequence[Probe], pool: Sequence[Material], seed: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Rows of :data:`COLUMNS` of one material, those apart whose probe does not apply to it.
+    """Rows of :data:`COLUMNS` for one material and the probes that apply to it.
 
     Raises:
-        ValueError: the predictor refuses.
+        ValueError: the material cannot be predicted.
     """
     material = truth.material
     tokenizer = method.predictor.tokenizer
     shape = tokenizer.shape_for(len(material.atomic_numbers))
-    # A preamble of another length may need another patch: the positions would not be the same.
+    # A preamble of another length may need another patch shape.
     fitting = [x for x in pool if tokenizer.shape_for(len(x.atomic_numbers)) == shape]
     variants = [one.make(material, generator(seed, material.task_id, one.name), fitting) for one in probes]
     made = [(one, variant) for one, variant in zip(probes, variants, strict=True) if variant is not None]
-    # All at once: batches are filled over the variants.
+    # All at once, so that batches span variants.
     cells = [CellRequest.of(variant.material, variant.alter) for _, variant in made]
     found = (_density(one) for one in method.predict_cells([CellRequest.of(material), *cells]))
     plain, true = next(found), material.density.astype(np.float64)
@@ -221,7 +221,7 @@ def _density(predicted: Predicted | Exception) -> NDArray[np.float64]:
 
 
 def same_tokens(method: PatchMethod, material: Material, variant: Variant) -> float | None:
-    """Share of patches whose preamble is the same to the token; None where the material itself is another."""
+    """Share of patches whose preamble tokens are unchanged; None if the material itself is changed."""
     if variant.alter is None:
         return None
     of = method.predictor.tokenizer
@@ -229,7 +229,7 @@ def same_tokens(method: PatchMethod, material: Material, variant: Variant) -> fl
     cell = CellRequest.of(material)
     asked = [cell.patch(patches, index) for index in range(len(patches))]
     changed = [variant.alter(request) for request in asked]
-    # Patches of one voxel: the preamble is all that is compared.
+    # Patches of one voxel, since only the preamble is compared.
     atoms = max(request.crystal.n_atoms for request in (*asked, *changed))
     tokenizer = PatchTokenizer(
         of.layout.name, of.density_codec, patch_size=1, pad_to=of.length(atoms, (1, 1, 1)), unit=of.unit
@@ -249,7 +249,7 @@ def same_tokens(method: PatchMethod, material: Material, variant: Variant) -> fl
 
 
 def summarise(rows: Sequence[dict[str, Any]], settings: Settings) -> dict[str, Any]:
-    """For each probe the number of materials, mean NMAE without and with it, change with interval, moved."""
+    """For each probe: number of materials, mean NMAE without and with it, ``change`` and ``moved`` with intervals."""
     found = {}
     for name in [name for name in PROBES if any(row["probe"] == name for row in rows)]:
         members = sorted((row for row in rows if row["probe"] == name), key=lambda row: row["task_id"])
@@ -285,11 +285,11 @@ def load_probes(path: str | Path) -> dict[str, Any]:
     """The content of ``probes.json`` in a folder.
 
     Raises:
-        FileNotFoundError, ValueError: none there, or not one.
+        FileNotFoundError, ValueError: there is none, or it is not a result of ``tomat probe``.
     """
     place = Path(path) / "probes.json" if Path(path).is_dir() else Path(path)
     if not place.exists():
-        raise FileNotFoundError(f"{place}: not there; tomat probe makes it")
+        raise FileNotFoundError(f"{place}: not found; run tomat probe to make it")
     content = read_json(place)
     if content.get("format") != "tomat probes":
         raise ValueError(f"{place}: not a result of tomat probe")
@@ -297,8 +297,8 @@ def load_probes(path: str | Path) -> dict[str, Any]:
 
 
 def probe_table(content: dict[str, Any]) -> Table:
-    """A row a probe."""
-    head = ("probe", "materials", "NMAE, %", "change, points", "moved, %", "same tokens, %", "says")
+    """A table with one row per probe."""
+    head = ("probe", "materials", "NMAE, %", "change, points", "moved, %", "same tokens, %", "tests")
     rows = [
         (
             name.replace("_", " "),
@@ -312,7 +312,7 @@ def probe_table(content: dict[str, Any]) -> Table:
         for name, of in content["probes"].items()
     ]
     note = (
-        "Mean over materials. Change: NMAE with minus without the probe. Moved: sum |prediction - plain prediction| / "
-        "sum |true|. Same tokens: patches whose preamble did not change by a token."
+        "Means over materials. Change: NMAE with minus without the probe. Moved: sum |prediction - plain prediction| / "
+        "sum |true|. Same tokens: share of patches with an unchanged preamble."
     )
     return Table(f"Probes, {content['identity']['mode'].replace('_', ' ')}", head, tuple(rows), (), note)

@@ -1,7 +1,6 @@
-"""A result on disk: ``materials.parquet`` (a row a material and mode) and ``result.json`` (all else).
+"""A result on disk: ``materials.parquet`` (one row per material and mode) and ``result.json`` (the rest).
 
-While it is being made, ``parts/`` holds a file a material, each there completely or not at all; an evaluation that was
-stopped goes on where it was.
+During an evaluation ``parts/`` holds one complete file per finished material, so a stopped evaluation can resume.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from tomat.workplace import plain
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: Version of what is written here; readers take all up to it.
+#: Version of the format; readers accept all versions up to it.
 FORMAT_VERSION = 1
 
 
@@ -30,10 +29,10 @@ class Result:
 
     Attributes:
         path: its folder.
-        rows: a row a material and mode, see :data:`tomat.evaluate.measure.COLUMNS`.
-        identity: what it depends on: everything needed to do it again.
-        aggregates: a summary a mode, see :func:`tomat.evaluate.aggregate.aggregate`.
-        errors: materials that could not be measured: ``task_id``, ``mode`` (None: all), ``error``.
+        rows: one per material and mode, see :data:`tomat.evaluate.measure.COLUMNS`.
+        identity: everything it depends on.
+        aggregates: a summary of each mode, see :func:`tomat.evaluate.aggregate.aggregate`.
+        errors: materials that failed: ``task_id``, ``mode`` (None is all), ``error``.
         settings: of the intervals.
     """
 
@@ -46,7 +45,7 @@ class Result:
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Its name in tables."""
         return str(self.identity.get("name") or self.path.name)
 
     def of_mode(self, mode: str) -> dict[str, dict[str, Any]]:
@@ -67,7 +66,7 @@ class Result:
         }
 
     def save(self) -> None:
-        """Write both files; ``result.json`` last, so that where it is the result is whole."""
+        """Write both files, ``result.json`` last: its presence marks a complete result."""
         import pyarrow.parquet as pq
 
         buffer = io.BytesIO()
@@ -95,11 +94,11 @@ def _arrow(kind: str) -> Any:
 
 
 def load_result(path: str | Path) -> Result:
-    """Read a result's folder, or its ``result.json``.
+    """Read a result from its folder or its ``result.json``.
 
     Raises:
-        FileNotFoundError: there is none, or it was not finished.
-        ValueError: damaged, of a newer version, or parquet and JSON of two evaluations.
+        FileNotFoundError: there is none, or the evaluation was not finished.
+        ValueError: it is damaged, of a newer version, or its two files are from different evaluations.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -109,18 +108,18 @@ def load_result(path: str | Path) -> Result:
     place = folder / "result.json"
     if not place.exists():
         why = "the evaluation was not finished" if (folder / "parts").is_dir() else "no result"
-        raise FileNotFoundError(f"{place}: not there: {why}; tomat eval makes it")
+        raise FileNotFoundError(f"{place}: not found: {why}; run tomat eval")
     content = read_json(place)
     if content.get("format") != "tomat result":
         raise ValueError(f"{place}: not a result of tomat eval")
     if content.get("version", 0) > FORMAT_VERSION:
         raise ValueError(
-            f"{place}: format version {content['version']}, known up to {FORMAT_VERSION}; use a newer tomat"
+            f"{place}: format version {content['version']} is newer than {FORMAT_VERSION}; update tomat"
         )
     data = (folder / "materials.parquet").read_bytes()
     if content.get("parquet_sha256") != hashlib.sha256(data).hexdigest():
         raise ValueError(
-            f"{folder}: materials.parquet is not the one result.json was made with; evaluate again"
+            f"{folder}: materials.parquet and result.json are from different evaluations; evaluate again"
         )
     try:
         rows = pq.read_table(io.BytesIO(data)).to_pylist()

@@ -1,4 +1,4 @@
-"""Whole held-out materials through methods: measured one by one, kept as they come, summed up at the end."""
+"""Evaluate methods on whole held-out materials; every finished material is kept, so a run can resume."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from tomat.evaluate.methods import Method
     from tomat.material import Entry, Material
 
-#: Packages whose versions are written down, where they are installed.
+#: Packages whose versions are recorded if installed.
 _PACKAGES = ("numpy", "pyarrow", "jax", "jaxlib", "marin-levanter", "haliax", "equinox")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What to measure.
+    """Settings of an evaluation.
 
     Attributes:
-        methods: one a mode.
+        methods: one per mode.
         entries: the materials.
-        unit: what everything is measured in: the codec's unit.
-        data: where the materials come from, as JSON takes it: inputs, split.
-        name: what tables call the result.
-        command: how it was called.
+        unit: density unit of all numbers: the codec's.
+        data: origin of the materials (inputs, split), as JSON.
+        name: name of the result in tables.
+        command: the command line.
         settings: of the intervals.
-        pictures: so many best and worst materials keep their volumes.
+        pictures: number of best and of worst materials whose volumes are kept.
     """
 
     methods: Sequence[Method]
@@ -56,7 +56,7 @@ class Evaluation:
     pictures: int = 2
 
     def identity(self) -> dict[str, Any]:
-        """Everything the numbers depend on, and how to make them again."""
+        """Everything the numbers depend on."""
         return {
             "tomat": _core.__version__,
             "name": self.name,
@@ -86,22 +86,22 @@ def evaluate(
     overwrite: bool = False,
     watch: Callable[[str, str | None], None] | None = None,
 ) -> Result:
-    """Measure every material in every mode, or take what ``folder`` holds of it, and write the result there.
+    """Measure every material in every mode, resuming what ``folder`` holds, and write the result there.
 
-    A material that cannot be read, predicted or measured is listed in ``errors`` and tried again by the next call.
+    Materials that fail are listed in ``errors`` and tried again by the next call.
 
     Args:
         plan: what to measure.
-        folder: of the result; made if need be.
-        overwrite: begin anew where the folder holds another evaluation.
-        watch: called with each material's id when it is done, and what went wrong with it or None.
+        folder: of the result; created if needed.
+        overwrite: start over if the folder holds another evaluation.
+        watch: called for each finished material with its id and its error or None.
 
     Raises:
-        ValueError: two methods of one mode, the folder of another evaluation, or not one material that was measured.
+        ValueError: two methods of one mode, a folder of another evaluation, or every material failed.
     """
     modes = [method.mode for method in plan.methods]
     if len(set(modes)) != len(modes) or not modes:
-        raise ValueError(f"modes {', '.join(modes) or 'none'}; give each once, at least one")
+        raise ValueError(f"modes {', '.join(modes) or '(none)'}: give at least one, each once")
     place = Workplace(folder, plan.identity(), overwrite=overwrite)
     done = {entry.task_id: place.read(entry.task_id, entry.path) for entry in plan.entries}
     waiting = [entry for entry in plan.entries if not _whole(done[entry.task_id])]
@@ -137,7 +137,7 @@ def _whole(part: dict[str, Any] | None) -> bool:
 def _measured(
     plan: Evaluation, entries: Sequence[Entry], gallery: Gallery
 ) -> Iterator[tuple[Entry, dict[str, Any]]]:
-    """The parts of materials, in order. A method may take materials ahead of the others to fill its batches."""
+    """Yield the part of each material in order; a method may read ahead to fill its batches."""
     opened = in_order(functools.partial(_read, unit=plan.unit), entries, 1)
     own, *streams = itertools.tee(opened, len(plan.methods) + 1)
     found = [
@@ -165,9 +165,9 @@ def _measured(
 
 
 def _read(entry: Entry, unit: str) -> Truth | Exception:
-    """A material with what all methods share, or why there is none: read ahead of its use."""
+    """Read a material; an expected error is returned, since reading runs ahead of use."""
     try:
-        # The id of the list, whatever the file calls itself.
+        # The id is the one in the list, not the file's own.
         return Truth.of(entry.read(), entry.path, unit)
     except EXPECTED as error:
         return error
@@ -178,7 +178,7 @@ def _materials(stream: Iterable[tuple[Entry, Truth | Exception]]) -> Iterator[Ma
 
 
 def message(error: Exception) -> str:
-    """What a person reads: the message, with the kind of error where the message alone does not say."""
+    """The message of an error, with its type unless it is a ``ValueError`` or ``KeyError``."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return text if isinstance(error, ValueError | KeyError) and text else f"{type(error).__name__}: {text}"
 

@@ -1,4 +1,4 @@
-"""From what the command line names to methods: a checkpoint in its modes, the promolecule, the codec's floor."""
+"""Open the methods of an evaluation: a checkpoint in its modes, and the baselines."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from tomat.evaluate.methods import (
     StartMethod,
     is_headline,
 )
-from tomat.lm.decode.opening import open_predictor
+from tomat.lm.decode.opening import open_model
 from tomat.prediction.options import DecodingConfig
 from tomat.prediction.predictor import BUNDLED_PROMOLECULE, PROMOLECULE
 from tomat.promolecule import Promolecule
 from tomat.tokenizer import LAYOUTS
 
 if TYPE_CHECKING:
-    from tomat.codec import Codec
-    from tomat.prediction.predictor import PatchPredictor
+    from tomat.lm.decode.predictor import ModelPredictor
 
 
 def open_methods(
@@ -37,75 +36,50 @@ def open_methods(
     codec: str | None = None,
     start: bool = True,
 ) -> tuple[list[Method], str]:
-    """The methods to measure, and the unit to measure in.
+    """The methods to evaluate, and the density unit.
 
     Args:
-        checkpoint: a checkpoint, or ``promolecule``, ``promolecule:NAME`` for the baselines alone.
-        modes: of the checkpoint; all it supports where empty.
-        decoding: of the checkpoint; its mode is not looked at.
-        overlap: of the patches.
-        promolecule: the baseline; the checkpoint's own, or that of the package, where None.
-        codec: whose floor is measured where there is no checkpoint; that of layout v3 where None.
-        start: measure the weights the checkpoint's run began with as well, in the first headline mode of ``modes``.
+        checkpoint: a checkpoint, or ``promolecule`` or ``promolecule:NAME`` for the baselines alone.
+        modes: prediction modes; all that the checkpoint supports if empty.
+        decoding: decoding options; its ``mode`` is ignored.
+        overlap: grid points by which patches overlap.
+        promolecule: the baseline; None is the checkpoint's own, or the bundled one.
+        codec: the codec of the floor if there is no checkpoint; None is the default of layout v3.
+        start: evaluate the weights at step 0 as well, in the first headline mode.
 
     Raises:
-        ValueError: modes that are none, modes of the promolecule, two promolecules.
-        KeyError, OSError: something that is not there.
+        ValueError: unknown or repeated modes, modes for a promolecule, or two promolecules.
+        KeyError, OSError: a checkpoint, promolecule or codec is not found.
     """
     if len(set(modes)) != len(modes):
-        raise ValueError(f"modes {', '.join(modes)}; give each once at most")
+        raise ValueError(f"modes {', '.join(modes)}: give each once")
     head, _, named = checkpoint.partition(":")
     if head == PROMOLECULE:
         if modes:
-            raise ValueError("the promolecule has no modes; leave --mode away")
+            raise ValueError("the promolecule has no modes; omit --mode")
         if named and promolecule and named != promolecule:
-            raise ValueError(f"two promolecules, {named!r} and {promolecule!r}; give one")
+            raise ValueError(f"two promolecules are given, {named!r} and {promolecule!r}; give one")
         alone = load_codec(codec or LAYOUTS["v3"].default_codec)
-        return _baselines(
-            alone, alone.unit_for(), Promolecule.load(named or promolecule or BUNDLED_PROMOLECULE)
-        )
-    predictors = open_predictors(checkpoint, modes, decoding or DecodingConfig())
-    first = predictors[0]
+        baseline = Promolecule.load(named or promolecule or BUNDLED_PROMOLECULE)
+        return [PromoleculeMethod(baseline), CodecFloor(alone, alone.unit_for())], alone.unit_for()
+    chosen: Any = modes[0] if modes else None
+    first = open_model(checkpoint, replace(decoding or DecodingConfig(), mode=chosen))
+    # One model in several modes: its weights are read once.
+    wanted: Any = modes or first.modes
+    predictors = [first if mode == first.mode else first.in_mode(mode) for mode in wanted]
     own = first.facts.promolecule if promolecule is None else None
-    baselines, unit = _baselines(
-        first.tokenizer.density_codec,
-        first.tokenizer.unit,
-        own or Promolecule.load(promolecule or BUNDLED_PROMOLECULE),
-    )
+    baseline = own or Promolecule.load(promolecule or BUNDLED_PROMOLECULE)
+    floor = CodecFloor(first.tokenizer.density_codec, first.tokenizer.unit)
     models: list[Method] = [PatchMethod(predictor, overlap) for predictor in predictors]
     begun = _start(predictors, overlap) if start else None
-    return [*models, *([] if begun is None else [begun]), *baselines], unit
+    return [*models, *([] if begun is None else [begun]), PromoleculeMethod(baseline), floor], floor.unit
 
 
-def _start(predictors: Sequence[PatchPredictor], overlap: int) -> StartMethod | None:
-    """What the run of a checkpoint began with; None, with a word about it, where that is not to be had."""
-    chosen: Any = next((of for of in predictors if is_headline(of.mode)), predictors[0])
-    if not hasattr(chosen, "at_start"):
-        return None
+def _start(predictors: Sequence[ModelPredictor], overlap: int) -> StartMethod | None:
+    """The initial weights of the checkpoint's run; None, with a message, if they were not kept."""
+    chosen = next((of for of in predictors if is_headline(of.mode)), predictors[0])
     try:
         return StartMethod(chosen.at_start(), overlap)
     except FileNotFoundError as error:
         print(f"no row for the start (step 0): {error}", file=sys.stderr)
         return None
-
-
-def _baselines(codec: Codec, unit: str, promolecule: Promolecule) -> tuple[list[Method], str]:
-    return [PromoleculeMethod(promolecule), CodecFloor(codec, unit)], unit
-
-
-def open_predictors(checkpoint: str, modes: Sequence[str], decoding: DecodingConfig) -> list[PatchPredictor]:
-    """A predictor a mode; a checkpoint needs ``tomat[train]``, ``promolecule[:NAME]`` does not.
-
-    Args:
-        checkpoint: as :func:`tomat.lm.decode.opening.open_predictor` takes it.
-        modes: all that the checkpoint supports (the predictor's ``modes``, its own mode where it lists none) if empty.
-        decoding: of all; its mode is not looked at.
-
-    Raises:
-        ValueError: JAX is not installed, or a mode the checkpoint does not support.
-    """
-    chosen: Any = modes[0] if modes else None
-    first: Any = open_predictor(checkpoint, replace(decoding, mode=chosen))
-    modes = modes or tuple(getattr(first, "modes", (first.mode,)))
-    # One model in several modes: its weights are read once.
-    return [first if mode == first.mode else first.in_mode(mode) for mode in modes]

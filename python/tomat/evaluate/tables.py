@@ -1,4 +1,4 @@
-"""Tables of results, for the terminal and for pages: what a diagnostic says always stands under the line."""
+"""Tables of results, for the terminal and for reports; diagnostics always stand below the line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tomat.evaluate.result import Result
 
-#: What tables call the modes.
+#: Names of the modes in tables.
 LABELS = {
     "one_pass": "one pass",
     "k_pass": "k passes",
@@ -24,23 +24,23 @@ LABELS = {
     "promolecule": "promolecule",
     "codec_floor": "codec floor",
 }
-#: Metrics whose means stand beside the NMAE.
+#: Further metrics shown, as means.
 _BESIDE = {"nemd": "NEMD", "nmae_scaled": "NMAE scaled", "electron_error_relative": "electrons"}
 
-#: Stands where there is no number.
+#: Shown for a missing number.
 NONE = "-"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Text in rows and columns.
+    """A table of text cells.
 
     Attributes:
         title: of the table.
         head: names of the columns.
         rows: the body; the first cell names the row.
-        below: rows under the line: diagnostics, which no headline is made of.
-        note: what a reader must know.
+        below: rows below the line: diagnostics.
+        note: shown under the table.
     """
 
     title: str
@@ -57,7 +57,7 @@ class Table:
 
 
 def percent(value: float | None) -> str:
-    """A share in per cent, to three digits, without the sign; exact zero as 0."""
+    """A fraction in per cent to three digits, without the % sign; exact zero as 0, None as ``-``."""
     if value is None:
         return NONE
     if value == 0.0:
@@ -66,7 +66,7 @@ def percent(value: float | None) -> str:
 
 
 def interval(content: Mapping[str, Any]) -> str:
-    """A number in per cent with its interval."""
+    """A fraction in per cent with its interval."""
     text = percent(content["value"])
     if content["low"] is None:
         return text
@@ -74,12 +74,12 @@ def interval(content: Mapping[str, Any]) -> str:
 
 
 def label(mode: str) -> str:
-    """What tables call a mode."""
+    """The name of a mode in tables."""
     return LABELS.get(mode, mode)
 
 
 def mean_table(results: Sequence[Result]) -> Table:
-    """One row a result and mode."""
+    """A table with one row per result and mode."""
     rows: list[tuple[str, ...]] = []
     below: list[tuple[str, ...]] = []
     shared = shared_baselines(results)
@@ -100,20 +100,24 @@ def mean_table(results: Sequence[Result]) -> Table:
         "p99, %",
         "per electron, %",
         *(f"{name}, %" for name in _BESIDE.values()),
-        "s a material",
+        "s / material",
     )
     return Table(
         "All materials",
         head,
         tuple(rows),
         tuple(below),
-        f"Mean over materials, with {ends} bootstrap intervals. NMAE is sum |error| / sum |density|."
-        + (" Below the line: diagnostics that see the true density; no prediction." if below else ""),
+        f"Means over materials, with {ends} bootstrap intervals. NMAE is sum |error| / sum |density|."
+        + (
+            " Below the line: diagnostics, which see the true density and are not predictions."
+            if below
+            else ""
+        ),
     )
 
 
 def shared_baselines(results: Sequence[Result]) -> set[str]:
-    """The baselines that are the same in all results, number by number: they need to be shown once."""
+    """The baselines with identical numbers in all results, which are shown once."""
 
     def key(result: Result, mode: str) -> dict[str, float]:
         return {name: row["nmae"] for name, row in result.of_mode(mode).items()}
@@ -146,20 +150,20 @@ def _numbers(result: Result, mode: str) -> tuple[str, ...]:
 
 
 def group_tables(result: Result) -> list[Table]:
-    """Where the error sits: by electron count, category, distance, depth and order; the modes of one result as rows."""
+    """The error by electron count, category, distance to atoms, depth and order in the patch; one row per mode."""
     return [
         table
         for table in (
-            _grouped(result, "by_decile", "By electron count", _decile, "Mean NMAE in per cent, by tenth of the "
-                     "materials in order of their electrons; in the head the electrons of a cell."),
-            _grouped(result, "by_category", "By chemical category", _category, "Mean NMAE in per cent; in brackets "
-                     "the number of materials."),
-            _grouped(result, "by_distance", "By distance from the nearest atom, in angstrom", _range, "NMAE in per "
-                     "cent of the density in the bin; in brackets what the bin adds to the mean NMAE."),
-            _grouped(result, "by_depth", "By depth in the patch, in grid points from its nearest face", _range,
-                     "As above."),
-            _grouped(result, "by_order", "By place in the patch, in tenths of the order it is written in", _tenth,
-                     "As above."),
+            _grouped(result, "by_decile", "By decile of electrons per cell", _decile, "Mean NMAE in per cent; the "
+                     "header gives each decile's range of electrons."),
+            _grouped(result, "by_category", "By chemical category", _category, "Mean NMAE in per cent; number of "
+                     "materials in parentheses."),
+            _grouped(result, "by_distance", "By distance to the nearest atom, in angstrom", _range, "NMAE within the "
+                     "bin in per cent; the bin's contribution to the mean NMAE in parentheses."),
+            _grouped(result, "by_depth", "By depth in the patch: grid points to its nearest face", _range,
+                     "NMAE and contribution as above."),
+            _grouped(result, "by_order", "By decile of the row-major voxel order in the patch", _tenth,
+                     "NMAE and contribution as above."),
         )
         if table is not None
     ]  # fmt: skip
@@ -203,8 +207,8 @@ def _category(group: Mapping[str, Any]) -> str:
 def _range(group: Mapping[str, Any]) -> str:
     start, end = group["from"], group["to"]
     if isinstance(start, int):
-        return f"{start}" if end is not None else f"{start} and more"
-    return f"{start:g} to {end:g}" if end is not None else f"{start:g} and more"
+        return f"{start}" if end is not None else f">= {start}"
+    return f"{start:g} to {end:g}" if end is not None else f">= {start:g}"
 
 
 def _tenth(group: Mapping[str, Any]) -> str:

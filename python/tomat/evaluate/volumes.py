@@ -1,4 +1,4 @@
-"""Pictures of few materials: small volumes and one plane of the true and the predicted density, kept in a result."""
+"""Pictures of the best and worst materials: coarse volumes and one plane of the true and predicted densities."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
     from tomat.material import Material
 
-#: Points along the longest axis of a kept volume, and of a kept plane.
+#: Points along the longest axis of a volume, and of a plane.
 VOLUME, PLANE = 24, 96
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """What a report shows of one material; densities in electrons per cubic angstrom.
+    """The picture of one material in a report; densities in electrons per cubic angstrom.
 
     Attributes:
-        about: ``task_id``, ``mode``, ``nmae``, ``formula``, ``fraction`` (of the plane along c), ``size`` (of the plane
-            in angstrom).
+        about: ``task_id``, ``mode``, ``nmae``, ``formula``, ``fraction`` (fractional coordinate of the plane along c),
+            ``size`` (of the plane in angstrom).
         lattice: (3, 3) rows a, b, c in angstrom.
         atomic_numbers: (n,).
         frac_coords: (n, 3).
-        volumes: (2, mx, my, mz) float32, true and predicted: every so manieth grid point.
-        planes: (2, px, py) float32, true and predicted in the plane of a and b through the point of the largest
-            error, on a rectangle |a| by |b| sin(gamma), which holds each point of the periodic plane once.
+        volumes: (2, mx, my, mz) float32, true and predicted, on a subset of the grid points.
+        planes: (2, px, py) float32, true and predicted, in the ab plane through the largest error, on a rectangle |a|
+            by |b| sin(gamma), which covers the periodic plane once.
     """
 
     about: dict[str, Any]
@@ -48,7 +48,7 @@ class Picture:
 
 
 def picture_of(material: Material, predicted: NDArray[np.float64], facts: Mapping[str, Any]) -> Picture:
-    """The picture of a material and its prediction in the same unit."""
+    """The picture of a material and its prediction (nx, ny, nz), both in the material's unit."""
     factor = 1.0 / material.volume if material.unit == "chgcar" else 1.0
     pair = np.stack([material.density.astype(np.float64), predicted]) * factor
     worst = np.unravel_index(int(np.argmax(np.abs(pair[1] - pair[0]))), material.grid_shape)
@@ -71,14 +71,14 @@ def picture_of(material: Material, predicted: NDArray[np.float64], facts: Mappin
 
 
 def _spread(n: int, kept: int) -> NDArray[np.int64]:
-    """``kept`` grid points of ``n``, as even as they can be, periodic."""
+    """``kept`` of ``n`` periodic grid points, evenly spread."""
     return np.arange(kept) * n // kept
 
 
 def _rectangle(
     planes: NDArray[np.float64], lattice: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Periodic planes (2, nx, ny) on a rectangle in space, between grid points linearly; and its size in angstrom."""
+    """Periodic planes (2, nx, ny) interpolated linearly to a rectangle, and its size in angstrom."""
     a, b = lattice[0], lattice[1]
     length = float(np.linalg.norm(a))
     along = float(a @ b) / length
@@ -98,30 +98,30 @@ def _rectangle(
 
 
 class Gallery:
-    """The pictures of the best and the worst materials of one mode, as they come.
+    """Keeps the pictures of the best and worst materials of one mode while they are evaluated.
 
-    Whoever is among them in the end was so at every time before: a picture that drops out is not needed again.
+    A picture that drops out of the ranking never returns to it.
 
     Args:
         folder: of the pictures.
-        mode: which rows are looked at.
-        each: so many best, and so many worst.
+        mode: mode whose rows are ranked.
+        each: number of best, and of worst, materials.
     """
 
     def __init__(self, folder: Path, mode: str, each: int) -> None:
-        """Nothing known yet."""
+        """Start with an empty ranking."""
         self._folder, self._mode, self._each = folder, mode, each
         self._ranked: list[tuple[float, str]] = []
 
     def know(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Rows measured before."""
+        """Add rows that were measured before."""
         self._ranked += [
             (float(row["nmae"]), str(row["task_id"])) for row in rows if row["mode"] == self._mode
         ]
         self._rank()
 
     def show(self, material: Material, predicted: NDArray[np.float64], row: Mapping[str, Any]) -> None:
-        """Keep the picture of a material if it is among them, and remove those that are no longer."""
+        """Keep the picture of a material if it ranks, and remove those that no longer do."""
         if row["mode"] != self._mode or not self._each:
             return
         self.know([row])
@@ -140,7 +140,7 @@ class Gallery:
 
 
 def save_picture(folder: Path, picture: Picture) -> None:
-    """Write a picture, nothing pickled."""
+    """Write a picture as ``.npz`` without pickling."""
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -159,7 +159,7 @@ def load_pictures(folder: Path) -> list[Picture]:
     """The pictures of a result, the largest NMAE first.
 
     Raises:
-        ValueError: a damaged file.
+        ValueError: a file is damaged.
     """
     found = []
     for path in sorted((folder / "volumes").glob("*.npz")):

@@ -1,5 +1,5 @@
 """Training, prediction and evaluation of language models on density tokens; needs ``tomat[train]``.
 
-Nothing here is imported by ``import tomat``, and nothing heavy by importing this package: every module says what it
-needs.
+``import tomat`` imports nothing from here, and importing this package loads neither JAX nor Levanter; each module says
+what it needs.
 """

@@ -1,4 +1,4 @@
-"""What watches a run: spikes and NaN, signals, memory."""
+"""Hooks that watch a training run: loss spikes and NaN, signals, device memory."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GuardConfig:
-    """When a run stops by itself.
+    """When training stops by itself.
 
     Attributes:
-        spike_factor: stop where the loss exceeds this many times the median of the last ``window``; never where None.
-        window: losses the median is taken of.
+        spike_factor: stop if the loss exceeds this many times the median of the last ``window`` ones; None: never.
+        window: number of losses in the median.
     """
 
     spike_factor: float | None = 5.0
@@ -37,18 +37,18 @@ class GuardConfig:
 
 
 class TrainingLossError(RuntimeError):
-    """The loss is NaN, infinite or jumped; the message names the rows of the batch."""
+    """The loss is NaN, infinite or spiked; the message names the rows of the batch."""
 
 
 class StoppedError(RuntimeError):
-    """The run was asked to stop, and its state is saved: the same command goes on."""
+    """The run was asked to stop and saved its state; the same command resumes it."""
 
 
 class EndOfStep:
-    """Keeps what stops a run until its step is over, so that all metrics of the step are logged."""
+    """Holds an error of a hook until the step is over, so that all metrics of the step are logged."""
 
     def __init__(self) -> None:
-        """Nothing stops yet."""
+        """Start without an error."""
         self._error: TrainingLossError | StoppedError | None = None
 
     def holds(self) -> bool:
@@ -56,7 +56,7 @@ class EndOfStep:
         return self._error is not None
 
     def held(self, hook: Callable[[StepInfo[Any]], None]) -> Callable[[StepInfo[Any]], None]:
-        """A hook whose errors wait for :meth:`raise_held`; not called once there is one."""
+        """Wrap a hook: its error waits for :meth:`raise_held`; it is skipped once one is held."""
 
         def run(info: StepInfo[Any]) -> None:
             if self._error is None:
@@ -68,7 +68,7 @@ class EndOfStep:
         return run
 
     def unless_held(self, hook: Callable[[StepInfo[Any]], None]) -> Callable[[StepInfo[Any]], None]:
-        """A hook that is left out at a step that stops the run."""
+        """Wrap a hook that is skipped at a step that stops the run."""
 
         def run(info: StepInfo[Any]) -> None:
             if self._error is None:
@@ -77,22 +77,22 @@ class EndOfStep:
         return run
 
     def raise_held(self) -> None:
-        """The step is over.
+        """Raise the held error, at the end of a step.
 
         Raises:
-            TrainingLossError, StoppedError: what stopped the run.
+            TrainingLossError, StoppedError: the run stops.
         """
         if self._error is not None:
             raise self._error
 
 
 class LossGuard:
-    """Stops a run whose loss jumps or is not finite.
+    """Stops a run whose loss spikes or is not finite.
 
     Args:
-        config: how far and from what.
-        row_ids: rows of the batch of a step.
-        nan, inf: stop at a loss that is NaN, or infinite.
+        config: threshold of a spike.
+        row_ids: gives the ids of the rows in a step's batch.
+        nan, inf: whether to stop at a NaN, or infinite, loss.
     """
 
     def __init__(
@@ -103,17 +103,17 @@ class LossGuard:
         nan: bool = True,
         inf: bool = True,
     ) -> None:
-        """Start without a past."""
+        """Start without past losses."""
         self._nan, self._inf = nan, inf
         self._factor = config.spike_factor
         self._losses: deque[float] = deque(maxlen=config.window)
         self._row_ids = row_ids
 
     def __call__(self, info: StepInfo[Any]) -> None:
-        """Look at the loss of a step.
+        """Check the loss of a step.
 
         Raises:
-            TrainingLossError: it jumped, or is no finite number.
+            TrainingLossError: it spiked or is not finite.
         """
         loss = float(info.loss)
         if (self._nan and math.isnan(loss)) or (self._inf and math.isinf(loss)):
@@ -138,19 +138,19 @@ class LossGuard:
 
 
 class StopRequest:
-    """SIGTERM or SIGINT: finish the step, save, stop. A second one ends the process at once.
+    """On SIGTERM or SIGINT finish the step, save, and stop; a second signal ends the process at once.
 
-    With several processes all of them stop at the same step, whichever got the signal.
+    With several processes, all stop at the same step, whichever received the signal.
     """
 
     def __init__(self) -> None:
-        """Nothing is asked for yet."""
+        """Start without a request."""
         self._asked: int | None = None
         self._saving = False
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch the signals meanwhile; outside the main thread, where Python cannot, do nothing."""
+        """Catch the signals within the context; outside the main thread, where Python cannot, do nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -170,7 +170,7 @@ class StopRequest:
         self._asked = number
 
     def hook(self, trainer: Trainer) -> Callable[[StepInfo[Any]], None]:
-        """Asks for a checkpoint of the next step once stopped, and ends the run after it."""
+        """Once a stop is requested, have the next step saved, and end the run after it."""
 
         def check(info: StepInfo[Any]) -> None:
             if self._saving:
@@ -188,7 +188,7 @@ class StopRequest:
 
 
 def log_memory(info: StepInfo[Any]) -> None:
-    """Log the device's memory in use and at its peak, in GiB, where the device tells."""
+    """Log the device memory in use and its peak in GiB, if the device reports them."""
     stats = jax.local_devices()[0].memory_stats()
     if not stats:
         return

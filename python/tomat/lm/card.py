@@ -1,4 +1,4 @@
-"""The card of an exported model: what it is, and how it is asked; needs no JAX."""
+"""The model card of an export; needs no JAX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opens what training left: a run, one of its checkpoints, or an export; and checks what a run goes on from."""
+"""Open the model of a run, checkpoint or export; check the checkpoint that a run resumes from."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ if TYPE_CHECKING:
     from tomat.lm.model.qwen import DensityLMConfig
 
 
-#: Which weights of a run can be opened.
+#: Kinds of weights of a run.
 WEIGHTS = ("best", "latest", "start")
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained model with what its reader must know.
+    """A trained model with what prediction needs to know.
 
     Attributes:
-        path: the checkpoint folder it came from.
-        step: steps it was trained for.
-        model: in inference mode, float32, whole on every device of this process.
+        path: its checkpoint folder.
+        step: number of training steps.
+        model: in inference mode, float32, replicated on every device of this process.
         config: of the model.
-        vocabulary: the ids it reads and answers with.
-        objective: what it was trained for.
-        note: the whole ``tomat.json``.
+        vocabulary: its token ids.
+        objective: its training objective.
+        note: the content of ``tomat.json``.
     """
 
     path: str
@@ -64,34 +64,35 @@ class Trained:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the weights: equal models predict equal densities."""
+        """SHA-256 over the weights; equal fingerprints give equal densities."""
         digest = hashlib.sha256()
         for leaf in jax.tree.leaves(eqx.filter(self.model, eqx.is_inexact_array)):
             digest.update(np.ascontiguousarray(leaf, dtype=np.float32).tobytes())
         return digest.hexdigest()
 
 
-def open_checkpoint(path: str, *, averaged: bool = True, weights: str = "best") -> Trained:
-    """The model of a run, of one checkpoint, or of an export.
+def open_checkpoint(path: str, *, weights: str = "best") -> Trained:
+    """Open the model of a run, a checkpoint or an export; averaged weights if the run kept them.
 
     Args:
         path: folder or URL.
-        averaged: take the averaged weights where the run kept any.
-        weights: one of :data:`WEIGHTS`. Of a run ``best`` are those of its best evaluation (the latest checkpoint
-            where it kept none), ``latest`` those of its latest complete checkpoint. A checkpoint or an export is itself
-            either of them. ``start`` are the weights the run began with, of the run a checkpoint belongs to as well.
+        weights: one of :data:`WEIGHTS`. For a run, ``best`` is its best evaluation (the latest checkpoint if it kept
+            none) and ``latest`` its latest complete checkpoint; a checkpoint or an export stands for both. ``start``
+            is the run's initial weights, also for one of its checkpoints.
 
     Raises:
-        FileNotFoundError: no checkpoint there, none that is complete, or no start where that is asked for.
-        ValueError: files that are damaged, missing or too many, no digests (``tomat seal``), a note of a later
-            version, or one that names another codec; ``weights`` that are none.
+        FileNotFoundError: there is no complete checkpoint, or no initial weights for ``start``.
+        ValueError: damaged, missing or extra files, no digests (``tomat seal``), a note of a later version or with
+            another codec, or unknown ``weights``.
     """
     root = path.rstrip("/")
     if weights not in WEIGHTS:
-        raise ValueError(f"weights {weights!r} are none of {', '.join(WEIGHTS)}")
+        raise ValueError(f"weights {weights!r} is not one of {', '.join(WEIGHTS)}")
     if place_of(f"{root}/config.json").exists():
         if weights == "start":
-            raise FileNotFoundError(f"{root}: an export holds no start; give the run it was made from")
+            raise FileNotFoundError(
+                f"{root}: an export has no initial weights; give the run it was made from"
+            )
         return _open_export(root)
     place, note, vocabulary = open_note(root, weights=weights)
     check_folder(place)
@@ -103,8 +104,8 @@ def open_checkpoint(path: str, *, averaged: bool = True, weights: str = "best") 
             sequences_per_row=1,
         )
     except ValueError as error:
-        raise ValueError(f"{NOTE} of {place}: no model can be made of what it says: {error}") from error
-    model = inference_mode(_load(place, config, vocabulary, averaged=averaged), True)
+        raise ValueError(f"{NOTE} of {place}: the model cannot be rebuilt from it: {error}") from error
+    model = inference_mode(_load(place, config, vocabulary), True)
     return Trained(place, part(note, "step", int, place) + 1, model, config, vocabulary, objective, note)
 
 
@@ -119,7 +120,7 @@ def _open_export(place: str) -> Trained:
 
 
 def open_note(path: str, *, weights: str = "best") -> tuple[str, dict[str, Any], ModelVocabulary]:
-    """Folder of the weights, note and vocabulary of what lies at ``path``; no weights are read.
+    """The weights' folder, note and vocabulary of a run, checkpoint or export; reads no weights.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`open_checkpoint`.
@@ -134,7 +135,7 @@ def open_note(path: str, *, weights: str = "best") -> tuple[str, dict[str, Any],
 
 
 def _check_metadata(place: str) -> None:
-    """What is written last of a checkpoint: where it is whole, so is the rest."""
+    """Check ``metadata.json``, which is written last."""
     path = place_of(f"{place}/metadata.json")
     step = read_json(path).get("step")
     if type(step) is not int:
@@ -142,7 +143,7 @@ def _check_metadata(place: str) -> None:
 
 
 def _decoded[T](kind: type[T], note: dict[str, Any], key: str, place: str) -> T:
-    """The part of a note that is a configuration."""
+    """Decode a part of a note that is a configuration."""
     content = part(note, key, dict, place)
     try:
         return cast("T", draccus.decode(kind, content))
@@ -153,13 +154,13 @@ def _decoded[T](kind: type[T], note: dict[str, Any], key: str, place: str) -> T:
 
 
 def _place(root: str, weights: str) -> str:
-    """Folder of the weights that are asked for."""
+    """Folder of the requested weights."""
     single = is_complete(root)
     if weights == "start":
         start = RunFiles(_run_of(root) if single else root).start
         if not is_complete(start):
             raise FileNotFoundError(
-                f"{start}: the weights the run began with are not there; a run keeps them with evaluation.keep_start"
+                f"{start}: the initial weights are not there; a run keeps them if evaluation.keep_start is set"
             )
         return start
     if single:
@@ -169,16 +170,16 @@ def _place(root: str, weights: str) -> str:
 
 
 def _run_of(place: str) -> str:
-    """The run's folder of one of its checkpoints, or of weights it keeps: that of the codec's file and the note."""
+    """The folder of the run, with codec file and note, that a folder of weights belongs to."""
     folder = place.rpartition("/")[0] or "."
     return (folder.rpartition("/")[0] or ".") if folder.rpartition("/")[2] == "checkpoints" else folder
 
 
 def latest_checkpoint(run: str) -> str:
-    """Folder of the latest complete checkpoint of a run.
+    """The folder of the latest complete checkpoint of a run.
 
     Raises:
-        FileNotFoundError: there is no run, or none is complete yet.
+        FileNotFoundError: there is no run, or it has no complete checkpoint.
     """
     if not place_of(f"{run}/{NOTE}").exists():
         raise FileNotFoundError(f"{run}: no run, checkpoint or export there (no {NOTE})")
@@ -189,13 +190,10 @@ def latest_checkpoint(run: str) -> str:
     return found[-1]
 
 
-def _load(
-    place: str, config: DensityLMConfig, vocabulary: ModelVocabulary, *, averaged: bool
-) -> Qwen3LMHeadModel:
+def _load(place: str, config: DensityLMConfig, vocabulary: ModelVocabulary) -> Qwen3LMHeadModel:
     shape = eqx.filter_eval_shape(build, config, vocabulary, jax.random.PRNGKey(0))
-    subpath = "model"
-    if averaged and place_of(f"{place}/model_averaging").exists():
-        subpath = "model_averaging/model"
+    averaged = place_of(f"{place}/model_averaging").exists()
+    subpath = "model_averaging/model" if averaged else "model"
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))
     with _less_said("levanter.tensorstore_serialization"):
         return load_checkpoint(shape, place, subpath=subpath, mesh=mesh, axis_mapping={})
@@ -203,7 +201,7 @@ def _load(
 
 @contextlib.contextmanager
 def _less_said(name: str) -> Iterator[None]:
-    """Errors alone of a logger meanwhile: this one warns of every field of a model that is empty by design."""
+    """Show only errors of a logger that warns of every model field that is empty by design."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -214,14 +212,13 @@ def _less_said(name: str) -> Iterator[None]:
 
 
 def check_resumed(config: TrainConfig) -> None:
-    """Check the checkpoint that the trainer would load, and have it load that one.
+    """Check the checkpoint that the trainer will load, and set it to load just that one.
 
-    The latest is that with the largest step in its name. Every file of it is read and compared with its digests, by
-    the first process for all.
+    It is the one with the largest step in its name. The first process compares every file with its digest, for all.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: a checkpoint that is damaged or has no digests.
+        ValueError: the checkpoint is damaged or has no digests.
     """
     trainer = config.trainer
     folders: list[str] = []
@@ -251,7 +248,7 @@ def _check_mark(folder: str) -> None:
 
 
 def _once_for_all(check: Callable[[], None]) -> None:
-    """Run ``check`` in the first process; where it fails all of them stop."""
+    """Run ``check`` in the first process; if it fails, all processes stop."""
     error: Exception | None = None
     if jax.process_index() == 0:
         try:

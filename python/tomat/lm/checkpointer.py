@@ -1,4 +1,4 @@
-"""Levanter's checkpoints, each with a note of what made it and the digests of its files."""
+"""Levanter's checkpoints, with a note of the run and the digests of their files."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def save_state(
     manager: Any = None,
     **options: Any,
 ) -> None:
-    """Write arrays into a folder, the digests of all files there, and last what makes it a complete checkpoint.
+    """Write arrays into a folder, then the digests of all its files, then ``metadata.json``, which completes it.
 
-    Every process of a run calls it. It returns before all is written where there is a ``manager``.
+    Collective over all processes. With a ``manager`` it returns before everything is written.
 
     Args:
-        tree: what is saved.
-        folder: local or a URL; what is there already is part of the checkpoint.
-        step: the last that was done.
+        tree: the arrays to save.
+        folder: local or a URL; files already there are part of the checkpoint.
+        step: the last completed step.
         is_temporary: whether the next checkpoint replaces it.
         commit_callback: called when it is complete.
-        manager: of asynchronous writing.
+        manager: of asynchronous writes.
         options: of Levanter's writer.
     """
 
@@ -57,18 +57,18 @@ def save_state(
 
 
 class NotedCheckpointer(Checkpointer):
-    """Writes the note, the state, the digests of both, and then what makes Levanter count it as complete.
+    """Writes note, state and digests, and then marks the checkpoint as complete for Levanter.
 
     Attributes:
         note: of the run.
-        is_held: whether the step that is going on must not be saved: its loss stops the run.
+        is_held: whether the current step must not be saved, because its loss stops the run.
     """
 
     note: dict[str, Any] | None = None
     is_held: Callable[[], bool] | None = None
 
     def on_step(self, *, tree: Any, step: int, force: bool = False) -> None:
-        """Save the state of a step where it is due."""
+        """Save the state of a step if it is due."""
         if self.is_held is None or not self.is_held():
             super().on_step(tree=tree, step=step, force=force)
 
@@ -82,7 +82,7 @@ class NotedCheckpointer(Checkpointer):
         is_temporary: bool = False,
         base_path_override: str | None = None,
     ) -> None:
-        """Save the state of a step; what Levanter's own does, with the digests before the metadata."""
+        """Save the state of a step as Levanter does, with the digests before the metadata."""
         base = self.base_path if base_path_override is None else base_path_override
         folder = f"{base}/{destination}"
         step = int(step)
@@ -106,9 +106,9 @@ class NotedCheckpointer(Checkpointer):
 
 @dataclass
 class CheckpointerConfig(LevanterCheckpointerConfig):
-    """Levanter's checkpointer; ``note`` is filled by the run.
+    """Configuration of Levanter's checkpointer; the run sets ``note``.
 
-    By default one checkpoint every 15 minutes, replaced by the next, and one every 1000 steps that stays.
+    By default there is a checkpoint every 15 minutes, replaced by the next, and a permanent one every 1000 steps.
     """
 
     keep: list[dict[str, Any]] | None = field(default_factory=lambda: [{"every": 1000}])

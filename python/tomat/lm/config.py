@@ -1,4 +1,4 @@
-"""The configuration of a training run: one tree of dataclasses that YAML and the command line fill."""
+"""The configuration of a training run: a tree of dataclasses, filled from YAML and the command line."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainerConfig(LevanterTrainerConfig):
-    """Levanter's trainer, with defaults for this project.
+    """Levanter's trainer configuration, with other defaults.
 
-    Parameters in float32 and compute in bfloat16; no accelerator asked for; trackers beside the JSON lines by choice.
-    ``id``, ``log_dir`` and the place of checkpoints follow from the run's name and are set by it.
+    Parameters are float32, computation is bfloat16; no accelerator is required; trackers other than the JSON lines are
+    optional. ``id``, ``log_dir`` and the checkpoints' path follow from the run's name.
     """
 
     mp: jmp.Policy = field(default_factory=lambda: jmp.get_policy("p=f32,c=bf16"))
@@ -55,12 +55,11 @@ class EvaluationConfig:
     """Evaluation during training.
 
     Attributes:
-        max_rows: rows of the validation data, at most; all where None.
-        batch_size: rows a step; that of training where None.
-        keep_start: keep the weights the run begins with in ``start/``, for ``tomat eval`` to measure as step 0.
-        keep_best: keep the weights of the best evaluation in ``best-N/``, step 0 among them; what prediction takes.
-        best_by: the number whose smallest value is the best; ``one_pass/nmae_median`` where None, and bits a voxel
-            where there is none of it.
+        max_rows: largest number of validation rows; None is all.
+        batch_size: rows per step; None is that of training.
+        keep_start: keep the initial weights in ``start/``, which ``tomat eval`` measures as step 0.
+        keep_best: keep the weights of the best evaluation (step 0 included) in ``best-N/``, the default of prediction.
+        best_by: metric to minimise; None is ``one_pass/nmae_median``, or bits per voxel if there is no such NMAE.
     """
 
     max_rows: int | None = 512
@@ -72,12 +71,12 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class LoaderConfig:
-    """How far the loader works ahead.
+    """Prefetching of the data loader.
 
     Attributes:
         buffered_batches: batches held ready.
-        fetched_together: batches asked for in one go.
-        threads: that make the rows of a batch.
+        fetched_together: batches fetched at a time.
+        threads: threads that make the rows of a batch.
     """
 
     buffered_batches: int = 8
@@ -90,19 +89,19 @@ class TrainConfig:
     """A training run.
 
     Attributes:
-        name: of the run; the same name in the same place is the same run, and goes on where it stopped.
-        data: what is trained on.
-        validation: what is evaluated on during training; nothing where None.
-        out: folder or bucket that holds runs.
+        name: name of the run; a run of the same name in ``out`` is resumed.
+        data: training data.
+        validation: data for evaluation during training; None is none.
+        out: folder or bucket of all runs.
         model: the model, from a preset.
-        objective: what the model is asked for.
-        loss: how its answer is rated.
+        objective: the training objective.
+        loss: the loss.
         optimizer: Levanter's: ``type: adam`` or ``muon``, learning rate, schedule.
         trainer: Levanter's: steps, batch, precision, devices, trackers, checkpoints.
-        evaluation: how much is evaluated.
-        loader: how far it works ahead.
-        guard: when the run stops by itself.
-        allow_change: parts of a resumed run that may differ from what it was started with.
+        evaluation: evaluation during training.
+        loader: prefetching of the data loader.
+        guard: when training stops by itself.
+        allow_change: sections of a resumed run that may differ from those it was started with.
     """
 
     name: str
@@ -120,13 +119,13 @@ class TrainConfig:
     allow_change: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the name and put everything Levanter writes under the run's folder.
+        """Check the name and numbers, and place all that Levanter writes in the run's folder.
 
         Raises:
-            ValueError: a name that is no folder name, or a count below 1.
+            ValueError: ``name`` is not a valid folder name, or a number is out of range.
         """
         if not self.name or any(sign in self.name for sign in "/\\ \t\n:") or self.name in (".", ".."):
-            raise ValueError(f"name {self.name!r} must be a folder name without spaces, slashes and colons")
+            raise ValueError(f"name {self.name!r} must be a folder name without spaces, slashes or colons")
         self._check_numbers()
         self.trainer.id = self.name
         self.trainer.log_dir = self.files.local
@@ -134,10 +133,10 @@ class TrainConfig:
         self.trainer.checkpointer.append_run_id_to_base_path = False
 
     def _check_numbers(self) -> None:
-        """Counts that must be counts; below one they are errors far from here, or none.
+        """Check numbers that would otherwise cause obscure errors later.
 
         Raises:
-            ValueError: one that is not; the message names the field.
+            ValueError: one is out of range; the message names the field.
         """
         counts: dict[str, int | None] = {
             "trainer.train_batch_size": self.trainer.train_batch_size,
@@ -160,23 +159,23 @@ class TrainConfig:
 
     @property
     def files(self) -> RunFiles:
-        """Where the run keeps what."""
+        """The files of the run."""
         out = self.out.rstrip("/") if is_url(self.out) else self.out
         return RunFiles(f"{out}/{self.name}")
 
     @property
     def trackers(self) -> tuple[TrackerConfig, ...]:
-        """The trackers asked for, as a tuple."""
+        """The configured trackers, as a tuple."""
         tracker = self.trainer.tracker
         return tuple(tracker) if isinstance(tracker, tuple | list) else (tracker,)
 
 
 def load(path: str | Path | None, arguments: Sequence[str] = ()) -> TrainConfig:
-    """Read a configuration from YAML; ``arguments`` (``--trainer.num_train_steps 100``) win.
+    """Read a configuration from YAML; ``arguments`` (``--trainer.num_train_steps 100``) take precedence.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: unknown or missing fields, values of the wrong kind; the message names the field.
+        OSError: the file cannot be read.
+        ValueError: unknown or missing fields, or values of the wrong type; the message names the field.
     """
     try:
         return draccus.parse(TrainConfig, config_path=path, args=list(arguments), exit_on_error=False)
@@ -192,12 +191,12 @@ def dump(config: TrainConfig) -> str:
 
 
 def encode(config: Any) -> Any:
-    """A configuration object as JSON would hold it."""
+    """A configuration object as JSON."""
     return draccus.encode(config)
 
 
 def describe(config_class: Any, prefix: str = "") -> Iterator[str]:
-    """One line a field: ``trainer.num_train_steps: int = 1000``; nested dataclasses in place."""
+    """One line per field, nested ones included: ``trainer.num_train_steps: int = 1000``."""
     hints = typing.get_type_hints(config_class)
     for item in dataclasses.fields(config_class):
         kind = hints[item.name]
@@ -222,7 +221,7 @@ def _default(item: dataclasses.Field[Any]) -> str:
 
 
 def _message(error: BaseException) -> str:
-    """What went wrong, from the innermost cause that has words."""
+    """The message of the innermost cause that has one."""
     parts = []
     current: BaseException | None = error
     while current is not None:

@@ -1,7 +1,7 @@
-"""``digests.json``: what every file of a checkpoint must be; needs neither JAX nor Levanter.
+"""``digests.json``: size and SHA-256 of every file of a checkpoint; needs neither JAX nor Levanter.
 
-It is written when all other files of a checkpoint are there, and ``metadata.json``, which makes the checkpoint count
-as complete, after it. It lists size and SHA-256 of each file, those of ``metadata.json`` included, and its own digest.
+It is written after all other files of a checkpoint except ``metadata.json``, which marks the checkpoint as complete. It
+lists all files, ``metadata.json`` included, and has a digest of its own.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ METADATA = "metadata.json"
 _SEAL = "sha256"
 _FORMAT = 1
 _STEP = re.compile(r"step-(\d+)")
-#: Files read at once.
+#: Files read in parallel.
 _READERS = 8
-#: Names an error shows.
+#: Number of files named in an error.
 _SHOWN = 3
 
 
 def checkpoint_folders(root: str) -> list[str]:
-    """The complete checkpoints below ``root``, by their step, which is in their name."""
+    """The complete checkpoints below ``root``, sorted by the step in their name."""
     top = place(root)
     if not top.is_dir():
         return []
@@ -49,18 +49,18 @@ def checkpoint_folders(root: str) -> list[str]:
 
 
 def step_of(folder: str) -> int:
-    """The step in the name of a checkpoint's folder; -1 where the name is another one."""
+    """The step in the name of a checkpoint's folder; -1 for any other name."""
     match = _STEP.fullmatch(folder.rstrip("/").rsplit("/", 1)[-1])
     return -1 if match is None else int(match[1])
 
 
 def is_complete(folder: str) -> bool:
-    """Whether all of a checkpoint was written."""
+    """Whether a checkpoint is complete."""
     return (place(folder) / METADATA).exists()
 
 
 def begin(folder: str) -> None:
-    """Before a checkpoint is written again where one was: it is not complete any more."""
+    """Mark a folder as incomplete, before a checkpoint is written into it again."""
     top = place(folder)
     if isinstance(top, Path):
         for name in (METADATA, DIGESTS):
@@ -71,7 +71,7 @@ def begin(folder: str) -> None:
 
 
 def complete(folder: str, metadata: dict[str, Any]) -> None:
-    """Write the digests of what is there, then ``metadata.json``: the checkpoint is complete.
+    """Write the digests of a folder, then ``metadata.json``, which completes the checkpoint.
 
     Raises:
         OSError: a file cannot be read or written.
@@ -86,25 +86,23 @@ def seal(folder: str) -> None:
     """Write the digests of a checkpoint as it is now.
 
     Raises:
-        FileExistsError: it has digests.
+        FileExistsError: it already has digests.
         OSError: a file cannot be read or written.
     """
     if (place(folder) / DIGESTS).exists():
-        raise FileExistsError(
-            f"{folder}/{DIGESTS}: is there; delete it first if you know why the files differ"
-        )
+        raise FileExistsError(f"{folder}/{DIGESTS}: exists; delete it first if you know why the files differ")
     _write(folder, _found(folder))
 
 
 def seal_trained(path: str) -> list[str]:
-    """Write the digests that a run, a checkpoint or an export lacks, of its files as they are now.
+    """Write the missing digests of a run, a checkpoint or an export, for its files as they are now.
 
     Returns:
-        The files that were written.
+        The paths of the files written.
 
     Raises:
-        FileNotFoundError: no run, checkpoint or export there.
-        ValueError: digests that are there and do not fit.
+        FileNotFoundError: there is no run, checkpoint or export.
+        ValueError: existing digests do not match.
     """
     root = path.rstrip("/")
     if not place(f"{root}/{NOTE}").exists():
@@ -124,7 +122,7 @@ def seal_trained(path: str) -> list[str]:
 
 
 def _kept(root: str) -> list[str]:
-    """Weights that a run keeps beside its checkpoints."""
+    """The folders of weights that a run keeps beside its checkpoints."""
     top = place(root)
     names = sorted(path.name for pattern in ("start", "best-*") for path in top.glob(pattern))
     return [f"{root}/{name}" for name in names if is_complete(f"{root}/{name}")]
@@ -145,15 +143,15 @@ def _seal_note(folder: str) -> list[str]:
 
 
 def check_folder(folder: str, only: Sequence[str] | None = None) -> None:
-    """See that the files of a checkpoint are what was written, none missing and none more.
+    """Check that a checkpoint has exactly the files that were written, unchanged.
 
     Args:
         folder: of the checkpoint, local or a URL.
-        only: look at these files alone.
+        only: check only these files.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: a file is damaged, missing or not listed, or there are no digests; the message names it.
+        ValueError: a file is damaged, missing or not listed, or there are no digests.
     """
     listed = _listed(folder)
     names = list(listed) if only is None else [name for name in only if name in listed]
@@ -169,8 +167,8 @@ def check_folder(folder: str, only: Sequence[str] | None = None) -> None:
     if problems:
         more = f", and {len(problems) - _SHOWN} files more" if len(problems) > _SHOWN else ""
         raise ValueError(
-            f"{folder}: the checkpoint is damaged: {', '.join(problems[:_SHOWN])}{more}; fetch it again, or take an "
-            "earlier one: without this folder a run goes on from the one before"
+            f"{folder}: the checkpoint is damaged: {', '.join(problems[:_SHOWN])}{more}; fetch it again, or delete "
+            "this folder to resume from the checkpoint before it"
         )
 
 
@@ -178,8 +176,8 @@ def _listed(folder: str) -> dict[str, dict[str, Any]]:
     path = place(folder) / DIGESTS
     if not path.exists():
         raise ValueError(
-            f"{folder}: no {DIGESTS} in it, so nothing says whether its files are what was written: an earlier version "
-            f"of tomat made it, or the file was lost. Fetch it again; where you trust it as it is: tomat seal {folder}"
+            f"{folder}: has no {DIGESTS}, so its files cannot be checked: it was made by an earlier version of tomat, "
+            f"or the file was lost. Fetch it again, or, if you trust the files, run: tomat seal {folder}"
         )
     content = read_json(path)
     check_seal(content, _SEAL, path)
@@ -197,13 +195,13 @@ def _write(folder: str, files: dict[str, dict[str, Any]]) -> None:
 
 
 def _found(folder: str) -> dict[str, dict[str, Any]]:
-    """Size and digest of every file there but the digests themselves."""
+    """Size and digest of every file except ``digests.json``."""
     names = [name for name in _names(folder) if name != DIGESTS]
     return dict(in_order(lambda name: _digest(place(f"{folder}/{name}")), names, _READERS))
 
 
 def _names(folder: str) -> list[str]:
-    """All files below a folder, by their path in it, with ``/`` between."""
+    """Relative paths of all files below a folder, with ``/`` as separator."""
     top = place(folder)
     if isinstance(top, Path):
         return sorted(path.relative_to(top).as_posix() for path in top.rglob("*") if not path.is_dir())

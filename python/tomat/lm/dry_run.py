@@ -1,4 +1,4 @@
-"""What a training run will take, before it takes it."""
+"""Estimate the size, memory and time of a training run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tomat.lm.config import TrainConfig
 
 _GIB = 2**30
-#: Devices whose times are told beside that of this machine.
+#: Devices whose times are shown in addition to this machine's.
 _SHOWN = ("TPU v6e", "NVIDIA H200", "NVIDIA A100")
 
 
@@ -32,9 +32,9 @@ class Estimate:
         parameters: of its model.
         flops: of a step.
         memory: of a device.
-        rows: numbers about an epoch of the data.
-        devices: how many there are here, and of which kind.
-        mfu: share of the peak FLOP/s that times are told for.
+        rows: counts of an epoch of the data.
+        devices: number and kind of this machine's devices.
+        mfu: assumed model FLOPs utilisation, 0 to 1.
     """
 
     config: TrainConfig
@@ -48,18 +48,18 @@ class Estimate:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the whole run, padding included."""
+        """Total tokens of the run, padding included."""
         return self.flops.tokens * self.config.trainer.num_train_steps
 
     def hours(self, kind: str, devices: int = 1) -> float | None:
-        """Time of the run on devices of a kind; None where their peak is not known."""
+        """Hours of the run on devices of a kind; None if their peak is not known."""
         peak = peak_flops(kind)
         if peak is None:
             return None
         return self.flops.seconds(self.mfu, peak, devices) * self.config.trainer.num_train_steps / 3600
 
     def as_json(self) -> dict[str, Any]:
-        """For scripts."""
+        """The estimate as JSON."""
         count, kind = self.devices
         kinds = [*_SHOWN, *([kind] if peak_flops(kind) else [])]
         return {
@@ -81,7 +81,7 @@ class Estimate:
         }
 
     def __str__(self) -> str:
-        """For people."""
+        """The estimate as text."""
         facts = self.as_json()
         shape = self.config.model.shape()
         count, kind = self.devices
@@ -91,14 +91,14 @@ class Estimate:
             f"batch       {facts['batch'][0]} rows of {shape.seq_len:,} tokens",
             f"vocabulary  {self.vocabulary.size:,} ids, {self.vocabulary.padded_size:,} rows of the embedding",
             f"model       {self.config.model.preset}: {self.parameters}",
-            f"data        {self.rows['materials']:,} materials, {self.rows['rows']:,} rows an epoch, "
-            f"{self.rows['fill']:.0%} of their places filled; {facts['epochs']:.3g} epochs",
+            f"data        {self.rows['materials']:,} materials, {self.rows['rows']:,} rows per epoch, "
+            f"{self.rows['fill']:.0%} of positions filled; {facts['epochs']:.3g} epochs",
             *(f"  left out  {count:,} {reason}" for reason, count in self.rows["left_out"].items()),
             f"  clipped   {ClippedTotals.from_stored(self.rows['clipped'])}",
             f"tokens      {self.tokens:.4g}",
-            f"FLOPs       {self.flops.model:.4g} a step, {facts['flops']:.4g} in all; "
-            f"{self.flops.hardware / self.flops.model - 1:.0%} more are computed a second time",
-            f"memory      estimated a device ({count} of {kind} here"
+            f"FLOPs       {self.flops.model:.4g} per step, {facts['flops']:.4g} in total; "
+            f"{self.flops.hardware / self.flops.model - 1:.0%} more for recomputation",
+            f"memory      estimated per device ({count} of {kind} here"
             + (f", {room / _GIB:.4g} GiB each):" if room else "):"),
             *(f"  {name:<10}{size:8.2f} GiB" for name, size in self.memory.rows()),
             f"time        at {self.mfu:.0%} of the peak, on one device:",
@@ -112,10 +112,10 @@ class Estimate:
 
 
 def estimate(config: TrainConfig, *, mfu: float = 0.4) -> Estimate:
-    """Open the data and add up; nothing is compiled, nothing written but the data's cache.
+    """Estimate a run from its data and configuration; compiles nothing, writes only the data cache.
 
     Raises:
-        OSError, KeyError, ValueError: data or numbers that cannot be.
+        OSError, KeyError, ValueError: the data cannot be opened, or the configuration is invalid.
     """
     if not 0 < mfu <= 1:
         raise ValueError(f"mfu = {mfu} must be above 0 and at most 1")

@@ -1,4 +1,4 @@
-"""Evaluation while training: on whole rows of validation data, every voxel counting the same."""
+"""Evaluation during training, on whole rows of validation data with all voxels weighted equally."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from tomat.lm.kept import KeptWeights
     from tomat.lm.vocabulary import ModelVocabulary
 
-#: Rows of training data, drawn from all, whose tokens are counted for the unigram line.
+#: Randomly drawn training rows whose tokens are counted for the unigram baseline.
 _COUNTED_ROWS = 512
-#: Rows that are in memory at once while tokens are counted.
+#: Rows in memory at a time while tokens are counted.
 _AT_A_TIME = 64
 
 
 def _described(
     rows: Rows, indices: NDArray[np.int64], vocabulary: ModelVocabulary
 ) -> Iterator[tuple[Any, Any]]:
-    """Counts of density tokens, and electrons a voxel of each row, of some rows at a time."""
+    """Yield counts of density tokens and electrons per voxel, some rows at a time."""
     for start in range(0, len(indices), _AT_A_TIME):
         batch = rows.rows(0, indices[start : start + _AT_A_TIME])
         electrons = batch.electrons.astype(np.float64) / np.maximum(batch.n_voxels, 1)
@@ -44,15 +44,15 @@ def _described(
 
 
 class Evaluation:
-    """A hook of Levanter's trainer.
+    """A hook of Levanter's trainer that evaluates the model.
 
-    Averages are over voxels (and materials), not over batches: rows that fill the last batch up do not count.
+    Averages are over voxels and materials, not over batches; rows that pad the last batch do not count.
 
     Args:
-        trainer: whose devices and precision are used.
+        trainer: gives devices and precision.
         config: of the run.
-        training: the training rows, for the unigram line.
-        validation: what is evaluated on, not packed.
+        training: the training rows, for the unigram baseline.
+        validation: the rows to evaluate on, not packed.
         vocabulary: of the model.
         Pos: the model's position axis.
         kept: keeps the best weights.
@@ -68,7 +68,7 @@ class Evaluation:
         Pos: hax.Axis,  # noqa: N803 - the field's name
         kept: KeptWeights,
     ) -> None:
-        """Count tokens, and write down which row is of which material."""
+        """Count tokens and describe the validation rows."""
         objective = config.objective.for_evaluation()
         self.label = objective.build().label
         self.last: dict[str, float] = {}
@@ -100,7 +100,7 @@ class Evaluation:
         self._sums = sums
 
     def _describe_rows(self, training: Rows, validation: Rows, vocabulary: ModelVocabulary) -> None:
-        """Material and electrons of each row, and the bits a voxel that the training data's token frequencies cost."""
+        """Material and electrons of each row, and the bits per voxel of the unigram baseline."""
         count = self._dataset.count
         rows = self._dataset.places(range(count))[1]
         sequences = [int(validation.sequences(int(row))[0]) for row in rows]
@@ -115,29 +115,29 @@ class Evaluation:
         )
 
     def begin(self, model: Any, steps: int) -> None:
-        """Evaluate the weights a run begins with, before its first step, under whose number they are logged: 0.
+        """Evaluate the initial weights, and log the numbers under step 0, before the first step.
 
         Args:
             model: the weights.
-            steps: done before: above 0 where the run is initialised from a checkpoint.
+            steps: earlier steps, above 0 if the run is initialised from a checkpoint.
         """
         self._look(model, steps, steps)
 
     def __call__(self, info: StepInfo[Any]) -> None:
-        """Evaluate the averaged weights where there are any, and log."""
+        """Evaluate the weights, averaged ones if there are any, and log the numbers."""
         step = int(info.step)
         if step != self._step:
             self._look(info.eval_model, step, step + 1)
 
     def _look(self, model: Any, step: int, steps: int) -> None:
-        """Evaluate weights after ``steps`` steps, log the numbers under ``step``, and keep the weights if best."""
+        """Evaluate the weights after ``steps`` steps, log under ``step``, and keep the weights if they are best."""
         self._step = step
         self.last = self.evaluate(model)
         levanter.tracker.log({f"eval/{name}": value for name, value in self.last.items()}, step=step)
         self._kept.look(model, steps, self.last)
 
     def evaluate(self, model: Any) -> dict[str, float]:
-        """Numbers by name; each name begins with how it was asked for."""
+        """Numbers by name; every name starts with the label of the evaluation."""
         parts = [
             multihost_utils.process_allgather(self._sums(model, example), tiled=True)
             for example in self._loader

@@ -1,4 +1,4 @@
-"""What the trainer is fed: one row of the model with everything a loss may ask for; needs JAX and Levanter."""
+"""The example type of the trainer: a row of the model with everything a loss needs; needs JAX and Levanter."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from levanter.models.lm_model import LmExample
 class DensityExample(LmExample):
     """One row of the model.
 
-    Every field but ``attn_mask`` is an array over the position axis of the model; ``tokens`` are the model's input.
-    What position i is asked for stands at i in ``targets``, ``values`` and ``loss_weight``, whatever the objective:
-    for ``next_token`` they are shifted by one already.
+    Every field but ``attn_mask`` is an array over the model's position axis. Entry i of ``targets``, ``values`` and
+    ``loss_weight`` belongs to the output at position i; for ``next_token`` they are already shifted by one.
 
     Attributes:
         tokens: int32, input ids.
-        loss_weight: float32, 0 where nothing is asked for (padding, tokens that are given).
+        loss_weight: float32, 0 where nothing is predicted (padding, given tokens).
         attn_mask: causal or full, with the segments of packed sequences.
-        targets: int32, the true id.
-        values: float32, the true density in the codec's unit where the target is a density token, 0 elsewhere.
-        pos_ids: int32, positions that start from 0 in each sequence of a packed row.
+        targets: int32, true ids.
+        values: float32, true density in the codec's unit where the target is a density token, 0 elsewhere.
+        pos_ids: int32, positions, from 0 in each packed sequence.
     """
 
     targets: hax.NamedArray = eqx.field(kw_only=True)

@@ -1,12 +1,11 @@
-"""Models out to Hugging Face and in again: weights, configuration, tokenizer, codec and a card; needs Levanter.
+"""Export models to Hugging Face format and load them again; needs Levanter.
 
-The directory is what ``transformers.AutoModelForCausalLM.from_pretrained`` reads, and what :func:`load_exported`
-opens with everything prediction needs. Weights are taken from all devices and processes before they are written, the
-file is read again, and every weight is compared by shape and content before the directory counts as written: a file
-of truncated weights loads without a complaint and predicts nonsense.
+A directory holds weights, configuration, tokenizer, codec and a card. ``from_pretrained`` of `transformers` reads it,
+and :func:`load_exported` opens it with everything prediction needs. After writing, the weights are read back and
+compared, since a file of truncated weights would load without an error.
 
-Names and shapes are Haliax's own. The file is not written by Levanter's ``save_pretrained``: it wants a tokenizer and a
-reference checkpoint of the Hub, splits weights over files, and reads nothing back.
+Names and shapes are Haliax's. Levanter's ``save_pretrained`` is not used: it needs a tokenizer and a reference
+checkpoint from the Hub, splits weights over files, and does not read them back.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A model that was read from an exported directory.
+    """A model loaded from an exported directory.
 
     Attributes:
         model: Levanter's model, float32, on the default device.
@@ -78,7 +77,7 @@ class ExportedModel:
 
     @property
     def bidirectional(self) -> bool:
-        """Whether it is to be asked with full attention."""
+        """Whether the model uses full attention."""
         return bool(self.metadata["bidirectional"])
 
 
@@ -92,28 +91,29 @@ def export_model(
     extra: dict[str, Any] | None = None,
     dtype: str = "float32",
 ) -> None:
-    """Write a model to a directory that is not there yet, or holds an older export.
+    """Write a model to a new directory, or over an older export.
 
-    Every process of a run calls this: weights that lie on several hosts are brought together; the first one writes.
+    Collective over all processes of a run: weights are gathered, and the first process writes.
 
     Args:
         model: the trained model, sharded in any way.
         vocabulary: its ids.
         directory: a local directory.
-        objective: what it was trained for, as JSON; ``kind`` says ``next_token``, ``masked`` or ``guess``.
-        data: what it was trained on, as JSON; such as ``Rows.identity()``.
-        extra: further facts for ``tomat.json``, such as the step and the scores.
+        objective: its training objective, as JSON; ``kind`` is ``next_token``, ``masked`` or ``guess``.
+        data: its training data, as JSON, such as ``Rows.identity()``.
+        extra: further entries of ``tomat.json``, such as step and scores.
         dtype: ``float32`` or ``bfloat16``.
 
     Raises:
-        ValueError: a model that is not of this vocabulary, or weights whose shapes are not the configuration's.
-        RuntimeError: what was written does not read back as it was.
+        ValueError: the model does not fit the vocabulary, weights do not fit the configuration, or ``directory`` holds
+            something else.
+        RuntimeError: the weights read back differ from those written.
         OSError: the directory cannot be written.
     """
     rows = vocabulary.padded_size
     if model.Vocab.size != rows:
         raise ValueError(
-            f"the model has {model.Vocab.size} rows, its vocabulary {rows}: they are not of one run"
+            f"the model has {model.Vocab.size} rows, its vocabulary {rows}: they do not belong together"
         )
     weights = state_dict(model)
     _check_shapes(weights, eqx.filter_eval_shape(build, model.config, vocabulary, jax.random.PRNGKey(0)))
@@ -124,7 +124,7 @@ def export_model(
     weights = {name: weight.astype(jnp.dtype(dtype)) for name, weight in weights.items()}
     target = Path(directory).resolve()
     if target.exists() and any(target.iterdir()) and not (target / NOTE).exists():
-        raise ValueError(f"{target} is there and is no exported model: choose another directory")
+        raise ValueError(f"{target} exists and is not an exported model: choose another directory")
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -139,36 +139,35 @@ def export_model(
     partial.replace(target)
 
 
-def load_exported(directory: str | Path, attention: str = "auto") -> ExportedModel:
+def load_exported(directory: str | Path) -> ExportedModel:
     """Open an exported directory: the model with its codec and vocabulary.
 
     Args:
         directory: folder or URL of what :func:`export_model` wrote.
-        attention: one of :data:`~tomat.lm.model.presets.ATTENTION`.
 
     Raises:
         OSError: a file is missing or cannot be read.
-        ValueError: a file, codec, vocabulary or a weight is not what ``tomat.json`` says; the message says which.
+        ValueError: a file, the codec, the vocabulary or a weight contradicts ``tomat.json``.
     """
     place = place_of(directory)
     metadata = read_note(str(place))
     stated = part(metadata, FILES, dict, str(place)) if FILES in metadata else {}
     for name, checksum in stated.items():
-        # Of the weights it is said below which one it is.
+        # Damaged weights are named one by one below.
         if name != WEIGHTS and sha256_of(place / name) != checksum:
             raise ValueError(f"{place / name}: is not what was exported (SHA-256); fetch it again")
     vocabulary = ModelVocabulary(tokenizer_from(metadata, [str(place)]))
     with at_hand(place / WEIGHTS) as weights_file:
         weights = _read_weights(weights_file, metadata, str(place / WEIGHTS))
-    config = _levanter_config(place, attention, part(metadata, "bidirectional", bool, str(place)))
+    config = _levanter_config(place, part(metadata, "bidirectional", bool, str(place)))
     template = eqx.filter_eval_shape(build, config, vocabulary, jax.random.PRNGKey(0))
     return ExportedModel(with_state_dict(template, weights), vocabulary, metadata)
 
 
 def state_dict(model: Qwen3LMHeadModel) -> dict[str, NDArray[Any]]:
-    """All weights under the names `transformers` gives them, float32, on the host, whole, whatever devices hold them.
+    """All weights gathered on the host as float32, by their names in `transformers`.
 
-    Collective: on several hosts, every process calls it.
+    Collective over all processes.
     """
     here = jax.tree.map(_host, eqx.filter(model, eqx.is_array))
     return {
@@ -178,10 +177,10 @@ def state_dict(model: Qwen3LMHeadModel) -> dict[str, NDArray[Any]]:
 
 
 def with_state_dict(model: Qwen3LMHeadModel, weights: dict[str, NDArray[Any]]) -> Qwen3LMHeadModel:
-    """``model``, or its shapes, with the weights of :func:`state_dict`, as float32.
+    """``model``, or its shapes, with the weights of :func:`state_dict` as float32.
 
     Raises:
-        ValueError: a weight is missing, is too much, or has another shape.
+        ValueError: a weight is missing, unknown, or has another shape.
     """
     _check_shapes(weights, model)
     return from_torch_compatible_state_dict(
@@ -190,19 +189,19 @@ def with_state_dict(model: Qwen3LMHeadModel, weights: dict[str, NDArray[Any]]) -
 
 
 def _check_shapes(weights: dict[str, NDArray[Any]], model: Qwen3LMHeadModel) -> None:
-    """See that weights are those of a model, or of its shapes."""
+    """Check that names and shapes of weights are those of a model, or of its shapes."""
     flat = eqx.filter_eval_shape(lambda model: to_state_dict(flatten_modules_for_export(model)), model)
     expected = {name: like.shape for name, like in flat.items() if like is not None}
     if set(weights) != set(expected):
         different = sorted(set(weights) ^ set(expected))
-        raise ValueError(f"weights that are missing or too much: {', '.join(different[:4])}")
+        raise ValueError(f"missing or unknown weights: {', '.join(different[:4])}")
     for name, shape in expected.items():
         if weights[name].shape != shape:
             raise ValueError(f"weight {name} has shape {weights[name].shape}, the configuration says {shape}")
 
 
 def _host(array: Any) -> NDArray[Any]:
-    """An array as a whole on this host."""
+    """An array, gathered on this host."""
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         array = multihost_utils.process_allgather(array, tiled=True)
     return np.asarray(array)
@@ -213,7 +212,7 @@ def _checksum(array: NDArray[Any]) -> str:
 
 
 def _read_weights(path: Path, metadata: dict[str, Any], source: str) -> dict[str, NDArray[Any]]:
-    """The weights, each that which was exported, in the file that was exported from ``source``."""
+    """Read the weights file and compare every weight with its digest."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -231,7 +230,7 @@ def _read_weights(path: Path, metadata: dict[str, Any], source: str) -> dict[str
 
 
 def _write_weights(path: Path, weights: dict[str, NDArray[Any]]) -> dict[str, str]:
-    """Write the file, read it again, compare; the checksums by name."""
+    """Write the weights, read them back and compare; returns their digests by name."""
     from safetensors import safe_open
     from safetensors.numpy import save_file
 
@@ -239,7 +238,7 @@ def _write_weights(path: Path, weights: dict[str, NDArray[Any]]) -> dict[str, st
     checksums = {name: _checksum(weight) for name, weight in weights.items()}
     with safe_open(path, framework="numpy") as file:  # type: ignore[no-untyped-call]
         if set(file.keys()) != set(weights):
-            raise RuntimeError(f"{path}: other weights were read back than were written")
+            raise RuntimeError(f"{path}: the weights read back differ from those written")
         for name, weight in weights.items():
             read = file.get_tensor(name)
             if read.shape != weight.shape or _checksum(read) != checksums[name]:
@@ -248,7 +247,7 @@ def _write_weights(path: Path, weights: dict[str, NDArray[Any]]) -> dict[str, st
 
 
 def _write_description(directory: Path, config: Qwen3Config, vocabulary: ModelVocabulary, dtype: str) -> None:
-    """Configuration and tokenizer for `transformers`, and the codec."""
+    """Write configuration and tokenizer for `transformers`, and the codec."""
     specials = vocabulary.tokenizer.vocabulary.specials
     roles = {
         "pad_token_id": vocabulary.pad,
@@ -289,10 +288,10 @@ def _metadata(
     }
 
 
-def _levanter_config(place: Place, attention: str, bidirectional: bool) -> DensityLMConfig:
-    """Levanter's configuration of ``config.json``."""
+def _levanter_config(place: Place, bidirectional: bool) -> DensityLMConfig:
+    """Levanter's configuration from ``config.json``."""
     from transformers import Qwen3Config as HfQwen3Config
 
     plain = DensityLMConfig.from_hf_config(HfQwen3Config.from_dict(read_json(place / "config.json")))
-    backend = attention_for(attention, jax.default_backend(), plain.max_seq_len)
+    backend = attention_for("auto", jax.default_backend(), plain.max_seq_len)
     return from_qwen3(plain, attention=backend, bidirectional=bidirectional)

@@ -1,4 +1,4 @@
-"""The weights a run keeps beside its checkpoints: those it began with, and the best on held-out data."""
+"""Weights that a run keeps beside its checkpoints: the initial ones, and the best on held-out data."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def default_metric(numbers: dict[str, float]) -> str | None:
-    """The number that weights are chosen by where the configuration names none.
+    """The default metric for choosing the best weights.
 
-    NMAE of the median where every voxel is predicted in one pass. Of what has seen true neighbours NMAE means little:
-    there, and where a voxel is several tokens, it is bits a voxel.
+    It is the NMAE of the median if all voxels are predicted in one pass. Otherwise it is bits per voxel: an NMAE with
+    true neighbours means little, and codecs with several tokens per voxel have none.
     """
     for ending in ("one_pass/nmae_median", "/bits_per_voxel"):
         found = next((name for name in numbers if name.endswith(ending)), None)
@@ -32,28 +32,28 @@ def default_metric(numbers: dict[str, float]) -> str | None:
 
 
 class KeptWeights:
-    """Writes ``start/`` and ``best-N/``, and ``best.json``, which says which is best.
+    """Writes ``start/``, ``best-N/`` and ``best.json``, which names the best.
 
-    Weights alone, float32, as Levanter's checkpoints hold them, each with its ``tomat.json``.
+    The folders hold only weights, float32 in the format of Levanter's checkpoints, each with its ``tomat.json``.
 
     Args:
         files: of the run.
-        config: what is kept.
+        config: evaluation settings.
         note: of the run.
     """
 
     def __init__(self, files: RunFiles, config: EvaluationConfig, note: dict[str, Any]) -> None:
-        """Take up what an earlier part of the run kept."""
+        """Continue from what an earlier part of the run kept."""
         self._files, self._config, self._note = files, config, note
         self.best = read_best(files.best) if config.keep_best else None
         self._begun: int | None = None
 
     def begin(self, model: Any, steps: int) -> None:
-        """Keep the weights a run begins with; what another beginning of it left is taken away.
+        """Keep the initial weights; delete those of an earlier start of the run.
 
         Args:
             model: the weights.
-            steps: done before: above 0 where the run is initialised from a checkpoint.
+            steps: earlier steps, above 0 if the run is initialised from a checkpoint.
         """
         if self.best is not None:
             self._remove(self._files.best)
@@ -65,22 +65,24 @@ class KeptWeights:
         self._begun = steps
 
     def look(self, model: Any, steps: int, numbers: dict[str, float]) -> None:
-        """Keep these weights where their number is smaller than that of all before.
+        """Keep these weights if their metric is smaller than all before.
 
         Args:
-            model: the weights that were evaluated.
-            steps: they were trained for.
-            numbers: by name, of the evaluation.
+            model: the evaluated weights.
+            steps: training steps of the weights.
+            numbers: of the evaluation, by name.
 
         Raises:
-            ValueError: the configuration names a number that the evaluation does not give.
+            ValueError: the configured metric is not among ``numbers``.
         """
         if not self._config.keep_best:
             return
         metric = self._config.best_by or default_metric(numbers)
         if metric is None or metric not in numbers:
             known = ", ".join(sorted(name for name in numbers if not name.endswith(("/rows", "/voxels"))))
-            raise ValueError(f"evaluation.best_by = {metric!r} is none of the evaluation's numbers: {known}")
+            raise ValueError(
+                f"evaluation.best_by = {metric!r} is not a metric of the evaluation; known: {known}"
+            )
         value, before = numbers[metric], self.best
         if not math.isfinite(value) or (before is not None and value >= before.value):
             return
@@ -98,11 +100,11 @@ class KeptWeights:
             self._remove(f"{self._files.root}/{before.folder}")
 
     def _save(self, model: Any, folder: str, steps: int, best: dict[str, Any] | None = None) -> None:
-        """Weights alone; ``metadata.json`` comes last, and without it nothing is read."""
+        """Write weights to a folder; ``metadata.json`` comes last and completes it."""
         where = f"{self._files.root}/{folder}"
         self._remove(where)
         if jax.process_index() == 0:
-            # As in checkpoints, ``step`` is the last one that was done.
+            # As in checkpoints, ``step`` is the last completed step.
             about = {} if best is None else {"best": best}
             write_note(where, {**self._note, "step": steps - 1, **about})
         save_state({"model": model}, where, steps - 1)

@@ -1,4 +1,4 @@
-"""Reads the metrics a run logged; needs neither JAX nor Levanter."""
+"""Read the metrics of a run; needs neither JAX nor Levanter."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class CutLineWarning(UserWarning):
-    """A metrics file holds lines that cannot be read."""
+    """A metrics file has lines that cannot be read."""
 
 
 def end_last_line(path: Path) -> None:
-    """End the last line of a file that is to be appended to: a kill may have cut it off in the middle."""
+    """Terminate the last line of a file before appending to it, since a kill may have cut it off."""
     try:
         with path.open("r+b") as file:
             if not file.seek(0, os.SEEK_END):
@@ -32,14 +32,14 @@ def end_last_line(path: Path) -> None:
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The logged steps in order, one dictionary each.
+    """The logged steps in ascending order, one dictionary each.
 
-    Where a step stands more than once (a resumed run logs steps after its checkpoint again), the later value counts.
-    A line that a kill cut off is left out, with a warning that numbers it. The last line is left out in silence where
-    it has no end yet: the run may be writing it.
+    If a step occurs more than once (a resumed run repeats steps after its checkpoint), the later value counts.
+    Unreadable lines are skipped with a warning that numbers them, except a last line without an end, which the run may
+    still be writing.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     steps: dict[int, dict[str, Any]] = {}
     broken: list[int] = []
@@ -62,7 +62,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
 
 
 def records(lines: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
-    """The JSON object of each line; None for a line that is none, as one that was cut off."""
+    """The JSON object of each line; None for a line that is not one, such as one that was cut off."""
     for line in lines:
         try:
             record = json.loads(line)

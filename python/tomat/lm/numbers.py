@@ -1,8 +1,8 @@
-"""Numbers that compare: bits a voxel, bits an electron, the unigram line, NMAE, each with the way it was asked for.
+"""Metrics of a model on rows: bits per voxel and electron, the unigram baseline, NMAE, all with their label.
 
-The sums of a batch are made on the device (:func:`row_sums`, one entry a row, so that rows that only fill a batch up
-fall out), added up in float64 (:func:`aggregate`) and divided once at the end. What counts is defined in
-docs/losses.md. NMAE itself is defined in :mod:`tomat.metrics`.
+The sums of a batch are computed on the device (:func:`row_sums`, one entry per row, so that padding rows can be
+dropped), accumulated in float64 (:func:`aggregate`) and divided once at the end. docs/losses.md defines the numbers,
+:mod:`tomat.metrics` the NMAE.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ if TYPE_CHECKING:
     type Arrays = dict[str, jax.Array]
     type Floats = NDArray[np.float64]
 
-#: What a predicted distribution is reduced to; the first is the one to quote, being of least absolute error.
+#: Point estimates; the first, which minimises the absolute error, is the one to quote.
 ESTIMATES = ("median", "mean", "mode")
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A number and how it was asked for; however it is printed, it says so."""
+    """A number with its label, which is always printed with it."""
 
     value: float
     label: str
 
     def __post_init__(self) -> None:
-        """Refuse a label that means nothing.
+        """Check the label.
 
         Raises:
-            ValueError: not one of :data:`LABELS`.
+            ValueError: it is not one of :data:`LABELS`.
         """
         if self.label not in LABELS:
             raise ValueError(f"label {self.label!r} is not one of {', '.join(LABELS)}")
 
     def __format__(self, spec: str) -> str:
-        """The number in the format asked for, then its label."""
+        """The formatted number, then its label."""
         return f"{self.value:{spec or '.6g'}} ({self.label})"
 
     def __str__(self) -> str:
@@ -69,16 +69,16 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a model scores on rows, under one label.
+    """Metrics of a model on rows, under one label.
 
     Attributes:
-        bits_per_voxel: all tokens of a voxel.
-        bits_per_electron: None where the electrons are not known.
-        nmae: by estimate, mean over materials; empty where materials are not known or a voxel is several tokens.
-        nmae_pooled: by estimate, of all voxels as if they were one density; empty likewise for several tokens.
-        other_bits_per_token: of targets that are no density tokens, over all ids; None where none were asked for.
-        rows: rows with a voxel asked for.
-        voxels: voxels asked for.
+        bits_per_voxel: over all tokens of a voxel.
+        bits_per_electron: None if the electrons are not known.
+        nmae: by estimate, mean over materials; empty if materials are not known or a voxel has several tokens.
+        nmae_pooled: by estimate, over all voxels as one density; empty if a voxel has several tokens.
+        other_bits_per_token: of targets other than density tokens, over all ids; None without such targets.
+        rows: number of rows with predicted voxels.
+        voxels: number of predicted voxels.
     """
 
     bits_per_voxel: Labelled
@@ -91,11 +91,11 @@ class Numbers:
 
     @property
     def label(self) -> str:
-        """How the numbers were asked for."""
+        """The label of the numbers."""
         return self.bits_per_voxel.label
 
     def as_dict(self) -> dict[str, float]:
-        """For logs and JSON: every name begins with the label, as in ``one_pass/nmae_median``."""
+        """Numbers by name for logs and JSON; every name starts with the label, as in ``one_pass/nmae_median``."""
         found = {
             "bits_per_voxel": self.bits_per_voxel,
             "bits_per_electron": self.bits_per_electron,
@@ -114,28 +114,26 @@ def row_sums(
     *,
     others: bool = False,
     block_size: int = 1024,
-    key: Any = None,
 ) -> Arrays:
-    """Sums over the positions of each row that are asked for (``loss_weight`` above 0, whatever it is).
+    """Sums over the predicted positions of each row, those with ``loss_weight`` above 0.
 
-    Pure and jit-able; ``vocabulary``, ``others`` and ``block_size`` are static. A density token has the probability of
-    the softmax over the tokens of its component: the layout says which component stands where. Under a mesh call it as
-    a trainer calls its loss, inside ``hax.axis_mapping`` of the compute mapping: blocks are cut device by device then.
+    Pure and jit-able; ``vocabulary``, ``others`` and ``block_size`` are static. The probability of a density token is
+    that of the softmax over the tokens of its component. Under a mesh, call it like a trainer's loss, inside
+    ``hax.axis_mapping`` of the compute mapping, so that each device cuts its own blocks.
 
     Args:
         model: a Levanter language model.
         example: a batch.
         vocabulary: of the model.
-        others: count targets that are no density tokens as well, with the softmax over all ids.
-        block_size: positions whose logits exist at once on a device; 0 is all.
-        key: for the model.
+        others: also count targets other than density tokens, with the softmax over all ids.
+        block_size: positions per device whose logits exist at once; 0 is all.
 
     Returns:
-        Arrays [rows], float32, in the codec's unit: ``abs_value`` (sum of \\|true\\|) and, with one token a voxel,
-        ``abs_error_median``, ``abs_error_mean``, ``abs_error_mode``; [rows, k] for k tokens a voxel: ``nats`` and
-        ``tokens``; with ``others`` ``other_nats`` and ``other_tokens``.
+        Arrays [rows], float32, in the codec's unit: ``abs_value`` (sum of \\|true\\|) and, with one token per voxel,
+        ``abs_error_median``, ``abs_error_mean``, ``abs_error_mode``; [rows, k] for k tokens per voxel: ``nats`` and
+        ``tokens``; with ``others`` also ``other_nats`` and ``other_tokens``.
     """
-    out = model.activations(example.tokens, example.attn_mask, key=key, pos_ids=example.pos_ids)
+    out = model.activations(example.tokens, example.attn_mask, key=None, pos_ids=example.pos_ids)
     flat = Flat.of(model, split_activations(out)[0], example)
     targets = DensityTargets.of(vocabulary)
     head = targets.rows(flat.head, all_ids=others)
@@ -187,17 +185,17 @@ def aggregate(
     electrons_per_voxel: ArrayLike | None = None,
     materials: Sequence[str] | None = None,
 ) -> Numbers:
-    """Numbers of all rows of some batches, every token counting the same.
+    """Numbers over all rows of some batches, with all tokens weighted equally.
 
     Args:
         sums: of each batch, from :func:`row_sums`.
-        label: how rows were asked for; one of :data:`LABELS`; an objective has its own.
-        electrons_per_voxel: [rows] electrons of each row's material divided by the voxels of its grid; rows in the
-            order of ``sums``. Those of rows without a voxel asked for do not matter.
-        materials: [rows] the material of each row; with it ``nmae`` is the mean over materials.
+        label: one of :data:`LABELS`; every objective has its own.
+        electrons_per_voxel: [rows] electrons per voxel of each row's material, in the order of ``sums``; values of rows
+            without predicted voxels are ignored.
+        materials: [rows] material of each row; needed for ``nmae``, the mean over materials.
 
     Raises:
-        ValueError: no voxel was asked for, a component of voxels never was, or arrays that do not fit together.
+        ValueError: no voxel was predicted, or not all components of voxels, or arrays do not fit together.
     """
     columns = _columns(sums)
     tokens, nats = columns["tokens"], columns["nats"]
@@ -205,7 +203,7 @@ def aggregate(
     per_component = tokens.sum(axis=0)
     if not (per_component > 0).all():
         raise ValueError(
-            f"tokens asked for, by component of a voxel: {per_component.astype(int).tolist()}; each is needed to know "
+            f"predicted tokens by component of a voxel: {per_component.astype(int).tolist()}; each is needed to know "
             "the bits of a voxel"
         )
     bits = float((nats.sum(axis=0) / per_component).sum()) / math.log(2.0)
@@ -236,7 +234,7 @@ def aggregate(
 def _columns(sums: Iterable[Mapping[str, ArrayLike]]) -> dict[str, Floats]:
     parts = [{name: np.asarray(array, np.float64) for name, array in part.items()} for part in sums]
     if not parts:
-        raise ValueError("no rows to make numbers of")
+        raise ValueError("there are no rows to aggregate")
     # A batch without a batch axis is one row.
     for part in parts:
         if part["tokens"].ndim == 1:
@@ -261,7 +259,7 @@ def _fits[T: np.generic](name: str, array: NDArray[T], n_rows: int) -> NDArray[T
 
 
 def count_tokens(tokens: ArrayLike, vocabulary: ModelVocabulary) -> NDArray[np.int64]:
-    """How often each density token stands in rows of ids of any shape: [density tokens], all components."""
+    """Counts [density tokens] of all components' tokens in ids of any shape."""
     ids = np.asarray(tokens).ravel()
     part = vocabulary.density
     inside = ids[(ids >= part.start) & (ids < part.stop)] - part.start
@@ -275,7 +273,7 @@ def unigram_bits(
     reference: ArrayLike | None = None,
     pseudo_count: float = 0.0,
 ) -> float:
-    """Bits a voxel of the model that knows nothing but how often each token occurs: the line to beat.
+    """Bits per voxel of the unigram model, which knows only token frequencies: a baseline.
 
     For each component the mean of -log2 f over the tokens counted, summed over components, where f = (r + pseudo_count)
     / sum(r + pseudo_count) with the counts r of ``reference``.
@@ -283,13 +281,13 @@ def unigram_bits(
     Args:
         counts: of the tokens that are scored, from :func:`count_tokens`.
         vocabulary: which counts are which component's.
-        reference: counts the frequencies are taken from, those of the training data; None is ``counts`` itself, which
-            gives the entropy of the data: no unigram model can do better on them.
-        pseudo_count: added to every count of the reference; 1 is Laplace's rule. At 0 a token that the reference
-            never saw costs infinitely many bits.
+        reference: counts that give the frequencies, usually of the training data; None is ``counts`` itself, which
+            gives the entropy, a lower bound of unigram models.
+        pseudo_count: added to every reference count; 1 is Laplace's rule. With 0, tokens not in the reference cost
+            infinitely many bits.
 
     Raises:
-        ValueError: counts of another vocabulary, or a component without tokens.
+        ValueError: counts do not fit the vocabulary, or a component has no tokens.
     """
     n = vocabulary.density.stop - vocabulary.density.start
     scored = _fits_vocabulary(np.asarray(counts, np.float64), n)

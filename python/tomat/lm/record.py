@@ -1,8 +1,8 @@
-"""The record of a run: where it keeps what, what made it, and whether a resumed one is the same; no JAX, no Levanter.
+"""The record of a run: its files, its note, and the check that a resumed run is the same; no JAX, no Levanter.
 
-``tomat.json``, the note, says what made a checkpoint, and what its reader must know. It lies in a run's folder, in
-every checkpoint and in every export, beside (or above) the codec's own file ``codec.npz`` or ``codec.json``.
-``best.json`` says which weights of a run did best.
+``tomat.json``, the note, says how a checkpoint was made and what is needed to use it. It lies in a run's folder, in
+every checkpoint and in every export, beside (or below) the codec's file ``codec.npz`` or ``codec.json``. ``best.json``
+names the best weights of a run.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
     from tomat.codec import Codec
 
-#: The file's name.
+#: File name of the note.
 NOTE = "tomat.json"
-#: Version of its content: 2 added the digest. Notes of version 1 are read once ``tomat seal`` gave them one.
+#: Format version. Version 2 added the digest; ``tomat seal`` adds one to notes of version 1.
 FORMAT = 2
-#: Key of the digest over all other keys, of the note and of ``best.json``.
+#: Key of the digest over all other keys, in the note and in ``best.json``.
 SEAL = "note_sha256"
-#: Key of an export's note: SHA-256 of every other file but the card, which people edit.
+#: Key of the SHA-256 of all other files in an export's note, except the card, which people edit.
 FILES = "files_sha256"
 
-#: What its part ``tokenizer`` must say.
+#: Required keys of its part ``tokenizer``.
 _TOKENIZER: dict[str, type] = {
     "layout": str,
     "patch_size": int,
@@ -52,12 +52,12 @@ class RunFiles:
     """The files of one run: ``<out>/<name>/``.
 
     Attributes:
-        root: the run's own folder, local or a URL that fsspec opens.
+        root: the run's folder, local or a URL that fsspec opens.
     """
 
     root: str
 
-    #: Folder of the weights the run began with.
+    #: Folder of the initial weights.
     START: ClassVar[str] = "start"
 
     @property
@@ -67,12 +67,12 @@ class RunFiles:
 
     @property
     def note(self) -> str:
-        """``tomat.json``: what a resumed run must share, and what prediction needs to know."""
+        """``tomat.json``: the note."""
         return f"{self.root}/{NOTE}"
 
     @property
     def metrics(self) -> str:
-        """``metrics.jsonl``: one JSON object a logged step."""
+        """``metrics.jsonl``: one JSON object per logged step."""
         return f"{self.root}/metrics.jsonl"
 
     @property
@@ -82,28 +82,28 @@ class RunFiles:
 
     @property
     def start(self) -> str:
-        """Folder of the weights the run began with, step 0: no optimizer, nothing goes on from it."""
+        """Folder of the initial weights (step 0), without optimizer state."""
         return f"{self.root}/{self.START}"
 
     @property
     def best(self) -> str:
-        """``best.json``: which evaluation was the best, and the folder of its weights."""
+        """``best.json``: the best evaluation, and the folder of its weights."""
         return f"{self.root}/best.json"
 
     @property
     def local(self) -> Path:
-        """A local folder: the run's own, or for a bucket one of the same name in the working directory."""
+        """The run's folder if it is local, else a folder of the same name in the working directory."""
         return (
             Path("logs") / self.root.rstrip("/").rsplit("/", 1)[-1] if is_url(self.root) else Path(self.root)
         )
 
     def make(self) -> None:
-        """Make the run's local folder; buckets have none, and checkpoints make their own."""
+        """Make the run's local folder; buckets need none."""
         self.local.mkdir(parents=True, exist_ok=True)
 
 
 def tokenizer_note(tokenizer: PatchTokenizer) -> dict[str, Any]:
-    """What builds the tokenizer again, with the hashes that prove it is the same one."""
+    """Everything needed to rebuild the tokenizer, with hashes to check it."""
     codec = tokenizer.density_codec
     return {**tokenizer.identity, "codec": codec.name, "codec_file": codec.file_name}
 
@@ -114,7 +114,7 @@ def write_codec(codec: Codec, folder: str) -> None:
 
 
 def seal_note(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A note as it is written: with its version and its digest."""
+    """A note with its version and digest."""
     return sealed({**content, "format": FORMAT}, SEAL)
 
 
@@ -124,33 +124,33 @@ def write_note(folder: str, content: Mapping[str, Any]) -> None:
 
 
 def is_note(content: Mapping[str, Any]) -> bool:
-    """Whether this program wrote it; damage to one key does not make it another program's."""
+    """Whether tomat wrote it; tolerates damage to a single key."""
     return SEAL in content or "format" in content
 
 
 def check_note(content: Mapping[str, Any], source: object) -> None:
-    """See that a note is of a version that is known, and is what was written.
+    """Check version and digest of a note.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the version is unknown, or the digest is missing or wrong.
     """
     version = content.get("format")
     if type(version) is not int or not 1 <= version <= FORMAT:
         raise ValueError(f"{source}: of version {version!r}, this program reads up to {FORMAT}; update tomat")
     if version == 1 and SEAL not in content:
         raise ValueError(
-            f"{source}: of version 1, without a digest, so nothing says whether it is what was written; where you "
-            f"trust it as it is: tomat seal {str(source).removesuffix(NOTE).rstrip('/')}"
+            f"{source}: has version 1 and no digest, so it cannot be checked; if you trust it, run: "
+            f"tomat seal {str(source).removesuffix(NOTE).rstrip('/')}"
         )
     check_seal(content, SEAL, source)
 
 
 def read_note(folder: str) -> dict[str, Any]:
-    """The note in ``folder``.
+    """Read the note in ``folder``.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is damaged, of a later version, or of one without digests.
+        ValueError: it is damaged, of a later version, or has no digest.
     """
     path = place(f"{folder}/{NOTE}")
     if not path.exists():
@@ -163,11 +163,11 @@ def read_note(folder: str) -> dict[str, Any]:
 
 
 def tokenizer_from(note: dict[str, Any], folders: Sequence[str]) -> PatchTokenizer:
-    """The tokenizer a note speaks of; its codec from the first of ``folders`` that has it, else by name.
+    """Rebuild the tokenizer of a note; its codec is read from the first of ``folders`` that has it, else by name.
 
     Raises:
-        ValueError: a note that lacks something; a codec, unit or vocabulary that is not the one the note names, or no
-            unit beside a log codec.
+        ValueError: the note is incomplete, the codec, unit or vocabulary is not that of the note, or a log codec has
+            no unit.
     """
     about = _tokenizer_part(note, folders[0])
     places = [f"{folder}/{about['codec_file']}" for folder in folders]
@@ -205,10 +205,10 @@ def tokenizer_from(note: dict[str, Any], folders: Sequence[str]) -> PatchTokeniz
 
 
 def part(note: dict[str, Any], key: str, kind: type, source: str) -> Any:
-    """What a note says under ``key``.
+    """The value of ``key`` in a note.
 
     Raises:
-        ValueError: nothing, or something of another kind.
+        ValueError: it is missing or of another type.
     """
     value = note.get(key)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -237,7 +237,7 @@ def _tokenizer_part(note: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def kept_promolecule(note: Mapping[str, Any], where: str) -> Promolecule | None:
-    """The promolecule in a note that :func:`tomat.lm.train.data_facts` is part of; None where it keeps none.
+    """The promolecule in a note (see :func:`tomat.lm.train.data_facts`), or None.
 
     Raises:
         ValueError: it is damaged.
@@ -253,13 +253,13 @@ def kept_promolecule(note: Mapping[str, Any], where: str) -> Promolecule | None:
     return Promolecule.from_bytes(content, source)
 
 
-#: The parts of a run that must not change unseen between a stop and a resume.
+#: The sections of a run's identity, which must not change when it is resumed.
 SECTIONS = ("data", "validation", "codec", "vocabulary", "model", "objective", "loss", "schedule")
 
 
 @dataclass(frozen=True)
 class Change:
-    """One value that differs: its section, its place in it, and both values."""
+    """A value that differs between two identities."""
 
     section: str
     path: str
@@ -267,13 +267,13 @@ class Change:
     new: Any
 
     def __str__(self) -> str:
-        """In words."""
+        """``SECTION.PATH: was OLD, is NEW``."""
         place = f"{self.section}.{self.path}" if self.path else self.section
         return f"{place}: was {_short(self.old)}, is {_short(self.new)}"
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
-    """Every value of the :data:`SECTIONS` that differs between two identities."""
+    """All values in the :data:`SECTIONS` that differ between two identities."""
     found: list[Change] = []
     for section in SECTIONS:
         _compare(section, "", old.get(section), new.get(section), found)
@@ -283,21 +283,21 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
 def check_same(
     old: dict[str, Any], new: dict[str, Any], allowed: tuple[str, ...], where: str
 ) -> list[Change]:
-    """Refuse a resume that is not the same run; returns the changes that were allowed.
+    """Check that a resumed run is the same run; returns the changes that were allowed.
 
     Args:
-        old: identity the run was started with.
-        new: identity it would go on with.
-        allowed: sections whose change was named on purpose.
-        where: the run, for the message.
+        old: identity that the run was started with.
+        new: identity that it would be resumed with.
+        allowed: sections that may change.
+        where: the run, for messages.
 
     Raises:
-        ValueError: something else differs, or ``allowed`` names no section.
+        ValueError: another section differs, or ``allowed`` has an unknown section.
     """
     unknown = sorted(set(allowed) - set(SECTIONS))
     if unknown:
         raise ValueError(
-            f"allow_change: {', '.join(unknown)} is no part of a run; known: {', '.join(SECTIONS)}"
+            f"allow_change: {', '.join(unknown)} is not a section of a run; known: {', '.join(SECTIONS)}"
         )
     changes = differences(old, new)
     refused = [change for change in changes if change.section not in allowed]
@@ -306,8 +306,8 @@ def check_same(
         lines = "\n".join(f"  {change}" for change in refused[:20])
         more = f"\n  and {len(refused) - 20} more" if len(refused) > 20 else ""
         raise ValueError(
-            f"{where}: this run was started with something else:\n{lines}{more}\n"
-            f"Give it another name, or say that you mean it: --allow_change '[{', '.join(sections)}]'"
+            f"{where}: this run was started with other settings:\n{lines}{more}\n"
+            f"Use another name, or allow the changes: --allow_change '[{', '.join(sections)}]'"
         )
     return changes
 
@@ -325,20 +325,20 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-#: Folders of kept weights: what ``best.json`` names becomes a path.
+#: Valid names of folders in ``best.json``, which become paths.
 _FOLDER = re.compile(r"start|best-[0-9]+")
 
 
 @dataclass(frozen=True)
 class Best:
-    """The evaluation of a run whose number is smallest; step 0 takes part, and wins a tie.
+    """The best evaluation of a run, step 0 included; the first in a tie.
 
     Attributes:
-        metric: the number's name, ``one_pass/nmae_median`` unless the run says otherwise.
-        value: of the best weights.
-        steps: they were trained for; 0 is the start, unless the run was initialised from a checkpoint.
-        folder: of the weights, in the run's folder.
-        start: the number of the weights the run began with; None where they were not evaluated.
+        metric: name of the metric, by default ``one_pass/nmae_median``.
+        value: the metric of the best weights.
+        steps: their training steps; 0 is the start, unless the run was initialised from a checkpoint.
+        folder: folder of the weights, within the run's folder.
+        start: the metric of the initial weights; None if they were not evaluated.
     """
 
     metric: str
@@ -348,20 +348,20 @@ class Best:
     start: float | None
 
     def as_json(self) -> dict[str, Any]:
-        """What ``best.json`` holds."""
+        """The content of ``best.json``."""
         return dict(vars(self))
 
     def __str__(self) -> str:
-        """For people."""
+        """A one-line summary."""
         start = "" if self.start is None else f"; {self.start:.5g} as it began"
         return f"{self.metric} {self.value:.5g} after {self.steps} steps{start}"
 
 
 def read_best(path: str) -> Best | None:
-    """What a run wrote down of its best weights in ``best.json``; None where it keeps none.
+    """Read ``best.json`` of a run; None if it has none.
 
     Raises:
-        ValueError: a file that is damaged.
+        ValueError: the file is damaged.
     """
     if not place(path).exists():
         return None
@@ -380,5 +380,5 @@ def read_best(path: str) -> Best | None:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: damaged ({error}); take the file away to use the latest checkpoint"
+            f"{path}: damaged ({error}); delete the file to use the latest checkpoint"
         ) from error

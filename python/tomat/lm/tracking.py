@@ -1,4 +1,4 @@
-"""The tracker every run has: one JSON object a logged step, appended and flushed."""
+"""The tracker of every run: appends one JSON object per logged step to a file."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tomat.storage.files import is_url, write
 class JsonLines(Tracker):
     """Appends ``{"step": ..., "time": ..., "train/loss": ..., ...}`` lines to a file.
 
-    What is logged for one step before another step comes is one line. A resumed run appends, so a step may stand
-    twice: the later line counts, as :func:`tomat.lm.metrics_file.read_metrics` reads it.
+    Everything logged for a step forms one line, written when the next step comes. A resumed run appends, so a step may
+    occur twice; the later line counts, see :func:`tomat.lm.metrics_file.read_metrics`.
 
     Args:
         path: local file.
@@ -32,7 +32,7 @@ class JsonLines(Tracker):
     name = "jsonl"
 
     def __init__(self, path: Path, mirror: str | None = None, mirror_s: float = 300.0) -> None:
-        """Open the file for appending; a line that a kill cut off is ended, so that the next one stands alone."""
+        """Open the file for appending, after terminating a line that a kill cut off."""
         path.parent.mkdir(parents=True, exist_ok=True)
         end_last_line(path)
         self._path = path
@@ -53,17 +53,17 @@ class JsonLines(Tracker):
             self._write()
 
     def log_summary(self, metrics: Mapping[str, Any]) -> None:
-        """A line without a step."""
+        """Write a line without a step."""
         self._append({"event": "summary", **_flat(metrics)})
 
     def log_hyperparameters(self, hparams: Mapping[str, Any]) -> None:
-        """Nothing: the configuration is a file of its own."""
+        """Do nothing: the configuration has its own file."""
 
     def log_artifact(self, artifact_path: Any, *, name: str | None = None, type: str | None = None) -> None:  # noqa: A002
-        """Nothing: artifacts are files already."""
+        """Do nothing: artifacts are files already."""
 
     def finish(self) -> None:
-        """Write what is pending and close."""
+        """Write the pending line and close the file."""
         if self._file is None:
             return
         self._write()
@@ -91,7 +91,7 @@ class JsonLines(Tracker):
 
 
 def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings become ``a/b``, arrays of one number that number; what JSON has no word for is left out."""
+    """Flatten nested mappings to ``a/b`` and arrays of one element to numbers; drop what JSON cannot represent."""
     found: dict[str, Any] = {}
     for key, value in metrics.items():
         name = f"{prefix}{key}"
@@ -119,16 +119,16 @@ def _number(value: Any) -> float | int | str | bool | None:
 @TrackerConfig.register_subclass("jsonl")
 @dataclass
 class JsonLinesConfig(TrackerConfig):
-    """The tracker's place in Levanter's configuration; every run adds it by itself.
+    """The tracker in Levanter's configuration; every run adds it.
 
     Attributes:
         path: local file.
-        mirror: URL it is copied to; none where it is no URL.
+        mirror: URL the file is copied to; ignored if it is not a URL.
     """
 
     path: str = "metrics.jsonl"
     mirror: str | None = None
 
     def init(self, run_id: str | None) -> Tracker:
-        """The tracker; on all but the first host one that does nothing."""
+        """Make the tracker; on all hosts but the first, one that does nothing."""
         return JsonLines(Path(self.path), self.mirror) if jax.process_index() == 0 else NoopTracker()

@@ -1,4 +1,4 @@
-"""Training: Levanter's trainer with this project's data, losses and numbers."""
+"""Training: Levanter's trainer with this package's data, losses and metrics."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """Outcome of a training run.
 
     Attributes:
-        files: where it is.
-        steps: steps done, earlier parts of the run included.
-        first_step: the step this part started from; above 0 for a resumed run.
-        loss: of the last step; None where all steps had been done before.
-        evaluation: the last evaluation's numbers by name; empty without validation data.
-        best: the best evaluation, step 0 among them; None where the run keeps none.
-        changes: what differs from how the run was started, by leave of ``allow_change``.
-        notices: what is to be known of its data: how the starting density fits, what materials do not agree on.
+        files: its files.
+        steps: completed steps, earlier parts of the run included.
+        first_step: first step of this part; above 0 for a resumed run.
+        loss: of the last step; None if all steps had been done before.
+        evaluation: metrics of the last evaluation by name; empty without validation data.
+        best: the best evaluation, step 0 included; None if the run keeps none.
+        changes: differences from how the run was started, permitted by ``allow_change``.
+        notices: messages about its data.
     """
 
     files: RunFiles
@@ -88,7 +88,7 @@ class Outcome:
     notices: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """For scripts."""
+        """The outcome as JSON."""
         return {
             "run": self.files.root,
             "steps": self.steps,
@@ -101,7 +101,7 @@ class Outcome:
         }
 
     def __str__(self) -> str:
-        """For people."""
+        """The outcome as text."""
         begun = f" (resumed at step {self.first_step})" if self.first_step else ""
         how = "all of them done before" if self.loss is None else f"loss {self.loss:.4f}"
         lines = [f"{self.files.root}: {self.steps} steps{begun}, {how}"]
@@ -114,12 +114,12 @@ class Outcome:
 
 
 def train(config: TrainConfig) -> Outcome:
-    """Train, or go on with a run of the same name.
+    """Train, or resume a run of the same name.
 
     Raises:
-        OSError: data or run folder that cannot be read or written.
-        ValueError: data that does not fit the configuration, or a run of this name that was started otherwise.
-        TrainingLossError: the loss is not finite or jumped.
+        OSError: data or the run's folder cannot be read or written.
+        ValueError: the data do not fit the configuration, or a run of this name was started with other settings.
+        TrainingLossError: the loss is not finite or spiked.
         StoppedError: SIGTERM or SIGINT; the state is saved.
     """
     files = config.files
@@ -129,7 +129,7 @@ def train(config: TrainConfig) -> Outcome:
         JsonLinesConfig(str(files.local / "metrics.jsonl"), files.metrics),
         *config.trackers,
     )
-    # First of all: with several hosts nothing may touch the devices before they know of each other.
+    # First: with several hosts, nothing may touch the devices before they are connected.
     levanter.trainer.initialize(config.trainer)
     _quieten()
     try:
@@ -147,10 +147,10 @@ def train(config: TrainConfig) -> Outcome:
 
 @contextlib.contextmanager
 def _alone(files: RunFiles) -> Iterator[None]:
-    """Keep other runs of this name on this machine out; the first process holds the lock for all of its run.
+    """Lock the run on this machine; the first process holds the lock for all.
 
     Raises:
-        ValueError: one is going on.
+        ValueError: another process is training it.
     """
     if jax.process_index() != 0:
         yield
@@ -169,7 +169,7 @@ def _alone(files: RunFiles) -> Iterator[None]:
 
 
 def _quieten() -> None:
-    """What Levanter and JAX tell while all is well goes to the run's log file alone."""
+    """Send routine messages of Levanter and JAX to the run's log file only."""
     logging.captureWarnings(True)
     for handler in logging.getLogger().handlers:
         if not isinstance(handler, logging.FileHandler):
@@ -179,7 +179,7 @@ def _quieten() -> None:
 
 
 def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
-    """Training rows, and validation rows, one sequence each, of the same tokenizer.
+    """Open training rows, and validation rows with one sequence each, of the same tokenizer.
 
     Raises:
         OSError, KeyError, ValueError: as :func:`tomat.lm.data.open_rows`, or data written
@@ -191,10 +191,10 @@ def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
         return rows, None
     guess = None
     if config.validation.guess == FIT:
-        # Validation data are not fitted to: the model meets them from the start that it was trained with.
+        # The promolecule is not fitted to validation data: the model starts from that of training.
         if config.data.guess != FIT:
             raise ValueError(
-                "validation.guess: fit takes the promolecule of data.guess: fit; give both, or neither"
+                "validation.guess: fit uses the promolecule of data.guess: fit; set both or neither"
             )
         guess = rows.source.starting
     try:
@@ -205,19 +205,19 @@ def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
     different = [name for name in mine if mine[name] != other[name] and name != "pad_to"]
     if different:
         lines = ", ".join(f"{name} {other[name]!r} instead of {mine[name]!r}" for name in different)
-        raise ValueError(f"validation: has {lines}; it must be written as the training data are")
+        raise ValueError(f"validation: has {lines}; it must be encoded like the training data")
     return rows, validation
 
 
 def _earlier(config: TrainConfig) -> Promolecule | None:
-    """The promolecule that an earlier part of the run was given or fitted."""
+    """The promolecule of an earlier part of the run, or None."""
     if config.data.guess != FIT or not place(config.files.note).exists():
         return None
     return kept_promolecule(read_note(config.files.root), config.files.root)
 
 
 def _notices(rows: Rows, validation: Rows | None, valence: Valence) -> list[str]:
-    """How the starting density fits, what materials disagree on, what is left out or clipped; said before and after."""
+    """Messages about the starting density, disputed valence electrons, and left-out or clipped materials."""
     checks = {
         "starting density": rows.source.guess_check,
         "starting density, validation": None if validation is None else validation.source.guess_check,
@@ -234,12 +234,12 @@ def _notices(rows: Rows, validation: Rows | None, valence: Valence) -> list[str]
 
 
 def data_facts(rows: Rows, config: DataConfig, valence: Valence | None = None) -> dict[str, Any]:
-    """What predictions take from the training data, JSON.
+    """Facts about the training data for predictions, as JSON.
 
-    ``guess``: the starting density's name; ``promolecule``: the whole of it, where it is one. ``elements``: atomic
-    numbers met. Of densities also ``spacing``, ``valence`` and ``disputed``, as
-    :class:`tomat.prediction.predictor.TrainingFacts` has them; rows of a dataset hold no whole grids. ``valence`` is
-    what :func:`training_valence` gave, where it is at hand.
+    ``guess``: name of the starting density; ``promolecule``: its content, if it is one; ``elements``: atomic numbers.
+    For densities also ``spacing``, ``valence`` and ``disputed``, see
+    :class:`tomat.prediction.predictor.TrainingFacts`. The argument ``valence`` is the result of
+    :func:`training_valence`, if already known.
     """
     source = rows.source
     facts: dict[str, Any] = {"guess": config.guess}
@@ -258,11 +258,11 @@ def data_facts(rows: Rows, config: DataConfig, valence: Valence | None = None) -
 
 
 def training_valence(rows: Rows) -> Valence:
-    """Valence electrons of the elements in the training densities; of rows of a dataset nothing is known."""
+    """Valence electrons of the elements in the training densities; not known for rows of a dataset."""
     source = rows.source
     if not isinstance(source, DensitySource):
         return Valence()
-    # From what the store knows: the densities themselves are not read again.
+    # From stored statistics, without reading the densities again.
     store = source.store
     atoms = [store.atomic_numbers(index) for index in range(len(store))]
     return fit_valence(zip(store.task_ids, atoms, store.n_electrons.tolist(), strict=True))
@@ -271,7 +271,7 @@ def training_valence(rows: Rows) -> Valence:
 def make_note(
     config: TrainConfig, rows: Rows, validation: Rows | None, valence: Valence | None = None
 ) -> dict[str, Any]:
-    """What the run is made of, as JSON: see docs/training.md."""
+    """The note of a run, as JSON; see docs/training.md."""
     vocabulary = ModelVocabulary(rows.tokenizer)
     tokenizer = tokenizer_note(rows.tokenizer)
     return {
@@ -285,7 +285,7 @@ def make_note(
             for name, part in (("data", rows), ("validation", validation))
             if part is not None and part.source.guess_check is not None
         },
-        # From here on: what a resumed run must share.
+        # The remaining keys must be the same in a resumed run.
         "data": rows.identity(),
         "validation": None if validation is None else validation.identity(),
         "codec": {"name": tokenizer["codec"], "hash": tokenizer["codec_hash"]},
@@ -311,7 +311,7 @@ def _schedule(config: TrainConfig) -> dict[str, Any]:
 
 
 def _begin(config: TrainConfig, written: str, note: dict[str, Any], rows: Rows) -> list[Change]:
-    """Check that a run of this name is this run; write down what it is."""
+    """Check that an existing run of this name is the same run, and write its note."""
     files = config.files
     changes: list[Change] = []
     started = place(files.note)
@@ -342,7 +342,7 @@ def _run(
         threads=config.loader.threads,
     )
     optimizer = config.optimizer.build(config.trainer.num_train_steps)
-    # A run initialised from another one's checkpoint begins here, too, at that one's step.
+    # A run initialised from a checkpoint also starts here, at the checkpoint's step.
     begins = not checkpoint_folders(config.files.checkpoints)
     check_resumed(config)
     # The guard stops at these: Levanter would raise before the step's metrics are logged.
@@ -384,7 +384,7 @@ def _run(
 
 
 def _loader(config: TrainConfig, trainer: Trainer, dataset: ExampleDataset) -> DataLoader[Any]:
-    """Levanter's loader; its trainer's own would hold 128 batches ready, gigabytes of them."""
+    """Levanter's loader with less prefetching: its trainer's default of 128 batches takes gigabytes."""
     return DataLoader(
         dataset,
         config.trainer.train_batch_size,
@@ -445,7 +445,7 @@ def training_flops(config: TrainConfig, vocabulary: ModelVocabulary) -> StepFlop
 
 
 def _train(trainer: Trainer, state: Any, loader: DataLoader[Any], end: EndOfStep) -> StepInfo[Any]:
-    """Levanter's loop; what stops it waits until the step it came in is logged."""
+    """Levanter's training loop; an error that stops it is raised after its step is logged."""
     step = int(state.step)
     info: StepInfo[Any] | None = None
     for done in trainer.training_steps(state, loader.iter_from_step(step)):

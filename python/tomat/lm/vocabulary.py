@@ -1,4 +1,4 @@
-"""The ids a model knows: those of the tokenizer, and what objectives add at their end."""
+"""The vocabulary of a model: the tokenizer's ids, followed by ``[MASK]``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tomat.codec import Codec
     from tomat.tokenizer import PatchTokenizer
 
-#: Rows of the embedding come in multiples of this, so that any mesh divides them and matrix units are filled.
+#: The rows of the embedding are a multiple of this, so that meshes divide them and matrix units are filled.
 _MULTIPLE = 128
 
 
@@ -18,8 +18,8 @@ _MULTIPLE = 128
 class ModelVocabulary:
     """Token ids of a model.
 
-    The ids of the tokenizer keep their places; ``[MASK]`` follows the last of them, and the embedding is rounded up
-    to a multiple of 128 rows, whatever the number of devices, so that checkpoints fit everywhere.
+    The tokenizer's ids are unchanged and ``[MASK]`` follows them. The embedding is padded to a multiple of 128 rows,
+    independent of the number of devices, so that checkpoints fit everywhere.
 
     Attributes:
         tokenizer: the tokenizer whose rows the model reads.
@@ -39,7 +39,7 @@ class ModelVocabulary:
 
     @property
     def mask(self) -> int:
-        """Id of ``[MASK]``: stands at a density position whose token is asked for."""
+        """Id of ``[MASK]``, the input at a masked density position."""
         return self.tokenizer.vocabulary.total_size
 
     @property
@@ -54,7 +54,7 @@ class ModelVocabulary:
 
     @property
     def density(self) -> slice:
-        """Ids of the density tokens; ``codec.sizes`` says which part belongs to which component."""
+        """Ids of the density tokens, component after component as in ``codec.sizes``."""
         low, high = self.tokenizer.vocabulary.density_range
         return slice(low, high)
 
@@ -72,5 +72,5 @@ class ModelVocabulary:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over the tokenizer's vocabulary hash and what is added."""
+        """SHA-256 over the tokenizer's vocabulary hash and the id of ``[MASK]``."""
         return hashlib.sha256(f"{self.tokenizer.vocabulary.hash} [MASK]={self.mask}".encode()).hexdigest()

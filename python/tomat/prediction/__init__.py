@@ -1,1 +1,1 @@
-"""From a crystal to its density: structures, grids, covers of the cell by patches, and what predicts a patch."""
+"""From a crystal to its density: structures, grids, covers of the cell by patches, and patch predictors."""

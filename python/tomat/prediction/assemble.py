@@ -1,4 +1,4 @@
-"""Whole densities from a predictor of patches: batches over patches and crystals, seams, electrons."""
+"""Whole densities from a patch predictor: batching over patches and crystals, seams, electron counts."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 type Triple = tuple[int, int, int]
-#: Changes what a predictor is asked; the prediction is put where the unchanged request lies.
+#: Changes a request; the prediction is placed where the unchanged request lies.
 type Alteration = Callable[[PatchRequest], PatchRequest]
-#: Called with (cell, patches of it that are done, of how many).
+#: Called with (cell, number of its patches done, number of its patches).
 type Progress = Callable[["CellRequest", int, int], None]
 
 
@@ -37,10 +37,10 @@ class CellRequest:
 
     Attributes:
         crystal: the crystal.
-        grid_shape: points of its grid.
-        truth: the true density on that grid; shown to those predictors alone that :func:`sees_truth` names.
-        electrons: valence electrons of the cell, where not the sum of ``facts.valence``.
-        alter: changes each patch's request before the predictor sees it; None changes nothing.
+        grid_shape: (nx, ny, nz).
+        truth: the true density on that grid; shown only to predictors for which :func:`sees_truth` holds.
+        electrons: valence electrons of the cell; None is the sum over ``facts.valence``.
+        alter: changes each patch request before the predictor sees it; None changes nothing.
     """
 
     crystal: Crystal
@@ -53,14 +53,14 @@ class CellRequest:
         """Check the number of electrons.
 
         Raises:
-            ValueError: it is not a number above 0.
+            ValueError: it is not finite and positive.
         """
         if self.electrons is not None and not (math.isfinite(self.electrons) and self.electrons > 0):
-            raise ValueError(f"electrons is {self.electrons:g}; give a number above 0")
+            raise ValueError(f"electrons = {self.electrons:g} must be a finite number above 0")
 
     @classmethod
     def of(cls, material: Material, alter: Alteration | None = None) -> CellRequest:
-        """The crystal of a material on its grid, the material as the truth."""
+        """The crystal and grid of a material, with the material as the truth."""
         return cls(material.crystal, material.grid_shape, material, alter=alter)
 
     def patch(
@@ -70,7 +70,7 @@ class CellRequest:
         guess: NDArray[np.float32] | None = None,
         truth: NDArray[np.float32] | None = None,
     ) -> PatchRequest:
-        """The request of patch ``index`` of a cover, with its parts of densities on the whole grid."""
+        """The request of patch ``index``; ``guess`` and ``truth`` (nx, ny, nz) are cut to the patch."""
         x, y, z = (int(o) for o in plan.offsets[index])
         parts = [None if whole is None else plan.cut(whole, index) for whole in (guess, truth)]
         request = PatchRequest(self.crystal, plan.grid_shape, (x, y, z), plan.patch_shape, *parts)
@@ -79,12 +79,12 @@ class CellRequest:
 
 @dataclass(frozen=True)
 class Electrons:
-    """Integrals of a predicted density over the cell, in electrons.
+    """Electron counts of a predicted density.
 
     Attributes:
         raw: as predicted.
-        expected: the valence count of the atoms; None where not known.
-        final: of the density that is handed back: ``expected`` where it was normalised, ``raw`` where not.
+        expected: the valence electrons of the atoms; None if not known.
+        final: of the returned density: ``expected`` if it was normalised, else ``raw``.
     """
 
     raw: float
@@ -94,13 +94,13 @@ class Electrons:
 
 @dataclass(frozen=True)
 class SeamStatistics:
-    """How well patches fit together.
+    """How well patches match at their seams.
 
     Attributes:
-        roughness: median \\|third difference\\| across the seams of patches over that elsewhere: about 1 where seams
-            cannot be told from the rest; None where one patch covers the cell or seams are everywhere.
-        disagreement: standard deviation among the patches that share a voxel, summed, over the sum of \\|density\\|;
-            None without overlap.
+        roughness: median \\|third difference\\| across seams divided by that elsewhere; about 1 if seams are invisible.
+            None if one patch covers the cell or seams are everywhere.
+        disagreement: sum over voxels of the standard deviation among the patches that share the voxel, divided by the
+            sum of \\|density\\|; None without overlap.
     """
 
     roughness: float | None
@@ -113,14 +113,14 @@ class Prediction:
 
     Attributes:
         material: the crystal with its density, in the unit of the codec.
-        spread: (nx, ny, nz) float32 standard deviation of the prediction, in the same unit; None where it is not known.
-        expected_error: (nx, ny, nz) float32 mean of \\|density - truth\\| over the predicted distribution, in the same
-            unit; None where it is not known, and of densities that were normalised.
-        electrons: its integrals.
-        cover: its patches; :meth:`tomat.prediction.cover.Cover.places` tells where in its patch each voxel lies.
+        spread: (nx, ny, nz) float32 standard deviation of the prediction in the same unit, or None.
+        expected_error: (nx, ny, nz) float32 mean of \\|density - truth\\| over the predicted distribution in the same
+            unit; None if not known, or if the density was normalised.
+        electrons: its electron counts.
+        cover: its patches; :meth:`tomat.prediction.cover.Cover.places` gives the position of each voxel in its patch.
         disagreement: see :class:`SeamStatistics`.
-        seconds: spent on it; those of a batch are shared among its patches.
-        mode: how it was predicted.
+        seconds: time spent; the time of a batch is split evenly over its patches.
+        mode: the prediction mode.
     """
 
     material: Material
@@ -134,12 +134,12 @@ class Prediction:
 
     @property
     def n_patches(self) -> int:
-        """Patches that were predicted."""
+        """Number of patches."""
         return len(self.cover)
 
     @functools.cached_property
     def seams(self) -> SeamStatistics:
-        """How well its patches fit together."""
+        """How well its patches match at their seams."""
         return SeamStatistics(_roughness(self.cover, self.material.density), self.disagreement)
 
 
@@ -148,8 +148,8 @@ class Failure:
     """A density that could not be predicted.
 
     Attributes:
-        cell: what was asked for.
-        error: why.
+        cell: the request.
+        error: the reason.
     """
 
     cell: CellRequest
@@ -158,7 +158,7 @@ class Failure:
 
 @dataclass(eq=False)
 class _Open:
-    """A cell whose patches are under way."""
+    """A cell whose patches are being predicted."""
 
     cell: CellRequest
     cover: Cover
@@ -189,28 +189,28 @@ class _Open:
         self.seconds += time.perf_counter() - started
 
     def whole(self, name: str) -> NDArray[np.float32] | None:
-        """A part put together; None where no patch came with it.
+        """An assembled part, or None if no patch has it.
 
         Raises:
-            ValueError: some patches came with it and some without.
+            ValueError: only some patches have it.
         """
         if name not in self.parts:
             return None
         part = self.parts[name]
         if not part.complete:
-            raise ValueError(f"some patches came with the {name} and some without; it must be all or none")
+            raise ValueError(f"the predictor gave the {name} for some patches only; give it for all or none")
         return part.density()
 
 
 @dataclass(eq=False)
 class _Batch:
-    """Patches that go to the predictor together, and what may go wrong with one cell without ending the others."""
+    """Patches that are predicted together; ``expected`` errors fail a cell and leave the others."""
 
     expected: tuple[type[Exception], ...]
     items: list[tuple[_Open, int]] = field(default_factory=list)
 
     def run(self, predictor: PatchPredictor, progress: Progress | None) -> None:
-        """Predict, and hand each cell its patches; one that cannot be predicted fails alone."""
+        """Predict the patches and hand them to their cells; on an error each cell is tried alone."""
         items = [(opened, index) for opened, index in self.items if opened.error is None]
         self.items = []
         cells = list(dict.fromkeys(opened for opened, _ in items))
@@ -250,15 +250,14 @@ def predict_density(
     normalize: bool = False,
     electrons: float | None = None,
     truth: Material | None = None,
-    progress: Progress | None = None,
 ) -> Prediction:
     """The density of one crystal; see :func:`predict_densities`.
 
     Raises:
-        ValueError: it cannot be predicted; the message says why.
+        ValueError: it cannot be predicted.
     """
     cell = CellRequest(crystal, check_grid(grid_shape), truth, electrons)
-    (outcome,) = predict_densities(predictor, [cell], overlap=overlap, normalize=normalize, progress=progress)
+    (outcome,) = predict_densities(predictor, [cell], overlap=overlap, normalize=normalize)
     if isinstance(outcome, Failure):
         raise outcome.error
     return outcome
@@ -274,23 +273,23 @@ def predict_densities(
     progress: Progress | None = None,
     expected: tuple[type[Exception], ...] = (ValueError,),
 ) -> Iterator[Prediction | Failure]:
-    """Densities of many crystals, in order; batches are filled over patches and crystals.
+    """Yield the densities of many crystals, in order; batches span patches and crystals.
 
-    Cells are taken from the iterable as they are needed; a few are held at a time.
+    Cells are taken from the iterable as needed; a few are held at a time.
 
     Args:
         predictor: predicts patches.
         cells: crystals with grids.
-        overlap: grid points by which neighbouring patches overlap at least, see :mod:`tomat.prediction.cover`.
-        normalize: scale each density to the valence count of its atoms.
-        max_guess_error: largest NMAE of a starting density against the truth of a cell, and twice the share by which
-            its electrons may be off the counts of the training data; None compares nothing.
+        overlap: least number of grid points by which neighbouring patches overlap, see :mod:`tomat.prediction.cover`.
+        normalize: scale each density to the valence electrons of its atoms.
+        max_guess_error: largest allowed NMAE of a starting density against the truth; its electron count may deviate
+            from the training data's by half this fraction. None checks nothing.
         progress: called after each batch.
-        expected: errors of the predictor that fail one crystal and leave the others; all others are raised.
+        expected: types of errors that fail one crystal and leave the others; all other errors are raised.
 
     Yields:
-        a :class:`Prediction`, or a :class:`Failure` for a crystal that cannot be done: one that tokens cannot state,
-        an element without a radial function or valence count, values that are not finite.
+        a :class:`Prediction`, or a :class:`Failure`: a crystal that the tokenizer cannot encode, an element without a
+        radial function or valence count, values that are not finite.
     """
     waiting: deque[_Open | Failure] = deque()
     batch = _Batch(expected)
@@ -315,8 +314,8 @@ def predict_densities(
 
 
 def sees_truth(predictor: PatchPredictor) -> bool:
-    """Whether a predictor is shown the true density: those that predict from true neighbours, and those that need it
-    for the expected error of their distribution and say so (``gives_expected_error``).
+    """Whether a predictor is shown the true density: it predicts from true neighbours, or it needs the truth for the
+    expected error of its distribution (``gives_expected_error``).
 
     :mod:`tomat.evaluate.probes` checks that the densities of the latter do not depend on it.
     """
@@ -324,7 +323,7 @@ def sees_truth(predictor: PatchPredictor) -> bool:
 
 
 def valence_count(predictor: PatchPredictor, cell: CellRequest) -> float | None:
-    """Valence electrons of a cell, as given or from the predictor's facts; None where an element is missing."""
+    """Valence electrons of a cell, as given or from the predictor's facts; None if an element is missing."""
     if cell.electrons is not None:
         return cell.electrons
     counts = [predictor.facts.valence.get(int(z)) for z in cell.crystal.atomic_numbers]
@@ -355,7 +354,7 @@ def _open(
 
 
 def _named(crystal: Crystal, error: Exception) -> Exception:
-    """The error with the crystal's name in front; others than ``ValueError`` as they are."""
+    """A ``ValueError`` with the crystal's name in front; other errors unchanged."""
     if not isinstance(error, ValueError) or str(error).startswith(crystal.name):
         return error
     return ValueError(f"{crystal.name}: {error}")
@@ -372,9 +371,9 @@ def _check_valence(predictor: PatchPredictor, cell: CellRequest) -> None:
     problem = f"the valence electrons of {names} are not known from the training data"
     if disputed:
         said = "; ".join(f"{symbols[z - 1]}: {facts.disputed[z]}" for z in disputed)
-        problem += f", whose materials do not agree and are of more than one kind of pseudopotential ({said})"
+        problem += f": its materials disagree, so they use more than one kind of pseudopotential ({said})"
     raise ValueError(
-        f"{problem}; give the number of electrons of the cell (--electrons), or leave the density as it is predicted"
+        f"{problem}; give the number of electrons in the cell (--electrons), or predict without normalisation"
     )
 
 
@@ -383,7 +382,7 @@ def _guess(predictor: PatchPredictor, cell: CellRequest) -> NDArray[np.float32]:
 
 
 def _of_a_kind(predictor: PatchPredictor) -> bool:
-    """Whether the starting density is fitted to one kind of data: analytic ones are as far from all."""
+    """Whether the starting density is fitted to one kind of data; analytic forms are not."""
     promolecule = predictor.facts.promolecule
     return promolecule is not None and promolecule.kind == "splines"
 
@@ -391,7 +390,7 @@ def _of_a_kind(predictor: PatchPredictor) -> bool:
 def _guessed(
     predictor: PatchPredictor, cell: CellRequest, guess: NDArray[np.float32]
 ) -> tuple[float, float] | None:
-    """Electrons of a starting density and of the atoms by the training data's counts; None where these do not tell."""
+    """Electrons of a starting density, and those expected from the training data; None if an element is missing."""
     expected = valence_count(predictor, replace(cell, electrons=None))
     if expected is None:
         return None
@@ -449,11 +448,11 @@ def _close(predictor: PatchPredictor, opened: _Open, normalize: bool) -> Predict
 
 
 def _roughness(plan: Cover, density: NDArray[np.float32]) -> float | None:
-    """Third differences over the edges between grid planes: of the edges that are seams over the others.
+    """Third differences across seams, divided by those across other pairs of grid planes.
 
-    A third difference over four points is small where the density is smooth, and twice the step where a seam lies in
-    its middle; those with a seam beside their middle are left out. A plane's is the median over its points, since near
-    nuclei densities are rough by nature. Pooled over the axes that have edges of both kinds.
+    A third difference over four points is small where the density is smooth, and twice the step if a seam lies in its
+    middle; those with a seam off the middle are left out. Each plane counts by its median, since densities are rough
+    near nuclei. Pooled over the axes that have both kinds of planes.
     """
     at = elsewhere = 0.0
     for axis, starts in enumerate(plan.seams()):

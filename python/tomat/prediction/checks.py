@@ -1,4 +1,4 @@
-"""Is a crystal one that can be predicted, and a true density that of the crystal?"""
+"""Checks of a crystal to predict, of its true density and of its starting density."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from tomat.material import Material
     from tomat.prediction.predictor import TrainingFacts
 
-#: Atoms nearer than this are on one site; nearer than the second, none that meet in nature. In angstrom.
+#: Atoms closer than the first share a site; no real atoms are closer than the second. In angstrom.
 SAME_SITE, NEAREST = 0.05, 0.5
-#: Edges of cells below this are shorter than any bond between atoms of a crystal, in angstrom.
+#: Cell edges below this are shorter than any bond in a crystal, in angstrom.
 SHORTEST_EDGE = 1.5
-#: How far edges (share), angles (degrees) and atoms (angstrom) of a true density may lie from those of the crystal.
+#: Largest differences between a true density and the crystal: edges (fraction), angles (degrees), atoms (angstrom).
 EDGE, ANGLE, AWAY = 0.005, 0.5, 0.5
-#: Largest error of a starting density of one crystal. Of 430 of its own kind, most fitted to, 17 % was the worst.
+#: Largest NMAE of a starting density. The worst of 430 materials of the fitted kind has 17 %.
 MAX_GUESS_ERROR = 0.25
 
 
 def crystal_warnings(crystal: Crystal, facts: TrainingFacts) -> list[str]:
-    """What makes a prediction of this crystal doubtful.
+    """Reasons to doubt a prediction for this crystal.
 
     Raises:
         ValueError: two atoms on one site.
@@ -41,31 +41,31 @@ def crystal_warnings(crystal: Crystal, facts: TrainingFacts) -> list[str]:
         strange = sorted({int(z) for z in crystal.atomic_numbers} - facts.elements)
         if strange:
             found.append(
-                f"{', '.join(symbols[z - 1] for z in strange)}: not in the training data; what is predicted for such "
-                "elements means little"
+                f"{', '.join(symbols[z - 1] for z in strange)}: not in the training data; predictions for these "
+                "elements are unreliable"
             )
     edges = np.linalg.norm(crystal.lattice, axis=1)
     short = [f"{name} = {edge:.3g}" for name, edge in zip("abc", edges, strict=True) if edge < SHORTEST_EDGE]
     if short:
         found.append(
-            f"a cell with {', '.join(short)} A: shorter than {SHORTEST_EDGE} A; lengths must be in angstrom"
+            f"the cell has {', '.join(short)} A, shorter than {SHORTEST_EDGE} A; lengths must be in angstrom"
         )
     near, first, second = _nearest(crystal)
     pair = " and ".join(f"{symbols[int(crystal.atomic_numbers[i]) - 1]} ({i + 1})" for i in (first, second))
     if near < SAME_SITE:
-        raise ValueError(f"{crystal.name}: atoms {pair} are on one site, {near:.2g} A apart; take one away")
+        raise ValueError(f"{crystal.name}: atoms {pair} are on one site, {near:.2g} A apart; remove one")
     if near < NEAREST:
-        found.append(f"atoms {pair} are {near:.2g} A apart, nearer than any atoms are; check the structure")
+        found.append(f"atoms {pair} are only {near:.2g} A apart; check the structure")
     return found
 
 
 def check_same_crystal(crystal: Crystal, truth: Material) -> None:
-    """Refuse a true density of another crystal.
+    """Check that a true density belongs to the crystal.
 
-    Atoms may come in another order, the cell be turned, and positions be relaxed by less than half an angstrom.
+    The order of the atoms and the orientation of the cell may differ, and atoms may move by up to 0.5 angstrom.
 
     Raises:
-        ValueError: another composition, cell or other positions; the message says what differs.
+        ValueError: the composition, the cell or the positions differ.
     """
     where = f"{crystal.name}: the true density ({truth.task_id}) is of another crystal"
     mine, other = (_composition(atoms) for atoms in (crystal.atomic_numbers, truth.atomic_numbers))
@@ -97,14 +97,14 @@ def check_guess(
     electrons: tuple[float, float] | None,
     limit: float,
 ) -> None:
-    """Refuse a starting density of another kind than a true density, or than the training data.
+    """Check that a starting density is of the same kind as the true density and the training data.
 
     Args:
         name: of the crystal.
-        guess: the starting density.
-        truth: the true density in the same unit; None where there is none.
-        electrons: of the guess and of the atoms, by the counts of the training data; None where not known.
-        limit: largest NMAE, and twice the share of the electrons that may be missing or too many.
+        guess: (nx, ny, nz) the starting density.
+        truth: (nx, ny, nz) the true density in the same unit, or None.
+        electrons: of the guess, and expected from the training data; None if not known.
+        limit: largest NMAE; the electrons may deviate by half this fraction.
 
     Raises:
         ValueError: above the limit.
@@ -114,22 +114,22 @@ def check_guess(
         size = float(np.abs(truth).sum(dtype=np.float64))
         error = float(np.abs(guess - truth).sum(dtype=np.float64)) / size if size else math.inf
         if not error <= limit:
-            problem = f"it is {100 * error:.3g} % off the true one (NMAE)"
+            problem = f"its NMAE against the true one is {100 * error:.3g} %"
     if problem is None and electrons is not None and not abs(electrons[0] / electrons[1] - 1) <= limit / 2:
         problem = (
-            f"it holds {electrons[0]:.4g} electrons, where the counts of the training data give "
+            f"it holds {electrons[0]:.4g} electrons, but the valence counts of the training data give "
             f"{electrons[1]:g}"
         )
     if problem is not None:
         raise ValueError(
-            f"{name}: the starting density is of another kind than the data: {problem}; {100 * limit:g} %, and half "
-            "of it in electrons, are allowed. Fit a promolecule to densities of the same kind of pseudopotential "
-            "(tomat promolecule fit), or raise --max-guess-error"
+            f"{name}: the starting density is of another kind than the data: {problem}; at most {100 * limit:g} % "
+            f"NMAE and {50 * limit:g} % in electrons are allowed. Fit a promolecule to densities with the same "
+            "pseudopotentials (tomat promolecule fit), or raise --max-guess-error"
         )
 
 
 def _nearest(crystal: Crystal) -> tuple[float, int, int]:
-    """The shortest distance between two atoms, images included, and which they are."""
+    """The shortest distance between two atoms, periodic images included, and their indices."""
     best = (math.inf, 0, 0)
     for index in range(crystal.n_atoms):
         distances = _distances(crystal.lattice, crystal.frac_coords[index : index + 1], crystal.frac_coords)[
@@ -145,7 +145,7 @@ def _nearest(crystal: Crystal) -> tuple[float, int, int]:
 def _distances(
     lattice: NDArray[np.float64], one: NDArray[np.float64], two: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(n, m) distances in angstrom to the nearest image, exact below half an angstrom and never too short."""
+    """(n, m) distances in angstrom to the nearest image: exact below 0.5 angstrom, else an upper bound."""
     heights = 1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
     reach = np.ceil(NEAREST / heights + 0.5).astype(int).clip(1, 8)
     steps = [np.arange(-n, n + 1) for n in reach]

@@ -1,14 +1,12 @@
-"""The whole cell from patches: where they lie, who owns which voxel, and how seams are blended.
+"""Covers of the cell by patches: their offsets, the voxels each owns, and the blending of seams.
 
-Patches have their full shape always. Along each axis the grid's ``n`` points are split into ``m`` runs of equal length
-(to one point), and a patch of ``p >= run`` points is centred on each: a voxel is taken from where the patch has
-most of its surroundings on either side. The grid is periodic, so that patches reach over its edges; where an axis
-is shorter than the patch, the patch meets its own images.
+All patches have the full shape. Along each axis the ``n`` grid points are split into ``m`` runs of equal length (to one
+point), and a patch of ``p >= run`` points is centred on each, so that every voxel has surroundings on both sides. The
+grid is periodic: patches wrap around its edges, and a patch longer than the axis overlaps its own images.
 
-Without overlap every voxel has one owner. With overlap ``v`` runs are at most ``p - v`` long, and a voxel is the mean
-of all patches (and images of patches) that hold it, weighted by a window that falls smoothly from the middle of a
-patch to its faces. Weights are products over the axes, and along each axis they are divided by their sum over patches
-and images: they add up to one at every voxel, whatever the grid.
+Without overlap every voxel has one owner. With overlap ``v``, runs are at most ``p - v`` long, and a voxel is the mean
+over all patches (and images) that hold it, weighted by a window that falls smoothly towards the faces of a patch.
+Weights are products over the axes, normalised along each axis, so they add up to one at every voxel.
 """
 
 from __future__ import annotations
@@ -35,10 +33,10 @@ class _Axis:
     Attributes:
         n: grid points.
         p: points of a patch.
-        starts: (m,) the grid point of each patch's first point, in [0, n).
+        starts: (m,) first grid point of each patch, in [0, n).
         edges: (m + 1,) run i is grid points edges[i] to edges[i + 1].
-        low: (m,) where in patch i its run begins.
-        weights: (m, p) of the points of each patch; None without overlap.
+        low: (m,) offset of run i within patch i.
+        weights: (m, p) weights of the patch points; None without overlap.
     """
 
     n: int
@@ -69,13 +67,13 @@ class _Axis:
 
 @dataclass(frozen=True, eq=False)
 class Cover:
-    """Patches that make up a whole cell.
+    """Patches that cover a whole cell; made by :func:`cover`.
 
     Attributes:
-        grid_shape: points of the grid.
-        patch_shape: points of each patch.
-        overlap: grid points by which neighbouring patches overlap at least, 0 where each voxel has one owner.
-        offsets: (n, 3) int64, the low corner of each patch, inside the grid; the last axis fastest.
+        grid_shape: (nx, ny, nz).
+        patch_shape: (px, py, pz).
+        overlap: least number of grid points by which neighbouring patches overlap; 0: every voxel has one owner.
+        offsets: (n, 3) int64, low corner of each patch within the grid, row-major.
     """
 
     grid_shape: Triple
@@ -85,16 +83,16 @@ class Cover:
     _axes: tuple[_Axis, _Axis, _Axis] = field(repr=False)
 
     def __len__(self) -> int:
-        """Patches."""
+        """Number of patches."""
         return len(self.offsets)
 
     def weights(self, index: int) -> NDArray[np.float64]:
-        """What each point of patch ``index`` counts in the whole, (p, p, p); they sum to one at every grid point."""
+        """Weights (px, py, pz) of the points of patch ``index``; over all patches they sum to one everywhere."""
         x, y, z = (self._axis_weights(axis, i) for axis, i in zip(self._axes, self.place(index), strict=True))
         return x[:, None, None] * y[None, :, None] * z[None, None, :]
 
     def place(self, index: int) -> Triple:
-        """The number of patch ``index`` along each axis."""
+        """The index of patch ``index`` along each axis."""
         x, y, z = np.unravel_index(index, [len(axis.starts) for axis in self._axes])
         return int(x), int(y), int(z)
 
@@ -110,7 +108,7 @@ class Cover:
         )
 
     def owned(self, index: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """The voxels patch ``index`` owns where nothing overlaps: slices of the grid, and of the patch."""
+        """The voxels that patch ``index`` owns without overlap: slices of the grid, and of the patch."""
         grid, patch = [], []
         for axis, i in zip(self._axes, self.place(index), strict=True):
             first, last, low = int(axis.edges[i]), int(axis.edges[i + 1]), int(axis.low[i])
@@ -119,9 +117,9 @@ class Cover:
         return tuple(grid), tuple(patch)
 
     def places(self) -> NDArray[np.int64]:
-        """Where in its patch each voxel lies: (nx, ny, nz) indices in row-major order within the patch.
+        """Row-major index (nx, ny, nz) of each voxel within its patch.
 
-        Where seams are blended, in the patch that has the largest say in the voxel.
+        With overlap, within the patch of the largest weight.
         """
         inside = np.arange(math.prod(self.patch_shape)).reshape(self.patch_shape)
         found = np.full(self.grid_shape, -1, dtype=np.int64)
@@ -132,7 +130,7 @@ class Cover:
                 found[grid] = inside[own]
                 continue
             weights, where = self.weights(index), self.points(index)
-            # Image by image where the patch is longer than the grid: no point is met twice.
+            # Image by image if the patch is longer than the grid, so that no point occurs twice.
             images = [range(0, p, n) for p, n in zip(self.patch_shape, self.grid_shape, strict=True)]
             for low in itertools.product(*images):
                 part = tuple(slice(i, i + n) for i, n in zip(low, self.grid_shape, strict=True))
@@ -143,7 +141,7 @@ class Cover:
         return found
 
     def seams(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Along each axis the grid points that begin a run: between them and the point before lies a seam."""
+        """For each axis, the grid points that start a run: a seam lies just before each."""
         x, y, z = (axis.edges[:-1] if len(axis.starts) > 1 else axis.edges[:0] for axis in self._axes)
         return x, y, z
 
@@ -157,20 +155,20 @@ class Cover:
 
 
 def cover(grid_shape: Sequence[int], patch_shape: Sequence[int], overlap: int = 0) -> Cover:
-    """Patches whose owned voxels, or blended weights, make up the whole grid exactly once.
+    """Patches whose owned voxels, or blending weights, cover every grid point exactly once.
 
     Args:
-        grid_shape: points of the grid.
-        patch_shape: points of a patch; an axis may be longer than that of the grid.
-        overlap: grid points by which neighbours overlap at least.
+        grid_shape: (nx, ny, nz).
+        patch_shape: (px, py, pz); an axis may be longer than that of the grid.
+        overlap: least number of grid points by which neighbours overlap.
 
     Raises:
-        ValueError: shapes that are not three numbers above zero, or an overlap that leaves a patch no run.
+        ValueError: a shape that is not three positive numbers, or an overlap not below the shortest patch axis.
     """
     grid, patch = _triple(grid_shape, "grid"), _triple(patch_shape, "patch")
     if not 0 <= overlap < min(patch):
         raise ValueError(
-            f"an overlap of {overlap} grid points must be at least 0 and less than the patch's shortest axis, "
+            f"overlap = {overlap} grid points must be at least 0 and less than the shortest axis of a patch, "
             f"{min(patch)}"
         )
     x, y, z = (_Axis.of(n, p, overlap) for n, p in zip(grid, patch, strict=True))
@@ -180,14 +178,14 @@ def cover(grid_shape: Sequence[int], patch_shape: Sequence[int], overlap: int = 
 
 
 class Assembly:
-    """Puts predicted patches together; each must be added once, in any order.
+    """Assembles predicted patches; each must be added once, in any order.
 
     Args:
         cover: the patches.
     """
 
     def __init__(self, cover: Cover) -> None:
-        """Make room for the grid."""
+        """Allocate the grid."""
         self.cover = cover
         blended = cover.overlap > 0
         self._sum = np.zeros(cover.grid_shape, dtype=np.float64 if blended else np.float32)
@@ -195,17 +193,17 @@ class Assembly:
         self._missing = np.ones(len(cover), dtype=bool)
 
     def add(self, index: int, patch: NDArray[np.float32]) -> None:
-        """Patch ``index`` of the cover.
+        """Add patch ``index`` of the cover, an array (px, py, pz).
 
         Raises:
-            ValueError: a patch of another shape, with values that are not finite, or added before.
+            ValueError: a patch of another shape, values that are not finite, or a patch added before.
         """
         if patch.shape != self.cover.patch_shape:
             raise ValueError(f"patch {index} has shape {patch.shape}, not {self.cover.patch_shape}")
         if not np.isfinite(patch).all():
-            raise ValueError(f"the prediction of patch {index} holds NaN or infinite values")
+            raise ValueError(f"the prediction of patch {index} has NaN or infinite values")
         if not self._missing[index]:
-            raise ValueError(f"patch {index} was added before")
+            raise ValueError(f"patch {index} was already added")
         self._missing[index] = False
         if self._squares is None:
             grid, own = self.cover.owned(index)
@@ -224,7 +222,7 @@ class Assembly:
         return not self._missing.any()
 
     def density(self) -> NDArray[np.float32]:
-        """The whole.
+        """The assembled density (nx, ny, nz).
 
         Raises:
             ValueError: patches are missing.
@@ -234,13 +232,13 @@ class Assembly:
         return self._sum.astype(np.float32)
 
     def disagreement(self) -> float | None:
-        """Standard deviation among the patches that share a voxel, summed, over the sum of \\|density\\|.
+        """Sum of the standard deviations among patches that share a voxel, over the sum of \\|density\\|.
 
         None without overlap.
         """
         if self._squares is None:
             return None
-        # What rounding leaves of a difference of equal squares is no disagreement.
+        # Differences of equal squares that are only rounding do not count.
         noise = 1e-12 * self._squares
         variance = self._squares - self._sum * self._sum
         total = float(np.abs(self._sum).sum())
@@ -251,7 +249,7 @@ class Assembly:
 def _fold(
     points: tuple[NDArray[np.int64], ...], values: NDArray[np.float64], grid: Triple
 ) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
-    """Images of one grid point inside a patch summed, so that no point is met twice along an axis."""
+    """Sum the images of one grid point within a patch, so that no point occurs twice along an axis."""
     kept = []
     for axis, (where, n) in enumerate(zip(points, grid, strict=True)):
         if len(where) > n:
@@ -268,5 +266,5 @@ def _fold(
 def _triple(shape: Sequence[int], what: str) -> Triple:
     numbers = tuple(int(n) for n in shape)
     if len(numbers) != 3 or min(numbers) < 1:
-        raise ValueError(f"{what} shape {tuple(shape)} must be three numbers above zero")
+        raise ValueError(f"{what} shape {tuple(shape)} must be three positive numbers")
     return numbers[0], numbers[1], numbers[2]

@@ -1,4 +1,4 @@
-"""The grid a density is predicted on."""
+"""Choice of the grid of a predicted density."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from tomat.crystal import Crystal
 
-#: Distance of grid points along a lattice vector, in angstrom, where a predictor does not know that of its data: the
-#: geometric mean over the axes of 431 plane-wave densities at cutoffs of 60 and 75 Ry.
+#: Default grid spacing in angstrom if a predictor does not know that of its data: the geometric mean over the axes of
+#: 431 plane-wave densities at cutoffs of 60 and 75 Ry.
 DEFAULT_SPACING = 0.098
-#: The longest axis that tokens can state.
+#: The longest axis that the tokens can encode.
 MAX_AXIS = 1023
-#: Prime factors of FFT-friendly numbers: VASP's and Quantum ESPRESSO's own choice.
+#: Prime factors of FFT-friendly sizes, as in VASP and Quantum ESPRESSO.
 RADICES = (2, 3, 5, 7)
 
 
@@ -47,18 +47,18 @@ def friendly_sizes(radices: Sequence[int] = RADICES, limit: int = MAX_AXIS) -> l
 def grid_for(
     lattice: ArrayLike, spacing: float = DEFAULT_SPACING, radices: Sequence[int] = RADICES
 ) -> tuple[int, int, int]:
-    """The grid whose points lie ``spacing`` angstrom apart along each lattice vector, as nearly as friendly axes allow.
+    """The FFT-friendly grid whose spacing along each lattice vector is closest to ``spacing`` angstrom.
 
-    The nearest friendly number in ratio is taken, so that the density of points over many crystals is neither above nor
-    below what was asked for; the larger of two at the same distance.
+    The closest size is that of the smallest ratio, so that the mean point density over many crystals is unbiased; of
+    two equally close sizes the larger is taken.
 
     Args:
         lattice: (3, 3) rows a, b, c in angstrom.
-        spacing: distance in angstrom.
-        radices: prime factors axes may have.
+        spacing: distance of grid points in angstrom.
+        radices: allowed prime factors of the axes.
 
     Raises:
-        ValueError: a spacing that is not above zero, or one that needs more than 1023 points along an axis.
+        ValueError: a spacing that is not positive, or needs more than 1023 points along an axis.
     """
     check_spacing(spacing)
     sizes = np.array(friendly_sizes(radices, 2 * MAX_AXIS), dtype=np.float64)
@@ -73,7 +73,7 @@ def grid_for(
         if nearest > MAX_AXIS or wanted > MAX_AXIS:
             raise ValueError(
                 f"lattice vector {name} is {length:.4g} A long and needs {math.ceil(wanted)} points at a spacing of "
-                f"{spacing:g} A; tokens can state at most {MAX_AXIS} an axis: take a spacing of at least "
+                f"{spacing:g} A; tokens can encode at most {MAX_AXIS} per axis: use a spacing of at least "
                 f"{math.ceil(1e4 * length / largest) / 1e4:g} A, or give the grid"
             )
         shape.append(nearest)
@@ -81,13 +81,13 @@ def grid_for(
 
 
 def check_spacing(spacing: float | None) -> None:
-    """Refuse a distance of grid points that is none.
+    """Check a grid spacing; None passes.
 
     Raises:
-        ValueError: not a number above zero.
+        ValueError: it is not finite and positive.
     """
     if spacing is not None and not (math.isfinite(spacing) and spacing > 0):
-        raise ValueError(f"spacing {spacing} must be above 0 angstrom")
+        raise ValueError(f"spacing = {spacing} must be a finite number above 0 angstrom")
 
 
 def choose_grid(
@@ -99,25 +99,25 @@ def choose_grid(
     radices: Sequence[int] = RADICES,
     default: float | None = None,
 ) -> tuple[int, int, int]:
-    """The grid of a prediction: given, that of another density, or by spacing.
+    """The grid of a prediction: as given, that of another density, or by spacing.
 
     Args:
         crystal: the crystal.
-        grid: points along x, y, z.
-        like: a density whose grid is taken.
-        spacing: distance of points in angstrom, see :func:`grid_for`.
-        radices: prime factors axes may have where ``spacing`` decides.
-        default: the spacing where nothing is given (a predictor's ``facts.spacing``); else 0.098 angstrom.
+        grid: (nx, ny, nz).
+        like: a density whose grid is used.
+        spacing: distance of grid points in angstrom, see :func:`grid_for`.
+        radices: allowed prime factors of the axes if the spacing decides.
+        default: spacing if none of the three is given (a predictor's ``facts.spacing``); None is 0.098 angstrom.
 
     Raises:
-        ValueError: more than one of the three, a spacing not above zero, or a grid that tokens cannot state.
+        ValueError: more than one of the three, a spacing that is not positive, or an axis of more than 1023 points.
     """
     check_spacing(spacing)
     given = [
         name for name, value in (("grid", grid), ("like", like), ("spacing", spacing)) if value is not None
     ]
     if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} both fix the grid; give one of them")
+        raise ValueError(f"{' and '.join(given)} both set the grid; give only one")
     if grid is not None:
         return check_grid(grid)
     if like is not None:
@@ -129,7 +129,7 @@ def choose_grid(
 
 
 def mean_spacing(cells: Iterable[tuple[ArrayLike, Sequence[int]]]) -> float:
-    """Distance of grid points in angstrom, the geometric mean over all axes of ``(lattice, grid shape)``.
+    """Grid spacing in angstrom: the geometric mean over all axes of ``(lattice, grid shape)`` pairs.
 
     :func:`grid_for` with it gives grids as dense as these, on average.
 
@@ -140,24 +140,24 @@ def mean_spacing(cells: Iterable[tuple[ArrayLike, Sequence[int]]]) -> float:
         np.log(np.linalg.norm(np.asarray(lattice), axis=1) / np.asarray(shape)) for lattice, shape in cells
     ]
     if not logs:
-        raise ValueError("no cells to take the mean spacing of")
+        raise ValueError("the mean spacing needs at least one cell")
     return float(np.exp(np.mean(logs)))
 
 
 def check_grid(grid_shape: Sequence[int]) -> tuple[int, int, int]:
-    """Three whole numbers from 1 to 1023.
+    """Check a grid: three whole numbers from 1 to 1023.
 
     Raises:
         ValueError: other numbers.
     """
     shape = tuple(int(n) for n in grid_shape)
     if len(shape) != 3 or min(shape) < 1 or max(shape) > MAX_AXIS:
-        raise ValueError(f"grid {shape} must be three numbers of points, each from 1 to {MAX_AXIS}")
+        raise ValueError(f"grid {shape} must be three numbers from 1 to {MAX_AXIS}")
     return shape[0], shape[1], shape[2]
 
 
 def parse_grid(text: str) -> tuple[int, int, int]:
-    """``48,48,60`` (or ``48x48x60``, or ``48`` for all three).
+    """Parse ``48,48,60``, ``48x48x60``, or ``48`` for all three axes.
 
     Raises:
         ValueError: anything else.
@@ -166,5 +166,5 @@ def parse_grid(text: str) -> tuple[int, int, int]:
     try:
         numbers = [int(part) for part in parts]
     except ValueError as error:
-        raise ValueError(f"grid {text!r}: give three whole numbers, 48,48,60 for example") from error
+        raise ValueError(f"grid {text!r}: give three whole numbers, such as 48,48,60") from error
     return check_grid(numbers * 3 if len(numbers) == 1 else numbers)

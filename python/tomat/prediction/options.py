@@ -1,61 +1,61 @@
-"""How densities are read off a model: the options of commands, Python and predictors. No JAX here."""
+"""Decoding options, shared by commands, the Python API and predictors. No JAX here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-#: How a prediction comes about. ``teacher_forced`` has seen true values of neighbouring voxels: it is a diagnostic.
+#: Prediction modes. ``teacher_forced`` sees the true values of neighbouring voxels: it is a diagnostic.
 Mode = Literal["one_pass", "k_pass", "free_running", "teacher_forced"]
-#: What of a distribution is the prediction.
+#: The statistic of the predicted distribution that becomes the density.
 Estimate = Literal["median", "mean", "mode", "sample"]
 #: Which weights of a run.
 Weights = Literal["best", "latest", "start"]
 
 _CHOICES = {"mode": get_args(Mode), "estimate": get_args(Estimate), "weights": get_args(Weights)}
-#: The mode alone in which an option means something.
+#: The only mode in which an option has an effect.
 _OF_MODE = {"passes": "k_pass", "samples": "free_running"}
 
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """How densities are read off a model; what each option says is written beside it."""
+    """Decoding options of a model; each field carries its help text."""
 
     mode: Mode | None = field(
         default=None,
-        metadata={"help": "How densities come about.  [default: the checkpoint's first]"},
+        metadata={"help": "Prediction mode.  [default: the checkpoint's first]"},
     )
-    passes: int = field(default=8, metadata={"help": "Passes of k_pass."})
+    passes: int = field(default=8, metadata={"help": "Number of passes in mode k_pass."})
     estimate: Estimate = field(
         default="median",
         metadata={
-            "help": "What of the predicted distribution is the density: median (least absolute error), mean (least "
-            "squared error), mode (the most probable), or sample (a draw)."
+            "help": "Statistic of the predicted distribution: median (least absolute error), mean (least squared "
+            "error), mode (the most probable value), or sample (a random draw)."
         },
     )
     temperature: float = field(
-        default=1.0, metadata={"help": "Temperature of samples; 0 is the most probable token."}
+        default=1.0, metadata={"help": "Sampling temperature; 0 takes the most probable token."}
     )
     nucleus: float = field(
         default=1.0,
         metadata={
-            "help": "Samples come from the most probable tokens that hold this share of the probability."
+            "help": "Nucleus (top-p) sampling: use the most probable tokens with this total probability."
         },
     )
     samples: int = field(
         default=1,
         metadata={
-            "help": "Densities that free_running generates for each patch: their median, voxel by voxel, is the "
-            "prediction, their standard deviation its spread."
+            "help": "Densities to generate per patch in mode free_running: their voxel-wise median is the prediction, "
+            "their standard deviation its spread."
         },
     )
-    batch_size: int = field(default=8, metadata={"help": "Patches at a time."})
-    seed: int = field(default=0, metadata={"help": "Seed of samples."})
+    batch_size: int = field(default=8, metadata={"help": "Patches per batch."})
+    seed: int = field(default=0, metadata={"help": "Random seed of sampling."})
     weights: Weights = field(
         default="best",
         metadata={
-            "help": "Of a run: those of its best evaluation (latest where it kept none), the latest, or those it began "
-            "with."
+            "help": "Weights of a run: of its best evaluation (the latest if it kept none), its latest, or its initial "
+            "weights."
         },
     )
 
@@ -63,7 +63,7 @@ class DecodingConfig:
         """Check the options.
 
         Raises:
-            ValueError: one that cannot be.
+            ValueError: an unknown word or a number out of range.
         """
         for name, known in _CHOICES.items():
             value = getattr(self, name)
@@ -71,18 +71,18 @@ class DecodingConfig:
                 raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
         for name in ("passes", "samples", "batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}; give at least 1")
+                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
         if not (self.temperature >= 0 and 0 < self.nucleus <= 1):
             raise ValueError(
-                f"temperature = {self.temperature} must be 0 or above, nucleus = {self.nucleus} in (0, 1]"
+                f"temperature = {self.temperature} must be at least 0, nucleus = {self.nucleus} in (0, 1]"
             )
 
     def given(self) -> dict[str, Any]:
-        """The options that are not the defaults."""
+        """The options that differ from their defaults."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
 
     def identity(self) -> dict[str, Any]:
-        """What densities depend on; options that mean nothing in the mode stand at their defaults."""
+        """The options that densities depend on; those without effect in the mode are set to their defaults."""
         names = ("mode", "passes", "estimate", "temperature", "nucleus", "samples", "seed")
         idle = {name for name, mode in _OF_MODE.items() if mode != self.mode}
         return {

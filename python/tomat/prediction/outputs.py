@@ -1,4 +1,4 @@
-"""The folder predictions are written to: what is finished stays, what is not is made again."""
+"""The output folder of predictions, which makes runs resumable."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["OUTPUT_FORMATS", "OutputFolder", "parse_formats"]
 
 _PICTURE = ".png"
-#: What ``--format`` takes; text may be followed by .gz, .bz2, .xz or .zst.
+#: Values of ``--format``; text formats may be followed by .gz, .bz2, .xz or .zst.
 OUTPUT_FORMATS = (*FORMATS, "png")
 
 
 def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
-    """File suffixes of formats by name: ``chgcar.gz`` is ``.CHGCAR.gz``.
+    """File suffixes of formats: ``chgcar.gz`` gives ``.CHGCAR.gz``.
 
     Raises:
         ValueError: an unknown format or compression.
@@ -39,7 +39,7 @@ def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
         if kind not in OUTPUT_FORMATS or not fits:
             text = [one.name for one in FORMATS.values() if one.is_text]
             raise ValueError(
-                f"format {name!r}: known are {', '.join(OUTPUT_FORMATS)}, and {' and '.join(text)} compressed "
+                f"unknown format {name!r}; known: {', '.join(OUTPUT_FORMATS)}, and {' and '.join(text)} compressed "
                 f"({', '.join(text[0] + suffix for suffix in COMPRESSORS)})"
             )
         suffixes.append(
@@ -52,12 +52,12 @@ def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
 class OutputFolder:
     """A folder with ``NAME.zarr``, ``NAME.CHGCAR``, ... and ``NAME.json`` for each crystal.
 
-    The record ``NAME.json`` is written last, so that only what is whole has one, and says what files were made from.
+    The record ``NAME.json`` says what the files were made from. It is written last and marks them as complete.
 
     Attributes:
         path: the folder.
-        suffixes: files of each prediction, see :func:`parse_formats`.
-        identity: everything predictions depend on but the crystal and its grid.
+        suffixes: of the files of each prediction, see :func:`parse_formats`.
+        identity: everything predictions depend on except the crystal and its grid.
     """
 
     path: Path
@@ -65,10 +65,10 @@ class OutputFolder:
     identity: dict[str, Any]
 
     def finished(self, cell: CellRequest, *, overwrite: bool = False) -> dict[str, Any] | None:
-        """The record of a prediction that is there, whole; None where it is to be made, or made again.
+        """The record of a complete prediction; None if it has to be made.
 
         Raises:
-            ValueError: one is there that was made otherwise; the message says what differs.
+            ValueError: there is one that was made with other options, and ``overwrite`` is not set.
         """
         record_file = self._file(cell.crystal.name, ".json")
         if not record_file.exists():
@@ -85,7 +85,7 @@ class OutputFolder:
                 f"{key} was {there.get(key)!r} and is {wanted.get(key)!r}" for key in differing
             )
             raise ValueError(
-                f"{record_file}: this was predicted otherwise ({changes}); give another folder, or --overwrite"
+                f"{record_file}: was predicted with other options ({changes}); give another folder, or --overwrite"
             )
         if not all(self._file(cell.crystal.name, suffix).exists() for suffix in self.suffixes):
             return None
@@ -100,15 +100,15 @@ class OutputFolder:
         augmentation: bytes = b"",
         extra: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Write the files of a prediction, then its record, which is returned; ``extra`` goes into the record.
+        """Write the files of a prediction, then its record with ``extra``; returns the record.
 
         Raises:
-            OSError: they cannot be written.
-            ValueError: a format cannot hold them.
+            OSError: a file cannot be written.
+            ValueError: a format cannot represent the density.
         """
         name = cell.crystal.name
         started = time.perf_counter()
-        # A record speaks of files that are whole: while they change there is none.
+        # The record marks complete files, so it is removed while they change.
         self._file(name, ".json").unlink(missing_ok=True)
         for suffix in self.suffixes:
             target = self._file(name, suffix)
@@ -138,7 +138,7 @@ class OutputFolder:
         return record
 
     def _write_spread(self, cell: CellRequest, prediction: Prediction) -> str:
-        """The spread as a density of its own."""
+        """Write the spread as a density; its file name."""
         name = f"{cell.crystal.name}.spread.zarr"
         if prediction.spread is not None:
             source = {"format": "prediction", "what": "standard deviation of the prediction"}

@@ -1,4 +1,4 @@
-"""What predicts a patch: the protocol that models implement, and two predictors that are no models.
+"""Patch predictors: the protocol that models implement, and the promolecule as a predictor.
 
 Densities here are float32 arrays of the patch's shape in the tokenizer's unit.
 Point (i, j, k) of a patch is grid point ``(offset + (i, j, k)) mod grid_shape``.
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from tomat.prediction.options import DecodingConfig, Mode
     from tomat.starting import StartingDensity
 
-#: The word that stands for the sum of spherical atoms in the place of a checkpoint; ``promolecule:FILE`` says which.
+#: Given in place of a checkpoint, stands for the sum of spherical atoms; ``promolecule:FILE`` selects another one.
 PROMOLECULE = "promolecule"
-#: The promolecule of the package.
+#: Name of the bundled promolecule.
 BUNDLED_PROMOLECULE = "qe-sg15"
 
 type Triple = tuple[int, int, int]
@@ -39,9 +39,9 @@ class PatchRequest:
 
     Attributes:
         crystal: the whole crystal.
-        grid_shape: points of the whole grid.
-        offset: grid point of the patch's low corner, inside the grid.
-        patch_shape: points of the patch; an axis may be longer than that of the grid, and wraps then.
+        grid_shape: (nx, ny, nz) of the whole grid.
+        offset: grid point of the patch's low corner, within the grid.
+        patch_shape: (px, py, pz); an axis longer than that of the grid wraps around.
         guess: the starting density on the patch, for predictors that need one.
         truth: the true density on the patch, see :func:`tomat.prediction.assemble.sees_truth`.
     """
@@ -59,11 +59,11 @@ class PatchPrediction:
     """A predicted patch.
 
     Attributes:
-        density: of the patch's shape.
-        spread: standard deviation of the prediction, of the same shape and unit: of the predicted distribution, or
-            over samples; None where it is not known.
-        expected_error: mean of |density - truth| over the predicted distribution, likewise; None where it, or the
-            truth, is not known.
+        density: (px, py, pz).
+        spread: standard deviation of the predicted distribution or of the samples, in the same shape and unit; None if
+            not known.
+        expected_error: mean of |density - truth| over the predicted distribution, likewise; None if the distribution
+            or the truth is not known.
     """
 
     density: NDArray[np.float32]
@@ -73,15 +73,15 @@ class PatchPrediction:
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """What a predictor knows about the data it was made from; defaults of predictions.
+    """Facts about a predictor's training data, which give the defaults of predictions.
 
     Attributes:
-        spacing: distance of grid points in angstrom, see :mod:`tomat.prediction.grid`; None where not known.
-        valence: valence electrons by atomic number, for the elements where the data tell them.
-        disputed: elements on whose valence electrons the materials of the data do not agree.
-        elements: atomic numbers met in the data; None where not known.
-        promolecule: the baseline of its kind of data, and what the guess is made with where ``guess`` is None.
-        guess: the starting density that a model was trained with, to be given to it again.
+        spacing: mean grid spacing in angstrom, see :mod:`tomat.prediction.grid`; None if not known.
+        valence: valence electrons by atomic number, for elements whose count the data determine.
+        promolecule: the baseline for this kind of data; also the starting density if ``guess`` is None.
+        guess: the starting density that the model was trained with.
+        disputed: elements whose valence electrons differ between materials of the data.
+        elements: atomic numbers in the data; None if not known.
     """
 
     spacing: float | None = None
@@ -92,19 +92,19 @@ class TrainingFacts:
     elements: frozenset[int] | None = None
 
     def starting_density(self, crystal: Crystal, grid_shape: Triple, unit: Unit) -> NDArray[np.float32]:
-        """The guess on a whole grid, in ``unit``.
+        """The starting density (nx, ny, nz) in ``unit``.
 
         Raises:
-            ValueError: nothing there to make it with, or an element it does not know.
+            ValueError: there is no starting density, or it lacks an element.
         """
         start = self.guess or self.promolecule
         if start is None:
-            raise ValueError("the predictor needs a guess and has no promolecule to make it")
+            raise ValueError("the predictor needs a starting density and has no promolecule to compute it")
         return start.density(crystal, grid_shape, unit).astype(np.float32)
 
     @classmethod
     def of(cls, materials: Iterable[Material], promolecule: Promolecule | None = None) -> Self:
-        """Read off training data: the mean spacing, the elements, and the electrons of those that compositions tell.
+        """The facts of ``materials``: mean spacing, elements, and the valence electrons their compositions determine.
 
         Raises:
             ValueError: no materials.
@@ -121,7 +121,7 @@ class TrainingFacts:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Spacing, valence, disputed and elements as JSON; the promolecule is kept elsewhere."""
+        """Spacing, valence, disputed and elements as JSON; densities are stored elsewhere."""
         return {
             "spacing": self.spacing,
             "valence": {str(z): n for z, n in sorted(self.valence.items())},
@@ -131,10 +131,10 @@ class TrainingFacts:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], promolecule: Promolecule | None = None) -> Self:
-        """What :meth:`to_json` gave.
+        """Read the output of :meth:`to_json`.
 
         Raises:
-            ValueError: something else.
+            ValueError: it is damaged.
         """
         try:
             spacing, elements = stored.get("spacing"), stored.get("elements")
@@ -148,20 +148,20 @@ class TrainingFacts:
                 elements=None if elements is None else frozenset(int(z) for z in elements),
             )
         except (TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"facts about training data are damaged: {error}") from error
+            raise ValueError(f"the facts about the training data are damaged: {error}") from error
 
 
 class PatchPredictor(Protocol):
     """Predicts patches.
 
     Attributes:
-        tokenizer: fixes the codec, the unit, and the patch shape of a crystal (``shape_for``).
-        mode: how predictions come about.
-        needs_guess: requests must hold a guess, made with ``facts.starting_density``.
-        batch_size: requests that are best handed over at a time.
-        facts: about the data it was made from.
+        tokenizer: determines the codec, the unit, and the patch shape of a crystal (``shape_for``).
+        mode: the prediction mode.
+        needs_guess: whether requests must have a ``guess``, made with ``facts.starting_density``.
+        batch_size: preferred number of requests per call.
+        facts: about its training data.
 
-    One that needs the truth for the expected error of its distribution says so with ``gives_expected_error = True``.
+    A predictor that needs the truth for the expected error of its distribution sets ``gives_expected_error = True``.
     """
 
     @property
@@ -176,28 +176,28 @@ class PatchPredictor(Protocol):
     def facts(self) -> TrainingFacts: ...  # noqa: D102
 
     def identity(self) -> dict[str, Any]:
-        """Everything its predictions depend on, as JSON: equal identities predict equal densities."""
+        """Everything its predictions depend on, as JSON; equal identities give equal densities."""
         ...
 
     def predict(self, requests: Sequence[PatchRequest]) -> list[PatchPrediction]:
-        """Predict patches, in order; requests may be of different crystals, grids and patch shapes.
+        """Predict patches, in order; requests may differ in crystal, grid and patch shape.
 
         A prediction must not depend on what else is in the batch.
 
         Raises:
-            ValueError: a request that cannot be predicted.
+            ValueError: a request cannot be predicted.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class PromoleculePredictor:
-    """Predicts the promolecule itself: the baseline to beat.
+    """Predicts the promolecule itself, as a baseline.
 
     Attributes:
-        tokenizer: gives the patches and the unit; nothing is encoded.
+        tokenizer: determines patch shape and unit; nothing is encoded.
         promolecule: the sum of spherical atoms.
-        spacing: default distance of grid points.
+        spacing: default grid spacing in angstrom.
     """
 
     tokenizer: PatchTokenizer
@@ -209,11 +209,11 @@ class PromoleculePredictor:
 
     @classmethod
     def open(cls, source: str, decoding: DecodingConfig) -> Self:
-        """A promolecule by name or file; that of the package where empty.
+        """Open a promolecule by name or file; the bundled one if empty.
 
         Raises:
-            ValueError: options of a model.
-            KeyError, OSError: it is not there.
+            ValueError: decoding options that only models have.
+            KeyError, OSError: it is not found.
         """
         given = decoding.given()
         batch_size = given.pop("batch_size", cls.batch_size)
@@ -223,8 +223,8 @@ class PromoleculePredictor:
             if name != "seed" and (name, value) != ("mode", "one_pass")
         ]
         if of_models:
-            raise ValueError(f"a promolecule knows no {', '.join(of_models)}; leave it out")
-        # Nothing is encoded: a layout without a lattice and rows of any length refuse no crystal.
+            raise ValueError(f"{', '.join(of_models)}: a promolecule has no such option; omit it")
+        # Nothing is encoded: a layout without a lattice and unlimited row length accept every crystal.
         tokenizer = PatchTokenizer("v2", "two_token_9_12", patch_size=19, pad_to=1 << 24, unit="chgcar")
         return cls(tokenizer, Promolecule.load(source or BUNDLED_PROMOLECULE), batch_size=batch_size)
 
@@ -242,12 +242,12 @@ class PromoleculePredictor:
         return {"predictor": "promolecule", "promolecule": self.promolecule.hash}
 
     def predict(self, requests: Sequence[PatchRequest]) -> list[PatchPrediction]:
-        """The guesses.
+        """The starting densities of the requests.
 
         Raises:
-            ValueError: a request without one.
+            ValueError: a request has none.
         """
         lacking = [request for request in requests if request.guess is None]
         if lacking:
-            raise ValueError(f"{lacking[0].crystal.name}: the request at {lacking[0].offset} holds no guess")
+            raise ValueError(f"{lacking[0].crystal.name}: the request at {lacking[0].offset} has no guess")
         return [PatchPrediction(request.guess) for request in requests if request.guess is not None]

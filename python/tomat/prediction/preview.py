@@ -1,4 +1,4 @@
-"""A picture of a density: slices through the cell, in its true geometry."""
+"""A picture of a density: slices through the cell, drawn to scale."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from tomat.material import Material
 
-#: Points of a slice along an axis, at most: more are not seen.
+#: Largest number of points of a slice along an axis.
 _MOST_POINTS = 300
-#: Atoms this near to a slice are marked on it, in angstrom.
+#: Atoms within this distance of a slice are marked, in angstrom.
 _NEAR = 0.5
-#: Decades of density the colours span.
+#: Decades of density that the colour scale spans.
 _DECADES = 4.0
 
 
@@ -30,12 +30,11 @@ def preview(
     path: str | Path,
     *,
     truth: Material | None = None,
-    title: str | None = None,
 ) -> None:
     """Write a PNG of three slices through the heaviest atom, one along each pair of lattice vectors.
 
     Colours are logarithmic, in electrons per cubic angstrom; atoms within 0.5 angstrom of a slice are marked. With a
-    ``truth`` on the same grid there are two more rows: the true density and predicted minus true, linear.
+    ``truth`` on the same grid, two more rows show the true density and, on a linear scale, predicted minus true.
 
     Raises:
         ValueError: a truth on another grid, or matplotlib is not installed (``tomat[plot]``).
@@ -54,10 +53,10 @@ def preview(
     if truth is not None:
         true = truth.in_unit("e_per_A3").density
         rows += [("true", true), ("predicted - true", rows[0][1] - true)]
-    # No pyplot: it keeps state, and asks for a display.
+    # Not pyplot, which keeps state and wants a display.
     figure = Figure(figsize=(11.0, 3.6 * len(rows) + 0.4))
     FigureCanvasAgg(figure)
-    # Fixed margins: a layout that is solved for draws everything twice.
+    # Fixed margins: automatic layouts draw everything twice.
     axes = figure.subplots(len(rows), 3, squeeze=False)
     inch = 1.0 / float(figure.get_figheight())
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.5 * inch, top=1 - 0.7 * inch)
@@ -70,10 +69,10 @@ def preview(
         axes[row, 0].set_ylabel(label)
         figure.colorbar(mesh, ax=axes[row, :].tolist(), label="electrons / A$^3$", shrink=0.9, pad=0.02)
     figure.suptitle(
-        title or f"{material.task_id}, {material.n_electrons:.4g} electrons", fontsize=10, y=1 - 0.15 * inch
+        f"{material.task_id}, {material.n_electrons:.4g} electrons", fontsize=10, y=1 - 0.15 * inch
     )
     buffer = io.BytesIO()
-    # Without the version of what drew it: equal densities give equal files.
+    # No version of matplotlib, so that equal densities give equal files.
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     write_atomically(path, buffer.getvalue())
 
@@ -94,7 +93,7 @@ def _norms(values: list[NDArray[np.float32]]) -> list[Any]:
 def _draw(
     axes: Any, material: Material, values: NDArray[np.float32], normal: int, norm: Any, *, signed: bool
 ) -> Any:
-    """One slice and its atoms; the mesh."""
+    """Draw one slice and its atoms; returns the mesh."""
     first, second = (axis for axis in range(3) if axis != normal)
     n = values.shape[normal]
     heaviest = int(np.argmax(material.atomic_numbers))
@@ -135,7 +134,7 @@ def _mark_atoms(
     plane: tuple[int, int],
 ) -> None:
     symbols = _core.elements()
-    # Distance of neighbouring lattice planes.
+    # Distance between opposite faces of the cell.
     faces = np.cross(material.lattice[plane[0]], material.lattice[plane[1]])
     thickness = material.volume / float(np.linalg.norm(faces))
     for z, frac in zip(material.atomic_numbers.tolist(), material.frac_coords % 1.0, strict=True):

@@ -1,4 +1,4 @@
-"""Predicting files to a folder: many structures, one after the other, resumable, errors counted and named."""
+"""Predict files into a folder, resumably; errors of one structure do not stop the others."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     from tomat.prediction.predictor import PatchPredictor
     from tomat.promolecule import Promolecule
 
-#: Called with (structures that are through, the one under way, its share that is done).
+#: Called with (number of finished structures, name of the current one, fraction of it that is done).
 type Report = Callable[[int, str, float], None]
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How structures of a run are predicted; see :func:`tomat.predict`.
+    """Options of a prediction run; see :func:`tomat.predict`.
 
     Attributes:
-        grid: points of every grid.
-        like: a density whose grid is taken.
-        spacing: distance of grid points in angstrom; the predictor's own by default.
-        radices: prime factors of axes.
+        grid: (nx, ny, nz) for all structures.
+        like: a density whose grid is used.
+        spacing: distance of grid points in angstrom; None is that of the training data.
+        radices: allowed prime factors of the axes if the spacing decides.
         overlap: grid points by which neighbouring patches overlap.
-        normalize: scale to the valence count.
-        electrons: valence electrons of the cell, for all structures.
-        valence: counts by element that are used in place of the predictor's.
-        truth: the true density of the only structure: gives the grid where nothing else does, the error, and the
-            difference in the preview. Who sees it: :func:`tomat.prediction.assemble.sees_truth`.
-        augmentation: a CHGCAR of the only structure whose PAW augmentation occupancies go into the one written.
+        normalize: scale to the number of valence electrons.
+        electrons: valence electrons of the cell, for a single structure.
+        valence: a promolecule whose valence counts replace the predictor's.
+        truth: the true density of a single structure: its grid is the default, and the error and the preview compare
+            with it. See :func:`tomat.prediction.assemble.sees_truth`.
+        augmentation: a CHGCAR for a single structure, whose PAW augmentation occupancies are copied to the output.
         overwrite: predict again what was predicted with other options.
         max_guess_error: see :func:`tomat.prediction.assemble.predict_densities`.
     """
@@ -63,15 +63,15 @@ class RunOptions:
     max_guess_error: float | None = MAX_GUESS_ERROR
 
     def check(self, n_structures: int) -> None:
-        """What belongs to one structure must not meet several, and numbers must be above zero.
+        """Check the numbers, and that options for a single structure are given with just one.
 
         Raises:
-            ValueError: it does, or they are not.
+            ValueError: a check fails.
         """
         check_spacing(self.spacing)
         for name, number in (("electrons", self.electrons), ("max_guess_error", self.max_guess_error)):
             if number is not None and not (math.isfinite(number) and number > 0):
-                raise ValueError(f"{name} is {number:g}; give a number above 0")
+                raise ValueError(f"{name} = {number:g} must be a finite number above 0")
         singular = {
             "true density": self.truth,
             "number of electrons": self.electrons,
@@ -80,7 +80,7 @@ class RunOptions:
         for what, value in singular.items():
             if value is not None and n_structures != 1:
                 raise ValueError(
-                    f"one {what} and {n_structures} structures; give the structure it belongs to"
+                    f"one {what} is given for {n_structures} structures; give only the structure it belongs to"
                 )
 
 
@@ -95,13 +95,13 @@ class FailedFile:
 
 @dataclass
 class RunSummary:
-    """What became of the structures of a run.
+    """Outcome of a prediction run.
 
     Attributes:
-        predicted: records of what was made, see :class:`tomat.prediction.outputs.OutputFolder`.
-        skipped: records of what was there.
-        failed: what could not be made, and why.
-        seconds: of the run.
+        predicted: records of new predictions, see :class:`tomat.prediction.outputs.OutputFolder`.
+        skipped: records of predictions that existed already.
+        failed: structures that could not be predicted.
+        seconds: time of the run.
     """
 
     predicted: list[dict[str, Any]] = field(default_factory=list)
@@ -111,10 +111,10 @@ class RunSummary:
 
 
 def expand(structures: Sequence[str | Path]) -> list[str]:
-    """Paths of structures: a folder stands for the files in it, a ``.txt`` file for those of its lines.
+    """Paths of structures: a folder stands for its files, a ``.txt`` file for the paths in it.
 
     Raises:
-        ValueError: nothing there, or two structures of one name, which would be written to the same files.
+        ValueError: there are none, or two have the same name and thus the same output files.
         OSError: a list cannot be read.
     """
     paths: list[str] = []
@@ -130,14 +130,14 @@ def expand(structures: Sequence[str | Path]) -> list[str]:
         else:
             paths.append(str(given))
     if not paths:
-        raise ValueError(f"{', '.join(map(str, structures))}: no structures there")
+        raise ValueError(f"{', '.join(map(str, structures))}: no structures found")
     seen: dict[str, str] = {}
     for one in paths:
         name = name_of(one)
         if name in seen:
             raise ValueError(
-                f"{seen[name]} and {one} both go by the name {name} and would be written to the same files; rename "
-                "one, or predict them into two folders"
+                f"{seen[name]} and {one} both have the name {name} and would be written to the same files; rename "
+                "one, or use two output folders"
             )
         seen[name] = one
     return paths
@@ -151,10 +151,10 @@ def predict_files(
     options: RunOptions,
     report: Report | None = None,
 ) -> RunSummary:
-    """Predict structures (see :func:`expand`) into a folder; what is there already is left alone.
+    """Predict structures (see :func:`expand`) into a folder; existing predictions are kept.
 
     Raises:
-        ValueError: options that contradict each other; what is wrong with one structure is in the summary.
+        ValueError: inconsistent options; errors of single structures are in the summary.
         OSError: the folder cannot be written.
     """
     options.check(len(structures))
@@ -198,7 +198,7 @@ class _Run:
     doubts: dict[str, list[str]] = field(default_factory=dict)
 
     def cells(self, structures: Sequence[str]) -> Iterator[CellRequest]:
-        """What is to be predicted; the rest goes into the summary."""
+        """Yield the cells to predict; all other structures go into the summary."""
         for path in structures:
             name = name_of(path)
             self.paths[name] = path
@@ -216,7 +216,7 @@ class _Run:
             yield cell
 
     def finish(self, outcome: Prediction | Failure) -> None:
-        """Write what was predicted."""
+        """Write a prediction, or record its failure."""
         if isinstance(outcome, Failure):
             name = outcome.cell.crystal.name
             self.waiting.pop(name, None)
@@ -240,7 +240,7 @@ class _Run:
         self._tell(cell.crystal.name, 0.0)
 
     def progress(self, cell: CellRequest, done: int, of: int) -> None:
-        """After a batch."""
+        """Report progress after a batch."""
         if done < of:
             self._tell(cell.crystal.name, done / of)
 
@@ -278,19 +278,19 @@ class _Run:
 
 
 def _counted(valence: Promolecule, crystal: Crystal) -> float:
-    """Electrons of a crystal by the counts of a promolecule, and by no others."""
+    """Electrons of a crystal, from the valence counts of a promolecule."""
     count = valence.count_electrons(crystal.atomic_numbers)
     if count is None:
         known = zip(valence.atomic_numbers.tolist(), valence.electrons.tolist(), strict=True)
         missing = {int(z) for z in crystal.atomic_numbers} - {z for z, n in known if math.isfinite(n)}
         names = ", ".join(_core.elements()[z - 1] for z in sorted(missing))
         raise ValueError(
-            f"{crystal.name}: --valence does not know the electrons of {names}; give those of the cell (--electrons)"
+            f"{crystal.name}: --valence has no count for {names}; give the electrons of the cell (--electrons)"
         )
     return count
 
 
 def _metrics(prediction: Prediction, truth: Material) -> dict[str, float]:
-    """All metrics against the truth, in the ``chgcar`` unit."""
+    """All metrics against the truth; both densities in the ``chgcar`` unit."""
     predicted = prediction.material.in_unit("chgcar").density
     return measure(predicted, truth.in_unit("chgcar").density)._asdict()

@@ -1,4 +1,4 @@
-"""Reading crystals: POSCAR, CIF, anything pymatgen or ASE read, and the cells of densities."""
+"""Read crystals from POSCAR, CIF, any file pymatgen or ASE reads, and densities."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["as_crystal", "name_of", "read_crystal"]
 
-#: Files that VASP names; the folder is the material's name.
+#: File names that VASP sets; the name of the crystal is then that of the folder.
 _NAMELESS = re.compile(r"(POSCAR|CONTCAR)(\.relax\d*|\.vasp)?", re.IGNORECASE)
 _POSCAR = re.compile(r"POSCAR|CONTCAR", re.IGNORECASE)
-#: Suffixes that say a format, not a name.
+#: Suffixes that are not part of a name.
 _SUFFIX = re.compile(
     r"\.(vasp|cif|mcif|poscar|contcar|json|ya?ml|xsf|xyz|extxyz|res|in|traj|cssr)$", re.IGNORECASE
 )
@@ -34,7 +34,7 @@ _COMPRESSED = re.compile(r"\.(gz|bz2|xz|zst)$", re.IGNORECASE)
 
 
 def as_crystal(source: CrystalLike) -> Crystal:
-    """A crystal from whatever holds one: a path, a material, a pymatgen ``Structure``, ASE ``Atoms``.
+    """A crystal from a path, ``Material``, pymatgen ``Structure`` or ASE ``Atoms``.
 
     Raises:
         TypeError: none of these.
@@ -52,13 +52,13 @@ def as_crystal(source: CrystalLike) -> Crystal:
     if hasattr(given, "get_scaled_positions"):
         return Crystal.from_ase(given)
     raise TypeError(
-        f"a {type(source).__name__} is no crystal; give a path, Crystal, Material, pymatgen Structure or ASE Atoms"
+        f"a {type(source).__name__} is not a crystal; give a path, Crystal, Material, pymatgen Structure or ASE Atoms"
     )
 
 
 def name_of(path: str | Path) -> str:
-    """What the crystal of a file goes by: the stem, or the folder's name where the file is just called POSCAR."""
-    # Of a file VASP named that is its folder's; it never is `.`, `..` or empty.
+    """Name of the crystal in a file: the stem, or the folder's name for files such as POSCAR."""
+    # The folder's name for files that VASP named; never `.`, `..` or empty.
     name = task_id_of(path)
     file = _COMPRESSED.sub("", Path(str(path).split("?")[0] if is_url(path) else path).name)
     if format_by_name(file) is not None or _NAMELESS.fullmatch(file):
@@ -68,15 +68,15 @@ def name_of(path: str | Path) -> str:
 
 
 def read_crystal(path: str | Path) -> Crystal:
-    """Read the crystal of a file or URL; needs ``tomat[structures]`` where the file is no density.
+    """Read the crystal in a file or URL; needs ``tomat[structures]`` unless the file is a density.
 
-    Densities (CHGCAR, Zarr, cube) give theirs. POSCAR and CIF go to pymatgen, the rest to pymatgen and then ASE,
-    whichever knows it. Text may be compressed where the reader can (.gz, .bz2, .xz).
+    POSCAR and CIF are read by pymatgen, other files by pymatgen or else ASE, and densities (CHGCAR, Zarr, cube) by this
+    package. Text may be compressed as far as the reader supports it (.gz, .bz2, .xz).
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: damaged, of no known format, without atoms or a cell, with partly occupied sites, or with several
-            crystals; the message names the file, what is wrong and what to do.
+        ValueError: the file is damaged or of unknown format, has no atoms or no cell, partially occupied sites, or
+            several crystals.
     """
     name = name_of(path)
     if is_url(path) and not str(path).rstrip("/").endswith(".zarr"):
@@ -99,7 +99,7 @@ def _read(path: str | Path, shown: str) -> Crystal:
         ("ASE", _with_ase),
     ]
     if _POSCAR.search(file) or file.lower().endswith(".vasp"):
-        # What ASE makes of a POSCAR without symbols is a guess.
+        # ASE guesses the elements of a POSCAR without symbols.
         readers = [("pymatgen", _with_pymatgen)]
     if file.lower().endswith(".vasp"):
         readers.insert(0, ("density", lambda p, _: read(p).crystal))
@@ -114,17 +114,17 @@ def _read(path: str | Path, shown: str) -> Crystal:
             if error.errno is not None:
                 raise
             problems.append(f"{reader}: {error}")
-        except Exception as error:  # parsers raise of every kind at a file that is not theirs
+        except Exception as error:  # parsers raise anything for a file of another format
             if reader != "density":
                 problems.append(f"{reader}: {_first_line(error)}")
     raise ValueError(
         f"{shown}: no crystal could be read: {'; '.join(problems)}. Give a POSCAR, a CIF, or another file that "
-        "pymatgen or ASE read, with the suffix they know it by"
+        "pymatgen or ASE can read, with its usual suffix"
     )
 
 
 class _RefusedError(ValueError):
-    """The file was understood, and holds what cannot be predicted: no other reader is to be tried."""
+    """The file was parsed, but its content cannot be predicted: no other reader is tried."""
 
 
 def _with_pymatgen(path: Path, shown: str) -> Crystal:
@@ -143,7 +143,7 @@ def _with_pymatgen(path: Path, shown: str) -> Crystal:
             structures = [Structure.from_file(path)]
     if any("cannot be determined" in str(warning.message) for warning in raised):
         raise _RefusedError(
-            f"{shown}: the file is of VASP 4 and does not name its elements; insert a line with their symbols before "
+            f"{shown}: the file has the VASP 4 format without element symbols; insert a line with the symbols before "
             "the numbers of atoms (line 6)"
         )
     return _checked(lambda: Crystal.from_pymatgen(_only(structures, shown)), shown)
@@ -161,9 +161,11 @@ def _with_ase(path: Path, shown: str) -> Crystal:
 
 def _only(found: list[Any], shown: str) -> Any:
     if not found:
-        raise ValueError("no crystal in it")
+        raise ValueError("it holds no crystal")
     if len(found) != 1:
-        raise _RefusedError(f"{shown}: it holds {len(found)} crystals; give a file with the one to predict")
+        raise _RefusedError(
+            f"{shown}: it holds {len(found)} crystals; give a file with just the one to predict"
+        )
     return found[0]
 
 
@@ -171,7 +173,7 @@ def _checked(make: Callable[[], Crystal], shown: str) -> Crystal:
     try:
         return make()
     except ValueError as error:
-        # The crystal's own name is its formula here; the file says more.
+        # Name the file instead of the crystal, whose name is only its formula here.
         problem = str(error).split(": ", 1)[-1]
         raise _RefusedError(f"{shown}: {problem}") from error
 

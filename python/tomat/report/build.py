@@ -1,4 +1,4 @@
-"""A report: one page from runs, results, comparisons, studies, probes, coverage and codecs."""
+"""Build a report: one page from runs, results, comparisons, studies, probes, coverage and codecs."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
     from tomat.report.runs import TrainingRun
     from tomat.report.sources import Sources
 
-#: Materials that the table of the worst names.
+#: Number of worst and of best materials in the table of materials.
 _NAMED = 10
-#: Curves of a run that are drawn, besides every ``eval/`` number: name, title, logarithmic, steps averaged.
+#: Training curves besides the ``eval/`` ones: name, title, logarithmic, steps averaged.
 _CURVES = (
     ("train/loss", "training loss", True, 25),
     ("optim/learning_rate", "learning rate", False, 1),
     ("grad/norm/total", "gradient norm", True, 25),
 )
 _SPEEDS = (
-    ("throughput/tokens_per_second", "tokens a second", False, 25),
+    ("throughput/tokens_per_second", "tokens per second", False, 25),
     ("throughput/mfu", "model FLOPs utilisation, %", False, 25),
-    ("throughput/loading_time", "seconds waited for data", True, 25),
+    ("throughput/loading_time", "seconds waiting for data", True, 25),
 )
-#: Numbers on held-out data that are drawn at most.
+#: Largest number of curves on held-out data.
 _MOST = 12
 
 
 def build(sources: Sources, title: str = "tomat report") -> str:
-    """The page.
+    """The report as HTML.
 
     Raises:
-        ValueError: plotly is not installed, or a damaged picture.
+        ValueError: plotly is not installed, or a picture is damaged.
     """
     page = Page(title, _lead(sources))
     if sources.results:
@@ -60,7 +60,7 @@ def build(sources: Sources, title: str = "tomat report") -> str:
         for table in content["tables"]:
             page.table(Table.from_json(table))
     for content in sources.probes:
-        page.section(f"Does {content['identity']['name']} use what it is given?")
+        page.section(f"Probes of {content['identity']['name']}: what its predictions depend on")
         page.table(probe_table(content))
     if sources.runs:
         _training(page, sources.runs)
@@ -89,22 +89,22 @@ def _lead(sources: Sources) -> str:
 
 
 def _headline(page: Page, results: Sequence[Result]) -> None:
-    page.section("How good")
+    page.section("Errors")
     table = mean_table(results)
     page.table(table)
     for result in results:
         if result.errors:
             failed = sorted({error["task_id"] for error in result.errors})
             page.text(
-                f"{result.name}: {len(failed)} materials failed and are in no number here: {', '.join(failed[:5])}"
-                + (" and more." if len(failed) > 5 else "."),
+                f"{result.name}: {len(failed)} materials failed and are not included: {', '.join(failed[:5])}"
+                + (" and others." if len(failed) > 5 else "."),
                 "warning",
             )
     page.figures(figures.mean_errors(results))
 
 
 def _result(page: Page, result: Result, *, several: bool) -> None:
-    page.section(f"Where the error sits{f': {result.name}' if several else ''}")
+    page.section(f"Errors by group{f': {result.name}' if several else ''}")
     page.figures(*figures.where(result))
     for table in group_tables(result):
         page.table(table)
@@ -120,7 +120,7 @@ def _result(page: Page, result: Result, *, several: bool) -> None:
 
 
 def _extremes(result: Result, mode: str) -> Table:
-    """The worst and the best materials of a mode, beside the baselines."""
+    """The worst and best materials of a mode, with the baselines."""
     rows = sorted(result.of_mode(mode).values(), key=lambda row: (-row["nmae"], row["task_id"]))
     others = [m for m in modes_of(result.rows) if m != mode and m not in DIAGNOSTICS]
     chosen = rows if len(rows) <= 2 * _NAMED else [*rows[:_NAMED], *rows[-_NAMED:]]
@@ -148,13 +148,13 @@ def _extremes(result: Result, mode: str) -> Table:
         "voxels",
         f"NMAE {label(mode)}, %",
         *(f"{label(m)}, %" for m in others),
-        "electrons off",
+        "electron error",
         "seconds",
     )
     what = (
         "All materials" if len(chosen) == len(rows) else f"The {_NAMED} worst and the {_NAMED} best materials"
     )
-    return Table(f"{what}, the largest NMAE first", head, tuple(lines))
+    return Table(f"{what}, largest NMAE first", head, tuple(lines))
 
 
 def _training(page: Page, runs: Sequence[TrainingRun]) -> None:
@@ -164,7 +164,8 @@ def _training(page: Page, runs: Sequence[TrainingRun]) -> None:
         if run.not_finite:
             name, steps = next(iter(run.not_finite.items()))
             page.text(
-                f"{run.name}: {name} was not finite at step {steps[0]} and {len(steps) - 1} more.", "warning"
+                f"{run.name}: {name} was not finite at step {steps[0]} and {len(steps) - 1} others.",
+                "warning",
             )
     logged = {name for run in runs for name in run.series if name.startswith("eval/")}
     names = sorted(name for name in logged if not name.endswith(("/rows", "/voxels")))
@@ -172,11 +173,13 @@ def _training(page: Page, runs: Sequence[TrainingRun]) -> None:
     held_out = [name for name in names if name not in diagnostic]
     page.figures(*_drawn(runs, (*_CURVES, *_held_out(held_out))))
     if diagnostic:
-        page.heading("Under the line: diagnostics that see the true density")
+        page.heading("Diagnostics, which see the true density")
         page.figures(*_drawn(runs, _held_out(diagnostic)))
     left = max(0, len(held_out) - _MOST) + max(0, len(diagnostic) - _MOST)
     if left:
-        page.text(f"{left} more numbers on held-out data are in the runs' files.", "note")
+        page.text(
+            f"{left} further curves on held-out data are not shown; the runs' metrics have them.", "note"
+        )
     speeds = _drawn(runs, _SPEEDS)
     if speeds:
         page.heading("Throughput")
@@ -184,7 +187,7 @@ def _training(page: Page, runs: Sequence[TrainingRun]) -> None:
 
 
 def _held_out(names: Sequence[str]) -> list[tuple[str, str, bool, int]]:
-    """Numbers on held-out data as :data:`_CURVES` lists them: those a model is judged by first."""
+    """Curves on held-out data, as in :data:`_CURVES`; the main criteria come first."""
     first = ("nmae_median", "bits_per_voxel", "loss")
     order = sorted(names, key=lambda name: (not name.endswith(first), name))[:_MOST]
     return [(name, name.removeprefix("eval/").replace("_", " "), False, 1) for name in order]
@@ -245,12 +248,12 @@ def _runs(runs: Sequence[TrainingRun]) -> Table:
         "parameters",
         "loss",
         "held-out NMAE, %",
-        "tokens a second",
+        "tokens per second",
         "MFU, %",
         "hours",
-        "lines cut off",
+        "unreadable lines",
     )
-    note = "Tokens a second and MFU: medians over the run. The start is the model before its first step."
+    note = "Tokens per second and MFU are medians over the run. The start is the model before its first step."
     return Table("Runs", head, tuple(lines), (), note)
 
 
@@ -291,7 +294,7 @@ def _size(run: TrainingRun) -> dict[str, float | None]:
 
 
 def _provenance(page: Page, sources: Sources) -> None:
-    page.section("How these numbers were made")
+    page.section("Provenance")
     for result in sources.results:
         content = {key: value for key, value in result.identity.items() if key != "data"}
         data = dict(result.identity["data"])

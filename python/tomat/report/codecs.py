@@ -1,4 +1,4 @@
-"""Floors against bins: a figure and a table, of ``tomat codec compare`` and of its JSON."""
+"""Codec floors against the number of bins: figure and table of ``tomat codec compare``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def check_installed() -> None:
-    """Raise before any work is done when a figure could not be drawn.
+    """Check that the packages for figures are installed.
 
     Raises:
-        ValueError: matplotlib or plotly is missing; the message says how to install them.
+        ValueError: matplotlib or plotly is missing.
     """
     missing = [name for name in ("matplotlib", "plotly") if importlib.util.find_spec(name) is None]
     if missing:
@@ -53,14 +53,14 @@ def png(content: Mapping[str, Any]) -> bytes:
 
 
 def html(content: Mapping[str, Any]) -> str:
-    """The same as a page of its own."""
+    """The floors as an HTML page."""
     page = Page("Codec floors", f"Sketch {content['sketch_hash']}.")
     show(page, content)
     return page.render()
 
 
 def show(page: Page, content: Mapping[str, Any]) -> None:
-    """A section with a figure to point into and the table."""
+    """Add a section with an interactive figure and a table."""
     page.section(f"Codec floors, {content['unit']}")
     bins = _all_bins(content)
     data, lines = [], []
@@ -88,7 +88,7 @@ def show(page: Page, content: Mapping[str, Any]) -> None:
         "xaxis": {"type": "log", "title": {"text": "bins"}, **ticks},
         "yaxis": {"type": "log", "title": {"text": "mean NMAE floor, %"}},
     }
-    page.figures(Figure("Mean NMAE that a codec loses by itself, against its bins.", data, layout))
+    page.figures(Figure("Mean NMAE of encoding and decoding against the number of bins.", data, layout))
     head = ("method", *(f"{n:,}" for n in bins))
     page.table(Table("Mean NMAE floor, %", head, tuple(lines), (), _lead(content)))
 
@@ -98,7 +98,7 @@ def _all_bins(content: Mapping[str, Any]) -> list[int]:
 
 
 def _lead(content: Mapping[str, Any]) -> str:
-    where = "held-out materials" if content["held_out"] else "materials of the fit itself"
+    where = "held-out materials" if content["held_out"] else "materials of the fit"
     sign = "signed" if content["signed"] else "unsigned"
     return (
         f"{content['weight']} weights, {sign}, unit {content['unit']}; fitted to {content['n_fit']} materials, "

@@ -1,4 +1,4 @@
-"""Coverage, measured against planned: voxels covered 0, 1, 2, ... times, and how much of each material."""
+"""Measured and planned coverage: voxels covered 0, 1, 2, ... times, and the covered share of each material."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from tomat.plan.measured import Coverage
 
 _MEASURED, _PLANNED = COLOURS[:2]
-#: Counts drawn one by one; more are drawn as one bar.
+#: Largest number of bars; the last one holds all larger counts.
 _MOST_BARS = 24
 
 
 def png(coverage: Coverage) -> bytes:
-    """Both histograms, and the materials by how much of them is covered; 1,800 x 750 pixels."""
+    """Histograms of counts and of the covered share of materials as PNG, 1,800 x 750 pixels."""
     from matplotlib.figure import Figure as Drawn
 
     labels, measured, planned = _bars(coverage)
@@ -40,7 +40,7 @@ def png(coverage: Coverage) -> bytes:
     if coverage.is_planned:
         expected = [100 * m.planned for m in coverage.materials if m.planned is not None]
         right.hist(expected, bins=50, range=(0, 100), histtype="step", color=_PLANNED)
-    right.set_xlabel("of a material covered, %")
+    right.set_xlabel("covered share of a material, %")
     right.set_ylabel("materials")
     figure.suptitle(_title(coverage), fontsize=11)
     out = io.BytesIO()
@@ -49,7 +49,7 @@ def png(coverage: Coverage) -> bytes:
 
 
 def html(coverage: Coverage) -> str:
-    """The same as a page to point into."""
+    """The histograms as an interactive HTML page."""
     labels, measured, planned = _bars(coverage)
     shares = [("measured", measured, _MEASURED), *([("planned", planned, _PLANNED)] if planned else [])]
     bars = [
@@ -70,22 +70,22 @@ def html(coverage: Coverage) -> str:
         for name, x, paint in covered
     ]
     of_layout = {
-        "xaxis": {"title": {"text": "of a material covered, %"}, "range": [0, 100]},
+        "xaxis": {"title": {"text": "covered share of a material, %"}, "range": [0, 100]},
         "yaxis": {"title": {"text": "materials"}},
     }
     page = Page("Coverage", _title(coverage))
     page.figures(
-        Figure("Share of the voxels by how often patches cover them.", bars, layout),
-        Figure("Materials by how much of them patches cover.", of_materials, of_layout),
+        Figure("Share of voxels by the number of patches that cover them.", bars, layout),
+        Figure("Materials by their covered share.", of_materials, of_layout),
     )
     head = ("times covered", *(f"{name}, % of voxels" for name, _, _ in shares))
     lines = zip(labels, *([f"{y:.4f}" for y in of] for _, of, _ in shares), strict=True)
-    page.table(Table("How often the patches cover a voxel", head, tuple(lines)))
+    page.table(Table("Number of patches that cover a voxel", head, tuple(lines)))
     return page.render()
 
 
 def show(page: Page, histograms: Sequence[tuple[str, Sequence[int]]]) -> None:
-    """Datasets side by side: their names, and how many voxels are covered 0, 1, 2, ... times."""
+    """Add the coverage of datasets, given as (name, voxels covered 0, 1, 2, ... times)."""
     data, lines = [], []
     for number, (name, counts) in enumerate(histograms):
         total = sum(counts) or 1
@@ -100,14 +100,14 @@ def show(page: Page, histograms: Sequence[tuple[str, Sequence[int]]]) -> None:
         mean = sum(times * n for times, n in enumerate(counts)) / total
         unseen = f"{shares[0]:.3g}" if shares else NONE
         lines.append((name, f"{total:,}", unseen, f"{mean:.3g}", str(len(counts) - 1)))
-    head = ("dataset", "voxels", "never seen, %", "times seen, mean", "most")
-    page.table(Table("How often the patches cover a voxel", head, tuple(lines)))
+    head = ("dataset", "voxels", "never covered, %", "times covered, mean", "max")
+    page.table(Table("Number of patches that cover a voxel", head, tuple(lines)))
     layout = {
         "xaxis": {"title": {"text": "times covered"}},
-        "yaxis": {"title": {"text": "share of the voxels, %"}},
+        "yaxis": {"title": {"text": "share of voxels, %"}},
         "showlegend": len(histograms) > 1,
     }
-    page.figures(Figure("Share of the voxels by how often patches cover them.", data, layout))
+    page.figures(Figure("Share of voxels by the number of patches that cover them.", data, layout))
 
 
 def _bars(coverage: Coverage) -> tuple[list[str], list[float], list[float] | None]:
@@ -122,7 +122,7 @@ def _bars(coverage: Coverage) -> tuple[list[str], list[float], list[float] | Non
 
     labels = [str(k) for k in range(shown)]
     if width > shown:
-        labels[-1] += " and more"
+        labels[-1] = f">= {labels[-1]}"
     planned = None if coverage.planned is None else shares(coverage.planned)
     return labels, shares(coverage.histogram), planned
 

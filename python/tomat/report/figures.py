@@ -1,4 +1,4 @@
-"""Figures of results and runs as plotly takes them; the page gives them their colours of ink and paper."""
+"""Plotly figures of results and runs; the page sets the colours of text and background."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from tomat.evaluate.volumes import Picture
     from tomat.report.runs import Series, TrainingRun
 
-#: Colours that are told apart on white and on black, also with colour blindness (after M. Okabe and K. Ito's set).
+#: Colours that are distinct on white and black, also with colour blindness (after M. Okabe and K. Ito).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#888888")
-#: Points of a curve that are drawn.
+#: Largest number of points of a curve.
 _DRAWN = 2000
 
 
 def colour(number: int) -> str:
-    """One of :data:`COLOURS`, from the start again when they are used up."""
+    """One of :data:`COLOURS`, in cyclic order."""
     return COLOURS[number % len(COLOURS)]
 
 
 def plain(text: str) -> str:
-    """``text`` where plotly would read tags."""
+    """Escape ``text``, in which plotly would interpret tags."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def mean_errors(results: Sequence[Result]) -> Figure:
-    """Mean NMAE with intervals, a line each; diagnostics are not drawn."""
+    """Mean NMAE with intervals of every result and mode except diagnostics."""
     lines: dict[str, dict[str, Any]] = {}
     shared = shared_baselines(results)
     for result in results:
@@ -67,24 +67,24 @@ def mean_errors(results: Sequence[Result]) -> Figure:
 
 
 def _errors(intervals: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Error bars in per cent; none where there is no interval."""
+    """Error bars in per cent; zero without an interval."""
     up = [100 * ((x["high"] or x["value"]) - x["value"]) for x in intervals]
     down = [100 * (x["value"] - (x["low"] if x["low"] is not None else x["value"])) for x in intervals]
     return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.5, "width": 4}
 
 
-#: What the figures of a result are over: key of the aggregates, title of the axis, kind of the axis.
+#: Groupings of the error: key in the aggregates, axis title, axis type.
 _WHERE = (
-    ("by_decile", "tenth of materials, by electrons", "linear"),
+    ("by_decile", "decile of electrons per cell", "linear"),
     ("by_category", "chemical category", "category"),
-    ("by_distance", "nearest atom, Å", "linear"),
-    ("by_depth", "grid points to the patch's face", "linear"),
-    ("by_order", "tenth of the patch, in order", "linear"),
+    ("by_distance", "distance to the nearest atom, Å", "linear"),
+    ("by_depth", "grid points to the nearest face of the patch", "linear"),
+    ("by_order", "decile of the voxel order in the patch", "linear"),
 )
 
 
 def where(result: Result) -> list[Figure]:
-    """NMAE over groups of materials and bins of voxels, a curve a mode; diagnostics are not drawn."""
+    """NMAE by groups of materials and bins of voxels, one curve per mode except diagnostics."""
     found = []
     for key, title, kind in _WHERE:
         data = []
@@ -128,7 +128,7 @@ def _place(key: str, group: dict[str, Any]) -> Any:
 def curves(
     runs: Sequence[TrainingRun], name: str, title: str, *, logarithmic: bool = False, smooth: int = 1
 ) -> Figure | None:
-    """One number of several runs over their steps; None where no run has it."""
+    """One logged number of several runs against the step; None if no run has it."""
     data: list[dict[str, Any]] = []
     for number, run in enumerate(runs):
         series = run.series.get(name)
@@ -157,18 +157,18 @@ def curves(
 
 
 def _thinned(series: Series, smooth: int) -> tuple[Any, Any]:
-    """At most so many points as a screen shows, each the mean of its neighbourhood."""
+    """At most :data:`_DRAWN` points, each the mean of its neighbourhood."""
     n = len(series.steps)
-    # A short run is not smoothed away.
+    # Smooth short runs less.
     width = max(min(smooth, n // 40), -(-n // _DRAWN))
     starts = np.arange(0, n, width)
     counts = np.diff(np.append(starts, n))
-    # The step of a mean is its last: nothing is drawn before it was there.
+    # Each mean is drawn at its last step, so no point precedes its data.
     return series.steps[starts + counts - 1], np.add.reduceat(series.values, starts) / counts
 
 
 def scaling(points: Sequence[dict[str, Any]], title: str) -> Figure | None:
-    """Loss or error against tokens, FLOPs and parameters, a panel each, both axes logarithmic.
+    """Loss or error against tokens, FLOPs and parameters, one panel each, on logarithmic axes.
 
     Args:
         points: ``name``, ``value`` and any of ``tokens``, ``flops``, ``parameters``.
@@ -235,7 +235,7 @@ def planes(picture: Picture) -> list[Figure]:
         n, m = shown.shape
         trace = {
             "type": "heatmap",
-            # plotly's first axis goes up.
+            # The first axis of a plotly heatmap is vertical.
             "z": packed(shown.T),
             "x0": 0.5 * width / n,
             "dx": width / n,
@@ -255,12 +255,12 @@ def planes(picture: Picture) -> list[Figure]:
     return found
 
 
-#: Blue to orange through white-grey: a difference of zero stands out on neither paper.
+#: Blue to orange through light grey, which stands out on neither a light nor a dark page.
 _DIVERGING = [[0.0, "#0072b2"], [0.25, "#7ab8dc"], [0.5, "#f2f2f2"], [0.75, "#f0a872"], [1.0, "#d55e00"]]
 
 
 def solid(picture: Picture) -> Figure:
-    """Isosurfaces of the true and the predicted density that one can turn, with atoms and cell."""
+    """Rotatable isosurfaces of the true and the predicted density, with atoms and cell."""
     true, predicted = picture.volumes
     level = half_level(true)
     data: list[dict[str, Any]] = []
@@ -288,8 +288,8 @@ def solid(picture: Picture) -> Figure:
         "legend": {"orientation": "h", "x": 0, "y": 1},
     }
     says = (
-        f"{picture.about['task_id']}: surfaces at {level:.3g} e/Å³, inside of which lies half of the true density. "
-        "Drag to turn, choose in the legend."
+        f"{picture.about['task_id']}: isosurfaces at {level:.3g} e/Å³, which enclose half of the true density. "
+        "Drag to rotate; click the legend to hide a surface."
     )
     return Figure(says, data, layout, 420, solid=True)
 

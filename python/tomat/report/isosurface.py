@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def half_level(density: NDArray[np.floating]) -> float:
-    """The value above which half of the density lies: a surface that shows where the electrons are."""
+    """The isovalue whose surface encloses half of the integral of a density (nx, ny, nz)."""
     descending = np.sort(density.ravel())[::-1].astype(np.float64)
     sums = np.cumsum(np.maximum(descending, 0.0))
     return float(descending[min(int(np.searchsorted(sums, 0.5 * sums[-1])), descending.size - 1)])
@@ -25,15 +25,15 @@ def half_level(density: NDArray[np.floating]) -> float:
 def isosurface(
     density: NDArray[np.floating], level: float, lattice: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Where a periodic density crosses ``level``, in the cell from (0, 0, 0) to (1, 1, 1).
+    """The isosurface of a periodic density at ``level``, within one cell.
 
     Args:
-        density: (nx, ny, nz), at least 2 points an axis.
-        level: the value.
+        density: (nx, ny, nz), at least 2 points per axis.
+        level: the isovalue, in the unit of the density.
         lattice: (3, 3) rows a, b, c in angstrom.
 
     Returns:
-        Vertices (n, 3) in angstrom and triangles (m, 3) of their numbers; none where the level is not crossed.
+        Vertices (n, 3) in angstrom and triangles (m, 3) as indices of vertices; both may be empty.
     """
     # The far faces of the cell repeat the near ones.
     values = np.pad(density.astype(np.float64), [(0, 1)] * 3, mode="wrap")
@@ -43,13 +43,13 @@ def isosurface(
     pairs = []
     for corner in range(4):
         rest = [i for i in range(4) if i != corner]
-        # One corner on its own side: a triangle over its three edges.
+        # One corner against three: a triangle over its three edges.
         alone = (above.sum(axis=1) == 1) & above[:, corner]
         alone |= (above.sum(axis=1) == 3) & ~above[:, corner]
         cut = tetrahedra[alone]
         pairs.append(np.stack([cut[:, [corner, other]] for other in rest], axis=1))
     for i, j, k, m in ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2)):
-        # Two and two: four edges, a quadrangle of two triangles.
+        # Two against two: four edges, two triangles.
         split = (above[:, i] == above[:, j]) & (above[:, k] == above[:, m]) & (above[:, i] != above[:, k])
         cut = tetrahedra[split]
         halves = (((i, k), (i, m), (j, k)), ((j, k), (i, m), (j, m)))
@@ -58,7 +58,7 @@ def isosurface(
 
 
 def _tetrahedra(shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Corners (n, 4) of all tetrahedra as flat numbers of grid points."""
+    """Corners (n, 4) of all tetrahedra, as flat indices of grid points."""
     index = np.arange(int(np.prod(shape))).reshape(shape)
     first = index[:-1, :-1, :-1].ravel()
     strides = np.array([shape[1] * shape[2], shape[2], 1])
@@ -76,7 +76,7 @@ def _vertices(
     level: float,
     lattice: NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Triangles (m, 3, 2) of grid edges as vertices on them and their numbers."""
+    """Vertices and triangles from triangles (m, 3, 2) of grid edges, merging shared vertices."""
     ends = np.sort(edges.reshape(-1, 2), axis=1)
     unique, number = np.unique(ends[:, 0] * flat.size + ends[:, 1], return_inverse=True)
     one, other = unique // flat.size, unique % flat.size

@@ -1,4 +1,4 @@
-"""A page that needs nothing but itself: sections, tables and plotly figures, readable on a phone, dark and light."""
+"""Self-contained HTML pages of sections, tables and plotly figures, for any screen size, light or dark."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ pre { background: var(--card); padding: .8rem; overflow-x: auto; font-size: .8re
 @media print { .plot { break-inside: avoid; } nav { display: none; } }
 """
 
-#: Draws every figure when it comes near, in the colours of the reader's theme, and again when that changes.
+#: Draws figures in the colours of the reader's theme, and again when the theme changes.
 _SCRIPT = """
 (() => {
   const dark = window.matchMedia('(prefers-color-scheme: dark)');
@@ -97,7 +97,7 @@ _SCRIPT = """
 })();
 """
 
-#: Of figures whose own layout does not say.
+#: Default layout of figures.
 _LAYOUT: dict[str, Any] = {
     "margin": {"l": 10, "r": 10, "t": 34, "b": 50},
     "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
@@ -105,7 +105,7 @@ _LAYOUT: dict[str, Any] = {
 
 
 def packed(values: NDArray[np.floating] | NDArray[np.integer]) -> dict[str, str]:
-    """An array as plotly's typed arrays in base64: float32, or int32."""
+    """An array as a plotly typed array in base64, float32 or int32."""
     kind = "f4" if np.issubdtype(values.dtype, np.floating) else "i4"
     array = np.ascontiguousarray(values, dtype=f"<{kind}")
     out = {"dtype": kind, "bdata": base64.b64encode(array.tobytes()).decode()}
@@ -119,11 +119,11 @@ class Figure:
     """A plotly figure.
 
     Attributes:
-        says: what it shows, for those who do not see it; also its caption.
-        data: traces.
-        layout: without colours, which the page gives, and without margin and legend where the usual ones will do.
+        says: its caption and alternative text.
+        data: plotly traces.
+        layout: plotly layout without colours; margin and legend have defaults.
         height: in CSS pixels.
-        solid: holds a scene in three dimensions.
+        solid: whether it is three-dimensional.
     """
 
     says: str
@@ -135,7 +135,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Page:
-    """A page under way.
+    """An HTML page, filled part by part.
 
     Attributes:
         title: of the page.
@@ -149,21 +149,21 @@ class Page:
     _numbers: list[int] = field(default_factory=lambda: [0])
 
     def section(self, title: str) -> None:
-        """A new section."""
+        """Start a section."""
         name = f"section-{len(self._sections) + 1}"
         self._sections.append((name, title))
         self._parts.append(f'<h2 id="{name}">{html.escape(title)}</h2>')
 
     def heading(self, text: str) -> None:
-        """A heading within a section."""
+        """Add a heading within a section."""
         self._parts.append(f"<h3>{html.escape(text)}</h3>")
 
     def text(self, text: str, kind: str = "") -> None:
-        """A paragraph; ``kind`` is ``note`` or ``warning``, or empty."""
+        """Add a paragraph; ``kind`` is ``note``, ``warning`` or empty."""
         self._parts.append(f"<p{f' class={kind}' if kind else ''}>{html.escape(text)}</p>")
 
     def table(self, table: Table) -> None:
-        """A table, with what stands below the line in a body of its own."""
+        """Add a table; the rows below the line form a second body."""
 
         def rows(lines: Sequence[Sequence[str]]) -> str:
             return "".join(
@@ -185,14 +185,14 @@ class Page:
             self.text(table.note, "note")
 
     def figures(self, *figures: Figure) -> None:
-        """Figures; several stand side by side where there is room."""
+        """Add figures, side by side if there is room."""
         if not figures:
             return
         made = "".join(self._figure(figure) for figure in figures)
         self._parts.append(f'<div class="panels">{made}</div>' if len(figures) > 1 else made)
 
     def details(self, summary: str, text: str) -> None:
-        """Preformatted text that opens on demand."""
+        """Add preformatted text that is folded at first."""
         self._parts.append(
             f"<details><summary>{html.escape(summary)}</summary><pre>{html.escape(text)}</pre></details>"
         )
@@ -200,7 +200,7 @@ class Page:
     def _figure(self, figure: Figure) -> str:
         self._numbers[0] += 1
         name = f"figure-{self._numbers[0]}"
-        # A tag inside a script could end it.
+        # An unescaped "<" could end the script element.
         content = {"data": figure.data, "layout": _LAYOUT | figure.layout, "solid": figure.solid}
         data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
         says = html.escape(figure.says, quote=True)
@@ -211,7 +211,7 @@ class Page:
         )
 
     def render(self) -> str:
-        """The page; needs plotly, whose script is in it where there are figures.
+        """The HTML of the page; embeds plotly's script if there are figures.
 
         Raises:
             ValueError: plotly is not installed.
@@ -226,7 +226,7 @@ class Page:
                 '<html lang="en"><head><meta charset="utf-8">',
                 f"<title>{html.escape(self.title)}</title>",
                 '<meta name="viewport" content="width=device-width, initial-scale=1">',
-                # An empty icon: browsers would ask the server for one.
+                # An empty icon keeps browsers from requesting one.
                 '<link rel="icon" href="data:,">',
                 f"<style>{_STYLE}</style></head><body>",
                 '<a class="skip" href="#main">Skip to the content</a>',

@@ -1,4 +1,4 @@
-"""Training runs as they lie on disk: a folder with ``metrics.jsonl``, one JSON object a line."""
+"""Read training runs: folders with ``metrics.jsonl``, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tomat.storage.files import read_json
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: The file of a run that its numbers stand in.
+#: File of a run with its metrics.
 METRICS_FILE = "metrics.jsonl"
-#: The held-out number that models are judged by.
+#: The main criterion on held-out data.
 NMAE = "eval/one_pass/nmae_median"
-#: What a run is made of, where it wrote it down.
+#: File of a run with its note.
 _ABOUT_FILE = "tomat.json"
-#: Where numbers of a run stand; the first that is there counts.
+#: Names of numbers in the metrics; the first one present is used.
 _TOKENS = ("throughput/total_tokens", "total_tokens")
 _GFLOPS = ("throughput/total_gflops", "total_gflops")
 _PARAMETERS = ("parameter_count", "model/parameters", "parameters")
@@ -38,10 +38,10 @@ _LOSS = (
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One number of a run over its steps.
+    """One logged number of a run.
 
     Attributes:
-        steps: (n,) ascending, each once.
+        steps: (n,) strictly ascending.
         values: (n,) finite.
     """
 
@@ -60,12 +60,12 @@ class TrainingRun:
 
     Attributes:
         path: its folder.
-        name: what reports call it.
-        series: numbers by name.
-        seconds: time since the first line at each step there is, where lines say the time.
+        name: its name in reports.
+        series: logged numbers by name.
+        seconds: seconds since the first logged step; None if lines have no time.
         not_finite: steps at which a number was NaN or infinite, by name.
-        unreadable: lines that are no JSON objects with a step: cut off when the run was stopped.
-        about: facts the run wrote about itself.
+        unreadable: number of lines that are not JSON objects, such as one cut off when the run was killed.
+        about: its note ``tomat.json``; empty without one.
     """
 
     path: Path
@@ -77,7 +77,7 @@ class TrainingRun:
     about: dict[str, Any] = field(default_factory=dict)
 
     def first_of(self, names: tuple[str, ...]) -> Series | None:
-        """The first series there is."""
+        """The first of these series that the run has."""
         return next((self.series[name] for name in names if name in self.series), None)
 
     @property
@@ -87,19 +87,19 @@ class TrainingRun:
 
     @property
     def tokens(self) -> float | None:
-        """Tokens seen in all."""
+        """Total number of tokens seen."""
         series = self.first_of(_TOKENS)
         return None if series is None else series.last
 
     @property
     def flops(self) -> float | None:
-        """Floating-point operations spent in all."""
+        """Total number of floating-point operations."""
         series = self.first_of(_GFLOPS)
         return None if series is None else series.last * 1e9
 
     @property
     def parameters(self) -> float | None:
-        """Parameters of the model."""
+        """Number of parameters of the model."""
         series = self.first_of(_PARAMETERS)
         if series is not None:
             return series.last
@@ -107,14 +107,14 @@ class TrainingRun:
             shape = ModelConfig(**self.about["model"]).shape()
             return float(parameter_count(shape, int(self.about["vocabulary"]["rows"])).total)
         except (KeyError, TypeError, ValueError):
-            # A run of another program, or of another version: it says nothing that is known here.
+            # A run of another program or version.
             return None
 
     @property
     def loss(self) -> tuple[str, float] | None:
-        """The last loss, that on held-out data where there is one, and its name.
+        """Name and last value of the loss, on held-out data if there is one.
 
-        Of a training loss, which is noisy, the mean over the last twentieth of its steps.
+        A training loss, which is noisy, is averaged over the last twentieth of its steps.
         """
         for name in _LOSS:
             if name in self.series:
@@ -124,9 +124,9 @@ class TrainingRun:
         return None
 
     def at_start(self, name: str) -> tuple[int, float] | None:
-        """Step and value of a number on held-out data as the run began, before its first step.
+        """Step and value of a number on held-out data before the first training step.
 
-        None where the run says nothing of it: its first evaluation came after its first step.
+        None if the first evaluation came after the first step.
         """
         of = self.series.get(name)
         first = min((int(series.steps[0]) for series in self.series.values()), default=0)
@@ -138,17 +138,17 @@ class TrainingRun:
 def load_training_run(path: str | Path) -> TrainingRun:
     """Read a run's folder, or its ``metrics.jsonl``.
 
-    A line that was cut off is left out and counted. Where a step comes again (the run went on from an earlier
-    checkpoint) the later line counts, number by number.
+    Unreadable lines are skipped and counted. If a step occurs twice (the run resumed from an earlier checkpoint), the
+    later value of each number counts.
 
     Raises:
-        FileNotFoundError: no metrics there.
-        ValueError: not one line that can be read.
+        FileNotFoundError: there are no metrics.
+        ValueError: no line can be read, or the note is damaged.
     """
     given = Path(path)
     place = given if given.name == METRICS_FILE else given / METRICS_FILE
     if not place.exists():
-        raise FileNotFoundError(f"{place}: not there; give the folder of a training run")
+        raise FileNotFoundError(f"{place}: not found; give the folder of a training run")
     found: dict[str, dict[int, float]] = {}
     times: dict[int, float] = {}
     unreadable = 0
@@ -157,7 +157,7 @@ def load_training_run(path: str | Path) -> TrainingRun:
             if record is None:
                 unreadable += 1
                 continue
-            # Lines without a step are facts about the whole run.
+            # Lines without a step concern the whole run.
             step = int(record["step"]) if _is_number(record.get("step")) else None
             for name, value in record.items():
                 number = _number(value)
@@ -168,7 +168,7 @@ def load_training_run(path: str | Path) -> TrainingRun:
                 else:
                     found.setdefault(name, {})[step] = number
     if not found:
-        raise ValueError(f"{place}: not one line is a JSON object with a step and numbers")
+        raise ValueError(f"{place}: no line is a JSON object with a step and numbers")
     folder = place.parent
     about = read_json(folder / _ABOUT_FILE) if (folder / _ABOUT_FILE).exists() else {}
     if is_note(about):
@@ -189,7 +189,7 @@ def _is_number(value: object) -> bool:
 
 
 def _number(value: object) -> float | None:
-    """A number, those among them that JSON knows only as words: ``nan``, ``inf``."""
+    """A number, also one written as ``nan`` or ``inf``; else None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str) and value not in ("nan", "inf", "-inf"):
@@ -205,7 +205,7 @@ def _series(values: dict[int, float]) -> Series | None:
 
 
 def _elapsed(times: dict[int, float]) -> Series | None:
-    """Seconds since the first step; a pause between two lives of a run counts as it passed."""
+    """Seconds since the first step; pauses of a resumed run are included."""
     series = _series(times)
     if series is None:
         return None

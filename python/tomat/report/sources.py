@@ -1,4 +1,4 @@
-"""What a report is made of: folders and files told apart by what they hold."""
+"""Load the sources of a report; folders and files are recognised by their content."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sources:
-    """The parts of a report, in the order they were given.
+    """The sources of a report, in the order given.
 
     Attributes:
         runs: training runs.
         results: of ``tomat eval``.
         probes: of ``tomat probe``.
         comparisons: of ``tomat compare``.
-        studies: JSON of a study: a ``title``, and ``tables`` as :class:`tomat.evaluate.tables.Table` has them.
+        studies: JSON of a study: a ``title`` and ``tables``, see :class:`tomat.evaluate.tables.Table`.
         coverages: coverage histograms of datasets, by folder.
         floors: comparisons of codecs (``tomat codec compare --json``).
     """
@@ -43,11 +43,11 @@ class Sources:
 
 
 def load_sources(paths: Sequence[str | Path]) -> Sources:
-    """Read everything; a folder may hold several things (a run with a result inside it is two paths).
+    """Load all paths; one folder may hold several sources, but subfolders are not searched.
 
     Raises:
-        FileNotFoundError: nothing there.
-        ValueError: something that no report is made of, or damaged.
+        FileNotFoundError: a path does not exist.
+        ValueError: a path is not a source of a report, or is damaged.
     """
     found = Sources()
     for path in map(Path, paths):
@@ -55,7 +55,7 @@ def load_sources(paths: Sequence[str | Path]) -> Sources:
             raise FileNotFoundError(f"{path}: no such file or folder")
         if not (_folder(path, found) if path.is_dir() else _file(path, found)):
             raise ValueError(
-                f"{path}: nothing a report is made of; give a training run ({METRICS_FILE}), a result of tomat eval "
+                f"{path}: not a source of a report; give a training run ({METRICS_FILE}), a result of tomat eval "
                 "(result.json) or tomat probe, a dataset (coverage_histogram.json), or JSON of tomat compare, tomat "
                 "codec compare or a study"
             )
@@ -105,13 +105,13 @@ def _file(path: Path, found: Sources) -> bool:
 
 
 def _coverage(paths: Sequence[Path]) -> list[int]:
-    """The histograms of all workers, which add up."""
+    """The sum of the histograms of all workers."""
     total: list[int] = []
     for path in paths:
         meta = read_meta(path.parent) if (path.parent / META).exists() else {}
         counts = read_coverage(path.parent, meta).get("histogram")
         if not isinstance(counts, list):
-            raise ValueError(f"{path}: holds no histogram")
+            raise ValueError(f"{path}: has no histogram")
         total += [0] * (len(counts) - len(total))
         for times, voxels in enumerate(counts):
             total[times] += int(voxels)

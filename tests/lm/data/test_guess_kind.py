@@ -113,7 +113,9 @@ def test_a_limit_is_on_the_mean_and_on_the_electrons_of_any_cell() -> None:
     good = tuple(Misfit(f"m{i}", 0.05, 0.01) for i in range(15))
     GuessCheck(good, 15, whole=True).enforce(0.15, "x")
     odd = (*good, Misfit("odd", 0.3, -0.3))
-    with pytest.raises(ValueError, match=r"it holds -30 % electrons in odd, where 15 % on average"):
+    with pytest.raises(
+        ValueError, match=r"its electron count in odd is off by -30 %; at most 15 % NMAE on average"
+    ):
         GuessCheck(odd, 16, whole=True).enforce(0.15, "x")
     GuessCheck(odd, 16, whole=False).enforce(0.15, "x")
     bad = tuple(Misfit(f"m{i}", 0.2, 0.0) for i in range(3))
@@ -276,5 +278,5 @@ def test_a_run_on_another_kind_stops_before_it_trains(tmp_path: Path) -> None:
         ValueError, match=r"validation: the starting density qe-sg15.*electrons in vasp-mp-2456484"
     ):
         open_data(tiny.config(tmp_path, *both))
-    with pytest.raises(ValueError, match="give both, or neither"):
+    with pytest.raises(ValueError, match="set both or neither"):
         open_data(tiny.config(tmp_path, "--validation.guess", "fit"))

@@ -232,10 +232,10 @@ def test_datasets_of_other_writers_are_checked_row_by_row(tmp_path: Path, datase
     table["input_ids"][3][40] = 5
     schema = pq.read_schema(shard)
     pq.write_table(pa.table(table, schema=schema), shard)
-    with pytest.raises(ValueError, match="1 rows are no sequences, the first is row 3"):
+    with pytest.raises(ValueError, match="1 rows cannot be decoded, the first is row 3"):
         open_rows(DataConfig(path=str(out)), 512)
     pq.write_table(pa.table({k: v[:-1] for k, v in table.items()}, schema=schema), shard)
-    with pytest.raises(ValueError, match=r"1 rows are no sequences|meta.json says"):
+    with pytest.raises(ValueError, match=r"1 rows cannot be decoded|meta.json says"):
         open_rows(DataConfig(path=str(out)), 512)
 
 

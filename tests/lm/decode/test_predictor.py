@@ -184,10 +184,10 @@ def test_a_mode_the_model_does_not_have_is_refused(trained: dict[str, tuple[Trai
 def test_what_a_request_lacks_is_named(trained: dict[str, tuple[Trained, Outcome, Path]]) -> None:
     model, _, folder = trained["guess"]
     asked = validation_requests(model, folder, "guess")[0]
-    with pytest.raises(ValueError, match="holds no guess"):
+    with pytest.raises(ValueError, match="has no guess"):
         predictor(model, "one_pass").predict([replace(asked, guess=None)])
     with pytest.raises(
-        ValueError, match=r"a patch of \(2, 3, 3\) points was asked for, rows hold \(3, 3, 3\)"
+        ValueError, match=r"a patch of \(2, 3, 3\) points was requested, but the rows hold \(3, 3, 3\)"
     ):
         predictor(model, "one_pass").predict([replace(asked, patch_shape=(2, 3, 3))])
 

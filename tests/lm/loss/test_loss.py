@@ -238,7 +238,7 @@ def test_emd_alone_is_dead_once_concentrated_on_a_wrong_bin() -> None:
         ({"terms": {"mse": 1.0}}, "unknown loss mse; known: cross_entropy"),
         ({"terms": {}}, "at least one"),
         ({"terms": {"emd": 0.0}}, "weight above 0"),
-        ({"sigma": 0.0}, "for no width use cross_entropy"),
+        ({"sigma": 0.0}, "for zero width use cross_entropy"),
         ({"z_loss": -1.0}, "z_loss = -1.0 must not be negative"),
         ({"scope": "all"}, "scope = 'all' is not one of density, vocabulary"),
         ({"normalise": "rows"}, "normalise = 'rows' is not one of positions"),

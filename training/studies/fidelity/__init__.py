@@ -1,1 +1,1 @@
-"""The fidelity study: what each way of writing a density down costs in tokens and loses in accuracy."""
+"""The fidelity study: tokens and accuracy of different representations of a density."""

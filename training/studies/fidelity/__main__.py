@@ -1,4 +1,4 @@
-"""Measure what each way of writing densities down costs in tokens and loses in accuracy.
+"""Measure tokens and accuracy of different representations of densities.
 
 INPUT is what tomat-tokenize takes: densities, folders, globs, list files, a rho_gga root. Every material is
 written down directly, through codecs, as its largest voxels, as Fourier coefficients up to a length of G,

@@ -1,4 +1,4 @@
-"""What a study says: summaries over materials, the Pareto front, tables and a picture."""
+"""Results of the study: summaries over materials, the Pareto front, tables and a picture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.studies.fidelity.sweep import PROMOLECULE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: The name of all materials together, where categories are listed.
+#: Name of the category of all materials.
 ALL = "all"
 
 #: Errors below this are drawn at it: the axis is logarithmic and some ways of writing are exact.
@@ -37,8 +37,8 @@ class Line:
         representation: its name.
         family: its family.
         codec: its codec, or None.
-        minus_promolecule: whether it writes down the difference from the promolecule.
-        parameter_name: what the parameter is, or None.
+        minus_promolecule: whether it represents the difference from the promolecule.
+        parameter_name: name of the parameter, or None.
         parameter: its value, or None.
         tokens_per_voxel: mean over materials.
         numbers_per_voxel: mean over materials of real numbers written down.
@@ -75,7 +75,7 @@ class Line:
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[Line]:
-    """Means and quantiles over materials, each counting once: for all together, then for each category there is.
+    """Means and quantiles over materials, for all materials and for each category.
 
     Args:
         rows: of :func:`training.studies.fidelity.sweep.run_sweep`.
@@ -118,7 +118,7 @@ def _line(name: str, members: list[dict[str, Any]]) -> Line:
 
 
 def pareto_front(lines: Sequence[Line]) -> list[Line]:
-    """Lines that no other beats in tokens and mean NMAE at once, by tokens.
+    """Lines that no other beats in both tokens and mean NMAE, sorted by tokens.
 
     Only those whose tokens are those of a vocabulary: a float32 number is none, such lines show what a way of
     writing loses by itself.
@@ -172,7 +172,7 @@ def count(lines: Sequence[Line], name: str) -> int:
 
 
 def curves(lines: Sequence[Line]) -> list[list[Line]]:
-    """The lines of all materials by representation, in their order: each one curve."""
+    """The lines of all materials by representation; each is one curve."""
     found: dict[str, list[Line]] = {}
     for x in lines:
         if x.category == ALL and x.representation != PROMOLECULE:
@@ -201,7 +201,7 @@ COLOURS = {
 
 
 def pareto_png(lines: Sequence[Line]) -> bytes:
-    """Tokens a voxel against mean NMAE over all materials, as PNG."""
+    """Tokens per voxel against mean NMAE over all materials, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Ways of writing a density down: how many tokens each takes, and what is read back.
+"""Representations of a density: their number of tokens, and the density they give back.
 
 How tokens are counted. A real number that keeps its float32 precision counts as one token (no vocabulary
 holds it: such rows show what a way of writing loses before any codec), one through a codec as many as the
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """What is written down: a density, or its difference from a promolecule.
+    """The field to represent: a density, or its difference from a promolecule.
 
     Attributes:
         values: (nx, ny, nz) float64.
@@ -61,7 +61,7 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """A field as read back, (nx, ny, nz) float64, the real numbers it took and the tokens they took."""
+    """A decoded field (nx, ny, nz) float64, with the real numbers and tokens it took."""
 
     values: NDArray[np.float64]
     numbers: int
@@ -73,7 +73,7 @@ type Writer = Callable[[float], Written]
 
 @dataclass(frozen=True, eq=False)
 class Representation:
-    """A way of writing a field down, and the values of its parameter to try.
+    """A representation of fields, and the values of its parameter to try.
 
     Attributes:
         name: what tables call it, with its codec.
@@ -128,7 +128,7 @@ class Quantiser:
 def _stored(
     field: Field, numbers: NDArray[np.float64], quantiser: Quantiser | None, *, signed: bool
 ) -> tuple[NDArray[np.float64], int]:
-    """Numbers of the field's unit after storage, as float32 or through a codec, and the tokens taken."""
+    """Numbers in the field's unit after storage as float32 or through a codec, and the tokens taken."""
     if quantiser is None:
         return numbers.astype(np.float32).astype(np.float64), len(numbers)
     return quantiser.through(numbers, field.per(quantiser.unit), signed=signed)

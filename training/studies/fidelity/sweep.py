@@ -1,4 +1,4 @@
-"""Running the study: materials times representations, one part file a material, resumable."""
+"""Run the study over materials and representations, resumably, with one part file per material."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ COLUMNS = {
 
 
 class Promolecule(Protocol):
-    """A density made from the crystal alone."""
+    """A density computed from the crystal alone."""
 
     def evaluate(
         self,

@@ -1,4 +1,4 @@
-"""Training data: two sources, rows of the model, and their order; NumPy alone but for :mod:`tomat.lm.data.stream`."""
+"""Training data: two sources, rows of the model, and their order. NumPy only, except :mod:`tomat.lm.data.stream`."""
 
 from tomat.lm.data.config import DataConfig
 from tomat.lm.data.on_the_fly import DensitySource

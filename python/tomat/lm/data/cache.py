@@ -1,4 +1,4 @@
-"""Folders of flat arrays that are built once, whole or not at all, and opened again where nothing has changed."""
+"""Cached folders of flat arrays, built once and atomically, and reused while their identity is unchanged."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-#: Names what a folder holds; written last, so that a folder without it is not finished.
+#: Index of a folder; written last, so that a folder without it is unfinished.
 _COMPLETE = "complete.json"
-#: Largest set that is kept in memory without a cache folder, in bytes.
+#: Largest size in bytes of arrays kept in memory without a cache folder.
 LARGEST_IN_MEMORY = 4 << 30
 _SAMPLES, _SAMPLE = 256, 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """Flat arrays by name, and what was noted about them."""
+    """Flat arrays by name, and notes about them."""
 
     arrays: dict[str, NDArray[Any]]
     notes: dict[str, Any]
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """The array of a name."""
+        """The array called ``name``."""
         return self.arrays[name]
 
 
 class FlatFile:
-    """A one-dimensional array on disk that grows at its end."""
+    """A one-dimensional array on disk that values can be appended to."""
 
     def __init__(self, folder: Path, name: str, dtype: DTypeLike, limit: int | None = None) -> None:
-        """Create it; beyond ``limit`` bytes, growing is an error."""
+        """Create the file; appending beyond ``limit`` bytes is an error."""
         self.dtype = np.dtype(dtype)
         self._limit, self._bytes = limit, 0
         self._file = (folder / f"{name}.{self.dtype.str[1:]}").open("wb")
@@ -53,14 +53,14 @@ class FlatFile:
         """Add ``values``, in C order.
 
         Raises:
-            ValueError: more than the limit.
+            ValueError: the limit is exceeded.
         """
         data = np.ascontiguousarray(values, dtype=self.dtype)
         self._bytes += data.nbytes
         if self._limit is not None and self._bytes > self._limit:
             raise ValueError(
-                f"the data take more than {self._limit / 2**30:.3g} GiB of memory; name a cache folder on a disk "
-                "with room for them (data.cache)"
+                f"the data take more than {self._limit / 2**30:.3g} GiB of memory; set data.cache to a folder "
+                "on a disk with enough space"
             )
         self._file.write(data.tobytes() if data.size == 0 else memoryview(data).cast("B"))
 
@@ -81,14 +81,14 @@ def built(
     identity: dict[str, Any],
     build: Callable[[Path, int | None], dict[str, Any]],
 ) -> Arrays:
-    """The arrays that ``build`` writes, from the cache where they are there and whole.
+    """The arrays that ``build`` writes, from the cache if they are there and intact.
 
     Args:
-        cache: the folder for all caches; None builds in a temporary folder and keeps the arrays in memory.
-        name: what they are.
-        identity: everything that decides their content, JSON; another identity is another folder.
-        build: called with a folder to write :class:`FlatFile` arrays into and the limit of each in bytes; returns
-            notes, JSON.
+        cache: folder of all caches; None builds in a temporary folder and keeps the arrays in memory.
+        name: a name for the folder.
+        identity: everything that determines the content, as JSON; every identity has its own folder.
+        build: called with a folder for :class:`FlatFile` arrays and the size limit of each in bytes; returns notes as
+            JSON.
     """
     if cache is None:
         with tempfile.TemporaryDirectory(prefix="tomat-") as folder:
@@ -120,7 +120,7 @@ def _build(
 
 
 def _sound(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The notes of a finished folder whose files are as they were written; None for any other."""
+    """The notes of a finished folder with intact files; else None."""
     try:
         stated = read_json(folder / _COMPLETE)
         prints = {name: _fingerprint(folder / name) for name in stated["files"]}
@@ -131,7 +131,7 @@ def _sound(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _fingerprint(path: Path) -> list[Any]:
-    """Size, and SHA-256 of up to a megabyte in blocks all over the file: whole files would take hours to read."""
+    """Size, and SHA-256 of up to 1 MB in blocks spread over the file; whole files would take hours to read."""
     size = path.stat().st_size
     digest = hashlib.sha256()
     with path.open("rb") as file:

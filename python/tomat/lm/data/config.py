@@ -1,4 +1,4 @@
-"""What the data of a training run are."""
+"""The data configuration of a training run."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from tomat.tokenizer import FALLBACK_SHAPES, TokenizerConfig
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Rows of a dataset directory (``path``), or densities to cut rows from while training (``densities``).
+    """Training data: a dataset directory (``path``), or densities to cut patches from during training (``densities``).
 
     Attributes:
-        path: a dataset directory written by ``tomat-tokenize``, or one like it.
-        allow_partial: open a dataset directory of which workers are missing.
+        path: a dataset directory, as ``tomat-tokenize`` writes it.
+        allow_partial: accept a dataset directory with missing workers.
         densities: files, folders, globs, list files or ``rho_gga`` roots; new patches every epoch.
         split_file: for a ``rho_gga`` root: JSON with the materials of each split.
-        split: which split; of a dataset directory, the split it must be of.
-        prefix: only materials of ``densities`` whose id begins so, one of these: densities of one kind.
-        limit: only the first so many materials of ``densities``.
-        cache: folder for what is unpacked once (docs/data.md gives the sizes); in memory where None.
-        layout: ``v1``, ``v2``, ``v2-lat`` or ``v3``; of a dataset directory, what it must have been written with, as
-            are ``codec``, ``patch_size``, ``pad_to`` and ``unit``. None takes what is there, or v3 and its defaults.
+        split: the split to use; a dataset directory must be of this split.
+        prefix: use only ``densities`` whose id starts with one of these, to select densities of one kind.
+        limit: use only the first ``limit`` materials of ``densities``.
+        cache: folder for unpacked data (docs/data.md gives the sizes); None keeps them in memory.
+        layout: ``v1``, ``v2``, ``v2-lat`` or ``v3``. For a dataset directory this is checked, as are ``codec``,
+            ``patch_size``, ``pad_to`` and ``unit``. None is that of the dataset, or v3 and its defaults.
         codec: name, path or URL of the density codec.
         patch_size: edge of the patch in grid points.
-        pad_to: length that decides where a fallback shape is needed; the model's where None.
-        fallback_shapes: patch shapes tried in order where the cube does not fit.
+        pad_to: row length that determines where a fallback shape is needed; None is the model's.
+        fallback_shapes: patch shapes to try in order if the cube does not fit.
         unit: of log codecs, ``chgcar`` or ``e_per_A3``.
-        patches_per_material: rows a material and epoch.
-        sampler: where patches are cut: ``uniform``, ``electrons``, ``tiling``, or one that a package adds
+        patches_per_material: patches per material and epoch.
+        sampler: how patches are placed: ``uniform``, ``electrons``, ``tiling``, or one from another package
             (docs/sampling.md).
-        budget: how ``patches_per_material`` is shared out: ``equal``, or ``electrons`` for patches in proportion to the
-            electrons in the cell, the same in all.
+        budget: how patches are distributed over materials: ``equal``, or ``electrons`` in proportion to the electrons
+            in the cell, with the same total.
         seed: of the sampler, the packing and the order.
         pack: whether several short sequences share a row.
-        guess: starting density: a promolecule (``qe-sg15``, ``slater``, a path), or ``fit`` for one that is fitted to
-            the training densities first; None has none.
-        max_guess_nmae: largest mean NMAE of a promolecule on a sample of the data, and twice the share by which the
-            electrons of a cell may be off: above it, it is of another kind of densities. None checks nothing.
-        valence: a promolecule whose electrons an element are those of the densities; for weights of dataset rows.
-        on_error: ``raise``, or ``skip`` to leave out materials that cannot be read or written.
-        max_clipped: the largest share of a material's electrons that may lie above the codec's range; more of
-            ``densities`` is refused or left out, as ``on_error`` says.
-        max_negative: the same of what lies below the range: negative voxels.
-        threads: to read and unpack with; one a processor where None.
+        guess: starting density: a promolecule (``qe-sg15``, ``slater``, a path), or ``fit`` to fit one to the training
+            densities first; None is none.
+        max_guess_nmae: largest mean NMAE of a promolecule on a sample of the data; the electrons of a cell may deviate
+            by half this fraction. None checks nothing.
+        valence: a promolecule with the valence electrons of the densities, for the weights of dataset rows.
+        on_error: ``raise``, or ``skip`` to leave out materials that cannot be read or encoded.
+        max_clipped: largest fraction of a material's electrons that may lie above the codec's range; ``on_error``
+            applies to materials with more.
+        max_negative: the same for negative voxels, below the codec's range.
+        threads: threads to read and unpack with; None is one per processor.
     """
 
     path: str | None = None
@@ -78,10 +78,10 @@ class DataConfig:
         """Check what can be checked without the data.
 
         Raises:
-            ValueError: both sources or none, or a word that is not known.
+            ValueError: both sources or neither, or an invalid value.
         """
         if (self.path is None) == (not self.densities):
-            raise ValueError("give data.path (a dataset directory) or data.densities, one of them")
+            raise ValueError("give either data.path (a dataset directory) or data.densities")
         if self.on_error not in ("raise", "skip"):
             raise ValueError(f"data.on_error = {self.on_error!r} is neither raise nor skip")
         check_limits(self.max_clipped, self.max_negative)

@@ -1,4 +1,4 @@
-"""Is a starting density of the same kind as the data? Measured on a few materials before training."""
+"""Check, on a few materials before training, that a starting density is of the same kind as the data."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 __all__ = ["MATERIALS", "GuessCheck", "Misfit", "check_patches", "check_store", "in_drawn_order"]
 
-#: Materials that are looked at, and voxels of each.
+#: Number of sampled materials, and of voxels of each.
 MATERIALS, VOXELS = 16, 1 << 16
-#: Patches of a material that are looked at, where there are no whole grids.
+#: Number of sampled patches per material if there are no whole grids.
 PATCHES = 8
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """A starting density against the true one.
+    """Deviation of a starting density from the true one.
 
     Attributes:
         material: its name.
         nmae: sum of \\|guess - density\\| over sum of \\|density\\|.
-        electrons: of the guess over those of the density, less 1.
-        lacking: elements the promolecule has no function for, taken from an analytic form.
+        electrons: relative deviation of the electron count.
+        lacking: elements that the promolecule lacks and an analytic form replaced.
     """
 
     material: str
@@ -44,12 +44,12 @@ class Misfit:
 
 @dataclass(frozen=True)
 class GuessCheck:
-    """How a starting density does on a sample of the data.
+    """Deviations of a starting density on a sample of the data.
 
     Attributes:
-        misfits: of the materials that were looked at.
-        of: materials there are.
-        whole: whole grids were looked at, not patches: electrons are those of the cell.
+        misfits: of the sampled materials.
+        of: total number of materials.
+        whole: whole grids were sampled, not patches, so electrons are those of the cell.
     """
 
     misfits: tuple[Misfit, ...]
@@ -58,7 +58,7 @@ class GuessCheck:
 
     @property
     def judged(self) -> tuple[Misfit, ...]:
-        """Materials whose elements the promolecule all has; all, where it has those of none."""
+        """Materials with all elements in the promolecule; all materials if there are none."""
         return tuple(one for one in self.misfits if not one.lacking) or self.misfits
 
     @property
@@ -73,19 +73,19 @@ class GuessCheck:
 
     @property
     def off(self) -> Misfit:
-        """The judged material whose electrons are furthest off."""
+        """The judged material with the largest deviation in electrons."""
         return max(self.judged, key=lambda one: abs(one.electrons))
 
     def enforce(self, limit: float | None, name: str) -> None:
-        """Stop a run whose starting density is of another kind than its data.
+        """Raise if the starting density is of another kind than the data.
 
         Args:
-            limit: largest mean NMAE. Of whole grids, the electrons of no cell may be off by more than half of it:
-                counts are right to some percent where the kind is, and wrong in whole electrons where it is not.
+            limit: largest mean NMAE. For whole grids, electron counts may deviate by half of it: they agree to a few
+                per cent for the same kind of data, and differ by whole electrons otherwise.
             name: of the starting density.
 
         Raises:
-            ValueError: above the limit.
+            ValueError: the limit is exceeded.
         """
         if limit is None:
             return
@@ -96,14 +96,16 @@ class GuessCheck:
                 f"{self.worst.material}"
             )
         if self.whole and abs(self.off.electrons) > limit / 2:
-            problems.append(f"it holds {100 * self.off.electrons:+.3g} % electrons in {self.off.material}")
+            problems.append(
+                f"its electron count in {self.off.material} is off by {100 * self.off.electrons:+.3g} %"
+            )
         if problems:
             raise ValueError(
                 f"the starting density {name} is not of the kind of these data: on {len(self.judged)} of {self.of} "
-                f"materials {' and '.join(problems)}, where {100 * limit:g} % on average, and half of it in electrons, "
-                f"are allowed{self._lacking()}. The densities are of another kind of pseudopotential, or of several: "
-                "fit a promolecule to them (tomat promolecule fit; data.guess: fit does it by itself), choose "
-                "materials of one kind (data.prefix), or raise data.max_guess_nmae"
+                f"materials {' and '.join(problems)}; at most {100 * limit:g} % NMAE on average and {50 * limit:g} % "
+                f"in electrons are allowed{self._lacking()}. The densities use other pseudopotentials, or several: fit "
+                "a promolecule to them (data.guess: fit, or tomat promolecule fit), select materials of one kind "
+                "(data.prefix), or raise data.max_guess_nmae"
             )
 
     def _lacking(self) -> str:
@@ -113,7 +115,7 @@ class GuessCheck:
         return f" ({names}: not in it, taken from slater)" if lacking else ""
 
     def to_json(self) -> dict[str, Any]:
-        """For the run's note."""
+        """As JSON, for the run's note."""
         return {
             "materials": len(self.judged),
             "of": self.of,
@@ -126,7 +128,7 @@ class GuessCheck:
         }
 
     def __str__(self) -> str:
-        """In words."""
+        """A one-line summary."""
         electrons = f", electrons off by at most {100 * abs(self.off.electrons):.2g} %" if self.whole else ""
         return (
             f"NMAE {100 * self.nmae_mean:.3g} % on average, at most {100 * self.worst.nmae:.3g} % "
@@ -135,12 +137,12 @@ class GuessCheck:
 
 
 def in_drawn_order(names: Sequence[str]) -> list[int]:
-    """Indices of materials in an order that depends on nothing but their names, and on no pattern in them."""
+    """Indices of materials in a pseudo-random order that depends only on their names."""
     return sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
 
 
 def check_store(store: DensityStore, guess: StartingDensity) -> GuessCheck:
-    """The starting density on up to 16 materials of a store, and 65,536 voxels of each."""
+    """Check the starting density on up to 16 materials of a store, with up to 65,536 voxels each."""
     misfits = []
     for index in in_drawn_order(store.task_ids)[:MATERIALS]:
         material = store.material(index).subgrid(VOXELS).in_unit("e_per_A3")
@@ -154,7 +156,7 @@ def check_store(store: DensityStore, guess: StartingDensity) -> GuessCheck:
 def check_patches(
     materials: Iterable[tuple[str, Sequence[tuple[Any, Patch]]]], guess: StartingDensity, of: int
 ) -> GuessCheck:
-    """The same from patches: ``(name, [(guess on the patch, patch), ...])`` in one unit; at least one a material."""
+    """As :func:`check_store`, from patches ``(name, [(guess, density), ...])`` in one unit, at least one per name."""
     misfits = [
         _misfit(name, [(values, patch.density) for values, patch in parts], guess, parts[0][1].atomic_numbers)
         for name, parts in materials

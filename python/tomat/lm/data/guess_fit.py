@@ -1,4 +1,4 @@
-"""``data.guess: fit``: a promolecule of the training data's own, fitted before training."""
+"""``data.guess: fit``: a promolecule fitted to the training densities before training."""
 
 from __future__ import annotations
 
@@ -17,30 +17,29 @@ if TYPE_CHECKING:
 
 __all__ = ["FIT", "fitted_promolecule"]
 
-#: The word in place of a promolecule's name.
+#: The word that stands for a fitted promolecule.
 FIT = "fit"
-#: Materials fitted to at most, but for rare elements; of an element at least so many, where there are.
+#: Largest number of materials in the fit (more for rare elements), and the least number per element.
 MATERIALS, OF_ELEMENT = 1024, 8
-#: Voxels of all materials together; of each at least and at most so many.
+#: Number of voxels in the fit; least and largest number per material.
 VOXELS, FEWEST, MOST = 1 << 21, 1 << 11, 1 << 14
 
 
 def fitted_promolecule(
     store: DensityStore, *, earlier: Promolecule | None = None, threads: int | None = None
 ) -> Promolecule:
-    """A promolecule of the densities in a store, from its cache where it was fitted to the same ones before.
+    """A promolecule fitted to the densities in a store, or taken from the store's cache.
 
-    At most 1,024 materials (more where elements are rare) and 2 million voxels (2,048 of each at least), drawn by
-    the materials' names: the work does not grow with the data. The same densities give the same promolecule,
-    whatever the threads; processes that share a cache wait for the one that fits.
+    The fit uses at most 1,024 materials (more if elements are rare) and about 2 million voxels, selected by the name of
+    each material. It does not depend on the number of threads; processes that share a cache wait for one fit.
 
     Args:
         store: the densities.
-        earlier: that of an earlier part of the run, taken where it is of the same densities.
-        threads: to fit with.
+        earlier: from an earlier part of the run; reused if it was fitted to the same densities.
+        threads: number of threads.
 
     Raises:
-        ValueError: the densities do not determine one.
+        ValueError: the densities do not determine a promolecule.
     """
     chosen = _chosen(store)
     voxels = min(max(FEWEST, VOXELS // len(chosen)), MOST)
@@ -61,7 +60,7 @@ def fitted_promolecule(
 
 
 def _chosen(store: DensityStore) -> list[int]:
-    """Materials to fit to: the first in drawn order, and more for elements that are rare among these."""
+    """Materials to fit to: the first in drawn order, and more of those with rare elements."""
     order = in_drawn_order(store.task_ids)
     chosen = order[:MATERIALS]
     met: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Rows cut from densities while training: other patches every epoch."""
+"""Patches cut from densities during training, new ones every epoch."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Budget", "DensitySource", "Sampler", "uniform_sampler"]
 
-#: ``(material, n, seed, epoch)`` to the low corners (n, 3) of its patches.
+#: From ``(material, n, seed, epoch)`` to the low corners (n, 3) of its patches.
 type Sampler = Callable[[Material, int, int, int], ArrayLike]
-#: A material to the number of its patches an epoch.
+#: From a material to its number of patches per epoch.
 type Budget = Callable[[Material], int]
 
 #: Why a material is left out, and what is clipped of it.
@@ -36,34 +36,33 @@ type _Inspected = tuple[
     tuple[str, str] | None, tuple[int, float, float, float, float, tuple[int, int, int]] | None
 ]
 
-#: Epochs whose offsets are remembered: a batch may lie across two.
+#: Epochs whose offsets are kept: a batch may span two.
 _EPOCHS = 2
 
 
 def uniform_sampler(material: Material, n: int, seed: int, epoch: int) -> NDArray[np.int32]:
-    """Uniform over all grid points, as ``tomat-tokenize`` draws them."""
+    """Corners uniform over all grid points, as ``tomat-tokenize`` draws them."""
     return sample_offsets(material.grid_shape, n, seed=seed, task_id=material.task_id, epoch=epoch)
 
 
 class DensitySource:
-    """Sequences of patches, encoded when they are asked for.
+    """A source that cuts and encodes patches on demand.
 
     Args:
         store: the densities.
-        tokenizer: encodes them; its unit is that of the store.
-        budget: patches a material and epoch, a number or a function.
+        tokenizer: encodes them, in the unit of the store.
+        budget: patches per material and epoch, a number or a function of the material.
         seed: of the sampler.
-        sampler: where patches are cut.
-        sampler_name: what it is called; resumed runs compare it.
+        sampler: places the patches.
+        sampler_name: its name, which resumed runs compare.
         guess: a starting density for the ``guess`` objective.
-        guess_check: how it did on a sample of the store.
-        on_error: ``skip`` leaves out materials that the layout cannot write or the codec cannot hold, ``raise`` refuses
-            them.
-        max_clipped, max_negative: the largest shares of a material's electrons that may lie above and below the codec's
-            range.
+        guess_check: its deviations on a sample of the store.
+        on_error: ``skip`` leaves out materials that cannot be encoded, ``raise`` makes them an error.
+        max_clipped, max_negative: largest fractions of a material's electrons that may lie above and below the range of
+            the codec.
 
     Raises:
-        ValueError: materials that cannot be written, an empty set, a budget below 0.
+        ValueError: materials that cannot be encoded, no patches, or a negative budget.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class DensitySource:
                 f"densities in {store.unit} for a tokenizer in {tokenizer.unit}; give both one unit"
             )
         check_limits(max_clipped, max_negative)
-        #: What is clipped of the materials that are kept.
+        #: Clipping totals of the materials that are kept.
         self.clipped = ClippedTotals()
         self.store, self.tokenizer = store, tokenizer
         self._seed, self._sampler, self._sampler_name = seed, sampler, sampler_name
@@ -127,11 +126,11 @@ class DensitySource:
 
     @property
     def elements(self) -> list[int]:
-        """Atomic numbers met, ascending."""
+        """Atomic numbers in the data, ascending."""
         return [int(z) for z in np.unique(self.store.arrays["numbers"])]
 
     def _writable(self, found: list[_Inspected], *, skip: bool) -> list[int]:
-        """The materials that the layout can write and the codec can hold; what is clipped of them is counted."""
+        """Indices of the materials that can be encoded; counts what is clipped of them."""
         kept: list[int] = []
         problems: list[str] = []
         for index, (name, (refused, clipped)) in enumerate(zip(self.store.task_ids, found, strict=True)):
@@ -151,10 +150,10 @@ class DensitySource:
         return kept
 
     def offsets(self, epoch: int, sequences: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Low corners (n, 3) of sequences in an epoch; a material's are drawn together when the first is needed."""
+        """Low corners (n, 3) of sequences in an epoch; those of one material are drawn together."""
         found = self._offsets.get(epoch)
         if found is None:
-            # Another thread may do the same: both tables end with the same numbers.
+            # Other threads may do the same, with the same result.
             for old in sorted(self._offsets)[: max(0, len(self._offsets) - _EPOCHS + 1)]:
                 self._offsets.pop(old, None)
             found = (
@@ -189,7 +188,7 @@ class DensitySource:
         columns: NDArray[np.int64],
         batch: RowBatch,
     ) -> NDArray[np.int64]:
-        """Write tokens, values and guess of sequences; (n, 3): length, first and end of its density tokens."""
+        """As :meth:`tomat.lm.data.rows.Source.fill`."""
         places = np.empty((len(sequences), 6), dtype=np.int64)
         places[:, 0] = self._kept[self.materials[sequences]]
         places[:, 1:4] = self.offsets(epoch, sequences)
@@ -207,12 +206,12 @@ class DensitySource:
         )
 
     def name(self, epoch: int, sequence: int) -> str:
-        """``mp-12@x,y,z``: material and low corner of a sequence."""
+        """``ID@x,y,z``: material and low corner of a sequence."""
         x, y, z = self.offsets(epoch, np.array([sequence]))[0].tolist()
         return f"{self.task_ids[self.materials[sequence]]}@{x},{y},{z}"
 
     def identity(self) -> dict[str, Any]:
-        """What decides the sequences, JSON."""
+        """Everything that determines the sequences, as JSON."""
         return {
             "source": "densities",
             "densities_hash": self.store.hash,

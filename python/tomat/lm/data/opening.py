@@ -1,4 +1,4 @@
-"""From a configuration to rows."""
+"""Open the rows that a data configuration describes."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ def open_rows(
     budget: Budget | None = None,
     earlier: Promolecule | None = None,
 ) -> Rows:
-    """The rows of a configuration.
+    """Open the rows of a configuration.
 
     Args:
-        config: which data.
-        size: tokens a row of the model.
-        guess: a starting density of one's own; ``config.guess`` where None.
-        sampler: where patches are cut, ``config.sampler`` being its name.
-        budget: patches of a material; ``config.patches_per_material`` where None.
+        config: the data configuration.
+        size: tokens per row of the model.
+        guess: the starting density; None is ``config.guess``.
+        sampler: places the patches, named ``config.sampler``; None looks the name up.
+        budget: patches per material; None is ``config.patches_per_material``.
         earlier: the promolecule of an earlier part of the run, see :func:`fitted_promolecule`.
 
     Raises:
-        FileNotFoundError: no such data.
+        FileNotFoundError: the data are not found.
         KeyError: an unknown codec, promolecule or sampler.
-        ValueError: data that are not what the configuration says, or that do not fit the model; a promolecule of
-            another kind than the data.
+        ValueError: the data contradict the configuration or do not fit the model, or the promolecule is of another
+            kind than the data.
     """
     if guess is None and config.guess and config.guess != FIT:
         guess = UnscaledPromolecule.load(config.guess)
@@ -70,7 +70,7 @@ def open_rows(
 def _dataset(config: DataConfig, guess: StartingDensity | None) -> ParquetSource:
     if guess is None and config.guess == FIT:
         raise ValueError(
-            f"{config.path}: data.guess: fit needs whole densities (data.densities), and a dataset has patches alone; "
+            f"{config.path}: data.guess: fit needs whole densities (data.densities), and a dataset has only patches; "
             "run tomat promolecule fit on the densities it was made from, and give the file as data.guess"
         )
     expected = {
@@ -152,7 +152,7 @@ def _with_prefix(entries: list[Entry], prefix: Sequence[str]) -> list[Entry]:
 
 
 def _sampler(sampler: DensitySampler, tokenizer: PatchTokenizer) -> Sampler:
-    """A sampler of :mod:`tomat.sampling` as the source calls it."""
+    """A sampler of :mod:`tomat.sampling` with the source's signature."""
 
     def draw_of(material: Material, n: int, seed: int, epoch: int) -> NDArray[np.int32]:
         patch = tokenizer.shape_for(len(material.atomic_numbers))
@@ -165,7 +165,7 @@ def _sampler(sampler: DensitySampler, tokenizer: PatchTokenizer) -> Sampler:
 
 
 def _shares(budget: str, mean: int, store: DensityStore) -> Budget:
-    """Patches of each material, ``mean`` on average; see :mod:`tomat.budget`."""
+    """Patches per material, ``mean`` on average; see :mod:`tomat.budget`."""
     electrons = store.n_electrons.tolist() if budget == "electrons" else None
     patches = patches_of(budget, mean, store.task_ids, electrons)
     shares = dict(zip(store.task_ids, patches.tolist(), strict=True))
@@ -173,7 +173,7 @@ def _shares(budget: str, mean: int, store: DensityStore) -> Budget:
 
 
 def _valence(name: str) -> dict[int, float]:
-    """Electrons an element: those of a promolecule, or outside the noble-gas core where it has none."""
+    """Valence electrons of each element: the promolecule's, or those outside the noble-gas core."""
     known = {z: float(_core.valence_electrons(z)) for z in range(1, 119)}
     promolecule = Promolecule.load(name)
     stated = zip(promolecule.atomic_numbers.tolist(), promolecule.electrons.tolist(), strict=True)

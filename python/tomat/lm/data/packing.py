@@ -1,4 +1,4 @@
-"""Which sequences share a row of the model."""
+"""Packing of several sequences into rows of the model."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tomat.lm.data.shuffle import key_of, permute
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Passes over rows that hold one material twice; what is left then stays.
+#: Largest number of passes to separate sequences of one material.
 _REPAIRS = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """Rows as lists of sequences: row r holds ``sequences[starts[r]:starts[r + 1]]``.
+    """Sequences of each row: row r holds ``sequences[starts[r]:starts[r + 1]]``.
 
     Attributes:
         starts: (rows + 1,) int64.
         sequences: (n,) int64, each sequence once.
-        fill: share of places in all rows that hold a token.
+        fill: fraction of all positions that hold a token.
     """
 
     starts: NDArray[np.int64]
@@ -36,23 +36,23 @@ class Packing:
 
 
 def one_each(lengths: NDArray[np.int32], size: int) -> Packing:
-    """A row a sequence."""
+    """One row per sequence."""
     n = len(lengths)
     return Packing(np.arange(n + 1), np.arange(n), _fill(lengths, n, size))
 
 
 def pack(lengths: NDArray[np.int32], materials: NDArray[np.int32], size: int, seed: int) -> Packing:
-    """Rows of ``size`` places that hold several sequences where they fit.
+    """Pack sequences into rows of ``size`` positions.
 
-    Sequences have few distinct lengths, so rows are filled by patterns of lengths, longest first, each pattern as
-    often as there are sequences for it; which sequences of a length go together is drawn from ``seed``. Two
-    sequences of one material share a row only where nothing else can be done.
+    Sequences have few distinct lengths, so rows are filled by patterns of lengths, longest first, each used as often as
+    possible. Sequences of one length are assigned at random. Two sequences of one material share a row only if it
+    cannot be avoided.
 
     Args:
         lengths: (n,) tokens of each sequence, at most ``size``.
-        materials: (n,) number of the material of each.
-        size: places in a row.
-        seed: of the draw.
+        materials: (n,) material index of each.
+        size: positions per row.
+        seed: of the random assignment.
     """
     distinct, kind = np.unique(lengths, return_inverse=True)
     pools = _pools(kind, len(distinct), seed)
@@ -81,7 +81,7 @@ def _pools(kind: NDArray[np.int64], n: int, seed: int) -> list[NDArray[np.int64]
 
 
 def _patterns(lengths: NDArray[np.int64], left: NDArray[np.int64], size: int) -> list[tuple[list[int], int]]:
-    """Lists of length numbers that fit a row, with how many rows each fills: first fit, longest first."""
+    """Patterns (indices of lengths) with the number of rows of each: first fit, longest first."""
     left = left.copy()
     found: list[tuple[list[int], int]] = []
     while left.any():
@@ -108,7 +108,7 @@ def _separate(
     size: int,
     seed: int,
 ) -> None:
-    """Swap sequences until no row holds a material twice, or no swap helps: those of equal length, then any."""
+    """Swap sequences until no row holds a material twice or no swap helps; equal lengths first."""
     if len(sequences) == len(starts) - 1:
         return
     rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
@@ -119,7 +119,7 @@ def _separate(
         if not twice.size:
             return
         draws = [key_of(seed, "swap", repair, place) for place in twice.tolist()]
-        # Places keep their lengths as long as only equal ones were swapped.
+        # Swaps of equal lengths keep the length at each place.
         low, high = np.zeros_like(twice), np.full_like(twice, len(rows))
         if repair < _REPAIRS // 2:
             there = lengths[sequences[by_length]]
@@ -134,7 +134,7 @@ def _separate(
 
 
 def _repeated(rows: NDArray[np.int64], materials: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Places whose material stands in their row already."""
+    """Places whose material occurs earlier in their row."""
     pairs = rows * (int(materials.max()) + 1) + materials
     order = np.argsort(pairs, kind="stable")
     repeated: NDArray[np.int64] = order[1:][pairs[order][1:] == pairs[order][:-1]]
@@ -151,9 +151,9 @@ def _swap(
     lengths: NDArray[np.int32],
     materials: NDArray[np.int32],
 ) -> bool:
-    """Exchange two places where both rows have room and neither then holds the other's material twice.
+    """Swap two places if both rows have room and it adds no repeated material.
 
-    True where the first place's material is alone in its row afterwards, or was already.
+    True if the first place's material then occurs only once in its row.
     """
 
     def clashes(at: int, material: int) -> bool:

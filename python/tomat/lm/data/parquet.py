@@ -1,4 +1,4 @@
-"""Rows of a dataset directory, unpacked once so that any of them can be had at once."""
+"""The sequences of a dataset directory, unpacked once for random access."""
 
 from __future__ import annotations
 
@@ -41,19 +41,20 @@ class ParquetSource:
     """The sequences of a dataset directory.
 
     Args:
-        path: the directory, or a URL; all of its workers must be there, unless ``allow_partial``.
-        expected: what it must be like, e.g. ``{"layout": "v3", "pad_to": 8192, "codec_hash": ...}``; None is anything.
-        cache: folder for the unpacked rows; in memory where None.
-        guess: a starting density, evaluated for each row from its own preamble.
+        path: the directory or its URL; all workers must be complete, unless ``allow_partial``.
+        expected: required settings, such as ``{"layout": "v3", "pad_to": 8192, "codec_hash": ...}``; None values match
+            anything.
+        cache: folder for the unpacked rows; None keeps them in memory.
+        guess: a starting density, evaluated for each row from its preamble.
         max_guess_nmae: largest mean NMAE of a promolecule on a sample of the rows; None checks nothing.
-        valence: electrons of each element in these densities, for weights.
-        threads: to unpack with.
-        allow_partial: take what is there when workers are missing.
+        valence: valence electrons of each element, for weights.
+        threads: number of threads.
+        allow_partial: accept missing workers.
 
     Raises:
-        FileNotFoundError: no such directory.
-        ValueError: not a finished dataset, shards that are not what ``meta.json`` says, rows that do not decode,
-            another layout, codec, vocabulary or length than expected, or a promolecule of another kind than the data.
+        FileNotFoundError: the directory is not found.
+        ValueError: the dataset is unfinished, shards contradict ``meta.json``, rows do not decode, a setting is not as
+            expected, or the promolecule is of another kind than the data.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class ParquetSource:
         threads: int | None = None,
         allow_partial: bool = False,
     ) -> None:
-        """Open the dataset and its cache."""
+        """Open the dataset, unpacking it if needed."""
         self._dataset = open_dataset(path, allow_partial=allow_partial)
         self.tokenizer = self._dataset.tokenizer
         _check_expected(self._dataset, self.tokenizer, expected or {})
@@ -101,7 +102,7 @@ class ParquetSource:
         self._guess = self._guess_tokens(guess) if guess else None
 
     def _hashes(self) -> list[list[Any]]:
-        """Name and SHA-256 of each shard: as stated, or of its bytes where nothing is."""
+        """Name and SHA-256 of each shard, as stated in ``meta.json`` or computed."""
         parts = in_order(self._hash, list(self._shards()), self._threads)
         return [[worker.path.name, shard["name"], content] for (worker, shard), content in parts]
 
@@ -160,7 +161,7 @@ class ParquetSource:
 
     @cached_property
     def _per_material(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weight and electrons in a voxel a unit of density, of each material, from its atoms and cell."""
+        """Weight, and electrons per voxel and unit of density, of each material from its atoms and cell."""
         points = self._arrays["grid"].reshape(-1, 3).astype(np.int64).prod(axis=1)
         atoms = np.concatenate([[0], np.cumsum(self._arrays["atoms"])])
         table = np.array([self._valence.get(z, float("nan")) for z in range(119)])
@@ -173,17 +174,17 @@ class ParquetSource:
 
     @property
     def weight(self) -> NDArray[np.float64]:
-        """1 / mean |density| of each material, from the valence electrons of its atoms; NaN where not known."""
+        """1 / mean |density| of each material, from the valence electrons of its atoms; NaN if not known."""
         return self._per_material[0]
 
     @property
     def electrons(self) -> NDArray[np.float64]:
-        """Electrons in a voxel a unit of density; NaN where the layout writes no cell and the unit needs one."""
+        """Electrons per voxel and unit of density; NaN if the unit needs the cell and the layout has none."""
         return self._per_material[1]
 
     @cached_property
     def _decoded(self) -> NDArray[np.float32] | None:
-        """What each density token stands for, where one is a voxel."""
+        """The density value of each token, for codecs with one token per voxel."""
         codec = self.tokenizer.density_codec
         if len(codec.sizes) > 1:
             return None
@@ -197,7 +198,7 @@ class ParquetSource:
         columns: NDArray[np.int64],
         batch: RowBatch,
     ) -> NDArray[np.int64]:
-        """Write tokens, values and guess of sequences; (n, 3): length, first and end of its density tokens."""
+        """As :meth:`tomat.lm.data.rows.Source.fill`."""
         starts, ends = self._starts[sequences], self._starts[sequences + 1]
         first = self._density[sequences].astype(np.int64)
         lengths = ends - starts
@@ -220,17 +221,17 @@ class ParquetSource:
         return spans
 
     def _decode_words(self, ids: NDArray[np.int32], values: NDArray[np.float32]) -> None:
-        """Values of several tokens a voxel, at the last of them."""
+        """Values of codecs with several tokens per voxel, at the last token."""
         k = len(self.tokenizer.density_codec.sizes)
         values[k - 1 :: k] = self.tokenizer.density_values(ids)
 
     @property
     def elements(self) -> list[int]:
-        """Atomic numbers met, ascending."""
+        """Atomic numbers in the data, ascending."""
         return [int(z) for z in np.unique(self._arrays["numbers"])]
 
     def _check(self, guess: StartingDensity) -> GuessCheck:
-        """The starting density on some patches of some materials."""
+        """Check the starting density on sampled patches."""
 
         def part(sequence: int) -> tuple[NDArray[np.float64], Patch]:
             start, end = self._starts[sequence : sequence + 2].tolist()
@@ -249,7 +250,7 @@ class ParquetSource:
         return check_patches(parts, guess, len(self.task_ids))
 
     def _guess_tokens(self, guess: StartingDensity) -> Arrays:
-        """Tokens of the starting density at the density tokens of every row: rows are fixed, so once for all."""
+        """Tokens of the starting density of every row, computed once since rows are fixed."""
 
         def one(sequence: int) -> NDArray[np.int32]:
             start, end = self._starts[sequence : sequence + 2].tolist()
@@ -274,12 +275,12 @@ class ParquetSource:
         return built(self._cache, "guess", identity, build)
 
     def name(self, epoch: int, sequence: int) -> str:
-        """``mp-12@x,y,z``: material and low corner of a sequence."""
+        """``ID@x,y,z``: material and low corner of a sequence."""
         x, y, z = self._arrays["offset"].reshape(-1, 3)[sequence].tolist()
         return f"{self.task_ids[self.materials[sequence]]}@{x},{y},{z}"
 
     def identity(self) -> dict[str, Any]:
-        """What decides the sequences, JSON."""
+        """Everything that determines the sequences, as JSON."""
         content = hashlib.sha256("\n".join(sha for _, _, sha in self._content).encode()).hexdigest()
         made = self.tokenizer.identity
         del made["fallback_shapes"]  # the rows are there, whatever would have been tried
@@ -308,7 +309,7 @@ class _Shard:
 
 
 def _read_shard(path: Place, shard: dict[str, Any], tokenizer: PatchTokenizer) -> _Shard:
-    """A shard whose bytes are those that ``meta.json`` states and whose rows all decode."""
+    """Read a shard and check its digest and that all its rows decode."""
     data = path.read_bytes()
     stated = shard.get("sha256")
     if stated is not None and hashlib.sha256(data).hexdigest() != stated:
@@ -326,7 +327,7 @@ def _read_shard(path: Place, shard: dict[str, Any], tokenizer: PatchTokenizer) -
     wrong = tokenizer.check_rows(ids, offsets)
     if wrong:
         row, problem = wrong[0]
-        raise ValueError(f"{path}: {len(wrong)} rows are no sequences, the first is row {row}: {problem}")
+        raise ValueError(f"{path}: {len(wrong)} rows cannot be decoded, the first is row {row}: {problem}")
     specials = tokenizer.vocabulary.specials
     ends = np.argmax(ids == specials["[EOS]"], axis=1) + 1
     density = np.argmax(ids == specials["[DENS_START]"], axis=1) + 1
@@ -345,7 +346,7 @@ def _check_expected(dataset: Dataset, tokenizer: PatchTokenizer, expected: Mappi
 
 
 def _left_out(dataset: Dataset) -> dict[str, list[str]]:
-    """Materials that were left out when the rows were written; ``?`` for those that ``meta.json`` does not name."""
+    """Materials left out when the rows were written, by reason; ``?`` if ``meta.json`` does not name one."""
     found: dict[str, list[str]] = {}
     for worker in dataset.workers:
         for reason in REASONS:
@@ -361,7 +362,7 @@ def _volume(cell: NDArray[np.float64]) -> float:
 
 
 def _matrix(cell: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows a, b, c of lengths (angstrom) and angles (degrees): a along x, b in the xy plane."""
+    """Lattice vectors (3, 3) in angstrom from lengths and angles (degrees): a along x, b in the xy plane."""
     a, b, c = cell[:3]
     alpha, beta, gamma = np.radians(cell[3:])
     cx, cy = np.cos(beta), (np.cos(alpha) - np.cos(beta) * np.cos(gamma)) / np.sin(gamma)
@@ -373,7 +374,7 @@ def _matrix(cell: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _guess_patch(guess: StartingDensity, patch: Patch, unit: str) -> NDArray[np.float64]:
-    """The starting density of a row, from its own preamble: the cell in its bins, atoms where the row has them."""
+    """The starting density of a row, from the quantised cell and atoms in its preamble."""
     if patch.lattice is None:
         raise ValueError(
             "this layout writes no cell, so a row does not say enough for a starting density; use rows of v2-lat or "

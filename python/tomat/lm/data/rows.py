@@ -1,4 +1,4 @@
-"""Rows of the model: what every source gives, and what objectives are made of."""
+"""Rows of the model: the interface of sources, and the arrays that objectives use."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from tomat.starting import StartingDensity
     from tomat.tokenizer import PatchTokenizer
 
-#: How many materials a line names.
+#: Number of materials named in a message.
 _NAMED = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One row of the model, length L, or :class:`RowBatch` of n with another axis in front.
+    """One row of the model, of length L.
 
     Attributes:
         tokens: int32, padded with ``[PAD]``.
-        values: float32, the true density in the codec's unit at the last token of each voxel, 0 elsewhere. Rows of a
-            dataset hold no more than bins: there it is what the tokens decode to.
-        guess: int32, the tokens of the starting density at all density tokens, 0 elsewhere; None without one.
-        segments: int32, number of the sequence in its row, -1 at padding.
+        values: float32, true density in the codec's unit at the last token of each voxel, 0 elsewhere. Rows of a
+            dataset give the decoded tokens.
+        guess: int32, tokens of the starting density at density tokens, 0 elsewhere; None without one.
+        segments: int32, index of the sequence in its row, -1 at padding.
         positions: int32, from 0 in each sequence.
-        weight: float32, 1 / mean \\|density\\| of the material in the codec's unit at density tokens, 0 elsewhere: the
-            mean over a material's voxels of weight times \\|error\\| is its NMAE.
+        weight: float32, 1 / mean \\|density\\| of the material in the codec's unit at density tokens, 0 elsewhere; the
+            mean of weight times \\|error\\| over a material's voxels is its NMAE.
         n_voxels: int64 scalar, voxels in the row.
-        electrons: float32 scalar, electrons in them.
+        electrons: float32 scalar, electrons in these voxels.
     """
 
     tokens: NDArray[np.int32]
@@ -51,7 +51,7 @@ class Row:
 
 
 class RowBatch(Row):
-    """Rows with an axis in front: arrays (n, L), scalars (n,)."""
+    """A batch of rows: arrays (n, L) and scalars (n,)."""
 
     @classmethod
     def empty(cls, n: int, size: int, pad: int, *, guess: bool) -> RowBatch:
@@ -72,7 +72,7 @@ class RowBatch(Row):
         )
 
     def clear(self, pad: int) -> None:
-        """Padding everywhere again."""
+        """Reset all rows to padding."""
         for array in (self.values, self.guess, self.positions, self.weight, self.n_voxels, self.electrons):
             if array is not None:
                 array.fill(0)
@@ -104,14 +104,14 @@ class RowBatch(Row):
 
 
 class Source(Protocol):
-    """Where sequences come from; sequence i of an epoch belongs to the same material in every epoch."""
+    """A source of sequences; sequence i belongs to the same material in every epoch."""
 
     tokenizer: PatchTokenizer
     lengths: NDArray[np.int32]
     materials: NDArray[np.int32]
     task_ids: Sequence[str]
     left_out: dict[str, list[str]]
-    #: What the codec clips of the materials that are there, as far as it was counted.
+    #: Clipping totals of the materials, as far as counted.
     clipped: ClippedTotals
     has_guess: bool
     starting: StartingDensity | None
@@ -119,7 +119,7 @@ class Source(Protocol):
 
     @property
     def elements(self) -> list[int]:
-        """Atomic numbers met, ascending."""
+        """Atomic numbers in the data, ascending."""
         ...
 
     @property
@@ -129,7 +129,7 @@ class Source(Protocol):
 
     @property
     def electrons(self) -> NDArray[np.float64]:
-        """Electrons in a voxel a unit of density, of each material."""
+        """Electrons per voxel and unit of density, of each material."""
         ...
 
     def fill(
@@ -140,36 +140,36 @@ class Source(Protocol):
         columns: NDArray[np.int64],
         batch: RowBatch,
     ) -> NDArray[np.int64]:
-        """Write tokens, values and guess of sequences; (n, 3): length, first and end of its density tokens."""
+        """Write tokens, values and guess of sequences; returns (n, 3): length, and first and end of density tokens."""
         ...
 
     def name(self, epoch: int, sequence: int) -> str:
-        """``mp-12@x,y,z``: material and low corner of a sequence."""
+        """``ID@x,y,z``: material and low corner of a sequence."""
         ...
 
     def identity(self) -> dict[str, Any]:
-        """What decides the sequences, JSON."""
+        """Everything that determines the sequences, as JSON."""
         ...
 
 
 class Rows:
-    """The rows of a source at the model's length, packed or not.
+    """The rows of a source at the model's length.
 
     Args:
         source: of sequences.
-        size: tokens a row of the model, L.
+        size: tokens per row of the model, L.
         packed: whether several sequences may share a row.
         seed: of the packing.
 
     Raises:
-        ValueError: sequences longer than ``size``, or none.
+        ValueError: there are no sequences, or one is longer than ``size``.
     """
 
     def __init__(self, source: Source, size: int, *, packed: bool = False, seed: int = 0) -> None:
         """Plan the rows."""
         lengths = source.lengths
         if not len(lengths):
-            raise ValueError("the data hold no sequences")
+            raise ValueError("the data have no sequences")
         longest = int(np.argmax(lengths))
         if lengths[longest] > size:
             raise ValueError(
@@ -186,17 +186,17 @@ class Rows:
         self._components = len(source.tokenizer.density_codec.sizes)
 
     def __len__(self) -> int:
-        """Rows an epoch."""
+        """Rows per epoch."""
         return len(self.packing)
 
     @property
     def tokenizer(self) -> PatchTokenizer:
-        """What wrote the rows."""
+        """The tokenizer of the rows."""
         return self.source.tokenizer
 
     @property
     def has_guess(self) -> bool:
-        """Whether rows carry a starting density."""
+        """Whether rows have a starting density."""
         return self.source.has_guess
 
     def sequences(self, index: int) -> NDArray[np.int64]:
@@ -212,9 +212,9 @@ class Rows:
         return self.rows(epoch, [index])[0]
 
     def rows(self, epoch: int, indices: ArrayLike, into: RowBatch | None = None) -> RowBatch:
-        """Many rows at once; each depends on (epoch, index) alone.
+        """A batch of rows; each depends only on (epoch, index).
 
-        ``into`` is a batch of the same size to write over: fresh memory costs more than what is written to it.
+        ``into`` is a batch of the same size to overwrite, which is faster than fresh memory.
 
         Raises:
             IndexError: no such row.
@@ -248,7 +248,7 @@ class Rows:
         number: NDArray[np.int64],
         spans: NDArray[np.int64],
     ) -> None:
-        """Segments, positions, weights and sums."""
+        """Fill in segments, positions, weights and sums."""
         materials = self.source.materials[sequences]
         weights = self.source.weight[materials].tolist()
         scales = self.source.electrons[materials].tolist()
@@ -263,11 +263,11 @@ class Rows:
             batch.n_voxels[row] += (end - first) // self._components
 
     def row_id(self, epoch: int, index: int) -> str:
-        """What is in a row: ``mp-12@0,5,7+mp-3@1,2,3``."""
+        """The sequences of a row: ``mp-12@0,5,7+mp-3@1,2,3``."""
         return "+".join(self.source.name(epoch, int(i)) for i in self.sequences(index))
 
     def identity(self) -> dict[str, Any]:
-        """What decides the rows, JSON: a resumed run compares it."""
+        """Everything that determines the rows, as JSON; resumed runs compare it."""
         return {
             **self.source.identity(),
             "size": self.size,
@@ -277,7 +277,7 @@ class Rows:
 
     @property
     def losses(self) -> list[str]:
-        """In words: what is not in these rows, by reason and name, and what is clipped of what is."""
+        """Messages about materials that are left out, by reason and name, and about clipping."""
         lines = []
         for reason, names in self.source.left_out.items():
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -290,7 +290,7 @@ class Rows:
 
     @property
     def counts(self) -> dict[str, Any]:
-        """Numbers about an epoch: materials, sequences, rows, tokens (without padding), fill, left_out, clipped."""
+        """Counts of an epoch: materials, sequences, rows, tokens (without padding), fill, left_out, clipped."""
         return {
             "materials": len(self.source.task_ids),
             "sequences": len(self.source.lengths),

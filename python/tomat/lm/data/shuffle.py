@@ -1,8 +1,8 @@
-"""Random orders and numbers that follow from keys alone: no state, no table, the same everywhere.
+"""Stateless random permutations and numbers, determined by keys and the same on every platform.
 
-Levanter has a Feistel permutation (``levanter.data._prp``), which is not used: a resumed run would see its data in
-another order. Its rounds are also affine modulo a power of two, so low bits of a place depend on low bits alone:
-neighbours among 65,536 places end up 9,402 distinct steps apart, in a random order 48,000.
+Levanter's Feistel permutation (``levanter.data._prp``) is not used: resumed runs would see their data in another order,
+and its rounds are affine modulo a power of two, so it mixes worse (neighbours among 65,536 places end up 9,402 distinct
+steps apart; in a random order 48,000).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 
 
 def key_of(*parts: int | str) -> int:
-    """A 64-bit key of numbers and words: other parts, or the same in another order, give another key."""
+    """A 64-bit key from numbers and words; their order matters."""
     key = 0
     for part in parts:
         words = [part] if isinstance(part, int) else list(part.encode())
@@ -35,10 +35,10 @@ def keys_of(key: int, numbers: ArrayLike) -> NDArray[np.uint64]:
 
 
 def permute(positions: ArrayLike, n: int, key: int) -> NDArray[np.int64]:
-    """Where a permutation of ``range(n)`` takes ``positions``, in time that does not depend on ``n``.
+    """Images of ``positions`` under a permutation of ``range(n)`` chosen by ``key``, in time independent of ``n``.
 
-    A Feistel network over the next power of four, walked until the result is below ``n`` (fewer than four steps in
-    the mean); ``key`` chooses the permutation.
+    A Feistel network over the next power of four is iterated until the result is below ``n``, on average in fewer than
+    four steps.
 
     Raises:
         IndexError: a position outside ``range(n)``.
@@ -55,11 +55,11 @@ def permute(positions: ArrayLike, n: int, key: int) -> NDArray[np.int64]:
 
 
 def random_bits(keys: ArrayLike, n: int) -> NDArray[np.uint32]:
-    """Numbers of 24 random bits, uint32 (len(keys), n): one row a key."""
+    """Random numbers of 24 bits, uint32 (len(keys), n), one row per key."""
     key = _mix(np.asarray(keys, dtype=np.uint64).reshape(-1))
     low = (key & np.uint64(0xFFFFFFFF)).astype(np.uint32)[:, None]
     high = (key >> np.uint64(32)).astype(np.uint32)[:, None]
-    # 32-bit arithmetic: twice as many lanes a register, and this runs over every token of every batch.
+    # 32-bit arithmetic is faster, and this runs over every token of every batch.
     x = np.arange(n, dtype=np.uint32)[None, :] * np.uint32(0x9E3779B9) + low
     x ^= high
     _mix32(x)

@@ -1,4 +1,4 @@
-"""All densities of a training set in one flat array that is mapped into memory."""
+"""All densities of a training set in one memory-mapped flat array."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from tomat.material import Entry
     from tomat.starting import StartingDensity
 
-#: How many materials an error about left-out ones names.
+#: Number of materials named in an error.
 _NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
 class DensityStore:
-    """Densities in one unit, each row-major, one after the other, and the crystals they belong to.
+    """Densities in one unit, row-major one after another, with their crystals.
 
     Attributes:
         arrays: ``density`` float32 flat, ``grid`` (n, 3), ``lattice`` (n, 3, 3), ``atoms`` (n,) counts, ``numbers``
             and ``coordinates`` of all atoms, ``mean_abs``, ``mean``, ``min`` and ``max`` (n,) of each density.
         unit: of the densities.
-        left_out: ``{reason: ids}`` of materials that are ``missing``, ``unreadable`` or ``oversized``.
+        left_out: ids of materials that are ``missing``, ``unreadable`` or ``oversized``, by reason.
     """
 
     arrays: Arrays
@@ -55,10 +55,10 @@ class DensityStore:
         on_error: str = "raise",
         threads: int | None = None,
     ) -> DensityStore:
-        """The store of ``entries`` in ``unit``, built where it is not in the cache or a file has changed.
+        """The store of ``entries`` in ``unit``, from the cache unless it is missing or a file has changed.
 
         Raises:
-            ValueError: materials that cannot be read, unless ``on_error`` is ``skip``; more than fits memory.
+            ValueError: a material cannot be read and ``on_error`` is not ``skip``, or the data exceed the memory limit.
         """
         identity = {
             "format": 2,
@@ -77,7 +77,7 @@ class DensityStore:
 
     @property
     def task_ids(self) -> list[str]:
-        """The materials, in the order of the arrays."""
+        """Ids of the materials, in the order of the arrays."""
         return list(self.arrays.notes["task_ids"])
 
     def __len__(self) -> int:
@@ -106,13 +106,13 @@ class DensityStore:
 
     @cached_property
     def _starts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where each material begins among the values and among the atoms."""
+        """Start of each material among the values and among the atoms."""
         values = np.concatenate([[0], np.cumsum(self.grid.astype(np.int64).prod(axis=1))])
         return values, np.concatenate([[0], np.cumsum(self.n_atoms, dtype=np.int64)])
 
     @cached_property
     def crystals(self) -> _core.Crystals:
-        """The crystals as the core wants them."""
+        """The crystals in the form of the Rust core."""
         return _core.Crystals([self._crystal(index) for index in range(len(self))])
 
     def _crystal(self, index: int) -> tuple[tuple[int, int, int], NDArray[np.float64], list[int], Any]:
@@ -135,7 +135,7 @@ class DensityStore:
 
     @cached_property
     def n_electrons(self) -> NDArray[np.float64]:
-        """(n,) electrons in each cell, from the means that were taken when the store was built."""
+        """(n,) electrons in each cell, from the stored means."""
         mean: NDArray[np.float64] = self.arrays["mean"]
         if self.unit == "chgcar":
             return mean
@@ -145,18 +145,18 @@ class DensityStore:
 
     @cached_property
     def extents(self) -> NDArray[np.float64]:
-        """(n, 3) sum, least and largest value of each density, taken when the store was built."""
+        """(n, 3) sum, minimum and maximum of each density, from stored statistics."""
         points = self.grid.astype(np.int64).prod(axis=1)
         arrays = self.arrays
         return np.stack([arrays["mean"] * points, arrays["min"], arrays["max"]], axis=1)
 
     def atomic_numbers(self, index: int) -> list[int]:
-        """Of the atoms of one material."""
+        """Atomic numbers of one material."""
         return self._crystal(index)[2]
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the materials' names and contents: equal wherever the files lie."""
+        """SHA-256 of the materials' names and contents; independent of paths."""
         lines = "\n".join(
             f"{name} {content}"
             for name, content in zip(self.task_ids, self.arrays.notes["hashes"], strict=True)
@@ -164,10 +164,10 @@ class DensityStore:
         return hashlib.sha256(f"{self.unit}\n{lines}".encode()).hexdigest()
 
     def guess(self, guess: StartingDensity, threads: int | None = None) -> NDArray[np.float32]:
-        """Starting densities of all materials in the order and unit of :attr:`density`; computed once.
+        """Starting densities of all materials, in the order and unit of :attr:`density`; cached.
 
         Raises:
-            ValueError: what ``guess`` raises, with the material's name.
+            ValueError: ``guess`` fails; the message names the material.
         """
 
         def build(folder: Path, limit: int | None) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class DensityStore:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """A material brought to the unit of the store, or why not."""
+    """A material in the unit of the store, or the reason it is left out."""
 
     material: Material | None
     content: str = ""
@@ -204,7 +204,7 @@ class _Read:
 def _build(
     folder: Path, limit: int | None, entries: Sequence[Entry], unit: Unit, *, skip: bool, threads: int | None
 ) -> dict[str, Any]:
-    """Write the arrays of :class:`DensityStore`; few materials are in memory at a time."""
+    """Write the arrays of :class:`DensityStore`, with few materials in memory at a time."""
     task_ids: list[str] = []
     hashes: list[str] = []
     left_out: dict[str, list[str]] = {}
@@ -261,10 +261,10 @@ def _read(entry: Entry, unit: Unit) -> _Read:
     except FileNotFoundError as error:
         return _Read(None, reason="missing", problem=str(error))
     except (OSError, ValueError) as error:
-        # The core says where it is not the file that is wrong, but a grid that the format cannot hold.
+        # The core distinguishes damaged files from grids that the format cannot hold.
         reason = getattr(error, "reason", "unreadable")
         return _Read(None, reason=reason, problem=f"{entry.task_id}: {error}")
-    # Not the hash of the material: caches and notes of runs carry this one.
+    # Not ``Material.hash``: existing caches and notes have this one.
     digest = hashlib.sha256()
     for array in (material.density, material.lattice, material.atomic_numbers, material.frac_coords):
         digest.update(repr(array.shape).encode())
@@ -288,7 +288,7 @@ def _absolute(path: str) -> str:
 
 
 def _stamp(path: str) -> list[Any]:
-    """Size and time of what is at a path, or that nothing is; a Zarr group counts with all its files."""
+    """Size and modification time of a path, or that it is missing; includes all files of a Zarr group."""
     if is_url(path):
         fs, inner = filesystem(path)
         try:

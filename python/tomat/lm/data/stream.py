@@ -1,4 +1,4 @@
-"""Rows in the order of training, as Levanter's loader asks for them; needs JAX and Levanter."""
+"""A dataset of training examples for Levanter's loader; needs JAX and Levanter."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
     from tomat.lm.objective import ObjectiveConfig
     from tomat.lm.vocabulary import ModelVocabulary
 
-#: Rows worked on at a time: their arrays stay in the cache of a core.
+#: Rows processed at a time, so that their arrays stay in the cache of a core.
 _BLOCK = 16
 
 
 class ExampleDataset(AsyncDataset[DensityExample]):
-    """Examples of rows: without end for training, every row once for evaluation.
+    """Examples made of rows: endless for training, every row once for evaluation.
 
-    For training, example i is row ``order(epoch)[i mod rows]`` of epoch ``i // rows``; each epoch has an order of its
-    own over all rows, with other patches where they are cut on the fly. It follows from (seed, i) alone: resuming
-    at any step costs nothing, and hosts that ask for other indices see other rows.
+    For training, example i is row ``order(epoch)[i mod rows]`` of epoch ``i // rows``. Every epoch has its own order
+    over all rows, and new patches if they are cut on the fly. An example depends only on (seed, i), so a run can resume
+    at any step.
 
     Args:
         rows: of a source.
-        objective: what is asked.
+        objective: the training objective.
         vocabulary: of the model.
         Pos: the model's position axis.
         seed: of the order and the masks.
-        finite: every row once, in a fixed order with fixed masks.
-        limit: of a finite one: only so many rows, drawn from all.
-        threads: that work on a batch.
+        finite: whether to give every row once, in a fixed order with fixed masks.
+        limit: if finite, the largest number of rows, drawn from all.
+        threads: threads that make a batch.
 
     Raises:
-        ValueError: an axis that is not of the rows' size.
+        ValueError: rows, objective and model do not fit together.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ExampleDataset(AsyncDataset[DensityExample]):
             name: hax.NamedArray(np.zeros(Pos.size, dtype=dtype), (Pos,)) for name, dtype in _FIELDS.items()
         }
         template = DensityExample(attn_mask=mask.with_segment_ids(segments), **zeros)
-        # Building an example field by field costs more than filling it; the structure is always the same.
+        # Building examples field by field is slow; their structure is always the same.
         self._structure = jax.tree.structure(template)
         self._names = _leaf_names(template)
 
@@ -88,18 +88,18 @@ class ExampleDataset(AsyncDataset[DensityExample]):
         """Number of examples.
 
         Raises:
-            ValueError: there is no end to them.
+            ValueError: the stream is endless.
         """
         if not self._finite:
             raise ValueError("the training stream has no length")
         return self._length
 
     def is_finite(self) -> bool:
-        """Whether every row comes once."""
+        """Whether every row is given once."""
         return self._finite
 
     async def get_batch(self, indices: Sequence[int]) -> Sequence[DensityExample]:
-        """Examples by number; their arrays are views of a few large ones."""
+        """Examples by index; their arrays are views of a few large ones."""
         arrays = self.arrays(indices)
         parts = [arrays[name] for name in self._names]
         return [
@@ -107,7 +107,7 @@ class ExampleDataset(AsyncDataset[DensityExample]):
         ]
 
     def arrays(self, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
-        """The arrays of examples, (n, L) each, by the names of :meth:`tomat.lm.objective.Objective.examples`."""
+        """The arrays (n, L) of examples, named as in :meth:`tomat.lm.objective.Objective.examples`."""
         epochs, rows = self.places(indices)
         n, size = len(rows), self._rows.size
         out = {
@@ -130,7 +130,7 @@ class ExampleDataset(AsyncDataset[DensityExample]):
     def _examples(
         self, epoch: int, rows: NDArray[np.int64], out: dict[str, NDArray[Any]], places: NDArray[np.bool_]
     ) -> None:
-        """Write the examples of rows of one epoch to ``places`` of ``out``."""
+        """Write the examples of rows of one epoch into ``out`` at ``places``."""
         batch = self._rows.rows(epoch, rows, getattr(self._scratch, "batch", None))
         self._scratch.batch = batch
         keys = keys_of(key_of(self._seed, "mask", epoch), rows)
@@ -143,14 +143,14 @@ class ExampleDataset(AsyncDataset[DensityExample]):
         """Epoch and row of each example.
 
         Raises:
-            IndexError: beyond the end of a finite one.
+            IndexError: beyond the end of a finite dataset.
         """
         index = np.asarray(indices, dtype=np.int64).reshape(-1)
         n = len(self._rows)
         if self._finite:
             if index.size and index.max() >= self._length:
                 raise IndexError(f"example {index.max()} of {self._length}")
-            # A subset is drawn from all rows; all of them stay in their order.
+            # Only a subset is drawn at random; all rows keep their order.
             rows = index if self._length == n else permute(index, n, key_of(self._seed, "subset"))
             return np.zeros_like(index), rows
         epochs = index // n
@@ -162,11 +162,11 @@ class ExampleDataset(AsyncDataset[DensityExample]):
 
     @property
     def count(self) -> int:
-        """Examples an epoch; of a finite one, all there are."""
+        """Examples per epoch, or in all if finite."""
         return self._length
 
     def row_id(self, index: int) -> str:
-        """Materials and offsets in example ``index``: ``mp-12@0,5,7+mp-3@1,2,3``."""
+        """Sequences in example ``index``: ``mp-12@0,5,7+mp-3@1,2,3``."""
         epochs, rows = self.places([index])
         return self._rows.row_id(int(epochs[0]), int(rows[0]))
 

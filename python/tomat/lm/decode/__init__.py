@@ -1,1 +1,1 @@
-"""From the probabilities of a model to densities."""
+"""Decoding: from token probabilities to densities."""

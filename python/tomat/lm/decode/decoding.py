@@ -1,4 +1,4 @@
-"""From rows with open density tokens to densities: one pass, k passes, free running; needs JAX and Levanter."""
+"""Decode densities from a model: one pass, k passes, free running; needs JAX and Levanter."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class OpenRows:
-    """Rows of one length and one number of density tokens.
+    """Rows to decode, all of one length and one number of density tokens.
 
     Attributes:
         tokens: (n, length) ids.
         segments: (n, length) 0, and -1 at padding.
         first: (n,) column of the first density token.
-        count: density tokens a row.
-        keys: (n,) what samples are drawn from.
+        count: density tokens per row.
+        keys: (n,) random keys of samples.
         truth: (n, voxels) true densities, or None.
     """
 
@@ -47,14 +47,14 @@ class OpenRows:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Arrays (rows, voxels); spread and error may be unknown."""
+    """Decoded arrays (rows, voxels); spread and expected error may be None."""
 
     density: NDArray[np.float32]
     spread: NDArray[np.float32] | None
     error: NDArray[np.float32] | None
 
     def where(self, known: NDArray[np.bool_], other: Decoded) -> Decoded:
-        """This one's values where they are known, the other's elsewhere."""
+        """These values where ``known`` holds, those of ``other`` elsewhere."""
 
         def choose(mine: Any, others: Any) -> Any:
             return None if mine is None or others is None else np.where(known, mine, others)
@@ -67,18 +67,18 @@ class Decoded:
 
 
 class Decoder:
-    """Reads densities off a trained model.
+    """Decodes densities from a trained model.
 
     Args:
         trained: the model.
-        decoding: how.
+        decoding: decoding options.
 
     Raises:
-        ValueError: an estimate that the codec's tokens do not have.
+        ValueError: the estimate is not defined for the codec.
     """
 
     def __init__(self, trained: Trained, decoding: DecodingConfig) -> None:
-        """Keep the weights in the precision of the platform: bfloat16 on accelerators, float32 on CPUs."""
+        """Convert the weights: bfloat16 on accelerators, float32 on CPUs."""
         self.decoding = decoding
         self._tokenizer = trained.vocabulary.tokenizer
         self._causal = trained.objective.causal
@@ -97,7 +97,7 @@ class Decoder:
         )
 
     def _sharding(self, *axes: str) -> jax.sharding.NamedSharding:
-        """Arrays split along their first axes over the devices; whole on each without any."""
+        """Sharding of arrays: the first axes split over the devices; without axes, replicated."""
         return jax.sharding.NamedSharding(self._mesh, jax.sharding.PartitionSpec(*axes))  # type: ignore[no-untyped-call]
 
     def decode(self, batch: OpenRows) -> Decoded:
@@ -109,9 +109,9 @@ class Decoder:
         return self._read(self._forward(batch.tokens, batch, _uniform(batch.keys, batch.count)), batch)
 
     def _k_pass(self, batch: OpenRows) -> Decoded:
-        """Pass by pass, the voxels the model is surest of are written into its input (MaskGIT's cosine schedule).
+        """Fix the most confident voxels pass by pass (MaskGIT's cosine schedule).
 
-        A voxel keeps the estimate of the pass it was written in.
+        A voxel keeps the estimate of the pass that fixed it.
         """
         tokens = batch.tokens.copy()
         count, k = batch.count, self.components
@@ -162,7 +162,7 @@ class Decoder:
     def _generated(
         self, batch: OpenRows, drawn: NDArray[np.float32], truth: NDArray[np.float32], fed: Fed
     ) -> NDArray[np.float32]:
-        """Densities (rows, voxels) of one generation."""
+        """Generate densities (rows, voxels) once."""
         found = generate(
             self.model,
             *self._placed(batch.tokens, batch.first, drawn, truth),
@@ -193,24 +193,24 @@ class Decoder:
         return Estimates(*(np.asarray(a) for a in found))  # type: ignore[arg-type]  # NumPy from here on
 
     def _truth(self, batch: OpenRows) -> NDArray[np.float32]:
-        """True densities at density tokens (rows, count); zeros where they are not known."""
+        """True densities at density tokens (rows, count); zeros if not known."""
         if batch.truth is None:
             return np.zeros((len(batch.tokens), batch.count), np.float32)
         return np.repeat(batch.truth, self.components, axis=1)
 
     def _placed(self, *arrays: NDArray[Any]) -> list[jax.Array]:
-        """Arrays on the devices, their rows split over them where they divide."""
+        """Put arrays on the devices, their rows split over them if divisible."""
         divides = self.decoding.batch_size % self._mesh.size == 0
         sharding = self._sharding("data") if divides else self._sharding()
         return [jax.device_put(a, sharding) for a in arrays]
 
     def _answered(self, found: Estimates) -> NDArray[np.int32]:
-        """Ids of the tokens that the estimate stands for, (rows, count); those of the median for a mean."""
+        """Token ids (rows, count) of the estimate; for the mean, those of the median."""
         name = "median" if self.decoding.estimate == "mean" else self.decoding.estimate
         return self._ids(getattr(found, f"{name}_place"))
 
     def _ids(self, places: Any) -> NDArray[np.int32]:
-        """Token ids of places among the density tokens, bins ascending."""
+        """Token ids from indices of density tokens in ascending order of value."""
         order = None if self._targets.bins is None else self._targets.bins.order
         found = np.asarray(places)
         ids: NDArray[np.int32] = (found if order is None else order[found]).astype(np.int32)
@@ -229,7 +229,7 @@ class Decoder:
 
 
 def _uniform(keys: NDArray[np.uint64], n: int) -> NDArray[np.float32]:
-    """Numbers in [0, 1), (len(keys), n): one row a key."""
+    """Random numbers in [0, 1), (len(keys), n), one row per key."""
     return random_bits(keys, n).astype(np.float32) * np.float32(2.0**-24)
 
 

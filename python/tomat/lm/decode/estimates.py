@@ -1,4 +1,4 @@
-"""What a distribution over density tokens says about a voxel: point estimates, spread, confidence; needs JAX."""
+"""Statistics of a distribution over density tokens: point estimates, spread, confidence; needs JAX."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Sampling(NamedTuple):
     """How tokens are drawn.
 
     Attributes:
-        temperature: logits are divided by it; 1 draws from the model's own distribution.
-        nucleus: the smallest set of tokens with at least this probability is drawn from; 1 is all of them.
+        temperature: divides the logits.
+        nucleus: draw from the smallest set of tokens with at least this total probability; 1 is all tokens.
     """
 
     temperature: float = 1.0
@@ -26,15 +26,15 @@ class Sampling(NamedTuple):
 
 
 class Estimates(NamedTuple):
-    """One number a position; densities in the codec's unit. All arrays have one shape.
+    """Statistics of positions; all arrays have one shape, densities are in the codec's unit.
 
     Attributes:
-        median, mean, mode: of the distribution (lower median, mean, most probable).
-        sample: a draw.
+        median, mean, mode: of the distribution (lower median, mean, most probable value).
+        sample: a random draw.
         spread: standard deviation.
-        expected_error: the mean of \\|density - truth\\| over the distribution; 0 where no truth is given.
+        expected_error: mean of \\|density - truth\\| over the distribution; 0 without a truth.
         confidence: probability of the most probable token.
-        median_place, mode_place, sample_place: their place among the density tokens, ascending in value.
+        median_place, mode_place, sample_place: their indices among the density tokens, ascending in value.
     """
 
     median: jax.Array
@@ -60,18 +60,18 @@ def estimates(
     block: int = 1024,
     component: jax.Array | None = None,
 ) -> Estimates:
-    """The estimates of positions, block after block, so that their logits never exist at once.
+    """Compute the estimates of positions block by block, so that not all logits exist at once.
 
     Args:
         x: (t, d) activations of the positions that predict.
         head: (ids, d) the model's output layer.
-        drawn: (t,) uniform numbers in [0, 1): they decide the samples, by the inverse of the distribution function.
-        truth: (t,) true densities, for ``expected_error``; anything where that is not wanted.
+        drawn: (t,) uniform numbers in [0, 1), from which samples are drawn by inversion.
+        truth: (t,) true densities for ``expected_error``; any values if that is not needed.
         targets: the density tokens.
         sampling: temperature and nucleus of the samples.
         block: positions at a time.
-        component: (t,) which component of a voxel a position asks for; 0 where None. Of codecs with several, places
-            alone mean something: they count over all density tokens.
+        component: (t,) component of the voxel at each position; None is 0. For codecs with several components only the
+            places are meaningful; they index all density tokens.
     """
     rows = targets.rows(head, all_ids=False).astype(x.dtype)
     which = jnp.zeros(x.shape[:1], jnp.int32) if component is None else component
@@ -118,7 +118,7 @@ def _of_logits(
 
 
 def _draw(logits: jax.Array, drawn: jax.Array, sampling: Sampling) -> jax.Array:
-    """Place of the token whose share of [0, 1) holds ``drawn``."""
+    """Index of the token whose part of [0, 1) contains ``drawn``."""
     if sampling.temperature == 0:
         return jnp.argmax(logits, axis=-1)
     p = jax.nn.softmax(logits / sampling.temperature, axis=-1)
@@ -129,6 +129,6 @@ def _draw(logits: jax.Array, drawn: jax.Array, sampling: Sampling) -> jax.Array:
         p = jnp.where(p >= least, p, 0.0)
     below = jnp.cumsum(p, axis=-1)
     place = jnp.sum(below <= drawn[:, None] * below[:, -1:], axis=-1)
-    # Rounding may carry a draw past the last token that has a share.
+    # Rounding may carry a draw past the last token of nonzero probability.
     last = logits.shape[-1] - 1 - jnp.argmax((p > 0)[:, ::-1], axis=-1)
     return jnp.minimum(place, last)

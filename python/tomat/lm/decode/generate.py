@@ -1,7 +1,6 @@
-"""Free-running generation: each density token from the ones generated before it, with a cache of keys and values.
+"""Autoregressive generation of density tokens, with a cache of keys and values.
 
-The weights are those of training; the pass is written once more for a few tokens at a time. A test holds it equal to
-the full forward pass.
+The forward pass is written again here for a few tokens at a time; a test compares it with the full forward pass.
 
 Why not Levanter's own decoding (``transformer.decode`` over paged caches): it gives the same tokens, but away from TPUs
 its attention is a reference that takes one token of one row at a time, half as fast as this on a CPU (8 rows, 343
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 type Fed = Literal["median", "mode", "sample"]
 type Cache = tuple[tuple[jax.Array, jax.Array], ...]
 
-#: What masked scores become before the softmax: exp of it is 0.
+#: Value of masked scores before the softmax: its exp is 0.
 _NEVER = -1e30
 
 
@@ -41,22 +40,21 @@ def generate(
     sampling: Sampling,
     fed: Fed,
 ) -> Estimates:
-    """Generate the density tokens of rows.
+    """Generate the density tokens of rows, drawing only tokens that the layout allows at each position.
 
-    At every position only tokens of the component that stands there can come out: the layout fixes which.
 
     Args:
         model: a causal Levanter Qwen3.
-        tokens: (rows, length) int32; what stands before ``first`` is the preamble, the rest is not looked at.
+        tokens: (rows, length) int32; columns before ``first`` are the preamble, the rest is ignored.
         first: (rows,) int32, column of the first density token, at least 1.
-        drawn: (rows, count) uniform numbers in [0, 1) that decide samples; ``count`` tokens are generated.
+        drawn: (rows, count) uniform numbers in [0, 1) that determine the samples of ``count`` tokens.
         truth: (rows, count) true densities for ``expected_error``.
         targets: the density tokens.
         sampling: of the samples.
-        fed: which estimate's token is generated: it is what the following tokens are conditioned on.
+        fed: the estimate whose token is generated, on which the following tokens are conditioned.
 
     Returns:
-        Arrays (rows, count): of each position, given what was generated before it.
+        Arrays (rows, count): the estimates of each position, given the tokens generated before it.
     """
     rows, length = tokens.shape
     count = drawn.shape[1]
@@ -65,7 +63,7 @@ def generate(
     parts = len(targets.sizes)
 
     def ask(x: jax.Array, t: jax.Array) -> tuple[Estimates, jax.Array]:
-        """Estimates from activations (rows, d) for density position t, and the ids to feed."""
+        """Estimates from activations (rows, d) for density position t, and the generated ids."""
         component = jnp.full((rows,), t % parts, jnp.int32)
         found = estimates(
             x, head, drawn[:, t], truth[:, t], targets, sampling=sampling, component=component, block=rows
@@ -75,7 +73,7 @@ def generate(
             place = jnp.take(jnp.asarray(order), place)
         return found, (place + targets.first).astype(jnp.int32)
 
-    # Preambles may differ in length: columns after the own one are computed too, and overwritten as they come.
+    # Preambles may differ in length: later columns are computed too, and overwritten as they are generated.
     columns = jnp.broadcast_to(jnp.arange(length), tokens.shape)
     widest = length - count  # static bound of the preamble
     x, cache = _forward(
@@ -95,7 +93,7 @@ def generate(
 
 
 def _empty_cache(model: Any, rows: int, length: int, dtype: Any) -> Cache:
-    """Keys and values (rows, length, kv heads, head size) of each layer."""
+    """Empty keys and values (rows, length, kv heads, head size) of each layer."""
     config = model.config
     size = config.head_dim or config.hidden_dim // config.num_heads
     empty = jnp.zeros((rows, length, config.num_kv_heads, size), dtype)
@@ -103,11 +101,11 @@ def _empty_cache(model: Any, rows: int, length: int, dtype: Any) -> Cache:
 
 
 def _forward(model: Any, ids: jax.Array, columns: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-    """Activations (rows, n, d) of ids (rows, n) at these columns; the cache with their keys and values."""
+    """Activations (rows, n, d) of ids (rows, n) at these columns, and the updated cache."""
     batch, pos = hax.Axis("batch", ids.shape[0]), hax.Axis("position", ids.shape[1])
     x = model.embeddings.embed(hax.named(ids, (batch, pos)))
     at = hax.named(columns, (batch, pos))
-    # Layer by layer, not scanned: a scan copies the whole cache at every token.
+    # A loop over layers: a scan would copy the whole cache at every token.
     kept = []
     for layer, (keys, values) in zip(model.transformer.layers.unstacked(), cache, strict=True):
         attended, keys, values = _attend(layer.self_attn, layer.input_layernorm(x), at, keys, values)
@@ -121,7 +119,7 @@ def _forward(model: Any, ids: jax.Array, columns: jax.Array, cache: Cache) -> tu
 def _attend(
     layer: Any, x: hax.NamedArray, at: hax.NamedArray, keys: jax.Array, values: jax.Array
 ) -> tuple[hax.NamedArray, jax.Array, jax.Array]:
-    """Attention of new tokens over everything cached up to their own column."""
+    """Attention of new tokens over the cache up to their own column."""
     q, k, v = layer._compute_qkv(x, key=None, pos_ids=at)
     order = ("batch", "position", "kv_head", "head_size")
     columns = at.array

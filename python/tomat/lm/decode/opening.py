@@ -1,6 +1,6 @@
-"""Predictors by the name of a checkpoint, and a prediction in one call: ``tomat.predict``.
+"""Open predictors, and predict a density in one call: ``tomat.predict``.
 
-JAX is needed to open a checkpoint, and imported then; the promolecule does without.
+JAX is imported only when a checkpoint is opened; the promolecule does not need it.
 """
 
 from __future__ import annotations
@@ -19,26 +19,32 @@ from tomat.prediction.structures import as_crystal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tomat.lm.decode.predictor import ModelPredictor
     from tomat.material import Material
     from tomat.prediction.structures import CrystalLike
 
 
 def open_predictor(checkpoint: str | Path, decoding: DecodingConfig | None = None) -> PatchPredictor:
-    """The predictor of a checkpoint.
+    """Open a predictor.
 
     Args:
-        checkpoint: folder or URL of a checkpoint (needs ``tomat[train]``); ``promolecule`` for the sum of spherical
-            atoms in the package, ``promolecule:FILE`` for one of your own.
-        decoding: how; the defaults where None.
+        checkpoint: folder or URL of a checkpoint (needs ``tomat[train]``); ``promolecule`` for the bundled sum of
+            spherical atoms, ``promolecule:FILE`` for another one.
+        decoding: decoding options; None is the defaults.
 
     Raises:
-        ValueError: no checkpoint, an option it does not have, or packages that are not installed.
+        ValueError: the checkpoint is damaged or does not support an option, or packages are not installed.
         OSError: it cannot be read.
     """
     decoding = decoding or DecodingConfig()
     head, _, source = str(checkpoint).partition(":")
     if head == PROMOLECULE:
         return PromoleculePredictor.open(source, decoding)
+    return open_model(checkpoint, decoding)
+
+
+def open_model(checkpoint: str | Path, decoding: DecodingConfig) -> ModelPredictor:
+    """As :func:`open_predictor`, for checkpoints only."""
     try:
         from tomat.lm.decode.predictor import ModelPredictor
     except ImportError as error:
@@ -61,36 +67,39 @@ def predict(
     electrons: float | None = None,
     **options: Any,
 ) -> Prediction:
-    """The density of a crystal.
+    """Predict the density of a crystal.
 
     Args:
-        checkpoint: folder or URL of a checkpoint, ``promolecule``, or an open predictor: open one once for many
-            crystals, or use :func:`tomat.prediction.assemble.predict_densities`, which fills batches over crystals.
-        structure: a path (POSCAR, CIF, anything pymatgen or ASE read), pymatgen ``Structure``, ASE ``Atoms``,
-            ``Crystal`` or ``Material``, whose density is not looked at.
-        grid: points along x, y, z; see :func:`choose_grid` for this and the next two.
-        like: a density whose grid is taken.
-        spacing: distance of grid points in angstrom; that of the training data by default.
-        overlap: grid points by which neighbouring patches overlap; seams are blended then.
-        normalize: scale to the valence count of the atoms, which the training data tell, or to ``electrons``.
+        checkpoint: folder or URL of a checkpoint, ``promolecule``, or an open predictor. For many crystals open one
+            once, or use :func:`tomat.prediction.assemble.predict_densities`, whose batches span crystals.
+        structure: a path (POSCAR, CIF, anything pymatgen or ASE reads), pymatgen ``Structure``, ASE ``Atoms``,
+            ``Crystal``, or ``Material`` (its density is ignored).
+        grid: (nx, ny, nz); give at most one of ``grid``, ``like`` and ``spacing``.
+        like: a density whose grid is used.
+        spacing: distance of grid points in angstrom; the default is that of the training data.
+        overlap: grid points by which neighbouring patches overlap; their seams are blended.
+        normalize: scale to ``electrons``, or else to the valence electrons of the atoms in the training data.
         electrons: valence electrons of the cell.
-        options: of :class:`tomat.prediction.options.DecodingConfig`, where a checkpoint is opened.
+        options: fields of :class:`tomat.prediction.options.DecodingConfig`; not with an open predictor.
 
     Returns:
         the prediction; ``.material`` is the crystal with its density, ``.material.write("CHGCAR")`` writes it.
 
     Warns:
-        UserWarning: elements the model was not trained with, a very small cell, atoms that nearly touch.
+        UserWarning: elements that are not in the training data, a very small cell, or atoms very close together.
 
     Raises:
-        ValueError, OSError: the structure, the grid, the count or the checkpoint cannot be used; the message says what
-            to do.
+        ValueError, OSError: the structure, grid, electrons, options or checkpoint cannot be used.
     """
     check_spacing(spacing)
     crystal = as_crystal(structure)
     predictor = checkpoint
     if isinstance(predictor, str | Path):
         predictor = open_predictor(predictor, DecodingConfig(**options))
+    elif options:
+        raise ValueError(
+            f"{', '.join(options)}: the predictor is open already; give decoding options when opening it"
+        )
     for doubt in crystal_warnings(crystal, predictor.facts):
         warnings.warn(f"{crystal.name}: {doubt}", stacklevel=2)
     shape = choose_grid(crystal, grid=grid, like=like, spacing=spacing, default=predictor.facts.spacing)

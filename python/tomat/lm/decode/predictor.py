@@ -1,4 +1,4 @@
-"""A trained model as something that predicts patches; needs JAX and Levanter."""
+"""A trained model as a patch predictor; needs JAX and Levanter."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from tomat.prediction.options import DecodingConfig, Mode
     from tomat.tokenizer import PatchTokenizer
 
-#: Short rows come in multiples of this many tokens.
+#: Short rows are padded to multiples of this many tokens.
 _STEP = 128
 
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """Rows of one crystal on one grid, and where their density tokens stand.
+    """Rows of one crystal on one grid, and the columns of their density tokens.
 
     Attributes:
         tokens: (length,) ids, density tokens included, without padding.
         first: column of the first density token.
-        count: density tokens a row.
+        count: density tokens per row.
     """
 
     tokens: NDArray[np.int32]
@@ -48,13 +48,13 @@ class ModelPredictor:
     """Predicts patches with a trained model; implements :class:`tomat.prediction.predictor.PatchPredictor`."""
 
     def __init__(self, trained: Trained, decoding: DecodingConfig) -> None:
-        """Put the weights where they are used.
+        """Place the weights on the devices.
 
         Raises:
-            ValueError: a mode the model does not have, an estimate that the codec's tokens do not have.
+            ValueError: the model does not support the mode, or the codec the estimate.
         """
         known = trained.objective.modes
-        # The objective's own mode where none is chosen.
+        # The objective's default mode.
         decoding = replace(decoding, mode=decoding.mode or known[0])
         if decoding.mode not in known:
             raise ValueError(
@@ -67,16 +67,16 @@ class ModelPredictor:
 
     @classmethod
     def open(cls, checkpoint: str, decoding: DecodingConfig) -> ModelPredictor:
-        """The predictor of a run, checkpoint or export, see :func:`tomat.lm.checkpoint.open_checkpoint`.
+        """Open the predictor of a run, checkpoint or export, see :func:`tomat.lm.checkpoint.open_checkpoint`.
 
         Raises:
-            FileNotFoundError: no complete checkpoint there.
-            ValueError: a mode the model does not have.
+            FileNotFoundError: there is no complete checkpoint.
+            ValueError: the model does not support the mode.
         """
         return cls(open_checkpoint(checkpoint, weights=decoding.weights), decoding)
 
     def in_mode(self, mode: Mode) -> ModelPredictor:
-        """The same model in another of its :attr:`modes`; the weights are shared.
+        """The same model in another of its :attr:`modes`, sharing the weights.
 
         Raises:
             ValueError: a mode the model does not have.
@@ -84,15 +84,15 @@ class ModelPredictor:
         return ModelPredictor(self.trained, replace(self.decoding, mode=mode))
 
     def at_start(self) -> ModelPredictor:
-        """The same decoding of the weights its run began with.
+        """The same decoding with the run's initial weights.
 
         Raises:
-            FileNotFoundError: they are not there: an export, a run that did not keep them.
+            FileNotFoundError: they were not kept, or the model is an export.
         """
         return ModelPredictor(open_checkpoint(self.trained.path, weights="start"), self.decoding)
 
     def __str__(self) -> str:
-        """Which weights these are, for people."""
+        """A description of the weights."""
         best = self.trained.note.get("best")
         why = f", the best held-out {best['metric']} ({best['value']:.4g})" if best else ""
         after = f"after {self.trained.step} steps" if self.trained.step else "as they began (step 0)"
@@ -100,37 +100,37 @@ class ModelPredictor:
 
     @property
     def tokenizer(self) -> PatchTokenizer:
-        """What writes the preamble and reads the density."""
+        """The tokenizer of the model's rows."""
         return self.vocabulary.tokenizer
 
     @property
     def mode(self) -> Mode:
-        """How predictions come about."""
+        """The prediction mode."""
         return self.decoding.mode or self.modes[0]
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """All modes the model can predict in."""
+        """All modes that the model supports."""
         return self.trained.objective.modes
 
     @property
     def gives_expected_error(self) -> bool:
-        """Whether predictions hold ``expected_error`` where requests hold the truth."""
+        """Whether predictions have an ``expected_error`` if requests have the truth."""
         return self.decoder.components == 1 or self.mode == "free_running"
 
     @property
     def needs_guess(self) -> bool:
-        """Whether requests must hold a starting density."""
+        """Whether requests must have a starting density."""
         return self.trained.objective.needs_guess
 
     @property
     def batch_size(self) -> int:
-        """Patches a forward pass."""
+        """Patches per forward pass."""
         return self.decoding.batch_size
 
     @functools.cached_property
     def facts(self) -> TrainingFacts:
-        """What the training data said."""
+        """Facts about the training data."""
         stored = self.trained.note.get("data_facts", {})
         facts = TrainingFacts.from_json(stored)
         if not self.needs_guess:
@@ -141,7 +141,7 @@ class ModelPredictor:
             raise ValueError(
                 f"{self.trained.path}: it does not say which starting density it was trained with"
             )
-        # The one it was trained with; checkpoints that do not keep it name it.
+        # The starting density of training; old checkpoints hold only its name.
         promolecule = promolecule or Promolecule.load(name)
         return replace(facts, promolecule=promolecule, guess=UnscaledPromolecule.load(promolecule))
 
@@ -166,7 +166,7 @@ class ModelPredictor:
         """Predict patches, in order.
 
         Raises:
-            ValueError: a request without the guess or truth it needs, or of another patch shape than its crystal's.
+            ValueError: a request lacks the guess or truth it needs, or its patch shape is not that of the crystal.
         """
         layouts = self._layouts(requests)
         out: list[PatchPrediction | None] = [None] * len(requests)
@@ -182,7 +182,7 @@ class ModelPredictor:
         return [prediction for prediction in out if prediction is not None]
 
     def _padded(self, length: int) -> int:
-        """Tokens of the rows that hold ``length``: a few lengths, so that few programs are compiled.
+        """The padded row length for ``length`` tokens, one of few so that few programs are compiled.
 
         Attention by blocks wants whole blocks: rows of more than 512 tokens come in multiples of 512, of more than
         1024 in multiples of 1024, or of the block that is configured.
@@ -195,7 +195,7 @@ class ModelPredictor:
         return min(-(-length // step) * step, limit)
 
     def _layouts(self, requests: Sequence[PatchRequest]) -> list[_Layout]:
-        """The row of each request; rows of one crystal on one grid are written together."""
+        """The row of each request; rows of one crystal on one grid are encoded together."""
         groups: dict[tuple[int, tuple[int, int, int]], list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
             groups[id(request.crystal), request.grid_shape].append(index)
@@ -207,7 +207,7 @@ class ModelPredictor:
             wrong = [requests[i].patch_shape for i in chosen if tuple(requests[i].patch_shape) != shape]
             if wrong:
                 raise ValueError(
-                    f"{crystal.name}: a patch of {wrong[0]} points was asked for, rows hold {shape}"
+                    f"{crystal.name}: a patch of {wrong[0]} points was requested, but the rows hold {shape}"
                 )
             rows = self.tokenizer.encode(
                 np.zeros(first.grid_shape, np.float32),
@@ -256,6 +256,6 @@ class ModelPredictor:
         ]
 
     def _key(self, request: PatchRequest) -> int:
-        """Decides the samples of a patch, whatever else is in its batch."""
+        """The random key of a patch's samples, independent of its batch."""
         key: int = key_of(self.decoding.seed, request.crystal.name, *request.offset)
         return key

@@ -1,4 +1,4 @@
-"""Losses over density tokens: pure functions of logits, and the callable Levanter's trainer takes; docs/losses.md."""
+"""Losses over density tokens: pure functions of logits, and the loss of Levanter's trainer; see docs/losses.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bins of a codec as tables: what a token stands for, in ascending order of value. NumPy alone."""
+"""The bins of a codec as tables, in ascending order of value. NumPy only."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Bins:
     """The n bins of a one-component codec, in ascending order of value, in the codec's unit.
 
     Attributes:
-        points: (n,) float32, what each bin decodes to; never descending.
-        edges: (n + 1,) float32, bin i holds the values from ``edges[i]`` to ``edges[i + 1]``; the first and the last
-            bin also hold what is clipped into them.
-        order: (n,) int32, the component of each bin; None where components ascend already, as in Lloyd-Max codecs
-            (the negative half of a log codec descends).
+        points: (n,) float32, the decoded value of each bin; never descending.
+        edges: (n + 1,) float32, bin i holds the values from ``edges[i]`` to ``edges[i + 1]``; the outer bins also hold
+            clipped values.
+        order: (n,) int32, the component of each bin; None if components ascend already, as in Lloyd-Max codecs (the
+            negative half of a log codec descends).
         rank: (n,) int32, the bin of each component; None likewise.
     """
 
@@ -36,7 +36,7 @@ class Bins:
         """The bins of ``codec``.
 
         Raises:
-            ValueError: several components, or reconstruction points that do not ascend with the bins.
+            ValueError: the codec has several components, or its reconstruction points do not ascend.
         """
         if len(codec.sizes) != 1:
             raise ValueError(

@@ -1,9 +1,9 @@
-"""A head and a loss applied block after block of positions, so that the logits of a batch never exist at once.
+"""Apply the output layer and a loss block by block of positions, so that not all logits exist at once.
 
 The logits of 8 rows of 8192 positions over 18,688 ids are 4.9 GB in float32, and a softmax and its gradient want
-several such arrays. Here a block of positions at a time is multiplied with the head, turned into losses (and, where
-wanted, gradients), and dropped. Matrix products take their inputs in the type of the activations (bfloat16 in
-mixed precision) and add up in float32; the losses and the head's gradient, summed over blocks, are float32 too.
+several such arrays. Here one block of positions at a time is multiplied with the head, turned into losses (and
+gradients if needed), and dropped. Matrix products take inputs in the type of the activations (bfloat16 in mixed
+precision) and accumulate in float32; losses and the head's gradient, summed over blocks, are float32 too.
 
 Under a mesh each device cuts its own positions into blocks (``shard_map``), and the head's gradient is summed over
 devices once, after the last block, not once a block.
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
 def per_position(
     loss: PositionLoss, block: int, spec: PartitionSpec, x: jax.Array, head: jax.Array, given: Tree
 ) -> tuple[jax.Array, Tree]:
-    """The loss of every position; its gradient makes the logits of each block again.
+    """The loss of every position; its gradient recomputes the logits of each block.
 
     Args:
         loss: of a block of positions.
-        block: positions a block, on each device; 0 is all at once.
+        block: positions per block and device; 0 is all at once.
         spec: how the axes of ``x`` before the last are split over the mesh.
         x: activations [..., d].
-        head: [v, d], one row an id.
-        given: a tree of arrays [..., (anything)] with the leading axes of ``x``; no gradient goes there.
+        head: [v, d], one row per id.
+        given: a tree of arrays [..., (anything)] with the leading axes of ``x``; they get no gradient.
 
     Returns:
-        Losses [...] and what ``loss`` gave beside them, which carries no gradient.
+        Losses [...] and the extras of ``loss``, which carry no gradient.
     """
     out: tuple[jax.Array, Tree] = _split(functools.partial(_forward, loss, block), spec, x, head, (given,))
     return out
 
 
 def no_split() -> PartitionSpec:
-    """Axes that are not split over a mesh; also what every device has whole."""
+    """The partition spec of unsplit axes and replicated arrays."""
     return PartitionSpec()  # type: ignore[no-untyped-call]
 
 
@@ -83,10 +83,10 @@ def weighted_sum(
     given: Tree,
     weight: jax.Array,
 ) -> tuple[jax.Array, jax.Array, Tree]:
-    """The sum of weight * loss over all positions, the losses [...], and what ``loss`` gave beside them.
+    """The sum of weight * loss over all positions, the losses [...], and the extras of ``loss``.
 
-    As :func:`per_position`, but where a gradient is wanted it is made while the block's logits are there: three
-    matrix products in place of four, and one softmax. Only the sum carries a gradient.
+    As :func:`per_position`, but gradients are computed together with the block's logits: three matrix products instead
+    of four, and one softmax. Only the sum carries a gradient.
     """
     losses, extras = _split(functools.partial(_forward, loss, block), spec, x, head, (given,))
     return jnp.sum(weight * losses), losses, extras
@@ -127,7 +127,7 @@ def _split(
     *,
     sums_head: bool = False,
 ) -> Tree:
-    """``local`` on each device's positions, flattened to one axis; the last result summed over devices."""
+    """Apply ``local`` to each device's positions, flattened to one axis; the last result is summed over devices."""
     lead = x.ndim - 1
 
     def on_device(x: jax.Array, head: jax.Array, rest: Tree) -> Tree:
@@ -171,7 +171,7 @@ def _forward(
 def _gradients(
     loss: PositionLoss, block: int, x: jax.Array, head: jax.Array, given: Tree, ct: jax.Array
 ) -> tuple[jax.Array, Tree, jax.Array, jax.Array]:
-    """Losses, extras, and the gradients of sum(ct * loss) by ``x`` (in its type) and ``head`` (float32)."""
+    """Losses, extras, and the gradients of sum(ct * loss) for ``x`` (in its type) and ``head`` (float32)."""
 
     def step(dhead: jax.Array, part: Tree) -> tuple[jax.Array, Tree]:
         x, given, ct = part
@@ -189,7 +189,7 @@ def _gradients(
 def _scan(
     step: Callable[[Tree, Tree], tuple[Tree, Tree]], carry: Tree, parts: Tree, n: int, block: int
 ) -> tuple[Tree, Tree]:
-    """``step`` over blocks of the first axis of ``parts``, of length n; the last block is filled up with zeros."""
+    """Apply ``step`` to blocks of the first axis of ``parts``, of length n; zeros pad the last block."""
     if block <= 0 or block >= n:
         return step(carry, parts)
     blocks = math.ceil(n / block)

@@ -1,4 +1,4 @@
-"""The loss a trainer is given: which terms, over which softmax, divided by what."""
+"""The loss of a trainer: its terms, the scope of the softmax, and the normalisation."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Term:
-    """A loss that can be mixed with others.
+    """A term of the loss.
 
     Attributes:
         of: ``(logits over the bins, true bin, true value, bins, configuration)`` to the loss [t]; ``bins`` is None
-            where ``of_bins`` is not set.
-        of_bins: whether it needs the values of tokens, so a codec with one token a voxel.
-        of_probability: whether it is about the probability of a token, which is over all ids where the scope is
+            unless ``of_bins`` is set.
+        of_bins: whether it needs the values of tokens, and so a codec with one token per voxel.
+        of_probability: whether it uses the probability of a token, which is over all ids if the scope is
             ``vocabulary``.
     """
 
@@ -54,11 +54,11 @@ def _kl_gaussian(
 
 
 def _of_value(function: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]) -> Term:
-    """A function of logits, true value and the bins' points."""
+    """A term that is a function of logits, true value and the points of the bins."""
     return Term(lambda z, _place, value, bins, _config: function(z, value, jnp.asarray(bins.points)))
 
 
-#: Losses by name; another one is a function and a line here.
+#: Terms by name; a new one is a function and a line here.
 TERMS: dict[str, Term] = {
     "cross_entropy": Term(
         lambda z, place, *_: functions.cross_entropy(z, place), of_bins=False, of_probability=True
@@ -68,29 +68,29 @@ TERMS: dict[str, Term] = {
     "emd": _of_value(functions.emd),
     "expected_value_error": _of_value(functions.expected_value_error),
 }
-#: The ids a softmax runs over.
+#: Scopes of the softmax.
 SCOPES = ("density", "vocabulary")
-#: What the weighted sum of losses is divided by.
+#: Normalisations of the weighted sum of losses.
 NORMALISERS = ("positions", "weights", "fixed")
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What is minimised; docs/losses.md has the formulas and what to choose.
+    """The loss of training; docs/losses.md has formulas and advice.
 
     Attributes:
         terms: weights by name: ``cross_entropy``, ``kl_gaussian`` (nats), ``crps``, ``emd``, ``expected_value_error``
             (the codec's unit).
         sigma: width of the Gaussian of ``kl_gaussian``, in bins.
         z_loss: weight of the squared log-normaliser.
-        scope: ``density``: softmax over the density tokens (of the component in turn), other targets count nothing;
-            ``vocabulary``: other targets count with their cross-entropy over all ids, and at density tokens
-            ``cross_entropy`` and ``kl_gaussian`` are over all ids too.
-        normalise: the sum of loss_weight * loss is divided by: ``positions``, those with a weight above 0; ``weights``,
-            the sum of weights; ``fixed``, rows * ``positions_per_row``, which makes the mean over micro-batches that
-            hold unequal numbers of positions exact.
+        scope: ``density``: softmax over the density tokens of the component; other targets are ignored.
+            ``vocabulary``: other targets count with their cross-entropy over all ids, and ``cross_entropy`` and
+            ``kl_gaussian`` of density tokens are over all ids too.
+        normalise: divisor of the sum of loss_weight * loss: ``positions``, the number of positions of weight above 0;
+            ``weights``, the sum of weights; ``fixed``, rows * ``positions_per_row``, which makes the mean over unequal
+            micro-batches exact.
         positions_per_row: for ``fixed``; None is the density tokens of one default patch.
-        block_size: positions whose logits exist at once on a device; 0 is all.
+        block_size: positions per device whose logits exist at once; 0 is all.
     """
 
     terms: dict[str, float] = field(default_factory=lambda: {"kl_gaussian": 1.0})
@@ -103,14 +103,14 @@ class LossConfig:
 
     @property
     def over_all_ids(self) -> bool:
-        """Whether logits of all ids are needed, or those of the density tokens alone."""
+        """Whether logits of all ids are needed, not only of density tokens."""
         return self.scope == "vocabulary"
 
     def __post_init__(self) -> None:
         """Check names and numbers.
 
         Raises:
-            ValueError: an unknown name, or a number out of range.
+            ValueError: an unknown name or a number out of range.
         """
         unknown = [name for name in self.terms if name not in TERMS]
         if unknown:
@@ -118,7 +118,7 @@ class LossConfig:
         if not self.terms or not all(0.0 < weight < math.inf for weight in self.terms.values()):
             raise ValueError(f"loss terms {self.terms}: give at least one, each with a weight above 0")
         if not 0.0 < self.sigma < math.inf:
-            raise ValueError(f"sigma = {self.sigma} bins must be above 0; for no width use cross_entropy")
+            raise ValueError(f"sigma = {self.sigma} bins must be above 0; for zero width use cross_entropy")
         if not 0.0 <= self.z_loss < math.inf:
             raise ValueError(f"z_loss = {self.z_loss} must not be negative")
         for name, value, known in (
@@ -136,16 +136,16 @@ class LossConfig:
 class DensityLoss:
     """A loss for Levanter's ``Trainer``: ``(model, example, *, key, reduction, reduction_axis) -> (loss, metrics)``.
 
-    ``reduction`` is ``hax.mean`` (divided as the configuration says), ``hax.sum``, or None for loss_weight * loss of
-    every position. Metrics are Levanter's: each term before its weight, averaged over the positions it is a term of
-    (weighted as the loss, exact over micro-batches), and the number of density positions asked for.
+    ``reduction`` is ``hax.mean`` (normalised as configured), ``hax.sum``, or None for loss_weight * loss of every
+    position. Metrics are Levanter's: each term before its weight, averaged over its positions (weighted as the loss,
+    exact over micro-batches), and the number of density positions predicted.
 
     Args:
-        config: what is minimised.
+        config: of the loss.
         vocabulary: of the model.
 
     Raises:
-        ValueError: a loss of values for a codec that writes a voxel as several tokens.
+        ValueError: a term needs values of tokens, but the codec has several tokens per voxel.
     """
 
     def __init__(self, config: LossConfig, vocabulary: ModelVocabulary) -> None:
@@ -171,7 +171,7 @@ class DensityLoss:
         reduction: Any = hax.mean,
         reduction_axis: Any = None,
     ) -> tuple[hax.NamedArray, dict[str, Metric]]:
-        """The loss of a batch, and what to log of it."""
+        """The loss of a batch, and its metrics."""
         out = model.activations(example.tokens, example.attn_mask, key=key, pos_ids=example.pos_ids)
         activations, auxiliary = split_activations(out)
         flat = Flat.of(model, activations, example)
@@ -196,13 +196,13 @@ class DensityLoss:
         return reduced + auxiliary, self._metrics(terms, weight, flat.given["target"])
 
     def effective_weight(self, weight: jax.Array, target: jax.Array) -> jax.Array:
-        """loss_weight, and 0 for targets that the scope leaves out."""
+        """loss_weight, set to 0 for targets outside the scope."""
         if self.config.over_all_ids:
             return weight
         return jnp.asarray(jnp.where(self.targets.asked(target).density, weight, 0.0))
 
     def divisor(self, weight: jax.Array) -> jax.Array:
-        """What sums of weight * loss over arrays [rows ..., positions] are divided by."""
+        """The divisor of sums of weight * loss over arrays [rows ..., positions]."""
         if self.config.normalise == "fixed":
             return jnp.asarray(self.positions_per_row * math.prod(weight.shape[:-1]), jnp.float32)
         of = weight if self.config.normalise == "weights" else (weight > 0).astype(jnp.float32)
@@ -210,7 +210,7 @@ class DensityLoss:
         return jnp.asarray(jnp.where(total > 0, total, 1.0))
 
     def position_losses(self, logits: jax.Array, given: Arrays) -> tuple[jax.Array, Arrays]:
-        """The loss [t] of positions with these logits [t, ids], and its terms [t] before their weights."""
+        """The loss [t] of positions with logits [t, ids], and its unweighted terms [t]."""
         asked = self.targets.asked(given["target"])
         whole = self.config.over_all_ids
         z = self.targets.within_component(logits[..., -self.targets.n :], asked.component)
@@ -233,7 +233,7 @@ class DensityLoss:
         return jnp.asarray(loss), terms
 
     def _metrics(self, terms: Arrays, weight: jax.Array, target: jax.Array) -> dict[str, Metric]:
-        """Sums and divisors of the terms: each over the positions it is a term of."""
+        """Sums and divisors of the terms, each over its own positions."""
         density = self.targets.asked(target).density
         by_weight = self.config.normalise == "weights"
         metrics = {}
@@ -259,7 +259,7 @@ class DensityLoss:
         if reduction is hax.sum:
             return hax.sum(named, axis=reduction_axis)
         if reduction is not hax.mean:
-            raise ValueError(f"reduction {reduction} is none of hax.mean, hax.sum, None")
+            raise ValueError(f"reduction {reduction} is not one of hax.mean, hax.sum, None")
         if self.config.normalise == "fixed":
             raise ValueError("normalise = 'fixed' divides by rows: take the mean over all axes")
         of = weight if self.config.normalise == "weights" else (weight > 0).astype(jnp.float32)
@@ -269,15 +269,15 @@ class DensityLoss:
 
 @dataclass(frozen=True, eq=False)
 class Flat:
-    """Activations, head and what is asked, as arrays with the position axis last (activations: before the last).
+    """Activations, head and targets as arrays with the position axis last (for activations, before the last).
 
     Attributes:
         x: activations [..., positions, d].
         head: [ids, d].
         given: ``target`` int32 and ``value`` float32, [..., positions].
         weight: loss_weight [..., positions].
-        axes: the names behind [..., positions].
-        spec: how those axes are split over the mesh.
+        axes: the named axes [..., positions].
+        spec: how these axes are split over the mesh.
     """
 
     x: jax.Array
@@ -289,7 +289,7 @@ class Flat:
 
     @classmethod
     def of(cls, model: Any, activations: hax.NamedArray, example: DensityExample) -> Flat:
-        """Bring everything into one order of axes."""
+        """Bring all arrays into one order of axes."""
         pos = activations.resolve_axis(model.Pos.name)
         embed = activations.resolve_axis(model.Embed.name)
         lead = tuple(axis for axis in activations.axes if axis.name not in (pos.name, embed.name))

@@ -1,6 +1,6 @@
-"""The losses of one position, as pure functions of its logits over the bins of a codec.
+"""Losses of single positions, as pure functions of their logits over the bins of a codec.
 
-Arguments, the same everywhere:
+Arguments of all functions:
 
 - ``logits``: [..., n] float32 over n bins in ascending order of value; p = softmax(logits).
 - ``target``: [...] int32, the true bin; ``value``: [...] float32, the true density; ``points``: [n] float32, what the
@@ -22,7 +22,7 @@ def log_normaliser(logits: jax.Array) -> jax.Array:
 
 
 def pick(logits: jax.Array, target: jax.Array) -> jax.Array:
-    """``logits[..., target]`` as a masked sum: it fuses with its neighbours, and its gradient is no scatter."""
+    """``logits[..., target]`` as a masked sum, which fuses with other operations and needs no scatter for gradients."""
     here = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1) == target[..., None]
     return jnp.sum(jnp.where(here, logits, 0.0), axis=-1)
 
@@ -33,11 +33,11 @@ def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def fractional_bin(value: jax.Array, target: jax.Array, edges: jax.Array) -> jax.Array:
-    """Where a value lies among the bins, counted in bins: bin i reaches from i - 1/2 to i + 1/2.
+    """Position of a value in units of bins, where bin i extends from i - 1/2 to i + 1/2.
 
-    u = i - 1/2 + (value - e_i) / (e_{i+1} - e_i) for bin i with the edges e_i, e_{i+1}: continuous and monotone in
-    the value whatever the widths, and never nearer to another bin's centre than to that of the token. Held within
-    [0, n - 1], so that what is clipped into the outer bins stands at their centres, and i where a bin has no width.
+    u = i - 1/2 + (value - e_i) / (e_{i+1} - e_i) for bin i with edges e_i, e_{i+1}: continuous and monotone in the
+    value, and closest to the centre of the value's own bin. It is clamped to [0, n - 1], the centres of the outer
+    bins, and is i for a bin of zero width.
     """
     low, high = jnp.take(edges, target), jnp.take(edges, target + 1)
     width = high - low
@@ -72,7 +72,7 @@ def crps(logits: jax.Array, value: jax.Array, points: jax.Array) -> jax.Array:
 
 
 def emd(logits: jax.Array, value: jax.Array, points: jax.Array) -> jax.Array:
-    """Expected |c - value|: the earth mover's distance from p to the true value."""
+    """Expected |c - value|: the earth mover's distance between p and the true value."""
     p = jax.nn.softmax(logits, axis=-1)
     return jnp.sum(p * jnp.abs(points - value[..., None]), axis=-1)
 
@@ -83,22 +83,22 @@ def expected_value_error(logits: jax.Array, value: jax.Array, points: jax.Array)
 
 
 def mean(logits: jax.Array, points: jax.Array) -> jax.Array:
-    """The mean of p, the estimate of least squared error."""
+    """The mean of p, which minimises the squared error."""
     return jnp.sum(jax.nn.softmax(logits, axis=-1) * points, axis=-1)
 
 
 def median_bin(logits: jax.Array) -> jax.Array:
     """The first bin i with F(c_i) >= 1/2."""
     below = jnp.cumsum(jax.nn.softmax(logits, axis=-1), axis=-1)
-    # The last bin's F is 1 but for rounding: it is never counted.
+    # F of the last bin is 1 up to rounding, so it is not counted.
     return jnp.sum(below[..., :-1] < 0.5, axis=-1)
 
 
 def median(logits: jax.Array, points: jax.Array) -> jax.Array:
-    """The lower median of p: the point of :func:`median_bin`, an estimate of least absolute error."""
+    """The lower median of p, the point of :func:`median_bin`, which minimises the absolute error."""
     return jnp.take(points, median_bin(logits))
 
 
 def mode(logits: jax.Array, points: jax.Array) -> jax.Array:
-    """The most probable c_i, the first of equals."""
+    """The most probable c_i; the first in a tie."""
     return jnp.take(points, jnp.argmax(logits, axis=-1))

@@ -1,4 +1,4 @@
-"""Which rows of a head and which of their logits a position is about."""
+"""The rows of the output layer, and the logits, that belong to the target of a position."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tomat.lm.loss.bins import Bins
 if TYPE_CHECKING:
     from tomat.lm.vocabulary import ModelVocabulary
 
-#: Logit of what cannot be: exp of it is 0, and no infinity comes into a gradient.
+#: Logit of impossible tokens: its exp is 0, without infinities in gradients.
 NEVER = -1e30
 
 
 class Asked(NamedTuple):
-    """What positions are asked for; arrays of one shape.
+    """The targets of positions, as arrays of one shape.
 
     Attributes:
-        density: bool, the target is a density token.
-        component: int32, which component of a voxel; 0 where it is none.
-        place: int32, the target's place among the density tokens, bins ascending; 0 where it is none.
+        density: bool, whether the target is a density token.
+        component: int32, component of the voxel; 0 for other targets.
+        place: int32, index of the target among the density tokens in ascending order of value; 0 for other targets.
     """
 
     density: jax.Array
@@ -34,7 +34,7 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DensityTargets:
-    """The density tokens of a vocabulary, brought into ascending order of value where they have one.
+    """The density tokens of a vocabulary, in ascending order of value if they have one.
 
     Attributes:
         first: id of the first density token.
@@ -51,7 +51,7 @@ class DensityTargets:
         """The density tokens of ``vocabulary``.
 
         Raises:
-            ValueError: density tokens that are not the tokenizer's last ids.
+            ValueError: the density tokens are not the last ids of the tokenizer.
         """
         low, high = vocabulary.density.start, vocabulary.density.stop
         if high != vocabulary.mask:
@@ -67,9 +67,9 @@ class DensityTargets:
         return sum(self.sizes)
 
     def rows(self, head: jax.Array, *, all_ids: bool) -> jax.Array:
-        """The rows of a head [ids, d] that can be asked for: those of the density tokens, after all others or alone.
+        """The rows of a head [ids, d] that can be targets: of density tokens, preceded by all other ids or alone.
 
-        ``[MASK]`` and the rows that fill the embedding up are never among them: nothing gives them probability.
+        ``[MASK]`` and the padding rows of the embedding are never among them.
         """
         density = head[self.first : self.first + self.n]
         if self.bins is not None and self.bins.order is not None:
@@ -77,7 +77,7 @@ class DensityTargets:
         return jnp.concatenate([head[: self.first], density]) if all_ids else density
 
     def asked(self, target: jax.Array) -> Asked:
-        """What positions with these target ids are asked for."""
+        """The targets of positions, from their ids."""
         index = target - self.first
         density = (index >= 0) & (index < self.n)
         index = jnp.where(density, index, 0)
@@ -89,7 +89,7 @@ class DensityTargets:
         return Asked(density, component, index)
 
     def within_component(self, logits: jax.Array, component: jax.Array) -> jax.Array:
-        """Density logits [..., n], those of other components than ``component`` made impossible."""
+        """Density logits [..., n], with tokens of components other than ``component`` made impossible."""
         if len(self.sizes) == 1:
             return logits
         ends = jnp.asarray(np.cumsum(self.sizes), jnp.int32)

@@ -1,1 +1,1 @@
-"""The network, its presets, and what it costs."""
+"""The network, its presets, and its cost in FLOPs and memory."""

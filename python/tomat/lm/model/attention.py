@@ -1,8 +1,8 @@
 """Attention by ``jax.nn.dot_product_attention``: cuDNN's flash attention on NVIDIA GPUs; needs JAX and Levanter.
 
-Levanter picks its attention inside ``levanter.layers.attention.dot_product_attention``, which knows Transformer
-Engine for GPUs and nothing of cuDNN. The seam used here is the module: :class:`FusedAttention` is Levanter's
-``Attention`` with the same weights, so checkpoints and exports are the same, and a ``__call__`` of its own.
+Levanter's ``levanter.layers.attention.dot_product_attention`` supports Transformer Engine on GPUs, but not cuDNN.
+:class:`FusedAttention` is therefore Levanter's ``Attention`` with another ``__call__``; weights, checkpoints and
+exports are the same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from levanter.layers.attention import Attention, AttentionMask
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
 
-#: What cuDNN computes in; other types take Levanter's path.
+#: Types that cuDNN supports; others use Levanter's attention.
 _CUDNN_TYPES = (jnp.bfloat16, jnp.float16)
 
 type Mask = AttentionMask | hax.NamedArray | None
@@ -31,21 +31,21 @@ type Implementation = Literal["cudnn", "xla"]
 class FusedAttention(Attention):
     """Levanter's attention layer, computed by ``jax.nn.dot_product_attention``.
 
-    How a mask is handed on decides the speed:
+    The speed depends on the mask:
 
-    - causal, one sequence a row: no segments are looked at, since what follows a sequence is padding, which no
-      token of it sees; cuDNN leaves out the upper triangle;
-    - full, one sequence a row: the sequence's length goes to cuDNN, which leaves out the padding. Segments must be
-      equal over the sequence, which starts the row, and differ from it over the padding;
-    - several sequences a row, and explicit masks: the mask is made and added to the scores, a matrix of rows x
-      length x length in bfloat16 (128 MiB a row of 8192 tokens) and no work saved.
+    - causal, one sequence per row: segments are ignored, since no token sees the padding after it; cuDNN skips the
+      upper triangle;
+    - full, one sequence per row: cuDNN gets the sequence's length and skips the padding. The sequence must start the
+      row, with one segment number that differs from that of the padding;
+    - several sequences per row, and explicit masks: the mask is materialised, rows x length x length in bfloat16
+      (128 MiB for a row of 8192 tokens), and no work is saved.
 
-    Outputs at padded positions are finite and mean nothing. Types cuDNN does not know (float32) take Levanter's
-    path, as the configuration names it.
+    Outputs at padded positions are finite but meaningless. Types that cuDNN lacks (float32) use Levanter's attention as
+    configured.
 
     Attributes:
-        implementation: ``cudnn`` or ``xla``, which does the same by plain operations on every platform.
-        sequences_per_row: packed sequences a row at most; None where that is not known: segments are honoured then.
+        implementation: ``cudnn``, or ``xla`` for plain operations on any platform.
+        sequences_per_row: largest number of packed sequences per row; None if not known, and segments are used.
     """
 
     implementation: Implementation = eqx.field(default="cudnn", static=True)
@@ -55,7 +55,7 @@ class FusedAttention(Attention):
     def of(
         cls, plain: Attention, implementation: Implementation, sequences_per_row: int | None
     ) -> FusedAttention:
-        """The layer with the weights of ``plain``."""
+        """A layer with the weights of ``plain``."""
         fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
         return cls(**fields, implementation=implementation, sequences_per_row=sequences_per_row)
 
@@ -98,9 +98,9 @@ def attend(
         query: {batch..., position, heads, head_size}, at most one batch axis, in any order.
         keys: as ``query``, with ``kv_head`` instead of ``heads``.
         values: as ``keys``.
-        mask: what a query may see.
+        mask: the keys that each query may see.
         implementation: as for :class:`FusedAttention`.
-        sequences_per_row: packed sequences a row at most, None where that is not known.
+        sequences_per_row: as for :class:`FusedAttention`.
 
     Returns:
         {batch..., position, heads, head_size}.
@@ -141,7 +141,7 @@ def attend(
 def _lower(
     mask: Mask, position: hax.Axis, batch: tuple[hax.Axis, ...], sequences_per_row: int | None
 ) -> tuple[bool, jax.Array | None, jax.Array | None]:
-    """A mask as causal or not, lengths {batch} of the sequences, and an explicit boolean mask {batch, 1, T, S}."""
+    """Split a mask into: causal or not, sequence lengths {batch}, and an explicit boolean mask {batch, 1, T, S}."""
     if mask is None:
         return False, None, None
     keys = position.alias("key_position")
@@ -165,7 +165,7 @@ def _lower(
 
 
 def _lengths(segments: hax.NamedArray, position: hax.Axis, batch: tuple[hax.Axis, ...]) -> jax.Array:
-    """Tokens of the sequence that starts each row, int32 {batch}."""
+    """Length of the sequence that starts each row, int32 {batch}."""
     first = segments[position.name, 0]
     lengths = hax.sum((segments == first).astype(jnp.int32), position)
     missing = tuple(axis for axis in batch if axis not in lengths.axes)

@@ -1,13 +1,12 @@
-"""Floating point operations of a training step, and what share of a device's peak they are; needs no JAX.
+"""Floating-point operations of a training step, and the peak of devices; needs no JAX.
 
-Counted are the multiplications and additions of matrix products (2 a parameter and token), attention's two products
-over the keys a query may see, and the output layer over the ids the loss looks at. The backward pass costs twice the
-forward one. What gradient checkpointing or a blockwise loss computes a second time is work, but not the model's: it
-is reported apart, and model FLOPs utilisation (MFU) leaves it out [Chowdhery et al., PaLM, appendix B].
+The count includes multiplications and additions of matrix products (2 per parameter and token), attention's two
+products over visible keys, and the output layer over the ids in the loss. The backward pass costs twice the forward
+pass. Recomputation (gradient checkpointing, blockwise losses) is reported separately and excluded from the model FLOPs
+utilisation (MFU) [Chowdhery et al., PaLM, appendix B].
 
-Levanter's counter (``levanter.utils.flop_utils``) is not used: it lets a causal query see every key (24 to 43 %
-more FLOPs for the presets), counts softmax operations, takes heads of hidden_dim / num_heads only, and knows no
-recomputation.
+Levanter's counter (``levanter.utils.flop_utils``) is not used: it counts all keys for causal attention (24 to 43 % more
+FLOPs for the presets) and softmax operations, assumes heads of hidden_dim / num_heads, and has no recomputation.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tomat.lm.model.presets import ModelShape
 
-#: Dense bfloat16 FLOP/s of one device, by the start of JAX's ``device_kind``; the makers' data sheets, without
-#: sparsity. The first that fits counts.
+#: Dense bfloat16 FLOP/s of one device, by prefix of JAX's ``device_kind``, from the data sheets, without sparsity. The
+#: first match counts.
 PEAK_FLOPS: dict[str, float] = {
     "TPU v6 lite": 918e12,
     "TPU v6e": 918e12,
@@ -48,7 +47,7 @@ class StepFlops:
         layers: matrix products of the layers, forward.
         attention: queries with keys, and weights with values, forward.
         head: the output layer, forward.
-        recomputed: what is computed a second time: layers under gradient checkpointing, logits of a blockwise loss.
+        recomputed: recomputation: layers under gradient checkpointing, logits of a blockwise loss.
     """
 
     tokens: int
@@ -69,11 +68,11 @@ class StepFlops:
 
     @property
     def hardware(self) -> float:
-        """With what is computed a second time: what the device really does."""
+        """Model FLOPs plus recomputation: what the device executes."""
         return self.model + self.recomputed
 
     def seconds(self, utilisation: float, peak: float, devices: int = 1) -> float:
-        """Time of the step on ``devices`` devices of ``peak`` FLOP/s at an MFU of ``utilisation`` (0 to 1)."""
+        """Seconds per step on ``devices`` devices of ``peak`` FLOP/s at an MFU of ``utilisation`` (0 to 1)."""
         return self.model / (utilisation * peak * devices)
 
 
@@ -89,8 +88,8 @@ def step_flops(
     Args:
         shape: the model; ``shape.seq_len`` is the length of a row.
         rows: rows of the step (the global batch).
-        head_ids: ids the loss looks at: the density slice, or all rows of the embedding.
-        causal: half the keys on average, or all of them. Packed rows see fewer; this counts the whole row.
+        head_ids: ids in the loss: the density tokens, or all rows of the embedding.
+        causal: whether a query sees half the keys on average, or all. Packing, which reduces this, is ignored.
     """
     length = shape.seq_len
     tokens = rows * length
@@ -104,5 +103,5 @@ def step_flops(
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Dense bfloat16 FLOP/s of a device, by JAX's ``device.device_kind``; None for those not in the table (CPUs)."""
+    """Dense bfloat16 FLOP/s of a device by JAX's ``device.device_kind``; None if unknown, as for CPUs."""
     return next((peak for kind, peak in PEAK_FLOPS.items() if device_kind.startswith(kind)), None)

@@ -1,8 +1,8 @@
-"""What a training step takes of the memory of one device, estimated before anything is compiled; needs no JAX.
+"""Estimate the device memory of a training step without compiling it; needs no JAX.
 
 Parameters, gradients, optimizer and average are float32 and split over all devices (FSDP); activations are bfloat16 and
-belong to the rows a device computes at a time. The estimate says what is large and why, and was within a fifth of the
-TPU compiler's figure (docs/tpu.md sets both side by side); ``training/aot.py`` asks the compiler.
+scale with the rows a device computes at a time. The estimate is within a fifth of the TPU compiler's figure (see
+docs/tpu.md), which ``training/aot.py`` obtains.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _GIB = 2**30
 
-#: Bytes a program may use on one device, by the start of JAX's ``device_kind``. The first that fits counts.
+#: Bytes a program may use on one device, by prefix of JAX's ``device_kind``. The first match counts.
 DEVICE_MEMORY: dict[str, float] = {
     "TPU v6 lite": 31.25 * _GIB,
     "TPU v6e": 31.25 * _GIB,
@@ -37,23 +37,22 @@ DEVICE_MEMORY: dict[str, float] = {
     "NVIDIA L4": 22 * _GIB,
 }
 
-#: float32 numbers an optimizer keeps beside each parameter. Muon keeps one for matrices, and Adam's two for the rest.
+#: float32 numbers an optimizer keeps per parameter. Muon keeps one for matrices, and Adam's two for the rest.
 OPTIMIZER_SLOTS = {"adam": 2.0, "muon": 1.0}
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes on one device at the peak of a step, by what they are for.
+    """Peak memory of a step on one device, in bytes, by purpose.
 
     Attributes:
         parameters: float32, this device's share.
         gradients: float32, its share; with micro-batches the sum and the new ones.
         optimizer: float32, its share.
         average: the exponential moving average, its share.
-        gathered: weights in bfloat16 as they are used: the embedding and two layers, brought together from all
-            devices.
+        gathered: weights in bfloat16 in use: the embedding and two layers, gathered from all devices.
         kept: activations kept for the backward pass.
-        layer: activations of the layer that is computed again, with their gradients.
+        layer: activations of the recomputed layer, with their gradients.
         logits: of one block of positions, with their gradient.
     """
 
@@ -68,17 +67,17 @@ class StepMemory:
 
     @property
     def state(self) -> float:
-        """What is there between steps: parameters, optimizer and average."""
+        """Memory between steps: parameters, optimizer and average."""
         return self.parameters + self.optimizer + self.average
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """The total."""
         total: float = sum(getattr(self, field.name) for field in dataclasses.fields(self))
         return total
 
     def rows(self) -> list[tuple[str, float]]:
-        """Names and GiB, the total last; what a dry run prints."""
+        """Names and GiB, the total last, for a dry run."""
         parts = [(field.name, getattr(self, field.name) / _GIB) for field in dataclasses.fields(self)]
         return [*parts, ("total", self.total / _GIB)]
 
@@ -100,13 +99,13 @@ def step_memory(
     Args:
         shape: the model.
         vocabulary_rows: rows of the embedding.
-        rows_at_a_time: rows a device computes at once (a micro-batch's, if there are several).
-        devices: devices the parameters are split over.
+        rows_at_a_time: rows a device computes at once (of a micro-batch, if there are several).
+        devices: number of devices that share the parameters.
         optimizer: a name of :data:`OPTIMIZER_SLOTS`.
         average: whether a moving average of the parameters is kept.
         micro_batches: whether gradients of several micro-batches are summed.
-        head_ids: ids the loss looks at; all rows of the embedding where None.
-        block_size: positions whose logits exist at once; 0 for all.
+        head_ids: ids in the loss; None is all rows of the embedding.
+        block_size: positions whose logits exist at once; 0 is all.
 
     Raises:
         KeyError: an unknown optimizer.
@@ -140,15 +139,15 @@ def step_memory(
 
 
 def device_memory(device_kind: str) -> float | None:
-    """Bytes a program may use on a device, by JAX's ``device.device_kind``; None for those not in the table."""
+    """Bytes a program may use on a device by JAX's ``device.device_kind``; None if unknown."""
     return next((size for kind, size in DEVICE_MEMORY.items() if device_kind.startswith(kind)), None)
 
 
 def _layer_bytes(shape: ModelShape) -> float:
-    """Bytes a token that the backward pass of one layer needs of its inside, attention by a flash kernel.
+    """Bytes per token that the backward pass of one layer needs within the layer, with flash attention.
 
     bfloat16: the two normalised inputs, queries, keys and values before and after norm and rotation, attention's
-    output, the residual after it, gate, up and their product; float32: the inputs of the norms and a number a head.
+    output, the residual after it, gate, up and their product; float32: the norms' inputs and one number per head.
     """
     half = 2.0 * (
         3 * shape.hidden_dim + 3 * shape.attention_dim + 5 * shape.kv_dim + 3 * shape.intermediate_dim
@@ -158,10 +157,10 @@ def _layer_bytes(shape: ModelShape) -> float:
 
 
 def _kept_bytes(shape: ModelShape) -> float:
-    """Bytes a token that a layer keeps without checkpointing, as the TPU compiler was seen to do with one row a chip.
+    """Bytes per token that a layer keeps without checkpointing, measured with the TPU compiler at one row per chip.
 
-    Numbers of bytes for each element of the residual stream, of the heads (in all types and stages; heads of less
-    than 128 elements are filled up to that) and of the feed-forward layer.
+    The factors are bytes per element of the residual stream, of the heads (all types and stages, padded to 128
+    elements) and of the feed-forward layer.
     """
     filled = -(-shape.head_dim // 128) * 128 / shape.head_dim
     heads = 27.0 * (shape.attention_dim + shape.kv_dim) * filled

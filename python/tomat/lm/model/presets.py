@@ -1,4 +1,4 @@
-"""Sizes of models: presets, what a configuration may change, and how many parameters come of it; needs no JAX."""
+"""Model sizes: presets, changes to them, and parameter counts; needs no JAX."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tomat.lm.vocabulary import ModelVocabulary
 
-#: What computes attention; ``auto`` takes the fastest of the platform (see docs/models.md).
+#: Implementations of attention; ``auto`` is the fastest on the platform (see docs/models.md).
 ATTENTION = ("auto", "splash", "cudnn", "xla", "flash", "vanilla")
 
-#: How a model starts.
+#: Initialisations of a model.
 INITIALISATION = ("ordinal", "random")
 
-#: What the backward pass keeps of a layer: ``off`` everything, ``full`` its input alone, ``offload`` its input, on the
-#: host, ``nested`` the inputs of every few layers.
+#: What is kept of each layer for the backward pass: ``off`` everything, ``full`` only its input, ``offload`` its input
+#: on the host, ``nested`` the inputs of every few layers.
 GRADIENT_CHECKPOINTING = ("off", "full", "offload", "nested")
 
 
@@ -27,7 +27,7 @@ def _known(field: str, value: str, known: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """All numbers of a Qwen3 model; every field is a count of what its name says.
+    """The shape of a Qwen3 model.
 
     Attributes:
         hidden_dim: width of the residual stream.
@@ -36,7 +36,7 @@ class ModelShape:
         num_kv_heads: key and value heads; divides ``num_heads``.
         head_dim: width of a head; even, for the rotary embedding.
         intermediate_dim: width of the gated feed-forward layer.
-        seq_len: tokens a row.
+        seq_len: tokens per row.
         rope_theta: base of the rotary embedding's wavelengths.
         gradient_checkpointing: one of :data:`GRADIENT_CHECKPOINTING`.
     """
@@ -52,10 +52,11 @@ class ModelShape:
     gradient_checkpointing: str = "full"
 
     def __post_init__(self) -> None:
-        """Check that the numbers make a model.
+        """Check the numbers.
 
         Raises:
-            ValueError: a count below 1, heads that do not divide, an odd head, a word that is none of those known.
+            ValueError: a count below 1, ``num_kv_heads`` that does not divide ``num_heads``, an odd ``head_dim``, or an
+                unknown word.
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -67,7 +68,7 @@ class ModelShape:
             )
         if self.head_dim % 2:
             raise ValueError(
-                f"model.head_dim = {self.head_dim} must be even: the rotary embedding turns pairs"
+                f"model.head_dim = {self.head_dim} must be even: the rotary embedding needs pairs"
             )
         _known("gradient_checkpointing", self.gradient_checkpointing, GRADIENT_CHECKPOINTING)
 
@@ -105,7 +106,7 @@ PRESETS: dict[str, ModelShape] = {
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """Parameters of a model by what they are; the embedding is tied, so it is also the output layer.
+    """Parameters of a model by part; the tied embedding is also the output layer.
 
     Attributes:
         embedding: rows of the vocabulary times the hidden width.
@@ -121,16 +122,16 @@ class ParameterCount:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The total."""
         return self.embedding + self.layers
 
     @property
     def layers(self) -> int:
-        """All but the embedding."""
+        """All except the embedding."""
         return self.attention + self.feed_forward + self.norms
 
     def __str__(self) -> str:
-        """The total and its parts, with thousands apart."""
+        """The total and its parts."""
         return (
             f"{self.total:,} parameters: embedding {self.embedding:,}, attention {self.attention:,}, "
             f"feed-forward {self.feed_forward:,}, norms {self.norms:,}"
@@ -138,7 +139,7 @@ class ParameterCount:
 
 
 def parameter_count(shape: ModelShape, vocabulary_rows: int) -> ParameterCount:
-    """Parameters of the model of ``shape`` with ``vocabulary_rows`` rows of the (tied) embedding.
+    """Parameters of a model of ``shape`` with ``vocabulary_rows`` rows of the (tied) embedding.
 
     Qwen3 has no biases; a layer has two norms over the hidden width and one each over the width of a head for
     queries and keys, and one more norm follows the last layer.
@@ -154,23 +155,23 @@ def parameter_count(shape: ModelShape, vocabulary_rows: int) -> ParameterCount:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The ``model`` part of a training configuration: a preset, and what to change of it.
+    """The ``model`` part of a training configuration: a preset and changes to it.
 
     Attributes:
         preset: a name of :data:`PRESETS`.
-        hidden_dim: instead of the preset's, as all fields that follow; None keeps it.
+        hidden_dim: width; None keeps the preset's, as for all fields below.
         num_layers: layers.
         num_heads: query heads.
-        num_kv_heads: key and value heads; ``num_heads`` where that is given and this is not.
-        head_dim: width of a head; ``hidden_dim / num_heads`` where either of them is given and this is not.
+        num_kv_heads: key and value heads; defaults to ``num_heads`` if that is given.
+        head_dim: width of a head; defaults to ``hidden_dim / num_heads`` if one of them is given.
         intermediate_dim: width of the feed-forward layer.
-        seq_len: tokens a row.
+        seq_len: tokens per row.
         rope_theta: base of the rotary embedding.
         gradient_checkpointing: one of :data:`GRADIENT_CHECKPOINTING`.
         attention: one of :data:`ATTENTION`.
-        attention_block: tokens a block of the splash and flash kernels; None for their own choice.
-        initialisation: ``ordinal``: neighbouring density tokens start alike, and layers add nothing yet; ``random``:
-            Levanter's. See :func:`tomat.lm.model.qwen.build` and docs/models.md.
+        attention_block: tokens per block of the splash and flash kernels; None is their default.
+        initialisation: ``ordinal`` starts with similar embeddings of neighbouring density tokens and layers that add
+            nothing; ``random`` is Levanter's. See :func:`tomat.lm.model.qwen.build` and docs/models.md.
     """
 
     preset: str = "tiny"
@@ -191,7 +192,7 @@ class ModelConfig:
         """The preset with the changes.
 
         Raises:
-            ValueError: an unknown preset or numbers that make no model; the message names the field.
+            ValueError: an unknown preset or invalid numbers; the message names the field.
         """
         _known("preset", self.preset, tuple(PRESETS))
         _known("attention", self.attention, ATTENTION)
@@ -212,5 +213,5 @@ class ModelConfig:
         return dataclasses.replace(preset, **changes)
 
     def parameter_count(self, vocabulary: ModelVocabulary) -> ParameterCount:
-        """Parameters of the model with a vocabulary, the rows that round it up included."""
+        """Parameters of the model with a vocabulary, padding rows included."""
         return parameter_count(self.shape(), vocabulary.padded_size)

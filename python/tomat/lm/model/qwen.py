@@ -1,4 +1,4 @@
-"""From a configuration to Levanter's Qwen3, with attention by platform; needs JAX and Levanter."""
+"""Build Levanter's Qwen3 from a configuration, with attention by platform; needs JAX and Levanter."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from tomat.lm.model.presets import ModelConfig
     from tomat.lm.vocabulary import ModelVocabulary
 
-#: Rows up to this many tokens take plain attention on a CPU: the matrix is small, and flash only adds loops.
+#: On a CPU, rows up to this many tokens use plain attention, where flash attention only adds loops.
 _VANILLA_TOKENS = 1024
 
-#: Logit of the token a model passes through unchanged, see :func:`ordinal_rows`.
+#: Logit of an input token that the model passes through unchanged, see :func:`ordinal_rows`.
 _SHARPNESS = 12.0
 
-#: Tokens a block of Levanter's flash attention where none is configured.
+#: Default tokens per block of Levanter's flash attention.
 _FLASH_BLOCK = 1024
 
 _LEVANTER_BACKENDS = {
@@ -54,13 +54,13 @@ _CHECKPOINTING: dict[str, ScanCheckpointPolicy | bool | str] = {
 
 @dataclass(frozen=True)
 class DensityLMConfig(Qwen3Config):
-    """Levanter's Qwen3 with what it does not know: who computes attention, and whether it looks both ways.
+    """Levanter's Qwen3 configuration with the implementation and the direction of attention.
 
     Attributes:
         attention: ``splash``, ``cudnn``, ``xla``, ``flash`` or ``vanilla``.
-        bidirectional: what the model is trained for; the mask of an example decides what it sees.
-        sequences_per_row: packed sequences a row at most, None where that is not known. With 1, segments tell the
-            sequence from its padding alone, and a causal model does not look at them: more would see each other.
+        bidirectional: whether it is trained with full attention; the masks of examples determine what it sees.
+        sequences_per_row: largest number of packed sequences per row, None if not known. With 1, a causal model ignores
+            segments, which only mark padding; several sequences would then see each other.
         initialisation: ``ordinal`` or ``random``; see :func:`build`.
     """
 
@@ -76,14 +76,14 @@ class DensityLMConfig(Qwen3Config):
 
     @override
     def to_hf_config(self, vocab_size: int, config_overrides: dict[str, Any] | None = None) -> HfQwen3Config:
-        """The configuration `transformers` reads; ``is_causal`` says how the model was trained."""
+        """The configuration for `transformers`; ``is_causal`` says how the model was trained."""
         overrides = {"is_causal": not self.bidirectional, **(config_overrides or {})}
         made: HfQwen3Config = super().to_hf_config(vocab_size, overrides)
         return made
 
 
 class DensityLM(Qwen3LMHeadModel):
-    """Levanter's Qwen3 language model; with ``attention`` ``cudnn`` or ``xla`` its layers attend by JAX's own."""
+    """Levanter's Qwen3 language model; ``attention`` ``cudnn`` or ``xla`` uses :class:`FusedAttention`."""
 
     @classmethod
     @override
@@ -122,31 +122,31 @@ class DensityLM(Qwen3LMHeadModel):
         return super().activations(input_ids, self._needed(attn_mask), key=key, pos_ids=pos_ids)
 
     def _needed(self, mask: Mask) -> Mask:
-        """The mask without segments that change nothing: padding follows a single sequence, which never sees it."""
+        """The mask without segments where they have no effect: a single causal sequence never sees its padding."""
         if self.config.sequences_per_row == 1 and isinstance(mask, AttentionMask) and mask.is_causal:
             return dataclasses.replace(mask, segment_ids=None)
         return mask
 
 
 def _attention(transformer: LlamaTransformer) -> Attention:
-    """The attention of all layers: its weights have the axis ``layer``."""
+    """The attention of all layers, stacked along the axis ``layer``."""
     return transformer.layers.stacked.self_attn
 
 
 def from_qwen3(plain: Qwen3Config, *, attention: str, bidirectional: bool) -> DensityLMConfig:
-    """Levanter's Qwen3 configuration, such as one read from ``config.json``, as ours: to predict, a sequence a row."""
+    """Our configuration from Levanter's Qwen3 configuration, for prediction with one sequence per row."""
     fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(Qwen3Config)}
     fields |= {"attn_backend": _LEVANTER_BACKENDS[attention], "gradient_checkpointing": False}
     return DensityLMConfig(**fields, attention=attention, bidirectional=bidirectional, sequences_per_row=1)
 
 
 def attention_for(choice: str, platform: str, seq_len: int) -> str:
-    """What computes attention: ``choice``, and the fastest of the platform where that is ``auto``.
+    """The implementation of attention: ``choice``, or the fastest on the platform for ``auto``.
 
     Args:
         choice: one of :data:`~tomat.lm.model.presets.ATTENTION`.
         platform: JAX's name: ``tpu``, ``gpu`` (or ``cuda``), ``cpu``.
-        seq_len: tokens a row.
+        seq_len: tokens per row.
     """
     if choice != "auto":
         return choice
@@ -168,12 +168,12 @@ def levanter_config(
 
     Args:
         config: preset and changes.
-        platform: where the model runs, such as ``tpu``; JAX's default backend where None.
+        platform: where the model runs, such as ``tpu``; None is JAX's default backend.
         bidirectional: whether it is trained with full attention (objectives ``masked`` and ``guess``).
-        sequences_per_row: packed sequences a row at most, None where that is not known; 1 is the fastest.
+        sequences_per_row: largest number of packed sequences per row, None if not known; 1 is fastest.
 
     Raises:
-        ValueError: numbers that make no model, or rows that the attention cannot cut into blocks.
+        ValueError: invalid numbers, or a row length that is not a multiple of the attention's block.
     """
     shape = config.shape()
     if sequences_per_row is not None and sequences_per_row < 1:
@@ -216,8 +216,8 @@ def build(config: Qwen3Config, vocabulary: ModelVocabulary, key: jax.Array) -> Q
     """A new model, float32; its axis ``vocab`` has ``vocabulary.padded_size`` rows.
 
     With ``initialisation`` ``random`` all weights are Levanter's. With ``ordinal`` the rows of density tokens are
-    :func:`ordinal_rows`, and what layers add to the residual stream starts at zero: the new model answers with the
-    density token it sees and its neighbours, and learns what to change. Only the start differs, not the model.
+    :func:`ordinal_rows`, and the output matrices of the layers are zero: the new model predicts the density token it
+    sees and its neighbours.
     """
     key, density_key = jax.random.split(key)
     model = config.build(hax.Axis("vocab", vocabulary.padded_size), key=key)
@@ -232,7 +232,7 @@ def _embedding(model: Qwen3LMHeadModel) -> hax.NamedArray:
 
 
 def _added(model: Qwen3LMHeadModel) -> list[hax.NamedArray]:
-    """The matrices whose products are added to the residual stream."""
+    """The output matrices of the layers, whose products are added to the residual stream."""
     layers = model.transformer.layers.stacked
     return [layers.self_attn.o_proj.weight, layers.mlp.down_proj.weight]
 
@@ -253,12 +253,12 @@ def _with_ordinal_rows(
 
 
 def ordinal_rows(n: int, width: int, key: jax.Array) -> jax.Array:
-    """Embeddings (n, width) of n bins in a row: neighbours are alike, at every scale.
+    """Embeddings (n, width) of n ordered bins, similar for neighbours at every scale.
 
     Pairs of cos(w i + phase), sin(w i + phase) with random phases and frequencies w from one turn over two ranges to a
     quarter turn a bin, evenly spaced in their logarithm: the product of rows i and j depends on i - j alone and falls
-    like its logarithm. The length of the rows makes a model that passes a token through unchanged
-    answer with a peak of a few bins around it, since the output layer is the same matrix behind a norm.
+    like its logarithm. The length of the rows is such that a model that passes a token through unchanged predicts a
+    peak of a few bins around it, since the output layer is the same matrix after a norm.
     """
     half = (width + 1) // 2
     low, high = jnp.pi / n, jnp.pi / 2
@@ -271,6 +271,6 @@ def ordinal_rows(n: int, width: int, key: jax.Array) -> jax.Array:
 
 
 def count_parameters(model: Qwen3LMHeadModel) -> int:
-    """Parameters of a built model, or of its shapes (``eqx.filter_eval_shape(build, ...)``)."""
+    """Number of parameters of a model, or of its shapes (``eqx.filter_eval_shape(build, ...)``)."""
     leaves = jax.tree.leaves(model)
     return sum(leaf.size for leaf in leaves if eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct))

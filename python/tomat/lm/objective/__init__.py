@@ -1,6 +1,6 @@
-"""What a model is asked: a class a file, chosen by ``objective.kind``; NumPy alone.
+"""Training objectives, one class per file, selected by ``objective.kind``. NumPy only.
 
-A new objective is a file with a subclass of :class:`Objective`, and a line here.
+To add one, add a file with a subclass of :class:`Objective` and a line here.
 """
 
 from __future__ import annotations

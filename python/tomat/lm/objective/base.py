@@ -1,4 +1,4 @@
-"""What every objective says of itself, and the part of a configuration that chooses one."""
+"""The base class of objectives, and their configuration."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from tomat.prediction.options import Mode
     from tomat.prediction.predictor import PatchRequest
 
-#: Each voxel predicted from the true ones before it: an upper bound on skill, never a prediction of a density.
+#: Each voxel is predicted from the true ones before it: a diagnostic, not a prediction of a density.
 TEACHER_FORCED = "teacher_forced"
-#: All voxels predicted at once from the structure, and a guess where there is one: an honest prediction.
+#: All voxels are predicted at once from the structure and the starting density, if any.
 ONE_PASS = "one_pass"
-#: Some voxels predicted from the others, which are true.
+#: Some voxels are predicted from the true values of the others.
 PARTLY_MASKED = "partly_masked"
 LABELS = (TEACHER_FORCED, ONE_PASS, PARTLY_MASKED)
 
@@ -34,29 +34,29 @@ type VoxelWeights = Literal["equal", "nmae"]
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What the model is asked.
+    """The objective of a training run.
 
     Attributes:
-        kind: name of a class that :mod:`tomat.lm.objective` registers, such as ``masked``.
-        schedule: of ``masked``, the share of voxels that is masked, drawn for each sequence: ``all`` of them,
-            ``uniform`` u in [0, 1), or ``cosine`` cos(u pi / 2) (MaskGIT, Chang et al., CVPR 2022).
-        preamble_weight: of ``next_token``, the weight of tokens that are not density; their structure is given, so
-            the other kinds do not ask for it.
-        voxel_weights: ``equal``: 1 each. ``nmae``: 1 / mean \\|density\\| of the material, so that the weighted mean
+        kind: name of a class registered in :mod:`tomat.lm.objective`, such as ``masked``.
+        schedule: for ``masked``, the fraction of masked voxels, drawn per sequence: ``all``, ``uniform`` u in [0, 1),
+            or ``cosine`` cos(u pi / 2) (MaskGIT, Chang et al., CVPR 2022).
+        preamble_weight: for ``next_token``, the weight of tokens other than density tokens; the other kinds do not
+            predict them.
+        voxel_weights: ``equal``: 1 each; ``nmae``: 1 / mean \\|density\\| of the material, so that the weighted mean
             absolute error over its voxels is its NMAE.
     """
 
-    # Flat, with the kind beside the rest, since files and notes of runs are; draccus' own unions want the key ``type``.
+    # Flat, as in the files and notes of existing runs; draccus' choice types would need the key ``type``.
     kind: str = "masked"
     schedule: str = "cosine"
     preamble_weight: float = 0.0
     voxel_weights: str = "equal"
 
     def __post_init__(self) -> None:
-        """Check the words.
+        """Check the values.
 
         Raises:
-            ValueError: an unknown one, or a preamble weight where the preamble is not asked for.
+            ValueError: an unknown word, or a ``preamble_weight`` that is negative or has no effect.
         """
         for name, known in (
             ("kind", tuple(Objective.get_known_choices())),
@@ -70,8 +70,8 @@ class ObjectiveConfig:
             raise ValueError(f"objective.preamble_weight = {self.preamble_weight} must be 0 or above")
         if self.preamble_weight and not self.build().asks_preamble:
             raise ValueError(
-                f"objective.preamble_weight = {self.preamble_weight}, but {self.kind} gives the preamble and does not "
-                "ask for it; set it to 0"
+                f"objective.preamble_weight = {self.preamble_weight}, but {self.kind} does not predict the "
+                "preamble; set it to 0"
             )
 
     def build(self) -> Objective:
@@ -80,18 +80,18 @@ class ObjectiveConfig:
         return made
 
     def for_evaluation(self) -> ObjectiveConfig:
-        """As evaluation asks: all masked where training masks a share, every voxel weighing the same."""
+        """The objective of evaluation: all voxels masked if any are, and weighted equally."""
         return replace(self, schedule="all", voxel_weights="equal", preamble_weight=0.0)
 
 
 class Objective(draccus.ChoiceRegistry):
-    """What a model is asked, in training and in prediction.
+    """A training objective, which also determines the input of predictions.
 
     Attributes:
-        causal: attention looks back only; otherwise it looks both ways.
-        modes: a model can predict in; the first is its default.
-        needs_guess: a starting density stands at the density positions.
-        asks_preamble: tokens that are not density can be asked for.
+        causal: whether attention is causal; otherwise it is full.
+        modes: supported prediction modes; the first is the default.
+        needs_guess: whether density positions hold the tokens of a starting density.
+        asks_preamble: whether tokens other than density tokens can be predicted.
     """
 
     causal: ClassVar[bool] = False
@@ -100,30 +100,29 @@ class Objective(draccus.ChoiceRegistry):
     asks_preamble: ClassVar[bool] = False
 
     def __init__(self, config: ObjectiveConfig) -> None:
-        """Of a configuration of its kind."""
+        """Make it from a configuration of its kind."""
         self.config = config
 
     @property
     def label(self) -> str:
-        """How numbers of its examples were asked for: one of :data:`LABELS`."""
+        """The label of numbers on its examples, one of :data:`LABELS`."""
         return ONE_PASS if self.config.schedule == "all" else PARTLY_MASKED
 
     def examples(self, rows: Row, vocabulary: ModelVocabulary, keys: ArrayLike) -> dict[str, NDArray[Any]]:
-        """The arrays of examples, each aligned with the model's activations.
+        """The arrays of examples, aligned with the model's activations.
 
         Args:
             rows: one row (L,) or a batch (n, L).
             vocabulary: of the model.
-            keys: (n,) uint64 or one number: decides what is masked; other rows need other keys.
+            keys: (n,) uint64 or one number: random keys of the mask, one per row.
 
         Returns:
             ``tokens`` int32 (inputs), ``targets`` int32, ``values`` float32 (the truth where the target is the last
-            token of a voxel), ``loss_weight`` float32 (0 where nothing is asked), ``pos_ids`` int32, ``segments``
+            token of a voxel), ``loss_weight`` float32 (0 where nothing is predicted), ``pos_ids`` int32, ``segments``
             int32 (-1 at padding), all of the shape of the rows.
 
         Raises:
-            ValueError: rows without the starting density that is needed, ``nmae`` where a material's mean density is
-                not known.
+            ValueError: rows lack the starting density, or weights ``nmae`` the mean density of a material.
         """
         batch = RowBatch.of(rows)
         density = (batch.tokens >= vocabulary.density.start) & (batch.tokens < vocabulary.density.stop)
@@ -148,12 +147,12 @@ class Objective(draccus.ChoiceRegistry):
         vocabulary: ModelVocabulary,
         keys: NDArray[np.uint64],
     ) -> dict[str, NDArray[Any]]:
-        """Those arrays of :meth:`examples` that are not the rows' own.
+        """The arrays of :meth:`examples` that depend on the objective.
 
         Args:
             batch: the rows.
-            density: (n, L), where density tokens stand.
-            weight: (n, L), what each voxel weighs; 0 elsewhere.
+            density: (n, L) bool, positions of density tokens.
+            weight: (n, L), weight of each voxel; 0 elsewhere.
             vocabulary: of the model.
             keys: (n,).
         """
@@ -162,16 +161,16 @@ class Objective(draccus.ChoiceRegistry):
     def fill(
         self, tokens: NDArray[np.int32], request: PatchRequest, mode: Mode, vocabulary: ModelVocabulary
     ) -> None:
-        """Write what stands at the density positions of a row that is to be predicted.
+        """Write the input at the density positions of a row to predict.
 
         Args:
-            tokens: ids at these positions, written over.
+            tokens: ids at these positions, overwritten.
             request: the patch.
-            mode: how it is predicted.
+            mode: the prediction mode.
             vocabulary: of the model.
 
         Raises:
-            ValueError: the request lacks a density that is needed.
+            ValueError: the request lacks a density.
         """
 
     def _voxel_weight(self, batch: RowBatch, density: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -186,12 +185,12 @@ class Objective(draccus.ChoiceRegistry):
 
 
 def density_ids(request: PatchRequest, name: str, vocabulary: ModelVocabulary) -> NDArray[np.int32]:
-    """Tokens of the density that a request holds under a name.
+    """Tokens of the ``guess`` or ``truth`` of a request.
 
     Raises:
-        ValueError: it holds none.
+        ValueError: it has none.
     """
     values = getattr(request, name)
     if values is None:
-        raise ValueError(f"{request.crystal.name}: the request at {request.offset} holds no {name}")
+        raise ValueError(f"{request.crystal.name}: the request at {request.offset} has no {name}")
     return vocabulary.tokenizer.density_ids(values)

@@ -1,4 +1,4 @@
-"""The model sees a starting density and is asked for the true one, everywhere at once."""
+"""The model sees a starting density and predicts the true one, all voxels at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Guess(Objective):
-    """Every voxel carries the token of a starting density and is asked for."""
+    """Every voxel holds the token of a starting density and is predicted."""
 
     needs_guess = True
 

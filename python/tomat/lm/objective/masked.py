@@ -1,4 +1,4 @@
-"""A share of the voxels is masked; the model is asked for these and sees the others."""
+"""A fraction of the voxels is masked; the model sees the others and predicts these."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Masked(Objective):
-    """A share of the voxels is masked and asked for at once; everything else is visible."""
+    """A fraction of the voxels is masked and predicted at once; everything else is visible."""
 
     @override
     def asked(

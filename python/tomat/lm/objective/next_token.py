@@ -1,4 +1,4 @@
-"""Each token is asked for from those before it."""
+"""Each token is predicted from those before it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class NextToken(Objective):
-    """Causal: each token from those before it."""
+    """Autoregressive: each token is predicted from those before it."""
 
     causal = True
     modes = ("free_running", "teacher_forced")
@@ -40,7 +40,7 @@ class NextToken(Objective):
         vocabulary: ModelVocabulary,
         keys: NDArray[np.uint64],
     ) -> dict[str, NDArray[Any]]:
-        """Everything moves one to the left; the first token of a sequence is asked of nobody."""
+        """Shift the targets by one; the first token of a sequence is not predicted."""
         same = (batch.segments[:, 1:] == batch.segments[:, :-1]) & (batch.segments[:, 1:] >= 0)
         if self.config.preamble_weight:
             weight = np.where(density, weight, np.float32(self.config.preamble_weight))
