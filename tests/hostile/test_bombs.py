@@ -321,7 +321,7 @@ def test_a_sketch_that_unpacks_without_end(tmp_path: Path) -> None:
 #: Called as readers are: with one argument, which says what is asked for.
 EVALUATE = (
     "lambda n: tomat.promolecule.Promolecule.load('slater')"
-    ".evaluate([[3, 0, 0], [0, 3, 0], [0, 0, 3]], [14], [[0, 0, 0]], (int(n),) * 3)"
+    ".evaluate(tomat.crystal.Crystal.of([[3, 0, 0], [0, 3, 0], [0, 0, 3]], [14], [[0, 0, 0]]), (int(n),) * 3)"
 )
 OFFSETS = "lambda n: tomat.sample_offsets((20, 20, 20), int(n), seed=0, task_id='x')"
 

@@ -67,7 +67,8 @@ def test_memory_does_not_grow_with_positions_times_ids(again: bool) -> None:
 
 def in_subprocess(script: str, devices: int) -> dict[str, Any]:
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, HERE / script], env=environment, capture_output=True, text=True, check=False
     )
