@@ -7,8 +7,6 @@ also sees changes that leave the error the same.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +20,7 @@ from tomat.evaluate.aggregate import Settings
 from tomat.evaluate.alterations import PROBES, Probe, Variant, generator
 from tomat.evaluate.measure import Truth
 from tomat.evaluate.methods import EXPECTED
+from tomat.evaluate.result import write_rows
 from tomat.evaluate.run import message, versions
 from tomat.evaluate.tables import Table, interval, percent
 from tomat.material import Material, read
@@ -155,7 +154,8 @@ def probe(
         "probes": summarise(rows, plan.settings),
         "errors": errors,
     }
-    _save(folder, rows, content)
+    content["parquet_sha256"] = write_rows(folder / "probes.parquet", rows, COLUMNS)
+    write_atomically(folder / "probes.json", (json.dumps(content, indent=1) + "\n").encode())
     return content
 
 
@@ -267,18 +267,6 @@ def summarise(rows: Sequence[dict[str, Any]], settings: Settings) -> dict[str, A
             "same_tokens": float(np.mean(tokens)) if tokens else None,
         }
     return found
-
-
-def _save(folder: Path, rows: Sequence[dict[str, Any]], content: dict[str, Any]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), buffer, compression="zstd")
-    write_atomically(folder / "probes.parquet", buffer.getvalue())
-    content["parquet_sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
-    write_atomically(folder / "probes.json", (json.dumps(content, indent=1) + "\n").encode())
 
 
 def load_probes(path: str | Path) -> dict[str, Any]:

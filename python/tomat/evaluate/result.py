@@ -67,30 +67,27 @@ class Result:
 
     def save(self) -> None:
         """Write both files, ``result.json`` last: its presence marks a complete result."""
-        import pyarrow.parquet as pq
-
-        buffer = io.BytesIO()
-        pq.write_table(as_table(self.rows), buffer, compression="zstd")
-        write_atomically(self.path / "materials.parquet", buffer.getvalue())
-        content = {**self.as_json(), "parquet_sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
+        content = self.as_json()
+        content["parquet_sha256"] = write_rows(self.path / "materials.parquet", self.rows, COLUMNS)
         text = json.dumps(plain(content), indent=1, allow_nan=False)
         write_atomically(self.path / "result.json", (text + "\n").encode())
 
 
-def as_table(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """``rows`` as a ``pyarrow.Table``."""
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """Write ``rows`` as Parquet with these columns and Arrow types; returns the SHA-256 of the file."""
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    schema = pa.schema([(name, _arrow(kind)) for name, kind in COLUMNS.items()])
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    def arrow(kind: str) -> Any:
+        return pa.list_(arrow(kind[5:-1])) if kind.startswith("list<") else pa.type_for_alias(kind)
 
-
-def _arrow(kind: str) -> Any:
-    import pyarrow as pa
-
-    if kind.startswith("list<"):
-        return pa.list_(pa.type_for_alias(kind[5:-1]))
-    return pa.type_for_alias(kind)
+    schema = pa.schema([(name, arrow(kind)) for name, kind in columns.items()])
+    buffer = io.BytesIO()
+    pq.write_table(
+        pa.Table.from_pylist([dict(row) for row in rows], schema=schema), buffer, compression="zstd"
+    )
+    write_atomically(path, buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 def load_result(path: str | Path) -> Result:
