@@ -19,10 +19,11 @@ import zarr.codecs
 import tomat
 from mutations import mutate_bytes, mutate_json, mutate_npz, mutate_text
 from places import DATA
-from tomat import _core, cli
+from tomat import _core
 from tomat._seal import sealed
 from tomat.catalogue.table import electrons_of
 from tomat.catalogue.table import load as load_catalogue
+from tomat.cli.info import describe
 from tomat.cli.show import read_row
 from tomat.dataset.config import TokenizeConfig
 from tomat.dataset.inputs import resolve_inputs
@@ -285,7 +286,7 @@ def open_and_show(folder: Path) -> object:
         opened.tokenizer.decode(record["input_ids"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{shard}: {error}") from error
-    return cli.info.describe(opened)  # type: ignore[attr-defined]
+    return describe(opened)
 
 
 def catalogue(folder: Path) -> dict[str, Mutation]:

@@ -207,7 +207,7 @@ def test_what_the_sum_is_divided_by() -> None:
     assert float(loss(model, example)[0].scalar()) == pytest.approx(total / 40, rel=1e-5)
     with pytest.raises(ValueError, match="divides by rows"):
         loss(model, example, reduction_axis="position")
-    with pytest.raises(ValueError, match=r"none of hax\.mean, hax\.sum"):
+    with pytest.raises(ValueError, match=r"not one of hax\.mean, hax\.sum"):
         loss(model, example, reduction=hax.max)
     # Nothing asked for: no division by zero.
     nothing = loss_rows.example(rows, "masked", weights=np.zeros(4))
