@@ -1,0 +1,238 @@
+"""Where the tests of a module are: beside it in the mirror of the package, or in the file that the table names."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from places import REPOSITORY, TESTS
+
+PACKAGE = REPOSITORY / "python" / "tomat"
+
+#: Test files, and the modules whose functions they call that have no test file of their own name. Taken from a run
+#: that wrote down the modules each test file called.
+COVERED_BY = {
+    "catalogue/test_catalogue.py": (
+        "catalogue.builder",
+        "catalogue.division",
+        "catalogue.rows",
+        "catalogue.sql",
+        "catalogue.table",
+        "cli.catalogue.build",
+        "cli.catalogue.query",
+        "cli.catalogue.split",
+        "cli.catalogue.summary",
+    ),
+    "cli/test_cli.py": (
+        "__main__",
+        "cli",
+        "cli._tokenizer",
+        "cli.info",
+        "cli.tokenize",
+        "dataset.config",
+    ),
+    "cli/test_codec_commands.py": (
+        "cli._shared",
+        "cli.codec._shared",
+        "cli.codec.compare",
+        "cli.codec.fit",
+        "cli.codec.floor",
+        "cli.codec.list",
+        "cli.codec.merge",
+        "cli.codec.show",
+        "cli.codec.sketch",
+        "floors",
+        "report.codecs",
+    ),
+    "cli/test_coverage_command.py": (
+        "cli.coverage",
+        "plan.measured",
+        "report.coverage",
+    ),
+    "codec/test_codec.py": (
+        "codec",
+        "codec.base",
+        "codec.lloyd_max",
+        "codec.log",
+    ),
+    "codec/test_codec_files.py": ("_npz",),
+    "dataset/test_export_hf.py": (
+        "cli.export_hf",
+        "dataset.hf_card",
+    ),
+    "dataset/test_run_directory.py": ("dataset.records",),
+    "dataset/test_sync.py": ("cli.sync",),
+    "dataset/test_verify.py": (
+        "cli.verify",
+        "dataset.account",
+        "dataset.manifest",
+        "dataset.report",
+    ),
+    "engine/test_engines.py": (
+        "engine.job",
+        "engine.modal",
+        "engine.named",
+        "engine.processes",
+    ),
+    "evaluate/test_aggregate.py": (
+        "evaluate.bootstrap",
+        "evaluate.distances",
+    ),
+    "evaluate/test_probes.py": (
+        "cli.probe",
+        "evaluate.alterations",
+    ),
+    "evaluate/test_run.py": (
+        "cli._eval",
+        "cli.compare",
+        "cli.eval",
+        "evaluate.compare",
+        "evaluate.measure",
+        "evaluate.methods",
+        "evaluate.result",
+        "evaluate.volumes",
+        "workplace",
+    ),
+    "hostile/test_bombs.py": ("_threads",),
+    "hostile/test_integrity.py": (
+        "_seal",
+        "dataset.meta",
+    ),
+    "lm/data/test_guess.py": ("starting",),
+    "lm/data/test_guess_kind.py": (
+        "lm.data.guess_check",
+        "lm.data.guess_fit",
+    ),
+    "lm/data/test_order.py": (
+        "lm.data.packing",
+        "lm.data.shuffle",
+    ),
+    "lm/data/test_sources_of_rows.py": (
+        "lm.data.config",
+        "lm.data.on_the_fly",
+        "lm.data.opening",
+        "lm.data.parquet",
+        "lm.data.rows",
+        "lm.data.store",
+    ),
+    "lm/decode/test_generate.py": ("lm.decode.estimates",),
+    "lm/decode/test_predictor.py": (
+        "lm.decode.decoding",
+        "lm.decode.opening",
+    ),
+    "lm/loss/test_loss.py": (
+        "lm.example",
+        "lm.loss.bins",
+        "lm.loss.density",
+        "lm.loss.functions",
+        "lm.loss.targets",
+    ),
+    "lm/loss/test_loss_compiled.py": ("lm.loss.blocks",),
+    "lm/model/test_presets.py": (
+        "lm.model.flops",
+        "lm.model.memory",
+    ),
+    "lm/model/test_qwen.py": ("lm.model.attention",),
+    "lm/objective/test_objective.py": (
+        "lm.objective.base",
+        "lm.objective.guess",
+        "lm.objective.masked",
+        "lm.objective.next_token",
+    ),
+    "lm/test_digests.py": ("cli.seal",),
+    "lm/test_export.py": (
+        "lm.card",
+        "lm.vocabulary",
+    ),
+    "lm/test_kept.py": (
+        "cli.export",
+        "evaluate.sources",
+        "lm.checkpoint",
+    ),
+    "lm/test_metrics_file.py": ("lm.tracking",),
+    "lm/test_train.py": (
+        "lm.checkpointer",
+        "lm.evaluation_hook",
+    ),
+    "lm/test_train_processes.py": (
+        "cli.train",
+        "lm.dry_run",
+    ),
+    "plan/test_planner.py": (
+        "cli._lazy",
+        "cli.plan",
+        "plan.budgets",
+        "plan.expectation",
+        "plan.rate",
+    ),
+    "prediction/test_cover.py": ("prediction.grid",),
+    "prediction/test_predict.py": (
+        "cli._models",
+        "cli.predict",
+        "prediction.assemble",
+        "prediction.outputs",
+        "prediction.predictor",
+        "prediction.run",
+    ),
+    "prediction/test_structures.py": ("crystal",),
+    "project/test_front_door.py": ("",),
+    "report/test_report.py": (
+        "cli.report",
+        "evaluate.tables",
+        "report.build",
+        "report.figures",
+        "report.isosurface",
+        "report.page",
+        "report.runs",
+        "report.sources",
+    ),
+    "storage/test_remote.py": (
+        "dataset.bucket_directory",
+        "storage.files",
+        "storage.retry",
+        "storage.transfer",
+    ),
+    "test_fitting.py": ("tail",),
+    "test_formats.py": (
+        "formats.cube",
+        "formats.text",
+        "formats.vasp",
+        "formats.zarr",
+    ),
+    "test_promolecule.py": ("cli.promolecule",),
+    "training/test_configs.py": ("lm.config",),
+}
+
+
+def _modules() -> set[str]:
+    """Names below tomat; packages that hold nothing but imports need no test."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[-1] == "__init__":
+            defines = (ast.FunctionDef, ast.ClassDef)
+            if not any(isinstance(node, defines) for node in ast.parse(path.read_text()).body):
+                continue
+            parts = parts[:-1]
+        found.add(".".join(parts))
+    return found
+
+
+def _own(module: str) -> Path:
+    *rooms, name = module.split(".")
+    return TESTS.joinpath(*rooms, f"test_{name}.py")
+
+
+def test_every_module_has_its_tests() -> None:
+    listed = [module for modules in COVERED_BY.values() for module in modules]
+    assert len(listed) == len(set(listed)), "a module is listed twice"
+    without_own = {module for module in _modules() if not _own(module).exists()}
+    assert without_own - set(listed) == set(), "no test file of its name: say in COVERED_BY which one it has"
+    assert set(listed) - without_own == set(), "in COVERED_BY, but gone or with a test file of its own name"
+
+
+def test_every_test_file_of_the_table_is_there_and_knows_the_package() -> None:
+    for name in COVERED_BY:
+        text = (TESTS / name).read_text()
+        assert "def test_" in text, name
+        assert "tomat" in text, name
