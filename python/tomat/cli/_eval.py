@@ -16,20 +16,22 @@ if TYPE_CHECKING:
 #: Tables with more columns than this are transposed in the terminal.
 _MANY = 10
 
-Resamples = Annotated[int, typer.Option(help="Bootstrap resamples.", min=10)]
-Level = Annotated[float, typer.Option(help="Confidence level of the intervals.", min=0.5, max=0.999)]
-By = Annotated[
-    Literal["chemsys", "material"],
-    typer.Option("--intervals-by", help="What is resampled: whole chemical systems, or single materials."),
-]
-Seed = Annotated[int, typer.Option("--bootstrap-seed", help="Seed of the bootstrap.")]
 
-
-def settings(by: Any, resamples: int, level: float, seed: int) -> Settings:
-    """Bootstrap settings from the options."""
+def bootstrap_options(
+    intervals_by: Annotated[
+        Literal["chemsys", "material"],
+        typer.Option(help="What is resampled: whole chemical systems, or single materials."),
+    ] = "chemsys",
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=10)] = 2000,
+    level: Annotated[
+        float, typer.Option(help="Confidence level of the intervals.", min=0.5, max=0.999)
+    ] = 0.95,
+    bootstrap_seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+) -> Settings:
+    """Options of the bootstrap, for :func:`tomat.cli._shared.grouped`."""
     from tomat.evaluate.aggregate import Settings
 
-    return Settings(by, resamples, level, seed)
+    return Settings(intervals_by, resamples, level, bootstrap_seed)
 
 
 def print_table(table: Table) -> None:

@@ -13,39 +13,27 @@ import typer
 from tomat.prediction.options import DecodingConfig
 
 _HINTS = get_type_hints(DecodingConfig)
-_OPTIONS = {
-    f.name: inspect.Parameter(
-        f.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=f.default,
-        annotation=Annotated[_HINTS[f.name], typer.Option(help=f.metadata["help"])],
+
+
+def decoding_options(*names: str) -> Callable[..., DecodingConfig]:
+    """Options of :class:`DecodingConfig`, by default all, for :func:`tomat.cli._shared.grouped`."""
+
+    def make(**given: Any) -> DecodingConfig:
+        return DecodingConfig(**given)
+
+    make.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                f.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=f.default,
+                annotation=Annotated[_HINTS[f.name], typer.Option(help=f.metadata["help"])],
+            )
+            for f in fields(DecodingConfig)
+            if not names or f.name in names
+        ]
     )
-    for f in fields(DecodingConfig)
-}
-
-
-def decoding_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add options of :class:`DecodingConfig` to a command, by default all; it receives them as ``decoding``.
-
-    Options that the command declares itself are not replaced.
-    """
-
-    def add(command: Callable[..., None]) -> Callable[..., None]:
-        own = dict(inspect.signature(command, eval_str=True).parameters)
-        own.pop("decoding")
-        chosen = [name for name in names or _OPTIONS if name not in own]
-
-        def run(**given: Any) -> None:
-            decoding = DecodingConfig(**{name: given.pop(name) for name in chosen})
-            command(**given, decoding=decoding)
-
-        kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own.values()]
-        parameters = [*kept, *(_OPTIONS[name] for name in chosen)]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {one.name: one.annotation for one in parameters}
-        return run
-
-    return add
+    return make
 
 
 def needs_models() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from tomat._threads import MAX_THREADS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from rich.table import Table
 
@@ -35,6 +36,39 @@ Threads = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+
+
+def grouped(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace parameters of a command by the options of functions; the command receives what these return.
+
+    Options that the command declares itself are not replaced.
+    """
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        own = _parameters(command, *groups)
+        options = {
+            name: {o: p for o, p in _parameters(make).items() if o not in own}
+            for name, make in groups.items()
+        }
+
+        def run(**given: Any) -> None:
+            made = {name: groups[name](**{o: given.pop(o) for o in options[name]}) for name in groups}
+            command(**given, **made)
+
+        shown = {name: p for one, p0 in own.items() for name, p in options.get(one, {one: p0}).items()}
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in shown.values()]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return add
+
+
+def _parameters(function: Callable[..., Any], *made: str) -> Mapping[str, inspect.Parameter]:
+    """Parameters with evaluated annotations, except of those that are made, whose types are not imported."""
+    for name in ("return", *made):
+        function.__annotations__.pop(name, None)
+    return inspect.signature(function, eval_str=True).parameters
 
 
 @contextmanager

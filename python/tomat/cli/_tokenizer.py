@@ -6,50 +6,57 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tomat.tokenizer import FALLBACK_SHAPES
+from tomat.tokenizer import FALLBACK_SHAPES, PAD_TO
 
-Layout = Annotated[str, typer.Option(help="v1, v2, v2-lat or v3.")]
-CodecName = Annotated[
-    str | None, typer.Option(help="Name, path or URL of the density codec.  [default: the layout's]")
-]
-PatchSize = Annotated[
-    int | None, typer.Option(help="Edge of the patch in grid points.  [default: the layout's]")
-]
-Patches = Annotated[int | None, typer.Option(help="Rows per material, on average.  [default: the layout's]")]
-PadTo = Annotated[int, typer.Option(help="Tokens per row.")]
-FallbackShape = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Patch shape to try where the cube does not fit; repeatable.  [default: "
-        f"{' '.join(','.join(map(str, shape)) for shape in FALLBACK_SHAPES)}]"
-    ),
-]
 LogUnit = Annotated[
     Literal["chgcar", "e_per_A3"] | None,
     typer.Option(
         help="What a log codec encodes: rho * V_cell (electrons), or electrons per cubic angstrom.  [default: chgcar]"
     ),
 ]
-Sampler = Annotated[
-    str,
-    typer.Option(
-        help="How patches are placed: uniform, electrons, tiling or a sampler of another package; options follow the "
-        "name (uniform:replacement=false)."
-    ),
-]
-Budget = Annotated[
-    str,
-    typer.Option(help="Rows per material: equal, or electrons (proportional to its electrons, same mean)."),
-]
-RowsPerShard = Annotated[int, typer.Option(help="Maximum rows per parquet file.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", "--n-workers", help="Number of parts the materials are split into.")
 ]
 
 
-def shapes(options: list[str] | None) -> tuple[tuple[int, int, int], ...]:
-    """The fallback shapes given on the command line."""
-    return tuple(_shape(text) for text in options) if options else FALLBACK_SHAPES
+def row_options(
+    layout: Annotated[str, typer.Option(help="v1, v2, v2-lat or v3.")] = "v3",
+    codec: Annotated[
+        str | None, typer.Option(help="Name, path or URL of the density codec.  [default: the layout's]")
+    ] = None,
+    patch_size: Annotated[
+        int | None, typer.Option(help="Edge of the patch in grid points.  [default: the layout's]")
+    ] = None,
+    patches_per_material: Annotated[
+        int | None, typer.Option(help="Rows per material, on average.  [default: the layout's]")
+    ] = None,
+    pad_to: Annotated[int, typer.Option(help="Tokens per row.")] = PAD_TO,
+    fallback_shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Patch shape to try where the cube does not fit; repeatable.  [default: "
+            f"{' '.join(','.join(map(str, shape)) for shape in FALLBACK_SHAPES)}]"
+        ),
+    ] = None,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="How patches are placed: uniform, electrons, tiling or a sampler of another package; options follow "
+            "the name (uniform:replacement=false)."
+        ),
+    ] = "uniform",
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="Rows per material: equal, or electrons (proportional to its electrons, same mean)."
+        ),
+    ] = "equal",
+    rows_per_shard: Annotated[int, typer.Option(help="Maximum rows per parquet file.")] = 2048,
+) -> dict[str, Any]:
+    """Options of the rows, for :func:`tomat.cli._shared.grouped`: fields of a tokenization's configuration."""
+    fields = dict(locals())
+    shapes = fields.pop("fallback_shape")
+    return fields | {"fallback_shapes": tuple(map(_shape, shapes)) if shapes else FALLBACK_SHAPES}
 
 
 def shape_options(value: Any) -> list[str]:

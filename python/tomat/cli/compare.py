@@ -15,14 +15,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
+from tomat.cli._eval import bootstrap_options, print_table
+from tomat.cli._shared import grouped
 from tomat.storage.files import write_atomically
 
+if TYPE_CHECKING:
+    from tomat.evaluate.aggregate import Settings
 
+
+@grouped(settings=bootstrap_options)
 def command(
     results: Annotated[list[str], typer.Argument(metavar="RESULT...", show_default=False)],
     out: Annotated[
@@ -36,18 +41,15 @@ def command(
     common: Annotated[
         bool, typer.Option("--common", help="Compare over the materials all results share; units may differ.")
     ] = False,
-    intervals_by: By = "chemsys",
-    resamples: Resamples = 2000,
-    level: Level = 0.95,
-    bootstrap_seed: Seed = 0,
+    *,
+    settings: Settings,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, no table.")] = False,
 ) -> None:
     """Parse, compare, print."""
     from tomat.evaluate.compare import compare, comparison_table, contender
 
     contenders = [contender(text, mode) for text in results]
-    chosen = settings(intervals_by, resamples, level, bootstrap_seed)
-    content = compare(contenders, metric=metric, common=common, settings=chosen)
+    content = compare(contenders, metric=metric, common=common, settings=settings)
     text = json.dumps(content, indent=1)
     if out is not None:
         write_atomically(out, (text + "\n").encode())

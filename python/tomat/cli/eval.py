@@ -24,20 +24,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tomat.cli._eval import By, Level, Resamples, Seed, print_table, report_errors, settings
+from tomat.cli._eval import bootstrap_options, print_table, report_errors
 from tomat.cli._models import decoding_options, say_weights
-from tomat.cli._shared import Limit, Split, SplitFile, progress
+from tomat.cli._shared import Limit, Split, SplitFile, grouped, progress
 from tomat.dataset.inputs import resolve_inputs
 from tomat.prediction.options import DecodingConfig
 
 if TYPE_CHECKING:
+    from tomat.evaluate.aggregate import Settings
     from tomat.evaluate.result import Result
 
 #: Exit code of an interrupted evaluation.
 INTERRUPTED = 130
 
 
-@decoding_options()
+@grouped(settings=bootstrap_options, decoding=decoding_options())
 def command(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", show_default=False)],
     data: Annotated[list[str], typer.Argument(metavar="DATA...", show_default=False)],
@@ -70,23 +71,19 @@ def command(
     pictures: Annotated[
         int, typer.Option(help="Number of best and of worst materials saved for reports.", min=0)
     ] = 2,
-    intervals_by: By = "chemsys",
-    resamples: Resamples = 2000,
-    level: Level = 0.95,
-    bootstrap_seed: Seed = 0,
+    *,
+    settings: Settings,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another evaluation in RESULT.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json instead of tables.")] = False,
-    *,
     decoding: DecodingConfig,
 ) -> None:
     """Parse, measure, print."""
     from tomat.evaluate.run import Evaluation, called, evaluate
     from tomat.evaluate.sources import open_methods
 
-    chosen = settings(intervals_by, resamples, level, bootstrap_seed)
     entries = resolve_inputs(data, split_file=split_file, split=split, limit=limit)
     methods, unit = open_methods(
         checkpoint,
@@ -101,7 +98,7 @@ def command(
         say_weights(getattr(methods[0], "predictor", None))
     about = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}
     plan = Evaluation(
-        methods, entries, unit, about, name or out.name, called(), settings=chosen, pictures=pictures
+        methods, entries, unit, about, name or out.name, called(), settings=settings, pictures=pictures
     )
     try:
         with progress("evaluating", len(entries), quiet=quiet or as_json) as step:

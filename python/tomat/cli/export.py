@@ -19,10 +19,11 @@ from typing import Annotated, Literal
 import typer
 
 from tomat.cli._models import decoding_options, needs_models
+from tomat.cli._shared import grouped
 from tomat.prediction.options import DecodingConfig
 
 
-@decoding_options("weights")
+@grouped(decoding=decoding_options("weights"))
 def command(
     checkpoint: Annotated[str, typer.Argument(help="Folder or URL of a run or checkpoint.")],
     out: Annotated[Path, typer.Argument(help="Folder to write; an export there is replaced.")],

@@ -23,40 +23,22 @@ import typer
 
 from tomat.catalogue.rows import is_csv, read_csv
 from tomat.catalogue.table import load
-from tomat.cli._tokenizer import (
-    Budget,
-    CodecName,
-    FallbackShape,
-    Layout,
-    PadTo,
-    Patches,
-    PatchSize,
-    RowsPerShard,
-    Sampler,
-    Workers,
-    shapes,
-)
+from tomat.cli._shared import AsJson, grouped
+from tomat.cli._tokenizer import Workers, row_options
 from tomat.dataset.config import TokenizeConfig
 from tomat.dataset.inputs import resolve_inputs
 from tomat.plan.planner import Plan, plan
 from tomat.plan.rate import Rate, measure
-from tomat.tokenizer import PAD_TO
 
 _GIB = 2**30
 
 
+@grouped(rows=row_options)
 def command(
     catalogue: Annotated[str, typer.Argument(metavar="CATALOGUE", help="Parquet or CSV file.")],
     split: Annotated[str | None, typer.Option(help="Plan for this split only.")] = None,
-    layout: Layout = "v3",
-    codec: CodecName = None,
-    patch_size: PatchSize = None,
-    patches_per_material: Patches = None,
-    pad_to: PadTo = PAD_TO,
-    fallback_shape: FallbackShape = None,
-    sampler: Sampler = "uniform",
-    budget: Budget = "equal",
-    rows_per_shard: RowsPerShard = 2048,
+    *,
+    rows: dict[str, Any],
     workers: Workers = None,
     threads: Annotated[int, typer.Option(help="Threads per worker.", min=1)] = 1,
     rate: Annotated[
@@ -70,7 +52,7 @@ def command(
         Path | None,
         typer.Option("--out", "-o", help="Parquet file to write: rows and coverage of each material."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read, measure, plan, print."""
     if rate is not None and not rate > 0:
@@ -78,24 +60,16 @@ def command(
     if rate is not None and measure_on:
         raise typer.BadParameter("--rate and --measure-on exclude each other")
     config = TokenizeConfig(
-        layout=layout,
-        codec=codec,
-        patch_size=patch_size,
-        patches_per_material=patches_per_material,
-        pad_to=pad_to,
-        fallback_shapes=shapes(fallback_shape),
-        sampler=sampler,
-        budget=budget,
+        **rows,
         catalogue=catalogue,
-        rows_per_shard=rows_per_shard,
         n_workers=1 if workers is None else workers,
     )
-    rows = _rows(catalogue, split)
+    materials = _rows(catalogue, split)
     if rate is not None:
         cost = Rate(1 / rate, 0.0, bytes_a_token, threads, "given")
     else:
-        cost = _measured(config, rows, measure_on, threads)
-    made = plan(config, rows, rate=cost)
+        cost = _measured(config, materials, measure_on, threads)
+    made = plan(config, materials, rate=cost)
     if out is not None:
         _save(out, made)
     if as_json:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tomat.cli._models import decoding_options, say_weights
+from tomat.cli._shared import grouped
 from tomat.formats.vasp import AUGMENTATION_NOTE
 from tomat.prediction.checks import MAX_GUESS_ERROR
 from tomat.prediction.options import DecodingConfig
@@ -45,7 +46,7 @@ def _positive(value: float | None) -> float | None:
 _SHOWN = 20
 
 
-@decoding_options()
+@grouped(decoding=decoding_options())
 def command(
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint, promolecule, or promolecule:FILE.")

@@ -14,18 +14,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tomat.cli._eval import By, Level, Resamples, Seed, print_table, report_errors, settings
+from tomat.cli._eval import bootstrap_options, print_table, report_errors
 from tomat.cli._models import decoding_options, say_weights
-from tomat.cli._shared import Limit, Split, SplitFile, progress
+from tomat.cli._shared import Limit, Split, SplitFile, grouped, progress
 from tomat.dataset.inputs import resolve_inputs
 from tomat.prediction.options import DecodingConfig
 
+if TYPE_CHECKING:
+    from tomat.evaluate.aggregate import Settings
 
-@decoding_options()
+
+@grouped(settings=bootstrap_options, decoding=decoding_options())
 def command(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", show_default=False)],
     data: Annotated[list[str], typer.Argument(metavar="DATA...", show_default=False)],
@@ -37,14 +40,11 @@ def command(
     split: Split = None,
     limit: Limit = None,
     name: Annotated[str | None, typer.Option(help="Name in tables.  [default: RESULT's name]")] = None,
-    intervals_by: By = "chemsys",
-    resamples: Resamples = 2000,
-    level: Level = 0.95,
-    bootstrap_seed: Seed = 0,
+    *,
+    settings: Settings,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another result in RESULT.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print probes.json instead of a table.")] = False,
-    *,
     decoding: DecodingConfig,
 ) -> None:
     """Parse, probe, print."""
@@ -54,14 +54,13 @@ def command(
     from tomat.evaluate.run import called
     from tomat.lm.decode.opening import open_predictor
 
-    chosen = settings(intervals_by, resamples, level, bootstrap_seed)
     entries = resolve_inputs(data, split_file=split_file, split=split, limit=limit)
     predictor = open_predictor(checkpoint, decoding)
     if not (quiet or as_json):
         say_weights(predictor)
     about = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}
     method = PatchMethod(predictor, overlap)
-    plan = ProbePlan(method, entries, tuple(probe or ()), seed, about, name or out.name, called(), chosen)
+    plan = ProbePlan(method, entries, tuple(probe or ()), seed, about, name or out.name, called(), settings)
     with progress("probing", len(entries), quiet=quiet or as_json) as step:
         content = run(plan, out, overwrite=overwrite, watch=lambda task_id, _error: step(task_id))
     if as_json:

@@ -33,24 +33,9 @@ import typer
 import yaml
 
 from tomat._threads import MAX_THREADS
-from tomat.cli._shared import Limit, Split, SplitFile
-from tomat.cli._tokenizer import (
-    Budget,
-    CodecName,
-    FallbackShape,
-    Layout,
-    LogUnit,
-    PadTo,
-    Patches,
-    PatchSize,
-    RowsPerShard,
-    Sampler,
-    Workers,
-    shape_options,
-    shapes,
-)
+from tomat.cli._shared import Limit, Split, SplitFile, grouped
+from tomat.cli._tokenizer import LogUnit, Workers, row_options, shape_options
 from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, ClippedTotals
-from tomat.tokenizer import PAD_TO
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -101,6 +86,7 @@ def _option_names(ctx: typer.Context) -> dict[str, str]:
     return names
 
 
+@grouped(rows=row_options)
 def command(
     inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT...", show_default=False)] = None,
     out: Annotated[
@@ -112,22 +98,15 @@ def command(
     ] = None,
     split_file: SplitFile = None,
     split: Split = None,
-    layout: Layout = "v3",
-    codec: CodecName = None,
-    patch_size: PatchSize = None,
-    patches_per_material: Patches = None,
-    pad_to: PadTo = PAD_TO,
-    fallback_shape: FallbackShape = None,
+    *,
+    rows: dict[str, Any],
     unit: LogUnit = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     epoch: Annotated[int, typer.Option(help="Epoch of the sampler; each draws different patches.")] = 0,
-    sampler: Sampler = "uniform",
-    budget: Budget = "equal",
     catalogue: Annotated[
         str | None,
         typer.Option(help="Catalogue with the electrons of each material, for --budget electrons."),
     ] = None,
-    rows_per_shard: RowsPerShard = 2048,
     workers: Workers = None,
     worker_index: Annotated[
         int | None, typer.Option(help="Write only this part, counted from 0.  [default: all]")
@@ -197,18 +176,10 @@ def command(
     from tomat.engine.named import EngineOptions, engine_of
 
     settings = TokenizeConfig(
-        layout=layout,
-        codec=codec,
-        patch_size=patch_size,
-        patches_per_material=patches_per_material,
-        pad_to=pad_to,
-        fallback_shapes=shapes(fallback_shape),
+        **rows,
         seed=seed,
         epoch=epoch,
-        sampler=sampler,
-        budget=budget,
         catalogue=catalogue,
-        rows_per_shard=rows_per_shard,
         worker_index=worker_index or 0,
         n_workers=1 if workers is None else workers,
         unit=unit,

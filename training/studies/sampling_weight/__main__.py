@@ -19,8 +19,9 @@ from typing import Annotated
 import typer
 
 from tomat.cli import run
-from tomat.cli._eval import By, Level, Resamples, Seed, print_table, settings
-from tomat.evaluate.aggregate import modes_of
+from tomat.cli._eval import bootstrap_options, print_table
+from tomat.cli._shared import grouped
+from tomat.evaluate.aggregate import Settings, modes_of
 from tomat.evaluate.methods import primary_mode
 from tomat.evaluate.result import load_result
 from tomat.evaluate.tables import Table
@@ -31,6 +32,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 
 @app.command(help=__doc__, no_args_is_help=True)
+@grouped(drawn=bootstrap_options)
 def command(
     equal: Annotated[list[str], typer.Argument(metavar="EQUAL...", show_default=False)],
     electrons: Annotated[list[str], typer.Option(help="Result of a model trained by electrons; repeatable.")],
@@ -42,16 +44,13 @@ def command(
     unmatched: Annotated[
         bool, typer.Option("--unmatched", help="Take models that were trained for different lengths.")
     ] = False,
-    intervals_by: By = "chemsys",
-    resamples: Resamples = 2000,
-    level: Level = 0.95,
-    bootstrap_seed: Seed = 0,
+    *,
+    drawn: Settings,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, no tables.")] = False,
 ) -> None:
     """Parse, study, print."""
     arms = [[load_result(path) for path in paths] for paths in (equal, electrons)]
     chosen = mode or primary_mode(modes_of(arms[0][0].rows))
-    drawn = settings(intervals_by, resamples, level, bootstrap_seed)
     content = sampling_weight(arms[0], arms[1], chosen, drawn, unmatched=unmatched)
     text = json.dumps(content, indent=1)
     if out is not None:
