@@ -17,7 +17,7 @@ from tomat._threads import in_order
 from tomat.cli._shared import AsJson, print_facts
 from tomat.clipping import ClippedTotals
 from tomat.dataset.manifest import Dataset, open_dataset
-from tomat.dataset.meta import COVERAGE, REASONS, read_coverage
+from tomat.dataset.meta import REASONS
 from tomat.dataset.run_directory import clipped_totals
 
 
@@ -49,8 +49,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     meta = dataset.meta
     paths = list(dataset.shard_paths())
     size = sum(size for _, size in in_order(lambda path: path.stat().st_size, paths))
-    histogram = _coverage(dataset)
-    voxels = sum(histogram)
+    histograms = [found for worker in dataset.workers if (found := worker.histogram)]
+    voxels = sum(map(sum, histograms))
     return {
         "directory": str(dataset.path),
         "layout": meta["tokenizer_version"],
@@ -70,7 +70,9 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "workers": len(dataset.workers),
         "shards": len(paths),
         "bytes": size,
-        "voxels_covered": f"{1 - histogram[0] / voxels:.1%}" if voxels else "unknown",
+        "voxels_covered": f"{1 - sum(found[0] for found in histograms) / voxels:.1%}"
+        if voxels
+        else "unknown",
         "clipped": _clipped(dataset),
         "warnings": dataset.count("n_materials_warned"),
         "left_out": {r: n for r in REASONS if (n := dataset.count(f"n_materials_{r}"))},
@@ -85,14 +87,3 @@ def _clipped(dataset: Dataset) -> dict[str, Any] | None:
     for worker in dataset.workers:
         totals.merge(clipped_totals(worker.meta).stored)
     return totals.stored
-
-
-def _coverage(dataset: Dataset) -> list[int]:
-    total: list[int] = []
-    for worker in dataset.workers:
-        is_there = (worker.path / COVERAGE).exists()
-        counts = read_coverage(worker.path, worker.meta).get("histogram", []) if is_there else []
-        total.extend([0] * (len(counts) - len(total)))
-        for times, voxels in enumerate(counts):
-            total[times] += voxels
-    return total

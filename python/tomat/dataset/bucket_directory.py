@@ -46,7 +46,6 @@ class BucketDirectory(RunDirectory):
     """
 
     def __init__(self, url: UrlPath) -> None:
-        """Nothing is created."""
         super().__init__(Path())
         self.place: UrlPath = url
         self._pool: ThreadPoolExecutor | None = None

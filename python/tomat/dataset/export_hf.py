@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from tomat._threads import in_order
 from tomat.dataset.hf_card import Split, card
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.dataset.manifest import open_dataset
-from tomat.dataset.meta import COVERAGE, REASONS, read_coverage
+from tomat.dataset.meta import REASONS
 from tomat.storage.files import write_atomically, write_json
 from tomat.storage.remote import UrlPath, at_hand
 from tomat.storage.transfer import sha256_of
@@ -138,10 +139,7 @@ def _export_split(dataset: Dataset, name: str, root: Path, *, link: bool, tell: 
     ]
     split = Split(name, n_shards=len(shards))
     pad = dataset.tokenizer.vocabulary.specials["[PAD]"]
-
-    def export(shard: _Shard) -> tuple[int, int, int]:
-        return _export_shard(shard, pad, link=link)
-
+    export = partial(_export_shard, pad=pad, link=link)
     for shard, (rows, tokens, memory) in in_order(export, planned):
         split.rows += rows
         split.tokens += tokens
@@ -156,7 +154,7 @@ def _export_split(dataset: Dataset, name: str, root: Path, *, link: bool, tell: 
     return split
 
 
-def _export_shard(shard: _Shard, pad: int, *, link: bool) -> tuple[int, int, int]:
+def _export_shard(shard: _Shard, *, pad: int, link: bool) -> tuple[int, int, int]:
     """Link or copy a shard and verify it; its rows, tokens without padding, and bytes in memory."""
     source = shard.worker.path / shard.entry["name"]
     if isinstance(source, UrlPath) or not (link and _linked(source, shard.target)):
@@ -187,14 +185,12 @@ def _linked(source: Path, target: Path) -> bool:
 
 
 def _add_facts(split: Split, dataset: Dataset) -> None:
-    """Add the facts in the workers' files to a split."""
     meta = dataset.meta
     split.materials = dataset.count("n_materials")
     split.left_out = {reason: n for reason in REASONS if (n := dataset.count(f"n_materials_{reason}"))}
     split.workers = (len(dataset.workers), int(meta.get("n_workers", len(dataset.workers))))
     for worker in dataset.workers:
-        is_there = (worker.path / COVERAGE).exists()
-        histogram = read_coverage(worker.path, worker.meta).get("histogram", []) if is_there else []
+        histogram = worker.histogram
         split.voxels += sum(histogram)
         split.covered += sum(histogram[1:])
     own = {"worker_index", "n_materials_listed", "materials_hash", "tomat_version"}

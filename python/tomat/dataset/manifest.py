@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from tomat._threads import in_order
 from tomat.codec import codec_of, load_codec
 from tomat.dataset.bucket_directory import run_directory
-from tomat.dataset.meta import CODEC, META, check_shard_name, check_worker_name, is_own, read_meta
+from tomat.dataset.meta import (
+    CODEC,
+    COVERAGE,
+    META,
+    check_shard_name,
+    check_worker_name,
+    is_own,
+    read_coverage,
+    read_meta,
+)
 from tomat.storage.remote import place
 from tomat.tokenizer import PatchTokenizer
 
@@ -44,6 +53,12 @@ class Worker:
         for name in names:
             check_shard_name(name, self.path)
         return [{"name": name} for name in names]
+
+    @property
+    def histogram(self) -> list[int]:
+        """Voxels covered 0, 1, 2, ... times; empty if it is not stored."""
+        is_there = (self.path / COVERAGE).exists()
+        return list(read_coverage(self.path, self.meta).get("histogram", [])) if is_there else []
 
 
 @dataclass(frozen=True)
@@ -93,11 +108,7 @@ class Dataset:
             message = str(error.args[0])
             known = message.startswith(str(folder))
             raise ValueError(message if known else f"{folder / META}: {message}; fetch it again") from error
-        found = {
-            "codec_hash": codec.hash,
-            "vocabulary_hash": tokenizer.vocabulary.hash,
-        }
-        for key, value in found.items():
+        for key, value in (("codec_hash", codec.hash), ("vocabulary_hash", tokenizer.vocabulary.hash)):
             if key in meta and meta[key] != value:
                 raise ValueError(f"{folder / META}: {key} is {meta[key]}, but the codec found gives {value}")
         if tokenizer.vocabulary.specials != meta["vocab"].get("specials", tokenizer.vocabulary.specials):

@@ -9,8 +9,10 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -25,7 +27,7 @@ from tomat.storage.files import atomic_file, read_json, write_json
 from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from tomat.dataset.config import TokenizeConfig
     from tomat.storage.remote import Place
@@ -57,12 +59,10 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path) -> None:
-        """Nothing is created."""
         self.place: Place = path
         self.path = path
 
     def __str__(self) -> str:
-        """The place."""
         return str(self.place)
 
     @property
@@ -137,8 +137,7 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove a dataset but no other files, ``meta.json`` first, so that it never looks finished."""
         for name in (META, COVERAGE, CODEC, BUDGET):
-            if (self.path / name).exists():
-                (self.path / name).unlink()
+            (self.path / name).unlink(missing_ok=True)
         self._clear_debris()
         for shard in self.path.glob("shard-*.parquet"):
             shard.unlink()
@@ -175,6 +174,20 @@ class RunDirectory:
             raise ValueError(f"{path}: no identity in it; it was not written by tomat-tokenize")
         return identity
 
+    def check_vacant(self) -> None:
+        """Check that there is no dataset, finished or not.
+
+        Raises:
+            FileExistsError: there is one.
+        """
+        if self.is_finished or self.is_started:
+            state, remedy = (
+                ("a finished dataset", "")
+                if self.is_finished
+                else ("an unfinished run", "--resume to go on with it, or ")
+            )
+            raise FileExistsError(f"{self}: holds {state}; give {remedy}--overwrite to replace it")
+
     def start(self, identity: dict[str, Any]) -> None:
         """Store the identity of the run, before anything else is written."""
         write_json(self.progress / RUN, {"identity": identity})
@@ -201,11 +214,7 @@ class RunDirectory:
                 yield path.stem, record
 
     def _record(self, name: str) -> dict[str, Any]:
-        """The record of a shard that was intact before.
-
-        Raises:
-            OSError: it is damaged now.
-        """
+        """The record of a shard that was intact before."""
         path = self.progress / f"{name}.json"
         record = read_record(path)
         if record is None:
@@ -248,7 +257,6 @@ class RunDirectory:
         shards: Sequence[str],
         patches: Mapping[str, int] | None,
     ) -> Totals:
-        """Add up the records, with one in memory at a time."""
         self._clear_debris()
         codec = config.tokenizer.density_codec
         if codec.parameters is None:
@@ -258,20 +266,9 @@ class RunDirectory:
         totals = Totals([config.tokenizer.patch_size] * 3)
         with atomic_file(self.path / COVERAGE) as file:
             file.write(b'{\n "per_material": {')
-            separator = b"\n  "
-            for name in shards:
-                record = self._record(name)
-                totals.add(record)
-                for material in record["materials"]:
-                    line = f"{json.dumps(material['task_id'])}: {json.dumps(material['coverage'])}"
-                    file.write(separator + line.encode())
-                    separator = b",\n  "
+            _write_each(file, (totals.add(self._record(name)) for name in shards), itemgetter("coverage"))
             file.write(b'},\n "grids": {')
-            separator = b"\n  "
-            for name in shards:
-                for material in self._record(name)["materials"]:
-                    file.write(separator + _grid_line(material, totals.cube).encode())
-                    separator = b",\n  "
+            _write_each(file, map(self._record, shards), totals.shapes)
             counts = {"n_materials": totals.n_materials, "histogram": totals.coverage}
             file.write(b"},\n " + json.dumps(counts)[1:].encode() + b"\n")
         write_json(self.path / META, sealed(_meta(self.path, config, identity, totals), SEAL))
@@ -298,8 +295,13 @@ class Totals:
     #: The first implausible materials with rows, and why.
     warnings: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Add one shard."""
+    def shapes(self, material: dict[str, Any]) -> list[int]:
+        """A material's grid shape, and its patch shape unless it is the cube."""
+        patch: list[int] = material["patch_shape"]
+        return [*material["grid_shape"], *(patch if patch != self.cube else ())]
+
+    def add(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Add the record of one shard, and return it."""
         self.rows += record["rows"]
         self.shards.append(
             {key: record[key] for key in ("rows", "bytes", "sha256")} | {"name": record["shard"]}
@@ -307,10 +309,8 @@ class Totals:
         for material in record["materials"]:
             self.n_materials += 1
             self.n_fallback += material["patch_shape"] != self.cube
-            counts = material["coverage"]
-            self.coverage.extend([0] * (len(counts) - len(self.coverage)))
-            for times, voxels in enumerate(counts):
-                self.coverage[times] += voxels
+            longest = zip_longest(self.coverage, material["coverage"], fillvalue=0)
+            self.coverage = [sum(voxels) for voxels in longest]
             if material["clipped"] is not None:
                 self.clipped[material["task_id"]] = Clipping.of(material["clipped"])
             if material["warnings"]:
@@ -322,6 +322,19 @@ class Totals:
             first = self.first_left_out.setdefault(material["reason"], {})
             if len(first) < _FIRST_IDS:
                 first[material["task_id"]] = material["detail"]
+        return record
+
+
+def _write_each(
+    file: IO[bytes], records: Iterable[dict[str, Any]], value: Callable[[dict[str, Any]], list[int]]
+) -> None:
+    """Write a line of JSON per material, with one record in memory at a time."""
+    separator = "\n  "
+    for record in records:
+        for material in record["materials"]:
+            line = f"{separator}{json.dumps(material['task_id'])}: {json.dumps(value(material))}"
+            file.write(line.encode())
+            separator = ",\n  "
 
 
 def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: Totals) -> dict[str, Any]:
@@ -394,9 +407,3 @@ def clipped_totals(meta: dict[str, Any]) -> ClippedTotals:
             f"{META}: clipped_materials does not hold what is clipped of each material: {error!r}"
         ) from error
     return totals
-
-
-def _grid_line(material: dict[str, Any], cube: list[int]) -> str:
-    """A material's grid shape, and its patch shape unless it is the cube."""
-    shapes = material["grid_shape"] + (material["patch_shape"] if material["patch_shape"] != cube else [])
-    return f"{json.dumps(material['task_id'])}: {json.dumps(shapes)}"

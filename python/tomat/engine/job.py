@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from tomat.budget import Shares
     from tomat.dataset.config import TokenizeConfig
     from tomat.material import Entry
+
+#: Numbers of a summary that add up over workers.
+_SUMMED = ("n_materials", "n_listed", "rows", "shards", "bytes", "tokens", "n_warned", "resumed_shards")
 
 #: Seconds a part waits for an earlier run of itself that an engine believed dead.
 LOCK_WAIT_S = 600.0
@@ -171,14 +174,12 @@ def prepare(out: str, *, resume: bool, overwrite: bool) -> None:
     root = place(out)
     folders = [root, *root.glob("worker-*")] if root.is_dir() else []
     for directory in map(run_directory, folders):
-        is_taken = directory.is_finished or directory.is_started
-        if overwrite and (is_taken or directory.strays()):
-            with directory.locked():
-                directory.clear()
-        elif is_taken and not resume:
-            remedy = "" if directory.is_finished else "--resume to go on with it, or "
-            state = "a finished dataset" if directory.is_finished else "an unfinished run"
-            raise FileExistsError(f"{directory}: holds {state}; give {remedy}--overwrite to replace it")
+        if overwrite:
+            if directory.is_finished or directory.is_started or directory.strays():
+                with directory.locked():
+                    directory.clear()
+        elif not resume:
+            directory.check_vacant()
 
 
 def check(out: str) -> None:
@@ -277,33 +278,22 @@ def add_up(out: str, summaries: Iterable[Summary]) -> Summary:
     """The summary of several workers: sums, and the time of the slowest."""
     parts = sorted(summaries, key=lambda summary: str(summary.directory))
     left_out: Counter[str] = Counter()
-    stages: dict[str, float] = {}
-    first: dict[str, str] = {}
+    stages: defaultdict[str, float] = defaultdict(float)
     clipped = ClippedTotals()
-    warnings: dict[str, list[str]] = {}
     for part in parts:
         clipped.merge(part.clipped)
-        warnings |= part.warnings
         left_out.update(part.left_out)
         for stage, seconds in part.stage_seconds.items():
-            stages[stage] = stages.get(stage, 0.0) + seconds
-        first |= part.left_out_first
+            stages[stage] += seconds
     return Summary(
         directory=place(out),
-        n_materials=sum(part.n_materials for part in parts),
-        n_listed=sum(part.n_listed for part in parts),
-        rows=sum(part.rows for part in parts),
-        shards=sum(part.shards for part in parts),
-        bytes=sum(part.bytes for part in parts),
-        tokens=sum(part.tokens for part in parts),
         left_out=dict(left_out),
-        left_out_first=first,
+        left_out_first={name: why for part in parts for name, why in part.left_out_first.items()},
         clipped=clipped.stored,
-        n_warned=sum(part.n_warned for part in parts),
-        warnings=warnings,
-        resumed_shards=sum(part.resumed_shards for part in parts),
+        warnings={name: why for part in parts for name, why in part.warnings.items()},
         seconds=max((part.seconds for part in parts), default=0.0),
-        stage_seconds=stages,
+        stage_seconds=dict(stages),
+        **{name: sum(getattr(part, name) for part in parts) for name in _SUMMED},
     )
 
 
@@ -311,7 +301,6 @@ class Board:
     """The progress of the workers of a job."""
 
     def __init__(self, job: Job) -> None:
-        """No worker has begun."""
         self._waiting = {
             index: len(range(index, len(job.entries), job.n_workers)) for index in range(job.n_workers)
         }
@@ -327,12 +316,12 @@ class Board:
         told = self._latest.values()
         waiting = sum(count for index, count in self._waiting.items() if index not in self._latest)
         return Progress(
-            materials=sum(progress.materials for progress in told),
             n_materials=waiting + sum(progress.n_materials for progress in told),
-            left_out=sum(progress.left_out for progress in told),
-            rows=sum(progress.rows for progress in told),
-            bytes=sum(progress.bytes for progress in told),
             seconds=max((progress.seconds for progress in told), default=0.0),
+            **{
+                name: sum(getattr(progress, name) for progress in told)
+                for name in ("materials", "left_out", "rows", "bytes")
+            },
         )
 
 

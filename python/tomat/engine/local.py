@@ -132,7 +132,6 @@ class Run:
         is_part: bool = False,
         shares: Shares | None = None,
     ) -> None:
-        """Plan the shards; nothing is written."""
         self.config = config
         self.entries = list(entries) if is_part else config.own(entries)
         shares = shares or config.shares(entries)
@@ -230,7 +229,6 @@ class Run:
                 return
 
     def _remove_empty_root(self) -> None:
-        """Remove the folder of a run that never began."""
         if isinstance(self.root, Path) and self.root.is_dir() and not any(self.root.iterdir()):
             with contextlib.suppress(OSError):  # another worker has removed it or just begun
                 self.root.rmdir()
@@ -241,12 +239,9 @@ class Run:
         if overwrite:
             directory.clear()
         is_finished = directory.is_finished
-        occupied = is_finished or directory.is_started
-        if occupied and not resume:
-            state = "a finished dataset" if is_finished else "an unfinished run"
-            remedy = "" if is_finished else "--resume to go on with it, or "
-            raise FileExistsError(f"{directory}: holds {state}; give {remedy}--overwrite to replace it")
-        if occupied:
+        if not resume:
+            directory.check_vacant()
+        if is_finished or directory.is_started:
             added = frozenset() if is_finished else _ADDED - directory.stored_identity().keys()
             self._check_identity(directory, ignore=added)
             if added:
@@ -261,11 +256,7 @@ class Run:
         return False
 
     def _check_identity(self, directory: RunDirectory, ignore: frozenset[str] = frozenset()) -> None:
-        """Check that the run in ``directory`` differs from this one in no key but ``ignore``.
-
-        Raises:
-            ValueError: it does; the message names the keys.
-        """
+        """Check that the run in ``directory`` differs from this one in no key but ``ignore``."""
         stored = directory.stored_identity()
         keys = [
             key
@@ -283,7 +274,6 @@ class Run:
 
     def _pipeline(self) -> _core.ShardRun:
         config = self.config
-        is_remote = any(is_url(entry.path) for entry in self.entries)
         described = {
             "tomat_version": _core.__version__,
             "layout": config.layout,
@@ -296,7 +286,7 @@ class Run:
         self._native = _core.ShardRun(
             config.tokenizer._core,
             [(entry.task_id, entry.path) for entry in self.entries],
-            self._fetch if is_remote else None,
+            self._fetch if any(is_url(entry.path) for entry in self.entries) else None,
             seed=config.seed,
             epoch=config.epoch,
             patches=self.patches,
@@ -329,14 +319,7 @@ class Run:
         """Origins by a sampler that is not built in; called from the pipeline's threads."""
         sampler, config = self.config.origins.sampler, self.config
         drawn = draw(
-            sampler,
-            grid_shape,
-            patch_shape,
-            density,
-            n,
-            seed=config.seed,
-            task_id=task_id,
-            epoch=config.epoch,
+            sampler, grid_shape, patch_shape, density, n, seed=config.seed, task_id=task_id, epoch=config.epoch
         )
         return drawn.astype(np.int64)
 

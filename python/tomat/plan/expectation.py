@@ -25,6 +25,20 @@ def is_bound(sampler: Sampler) -> bool:
     return isinstance(sampler, Electrons)
 
 
+def summed(a: Pmf, b: Pmf) -> Pmf:
+    """The sum of two histograms, of the length of the longer one."""
+    width = max(len(a), len(b))
+    total: Pmf = np.pad(a, (0, width - len(a))) + np.pad(b, (0, width - len(b)))
+    return total
+
+
+def mean_shares(covered: Pmf, voxels: Pmf) -> dict[str, float]:
+    """Coverage of the mean material and of all voxels, from the share ``covered`` of each material's ``voxels``."""
+    if not len(covered):
+        return {"mean_material": 0.0, "of_all_voxels": 0.0}
+    return {"mean_material": float(covered.mean()), "of_all_voxels": float(covered @ voxels / voxels.sum())}
+
+
 def expected_coverage(grid: Shape, patch: Shape, n: int, sampler: Sampler) -> float | None:
     """The expected fraction of a material's voxels that ``n`` patches cover; None if unknown for the sampler.
 
@@ -169,8 +183,7 @@ def _pass(grid: Shape, patch: Shape, disjoint: int, whole: int, n: int) -> Pmf:
             pmf = np.concatenate([np.zeros(by_disjoint), others])
         spread = np.zeros((len(pmf) - 1) * times + 1)
         spread[::times] = pmf
-        width = max(len(found), len(spread))
-        found = np.pad(found, (0, width - len(found))) + share * np.pad(spread, (0, width - len(spread)))
+        found = summed(found, share * spread)
     return _trim(found)
 
 

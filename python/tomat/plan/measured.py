@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tomat.dataset.meta import COVERAGE, read_coverage
-from tomat.plan.expectation import expected_coverage, expected_histogram, is_bound
+from tomat.plan.expectation import expected_coverage, expected_histogram, is_bound, mean_shares, summed
 from tomat.sampling import load_sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tomat.dataset.manifest import Dataset, Worker
     from tomat.sampling import Sampler
@@ -72,7 +73,7 @@ def measured_coverage(dataset: Dataset, grids: Mapping[str, Shape] | None = None
     is_known = sampler is not None
     for worker in dataset.workers:
         stored = _stored(worker)
-        _add(found.histogram, stored["histogram"])
+        found.histogram = _sum([found.histogram, stored["histogram"]])
         for task_id, counts, grid, patch in _materials(worker, stored, grids or {}):
             voxels = int(sum(counts))
             rows = sum(k * n for k, n in enumerate(counts)) // math.prod(patch)
@@ -83,7 +84,7 @@ def measured_coverage(dataset: Dataset, grids: Mapping[str, Shape] | None = None
             if expectation is None:
                 is_known = False
             else:
-                planned = _summed(planned, expectation)
+                planned = summed(planned, expectation)
             covered = 1 - counts[0] / voxels
             found.materials.append(MaterialCoverage(task_id, voxels, rows, covered, share))
     _note_grids(found, dataset, grids or {})
@@ -93,7 +94,6 @@ def measured_coverage(dataset: Dataset, grids: Mapping[str, Shape] | None = None
 
 
 def _note_grids(found: Coverage, dataset: Dataset, grids: Mapping[str, Shape]) -> None:
-    """Add a note if the grids of materials are not known."""
     unknown = [m.task_id for m in found.materials if m.planned is None and m.task_id not in grids]
     if unknown and not any("grids" in read_coverage(worker.path, worker.meta) for worker in dataset.workers):
         found.notes.append("the dataset does not store the grids: give --catalogue for the expected coverage")
@@ -114,10 +114,7 @@ def _stored(worker: Worker) -> dict[str, Any]:
     counts, materials = stored.get("histogram"), stored.get("per_material")
     if not isinstance(counts, list) or not isinstance(materials, dict):
         raise ValueError(f"{path}: not the histograms of a dataset (histogram, per_material)")
-    total: list[int] = []
-    for histogram in materials.values():
-        _add(total, histogram)
-    if total != counts:
+    if _sum(materials.values()) != counts:
         raise ValueError(f"{path}: the histogram is not the sum of those of its materials; see tomat verify")
     return stored
 
@@ -140,15 +137,8 @@ def _materials(
         yield task_id, counts, grid, (x, y, z)
 
 
-def _add(total: list[int], counts: Sequence[int]) -> None:
-    total.extend([0] * (len(counts) - len(total)))
-    for times, voxels in enumerate(counts):
-        total[times] += voxels
-
-
-def _summed(a: np.ndarray[Any, np.dtype[np.float64]], b: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    width = max(len(a), len(b))
-    return np.asarray(np.pad(a, (0, width - len(a))) + np.pad(b, (0, width - len(b))))
+def _sum(histograms: Iterable[Sequence[int]]) -> list[int]:
+    return [sum(counts) for counts in zip_longest(*histograms, fillvalue=0)]
 
 
 def _facts(found: Coverage, sampler: Sampler | None) -> dict[str, Any]:
@@ -160,19 +150,10 @@ def _facts(found: Coverage, sampler: Sampler | None) -> dict[str, Any]:
         "rows": sum(m.rows for m in found.materials),
         "histogram": found.histogram,
         "planned_histogram": found.planned,
-        "measured": _shares(covered, voxels),
+        "measured": mean_shares(covered, voxels),
         "planned": None,
     }
     if found.is_planned and sampler is not None:
         expected = np.array([m.planned for m in found.materials], dtype=np.float64)
-        facts["planned"] = {**_shares(expected, voxels), "is_upper_bound": is_bound(sampler)}
+        facts["planned"] = {**mean_shares(expected, voxels), "is_upper_bound": is_bound(sampler)}
     return facts | {"notes": found.notes}
-
-
-def _shares(covered: np.ndarray[Any, np.dtype[np.float64]], voxels: Any) -> dict[str, float]:
-    if not len(covered):
-        return {"mean_material": 0.0, "of_all_voxels": 0.0}
-    return {
-        "mean_material": float(covered.mean()),
-        "of_all_voxels": float(covered @ voxels / voxels.sum()),
-    }

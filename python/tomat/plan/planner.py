@@ -10,7 +10,7 @@ import numpy as np
 
 from tomat.budget import patches_of
 from tomat.plan.budgets import budget_effect
-from tomat.plan.expectation import expected_coverage, is_bound
+from tomat.plan.expectation import expected_coverage, is_bound, mean_shares
 from tomat.sampling import tiles
 
 if TYPE_CHECKING:
@@ -131,7 +131,6 @@ def _material(config: TokenizeConfig, row: Mapping[str, Any], n: int) -> dict[st
 
 @lru_cache(maxsize=4096)
 def _sizes(tokenizer: PatchTokenizer, n_atoms: int) -> tuple[tuple[int, int, int], int]:
-    """Shape of the patch, and tokens of a sequence."""
     shape = tokenizer.shape_for(n_atoms)
     return shape, tokenizer.length(n_atoms, shape)
 
@@ -197,8 +196,7 @@ def _coverage(config: TokenizeConfig, written: Sequence[Mapping[str, Any]]) -> d
     }
     return {
         "is_upper_bound": is_bound(config.origins.sampler),
-        "mean_material": float(coverage.mean()),
-        "of_all_voxels": float(coverage @ voxels / voxels.sum()),
+        **mean_shares(coverage, voxels),
         **quantiles,
     }
 
