@@ -16,7 +16,7 @@ from tomat.catalogue.table import load, save, token_columns
 from tomat.storage.files import filesystem, is_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tomat.material import Entry
 
@@ -78,8 +78,7 @@ def build(
     report = BuildReport(dropped=len(before.keys() - {entry.task_id for entry in entries}))
     found: dict[str, dict[str, Any]] = {}
     pending: dict[str, dict[str, Any]] = {}
-    to_read = []
-    for entry, mark in in_order(_mark, entries, threads):
+    for entry, mark in in_order(_or_error(_mark), entries, threads):
         if isinstance(mark, Exception):
             report.errors[entry.task_id] = str(mark)
             continue
@@ -89,10 +88,10 @@ def build(
             found[entry.task_id] = {**row, **token_columns(row["n_atoms"])}
         else:
             pending[entry.task_id] = mark
-            to_read.append(entry)
     report.kept = len(found)
+    to_read = [entry for entry in entries if entry.task_id in pending]
     with journal:
-        for entry, made in in_order(_row, to_read, threads):
+        for entry, made in in_order(_or_error(row_of), to_read, threads):
             if isinstance(made, Exception):
                 report.errors[entry.task_id] = str(made)
             else:
@@ -101,32 +100,25 @@ def build(
                 report.read += 1
             if watch is not None:
                 watch(entry.task_id)
-    save(target, _in_order(entries, found, splits or {}))
+    ids = [entry.task_id for entry in entries if entry.task_id in found]
+    save(target, ({**found[name], "split": (splits or {}).get(name)} for name in ids))
     journal.remove()
     report.rows = len(found)
     return report
 
 
-def _in_order(
-    entries: Sequence[Entry], found: Mapping[str, dict[str, Any]], splits: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
-    for entry in entries:
-        if entry.task_id in found:
-            yield {**found[entry.task_id], "split": splits.get(entry.task_id)}
+def _or_error(work: Callable[[Entry], dict[str, Any]]) -> Callable[[Entry], dict[str, Any] | Exception]:
+    def run(entry: Entry) -> dict[str, Any] | Exception:
+        try:
+            return work(entry)
+        except (OSError, ValueError) as error:
+            return error
+
+    return run
 
 
-def _row(entry: Entry) -> dict[str, Any] | Exception:
-    try:
-        return row_of(entry)
-    except (OSError, ValueError) as error:
-        return error
-
-
-def _mark(entry: Entry) -> dict[str, Any] | Exception:
-    try:
-        return {"path": entry.path, **fingerprint(entry.path)}
-    except (OSError, ValueError) as error:
-        return error
+def _mark(entry: Entry) -> dict[str, Any]:
+    return {"path": entry.path, **fingerprint(entry.path)}
 
 
 def fingerprint(path: str) -> dict[str, Any]:
@@ -198,7 +190,6 @@ class _Journal:
         return self
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row."""
         self._file.write(json.dumps(sealed(row, _SEAL)) + "\n")
         self._file.flush()
 
@@ -206,5 +197,4 @@ class _Journal:
         self._file.close()
 
     def remove(self) -> None:
-        """Remove the file, once the catalogue is written."""
         self.path.unlink(missing_ok=True)

@@ -48,7 +48,6 @@ def row_of(entry: Entry) -> dict[str, Any]:
 
 
 def _derived(row: dict[str, Any]) -> dict[str, Any]:
-    """Columns derived from the grid and the number of atoms."""
     found: dict[str, Any] = {"n_atoms": row.get("n_atoms")}
     axes = [row.get(name) for name in ("nx", "ny", "nz")]
     if None not in axes:
@@ -59,7 +58,6 @@ def _derived(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chemistry(atoms: Counter[str]) -> dict[str, Any]:
-    """Columns derived from the elements."""
     first = [symbol for symbol in ("C", "H") if "C" in atoms and symbol in atoms]
     order = first + sorted(set(atoms) - set(first))
     return {

@@ -54,8 +54,9 @@ def summary(path: str | Path) -> dict[str, Any]:
     for name, key in (("reduced_formula", "n_reduced_formulas"), ("chemsys", "n_chemsys")):
         values = set(table[name].to_pylist()) - {None} if name in table.column_names else set()
         facts[key] = len(values) or None
+    tokens = [name for name in table.column_names if name.startswith("tokens_")]
     facts["distributions"] = {
-        name: _distribution(table, name) for name in (*_NUMBERS, *_tokens(table)) if _known(table, name).size
+        name: _distribution(table, name) for name in (*_NUMBERS, *tokens) if _known(table, name).size
     }
     axes = [_known(table, name) for name in ("nx", "ny", "nz")]
     if all(axis.size for axis in axes):
@@ -63,18 +64,10 @@ def summary(path: str | Path) -> dict[str, Any]:
     return facts
 
 
-def _tokens(table: pa.Table) -> list[str]:
-    return [name for name in table.column_names if name.startswith("tokens_")]
-
-
 def _known(table: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """The values of a column without nulls."""
     if name not in table.column_names:
         return np.empty(0)
-    values: np.ndarray[tuple[int], np.dtype[np.float64]] = (
-        table[name].drop_null().to_numpy().astype(np.float64)
-    )
-    return values
+    return np.asarray(table[name].drop_null().to_numpy(), dtype=np.float64)
 
 
 def _counts(table: pa.Table, name: str) -> dict[str, int]:

@@ -21,7 +21,7 @@ from tomat.storage.files import atomic_file
 from tomat.tokenizer import LAYOUTS, PatchTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
 #: Columns in order, with descriptions; all but ``id`` may be null.
 COLUMNS: dict[str, str] = {
@@ -95,13 +95,9 @@ def load(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
     return table.select(columns) if columns is not None else table
 
 
-def save(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def save(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write a catalogue atomically; missing values are null."""
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    for row in rows:
-        for name, values in columns.items():
-            values.append(row.get(name))
-    table = pa.table(columns, schema=SCHEMA)
+    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
     digests = {name: _digest(name, table[name]) for name in table.column_names}
     table = table.replace_schema_metadata({_VERSION: b"1", _DIGESTS: json.dumps(digests).encode()})
     with atomic_file(path) as file:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 
 def _positive(value: float | None) -> float | None:
-    """Check that an option is a number above zero."""
     if value is not None and not (math.isfinite(value) and value > 0):
         raise typer.BadParameter(f"{value:g} is not a number above 0")
     return value
@@ -150,15 +149,12 @@ def _radices(text: str) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def _bar(total: int, *, shown: bool) -> Iterator[Report | None]:
-    if not shown:
-        yield None
-        return
+def _bar(total: int, *, shown: bool) -> Iterator[Report]:
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task("structures", total=total)
 
         def report(through: int, name: str, share: float) -> None:
@@ -191,7 +187,6 @@ def _print(summary: RunSummary, out: Path, suffixes: tuple[str, ...], *, quiet: 
 
 
 def _line(record: dict[str, Any]) -> str:
-    """The line printed for one structure."""
     grid = " x ".join(map(str, record["made_from"]["grid"]))
     electrons = record["electrons"]
     count = f"{electrons['raw']:.4f} electrons"

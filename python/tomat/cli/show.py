@@ -56,22 +56,18 @@ def read_row(file: str | Path, row: int) -> dict[str, Any]:
         ValueError: not a parquet file, or no such row.
     """
     try:
-        return _read_row(file, row)
+        with place(file).open("rb") as source, pq.ParquetFile(source) as parquet:
+            first = 0
+            for group in range(parquet.num_row_groups):
+                rows = parquet.metadata.row_group(group).num_rows
+                if row < first + rows:
+                    table = parquet.read_row_group(group).slice(row - first, 1)
+                    return dict(table.to_pylist()[0])
+                first += rows
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a system error, which names the file
         raise ValueError(f"{file}: not a parquet file that can be read: {error}") from error
-
-
-def _read_row(file: str | Path, row: int) -> dict[str, Any]:
-    with place(file).open("rb") as source, pq.ParquetFile(source) as parquet:
-        first = 0
-        for group in range(parquet.num_row_groups):
-            rows = parquet.metadata.row_group(group).num_rows
-            if row < first + rows:
-                table = parquet.read_row_group(group).slice(row - first, 1)
-                return dict(table.to_pylist()[0])
-            first += rows
     raise ValueError(f"{file}: no row {row}; it has {first} rows, counted from 0")
 
 

@@ -33,7 +33,7 @@ import typer
 import yaml
 
 from tomat._threads import MAX_THREADS
-from tomat.cli._shared import Limit, Split, SplitFile, grouped
+from tomat.cli._shared import Limit, Split, SplitFile, grouped, print_facts
 from tomat.cli._tokenizer import LogUnit, Workers, row_options, shape_options
 from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, ClippedTotals
 
@@ -205,7 +205,8 @@ def command(
         print(error, file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
-        print(json.dumps(_as_json(summary)))
+        facts = {"directory": str(summary.directory), "n_left_out": summary.n_left_out}
+        print(json.dumps(asdict(summary) | facts))
     elif not quiet:
         _print_summary(summary, settings, run.described)
     if not quiet:
@@ -258,59 +259,46 @@ def _execute_with_bar(run: Run | JobRun, *, resume: bool, overwrite: bool) -> Su
         return run.execute(resume=resume, overwrite=overwrite, watch=watch)
 
 
-def _as_json(summary: Summary) -> dict[str, Any]:
-    return {**asdict(summary), "directory": str(summary.directory), "n_left_out": summary.n_left_out}
-
-
 def _print_summary(summary: Summary, config: TokenizeConfig, described: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column()
-    codec = config.tokenizer.density_codec
-    table.add_row("dataset", str(summary.directory))
-    table.add_row(
-        "layout",
-        f"{config.layout}, patch {config.tokenizer.patch_size}, {codec.name} ({config.tokenizer.unit})",
-    )
-    table.add_row("materials", f"{summary.n_materials:,} of {summary.n_listed:,}")
-    table.add_row("rows", f"{summary.rows:,} of {config.pad_to:,} tokens, in {summary.shards:,} shards")
+    tokenizer = config.tokenizer
     per_token = summary.bytes / summary.tokens if summary.tokens else 0.0
-    table.add_row("size", f"{summary.bytes / 1e6:,.1f} MB, {per_token:.2f} bytes a token")
-    clipped = ClippedTotals.from_stored(summary.clipped)
-    table.add_row("clipped", f"{clipped}")
+    facts = {
+        "dataset": str(summary.directory),
+        "layout": f"{config.layout}, patch {tokenizer.patch_size}, {tokenizer.density_codec.name} ({tokenizer.unit})",
+        "materials": f"{summary.n_materials:,} of {summary.n_listed:,}",
+        "rows": f"{summary.rows:,} of {config.pad_to:,} tokens, in {summary.shards:,} shards",
+        "size": f"{summary.bytes / 1e6:,.1f} MB, {per_token:.2f} bytes a token",
+        "clipped": str(ClippedTotals.from_stored(summary.clipped)),
+    }
     if summary.resumed_shards:
-        table.add_row("resumed", f"{summary.resumed_shards:,} shards were there already")
-    table.add_row("time", f"{summary.seconds:.1f} s, {described}")
+        facts["resumed"] = f"{summary.resumed_shards:,} shards were there already"
+    facts["time"] = f"{summary.seconds:.1f} s, {described}"
     if summary.stage_seconds:
-        stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.stage_seconds.items())
-        table.add_row("thread time", stages)
-    Console().print(table)
+        stages = (f"{stage} {seconds:.1f} s" for stage, seconds in summary.stage_seconds.items())
+        facts["thread time"] = ", ".join(stages)
+    print_facts(facts)
 
 
 def _report_warnings(summary: Summary) -> None:
-    """List implausible densities that were written all the same."""
     if not summary.n_warned:
         return
     print(
         f"warning: {summary.n_warned} of {summary.n_materials} materials are implausible (--strict leaves them out)",
         file=sys.stderr,
     )
-    for task_id, problems in summary.warnings.items():
-        print(f"  {task_id}: {'; '.join(problems)}", file=sys.stderr)
-    if summary.n_warned > len(summary.warnings):
-        print(f"  and {summary.n_warned - len(summary.warnings)} more", file=sys.stderr)
+    _list({name: "; ".join(problems) for name, problems in summary.warnings.items()}, summary.n_warned)
 
 
 def _report_left_out(summary: Summary) -> None:
-    """List the materials left out, also with --quiet."""
     if not summary.left_out:
         return
     counts = ", ".join(f"{count} {reason}" for reason, count in summary.left_out.items())
     print(f"left out {summary.n_left_out} of {summary.n_listed} materials: {counts}", file=sys.stderr)
-    for task_id, detail in summary.left_out_first.items():
+    _list(summary.left_out_first, summary.n_left_out)
+
+
+def _list(details: dict[str, str], total: int) -> None:
+    for task_id, detail in details.items():
         print(f"  {task_id}: {detail}", file=sys.stderr)
-    if summary.n_left_out > len(summary.left_out_first):
-        print(f"  and {summary.n_left_out - len(summary.left_out_first)} more", file=sys.stderr)
+    if total > len(details):
+        print(f"  and {total - len(details)} more", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,11 +78,6 @@ class _Account:
     """Clipping as stored in ``meta.json`` of a worker, to be checked against itself and the sources."""
 
     def __init__(self, worker: Worker) -> None:
-        """Read it.
-
-        Raises:
-            ValueError: it is stored in a wrong format.
-        """
         self._meta, self._place = worker.meta, worker.path / META
         self.is_kept = "clipped_materials" in worker.meta
         limits = {"max_clipped": MAX_CLIPPED, "max_negative": MAX_NEGATIVE}
@@ -99,24 +93,12 @@ class _Account:
                 f"{self._place}: clipped_materials does not hold what is clipped of each material"
             )
 
-    @cached_property
-    def totals(self) -> ClippedTotals:
-        """The sums over all materials.
-
-        Raises:
-            ValueError: one of them is stored in a wrong format.
-        """
-        return clipped_totals(self._meta)
-
-    def problems(self, materials: Collection[str]) -> list[str]:
-        """Contradictions in the stored clipping, given the ids of the ``materials`` with rows."""
+    def problems(self, totals: ClippedTotals, materials: Collection[str]) -> list[str]:
+        """Contradictions in the stored clipping, given its ``totals`` and the ids of the ``materials`` with rows."""
         if not self.is_kept:
             return []
         found = []
-        for key, counted in (
-            ("clipped_voxels", self.totals.voxels),
-            ("clipped_electrons", self.totals.electrons),
-        ):
+        for key, counted in (("clipped_voxels", totals.voxels), ("clipped_electrons", totals.electrons)):
             stated = self._meta.get(key)
             if not isinstance(stated, int | float) or not _close(float(stated), float(counted)):
                 found.append(f"{self._place}: {key} = {stated}, but its materials add up to {counted}")
@@ -163,8 +145,8 @@ def compare_clipped(
 def check_clipped(worker: Worker, materials: Collection[str], report: Report) -> ClippedTotals:
     """Check that the stored clipping is consistent with itself and with the rows."""
     try:
-        account = _Account(worker)
-        report.problems += account.problems(materials)
+        account, totals = _Account(worker), clipped_totals(worker.meta)
+        report.problems += account.problems(totals, materials)
     except (ValueError, KeyError, TypeError) as error:
         report.problems.append(f"{worker.path}: {error}")
         return ClippedTotals()
@@ -174,7 +156,7 @@ def check_clipped(worker: Worker, materials: Collection[str], report: Report) ->
         lost = Clipping.of(stored)
         if lost.exceeds():
             report.lossy.setdefault(name, str(lost))
-    return account.totals
+    return totals
 
 
 def _same(a: Clipping | None, b: Clipping | None) -> bool:

@@ -69,13 +69,10 @@ class BucketDirectory(RunDirectory):
     def clear(self) -> None:
         self.place.remove([META])
         self.place.remove([COVERAGE, CODEC, BUDGET, *self.strays()])
-        self._clear_remote_progress()
+        self.clear_progress()
 
     @override
-    def clear_progress(self, keep: str | None = None) -> None:
-        self._clear_remote_progress()
-
-    def _clear_remote_progress(self) -> None:
+    def clear_progress(self) -> None:
         progress = self.place / PROGRESS
         names = progress.list_files()
         # Last, since it marks the run as started.

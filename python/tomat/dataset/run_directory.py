@@ -114,7 +114,6 @@ class RunDirectory:
             lock.release()
 
     def _tidy(self) -> None:
-        """Remove the folders of a run that never began."""
         if self.progress.is_dir() and {entry.name for entry in self.progress.iterdir()} <= {"lock"}:
             self.clear_progress()
             if self.path.is_dir() and not any(self.path.iterdir()):
@@ -141,16 +140,13 @@ class RunDirectory:
         self._clear_debris()
         for shard in self.path.glob("shard-*.parquet"):
             shard.unlink()
-        self.clear_progress(keep="lock")
-
-    def clear_progress(self, keep: str | None = None) -> None:
-        """Remove the records, all but ``keep``."""
-        if keep is None:
-            shutil.rmtree(self.progress, ignore_errors=True)
-            return
         for entry in self.progress.glob("*"):
-            if entry.name != keep:
+            if entry.name != "lock":
                 entry.unlink()
+
+    def clear_progress(self) -> None:
+        """Remove the records."""
+        shutil.rmtree(self.progress, ignore_errors=True)
 
     def _clear_debris(self) -> None:
         """Remove temporary files that a killed run left behind."""

@@ -94,7 +94,10 @@ def sync_dataset(
     root = place(target)
     if str(root) == str(dataset.path):
         raise ValueError(f"{root}: source and target are the same")
-    folders = [(worker, _folder(root, dataset.path, worker)) for worker in dataset.workers]
+    folders = [
+        (worker, root if worker.path == dataset.path else root / worker.path.name)
+        for worker in dataset.workers
+    ]
     _check_target(root, folders, overwrite=overwrite)
     report = SyncReport(len(dataset.workers), int(dataset.meta.get("n_workers", len(dataset.workers))))
     total = sum(len(list(_files(worker, folder))) + 1 for worker, folder in folders)
@@ -109,11 +112,11 @@ def sync_dataset(
                 report.bytes += size or 0
                 if watch is not None:
                     watch(report.copied + report.present, total)
-    return _counted(report, target, allow_partial=allow_partial)
-
-
-def _folder(root: Place, source: Place, worker: Worker) -> Place:
-    return root if worker.path == source else root / worker.path.name
+    copy = open_dataset(target, allow_partial=allow_partial)
+    there = {int(worker.meta.get("worker_index", index)) for index, worker in enumerate(copy.workers)}
+    report.workers, report.rows = len(copy.workers), copy.total_rows
+    report.missing = sorted(set(range(report.n_workers)) - there)
+    return report
 
 
 def _files(worker: Worker, folder: Place) -> Iterator[_File]:
@@ -135,11 +138,7 @@ def _files(worker: Worker, folder: Place) -> Iterator[_File]:
 
 
 def _check_target(root: Place, folders: list[tuple[Worker, Place]], *, overwrite: bool) -> None:
-    """Check that the target holds no other dataset.
-
-    Raises:
-        ValueError: it does.
-    """
+    """Check that the target holds no other dataset."""
     if root.is_file():
         raise ValueError(f"{root}: a file; the target is a directory")
     there: list[Place] = [root, *(root.glob("worker-*") if root.is_dir() else [])]
@@ -151,7 +150,8 @@ def _check_target(root: Place, folders: list[tuple[Worker, Place]], *, overwrite
         meta = _meta_there(folder)
         if worker is not None and meta == worker.meta:
             continue
-        same_run = worker is None and _is_sibling(meta, folders[0][0].meta)
+        source = folders[0][0].meta
+        same_run = worker is None and all(meta.get(key) == source.get(key) for key in _SHARED)
         if same_run and folder != root:
             continue  # a worker that the source lacks
         if not overwrite:
@@ -170,10 +170,6 @@ def _meta_there(folder: Place) -> dict[str, Any]:
         return read_meta(folder)
     except ValueError:
         return {}
-
-
-def _is_sibling(meta: dict[str, Any], of: dict[str, Any]) -> bool:
-    return all(meta.get(key) == of.get(key) for key in _SHARED)
 
 
 def _copy(file: _File) -> int | None:
@@ -214,12 +210,3 @@ def _is_there(file: _File) -> bool:
         return file.sha256 in (None, sums.sha256) and is_same(file.target, sums)
     except FileNotFoundError:
         return False
-
-
-def _counted(report: SyncReport, target: str | Path, *, allow_partial: bool) -> SyncReport:
-    """Complete the report from the opened copy."""
-    copy = open_dataset(target, allow_partial=allow_partial)
-    there = {int(worker.meta.get("worker_index", index)) for index, worker in enumerate(copy.workers)}
-    report.workers, report.rows = len(copy.workers), copy.total_rows
-    report.missing = sorted(set(range(report.n_workers)) - there)
-    return report

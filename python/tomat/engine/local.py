@@ -319,7 +319,14 @@ class Run:
         """Origins by a sampler that is not built in; called from the pipeline's threads."""
         sampler, config = self.config.origins.sampler, self.config
         drawn = draw(
-            sampler, grid_shape, patch_shape, density, n, seed=config.seed, task_id=task_id, epoch=config.epoch
+            sampler,
+            grid_shape,
+            patch_shape,
+            density,
+            n,
+            seed=config.seed,
+            task_id=task_id,
+            epoch=config.epoch,
         )
         return drawn.astype(np.int64)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tomat.dataset.meta import COVERAGE
 from tomat.engine.local import Run
 from tomat.material import Entry, Material
+from tomat.storage.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +73,7 @@ def measure(
         # One thread, since the time of several depends on the load of the machine.
         run = Run(equal, chosen, place / "rows", on_error="skip", threads=1)
         summary = run.execute()
-        voxels = _voxels(place / "rows" / "coverage_histogram.json")
+        voxels = sum(read_json(place / "rows" / COVERAGE)["histogram"])
     if not summary.rows:
         raise ValueError("none of the densities to measure with could be written: give others")
     stages = summary.stage_seconds
@@ -85,10 +86,6 @@ def measure(
         threads=1,
         source=f"measured on {made}",
     )
-
-
-def _voxels(coverage: Path) -> int:
-    return int(sum(json.loads(coverage.read_text())["histogram"]))
 
 
 def _synthetic(path: Path, grid: tuple[int, int, int], n_atoms: int, seed: int) -> Entry:
