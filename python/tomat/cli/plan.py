@@ -16,6 +16,7 @@ Examples:
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,16 +93,15 @@ def _rows(path: str, split: str | None) -> list[dict[str, Any]]:
 def _measured(
     config: TokenizeConfig, rows: list[dict[str, Any]], inputs: list[str] | None, threads: int
 ) -> Rate:
-    from dataclasses import replace
-
-    if inputs:
-        return replace(measure(config, entries=resolve_inputs(inputs, limit=8)), threads=threads)
     known = [row for row in rows if row.get("voxels") is not None and row.get("n_atoms") is not None]
-    if not known:
-        return replace(measure(config), threads=threads)
-    median = sorted(known, key=lambda row: (row["voxels"], str(row["id"])))[len(known) // 2]
-    grid = (int(median["nx"]), int(median["ny"]), int(median["nz"]))
-    return replace(measure(config, grid=grid, n_atoms=int(median["n_atoms"])), threads=threads)
+    like: dict[str, Any] = {}
+    if inputs:
+        like["entries"] = resolve_inputs(inputs, limit=8)
+    elif known:
+        median = sorted(known, key=lambda row: (row["voxels"], str(row["id"])))[len(known) // 2]
+        grid = (int(median["nx"]), int(median["ny"]), int(median["nz"]))
+        like = {"grid": grid, "n_atoms": int(median["n_atoms"])}
+    return replace(measure(config, **like), threads=threads)
 
 
 def _save(out: Path, made: Plan) -> None:

@@ -25,7 +25,9 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -38,11 +40,11 @@ from tomat.cli._tokenizer import LogUnit, Workers, row_options, shape_options
 from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, ClippedTotals
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from tomat.dataset.config import TokenizeConfig
-    from tomat.engine import Progress, Run, Summary
-    from tomat.engine.job import JobRun
+    from tomat.engine import Progress, Summary
 
 #: Exit code of a run that finished but left materials out.
 LEFT_OUT = 3
@@ -172,7 +174,6 @@ def command(
     from tomat.dataset.config import TokenizeConfig
     from tomat.dataset.inputs import resolve_inputs
     from tomat.engine import Job, Run, StoppedError
-    from tomat.engine.job import JobRun
     from tomat.engine.named import EngineOptions, engine_of
 
     settings = TokenizeConfig(
@@ -192,15 +193,21 @@ def command(
     )
     if workers is None or worker_index is not None:
         entries = resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
-        run: Run | JobRun = Run(settings, entries, out, on_error=on_error, threads=threads)
+        run = Run(settings, entries, out, on_error=on_error, threads=threads)
+        execute: Callable[..., Summary] = run.execute
+        cancel, described = run.cancel, f"{run.threads} threads"
     else:
         by = engine_of(engine, EngineOptions(ray_address, modal_app))
         entries = by.resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
-        run = JobRun(Job.of(settings, entries, out, on_error=on_error, threads=threads), by)
+        job = Job.of(settings, entries, out, on_error=on_error, threads=threads)
+        execute = partial(by.run, job)
+        cancel, described = by.cancel, f"{job.n_workers} workers"
     try:
         # No progress bar in log files.
         show_progress = sys.stderr.isatty() and not (quiet or as_json)
-        summary = _execute(run, show_progress=show_progress, resume=resume, overwrite=overwrite)
+        summary = _execute(
+            partial(execute, resume=resume, overwrite=overwrite), cancel, show_progress=show_progress
+        )
     except StoppedError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
@@ -208,7 +215,7 @@ def command(
         facts = {"directory": str(summary.directory), "n_left_out": summary.n_left_out}
         print(json.dumps(asdict(summary) | facts))
     elif not quiet:
-        _print_summary(summary, settings, run.described)
+        _print_summary(summary, settings, described)
     if not quiet:
         _report_warnings(summary)
     _report_left_out(summary)
@@ -216,23 +223,23 @@ def command(
         raise typer.Exit(LEFT_OUT)
 
 
-def _execute(run: Run | JobRun, *, show_progress: bool, resume: bool, overwrite: bool) -> Summary:
+def _execute(execute: Callable[..., Summary], cancel: Callable[[], None], *, show_progress: bool) -> Summary:
     """Run with a progress bar; SIGINT and SIGTERM stop it cleanly."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        run.cancel()
+        cancel()
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        if not show_progress:
-            return run.execute(resume=resume, overwrite=overwrite)
-        return _execute_with_bar(run, resume=resume, overwrite=overwrite)
+        start = time.monotonic()
+        summary = _execute_with_bar(execute) if show_progress else execute()
+        return replace(summary, seconds=time.monotonic() - start)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _execute_with_bar(run: Run | JobRun, *, resume: bool, overwrite: bool) -> Summary:
+def _execute_with_bar(execute: Callable[..., Summary]) -> Summary:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -256,7 +263,7 @@ def _execute_with_bar(run: Run | JobRun, *, resume: bool, overwrite: bool) -> Su
                 rate += f", {now.left_out} left out"
             bar.update(task, total=now.n_materials, completed=now.materials, rate=rate)
 
-        return run.execute(resume=resume, overwrite=overwrite, watch=watch)
+        return execute(watch=watch)
 
 
 def _print_summary(summary: Summary, config: TokenizeConfig, described: str) -> None:

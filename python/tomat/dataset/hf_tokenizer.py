@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: Special tokens by their role in `transformers`.
 _ROLES = {"pad_token": "[PAD]", "bos_token": "[BOS]", "eos_token": "[EOS]", "mask_token": "[MASK]"}
 
+#: How special tokens are found in a text: as they are.
+_FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+
 
 def tokenizer_json(vocabulary: Vocabulary, extra_names: Sequence[str] = ()) -> dict[str, Any]:
     """The content of ``tokenizer.json`` for the `tokenizers` library.
@@ -51,7 +54,10 @@ def tokenizer_json(vocabulary: Vocabulary, extra_names: Sequence[str] = ()) -> d
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_added(ids[name], name) for name in sorted(special, key=ids.__getitem__)],
+        "added_tokens": [
+            {"id": ids[name], "content": name, **_FLAGS, "special": True}
+            for name in sorted(special, key=ids.__getitem__)
+        ],
         "normalizer": None,
         "pre_tokenizer": {"type": "WhitespaceSplit"},
         "post_processor": None,
@@ -101,16 +107,3 @@ def write_tokenizer(
     for name, value in files.items():
         text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
         write_atomically(Path(directory) / name, text.encode())
-
-
-def _added(token: int, name: str) -> dict[str, Any]:
-    """An entry of ``added_tokens``."""
-    return {
-        "id": token,
-        "content": name,
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": True,
-    }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
@@ -243,35 +242,6 @@ class Engine(ABC):
     def _check_not_cancelled(self, job: Job) -> None:
         if self._is_cancelled.is_set():
             raise StoppedError(f"{job.out}: stopped; go on with --resume")
-
-
-@dataclass(frozen=True)
-class JobRun:
-    """A job with its engine, with the interface of :class:`tomat.engine.Run`."""
-
-    job: Job
-    engine: Engine
-
-    @property
-    def described(self) -> str:
-        """The number of workers, in words."""
-        return f"{self.job.n_workers} workers"
-
-    def execute(
-        self,
-        *,
-        resume: bool = False,
-        overwrite: bool = False,
-        watch: Callable[[Progress], None] | None = None,
-    ) -> Summary:
-        """Write the dataset, or resume it; see :meth:`Engine.run`."""
-        start = time.monotonic()
-        summary = self.engine.run(self.job, resume=resume, overwrite=overwrite, watch=watch)
-        return replace(summary, seconds=time.monotonic() - start)
-
-    def cancel(self) -> None:
-        """Stop all workers; :meth:`execute` then raises :class:`tomat.engine.StoppedError`."""
-        self.engine.cancel()
 
 
 def add_up(out: str, summaries: Iterable[Summary]) -> Summary:

@@ -150,11 +150,6 @@ class Run:
         """Name, first material and end of each shard."""
         return self.config.shards(self.patches)
 
-    @property
-    def described(self) -> str:
-        """The number of threads, in words."""
-        return f"{self.threads} threads"
-
     def execute(
         self,
         *,

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+QUANTILES = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "max": 1.0}
+
 #: Largest share of its patches that the bottom decile may keep for a study to show an effect there.
 LEAST_CONTRAST = 0.5
 #: Largest share of materials that may be rounded up to one patch.
@@ -63,18 +65,8 @@ def budget_effect(
 
 
 def _distribution(patches: NDArray[np.int64]) -> dict[str, float]:
-    low, p10, p50, p90, high = (
-        int(np.quantile(patches, q, method="inverted_cdf")) for q in (0.0, 0.1, 0.5, 0.9, 1.0)
-    )
-    return {
-        "min": low,
-        "p10": p10,
-        "p50": p50,
-        "p90": p90,
-        "max": high,
-        "mean": float(patches.mean()),
-        "max_to_min": high / low,
-    }
+    found = {name: int(np.quantile(patches, q, method="inverted_cdf")) for name, q in QUANTILES.items()}
+    return {**found, "mean": float(patches.mean()), "max_to_min": found["max"] / found["min"]}
 
 
 def _verdict(facts: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat.budget import patches_of
-from tomat.plan.budgets import budget_effect
+from tomat.plan.budgets import QUANTILES, budget_effect
 from tomat.plan.expectation import expected_coverage, is_bound, mean_shares
 from tomat.sampling import tiles
 
@@ -190,14 +190,10 @@ def _coverage(config: TokenizeConfig, written: Sequence[Mapping[str, Any]]) -> d
     if len(known) < len(written) or not known:
         return None
     coverage, voxels = (np.array(column, dtype=np.float64) for column in zip(*known, strict=True))
-    quantiles = {
-        name: float(np.quantile(coverage, q))
-        for name, q in (("min", 0), ("p10", 0.1), ("p50", 0.5), ("p90", 0.9), ("max", 1))
-    }
     return {
         "is_upper_bound": is_bound(config.origins.sampler),
         **mean_shares(coverage, voxels),
-        **quantiles,
+        **{name: float(np.quantile(coverage, q)) for name, q in QUANTILES.items()},
     }
 
 
