@@ -113,7 +113,6 @@ def read_csv(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _value(name: str, text: str | None, place: str) -> Any:
-    """The value of a cell; None if it is empty."""
     text = (text or "").strip()
     if not text or name in _TEXT:
         return text or None

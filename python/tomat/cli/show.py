@@ -92,7 +92,6 @@ def _as_json(record: dict[str, Any], tokenizer: PatchTokenizer) -> dict[str, Any
 
 
 def _print_blocks(names: list[str], *, full: bool) -> None:
-    """Print one paragraph per block, wrapped to the terminal."""
     from rich.console import Console
     from rich.text import Text
 

@@ -79,7 +79,6 @@ def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
 
 
 def _option_names(ctx: typer.Context) -> dict[str, str]:
-    """Parameters by their long option name without dashes."""
     names = {"inputs": "inputs"}
     for parameter in ctx.command.params:
         for option in parameter.opts:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Relative tolerance of sums computed in another order.
 _SLACK = 1e-9
+#: Numbers of a clipping that are compared with this tolerance.
+_SUMS = ("electrons", "share", "share_below", "worst")
 
 
 @dataclass
@@ -162,12 +164,8 @@ def check_clipped(worker: Worker, materials: Collection[str], report: Report) ->
 def _same(a: Clipping | None, b: Clipping | None) -> bool:
     if a is None or b is None:
         return a is b
-    return (
-        (a.voxels, a.worst_voxel) == (b.voxels, b.worst_voxel)
-        and _close(a.electrons, b.electrons)
-        and _close(a.share, b.share)
-        and _close(a.share_below, b.share_below)
-        and _close(a.worst, b.worst)
+    return (a.voxels, a.worst_voxel) == (b.voxels, b.worst_voxel) and all(
+        _close(getattr(a, name), getattr(b, name)) for name in _SUMS
     )
 
 

@@ -139,7 +139,6 @@ class BucketDirectory(RunDirectory):
             upload.result()
 
     def _upload(self, name: str) -> None:
-        """Upload a shard, then its record with its checksums."""
         record_path = self.progress / f"{name}.json"
         record = self._record(name)
         sums = put(self.path / name, self.place / name)

@@ -18,7 +18,7 @@ from tomat._threads import in_order
 from tomat.dataset.hf_card import Split, card
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.dataset.manifest import open_dataset
-from tomat.dataset.meta import REASONS
+from tomat.dataset.meta import REASONS, changed
 from tomat.storage.files import write_atomically, write_json
 from tomat.storage.remote import UrlPath, at_hand
 from tomat.storage.transfer import sha256_of
@@ -26,7 +26,8 @@ from tomat.storage.transfer import sha256_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tomat.dataset.manifest import Dataset, Worker
+    from tomat.dataset.manifest import Dataset
+    from tomat.storage.remote import Place
 
 #: File with the facts of the export, for programs.
 FACTS = "tomat.json"
@@ -49,13 +50,6 @@ class Export:
     directory: Path
     splits: tuple[Split, ...]
     facts: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Shard:
-    worker: Worker
-    entry: dict[str, Any]
-    target: Path
 
 
 def export_hf(
@@ -134,17 +128,21 @@ def _check_together(datasets: Sequence[Dataset], names: Sequence[str]) -> None:
 def _export_split(dataset: Dataset, name: str, root: Path, *, link: bool, tell: Callable[[], None]) -> Split:
     shards = [(worker, entry) for worker in dataset.workers for entry in worker.shards]
     planned = [
-        _Shard(worker, entry, root / "data" / f"{name}-{k:05d}-of-{len(shards):05d}.parquet")
+        (
+            worker.path / entry["name"],
+            entry.get("sha256"),
+            root / "data" / f"{name}-{k:05d}-of-{len(shards):05d}.parquet",
+        )
         for k, (worker, entry) in enumerate(shards)
     ]
     split = Split(name, n_shards=len(shards))
     pad = dataset.tokenizer.vocabulary.specials["[PAD]"]
     export = partial(_export_shard, pad=pad, link=link)
-    for shard, (rows, tokens, memory) in in_order(export, planned):
+    for (_, _, target), (rows, tokens, memory) in in_order(export, planned):
         split.rows += rows
         split.tokens += tokens
         split.memory_bytes += memory
-        split.bytes += shard.target.stat().st_size
+        split.bytes += target.stat().st_size
         tell()
     if split.rows != dataset.total_rows:
         raise ValueError(
@@ -154,19 +152,17 @@ def _export_split(dataset: Dataset, name: str, root: Path, *, link: bool, tell: 
     return split
 
 
-def _export_shard(shard: _Shard, *, pad: int, link: bool) -> tuple[int, int, int]:
+def _export_shard(shard: tuple[Place, str | None, Path], *, pad: int, link: bool) -> tuple[int, int, int]:
     """Link or copy a shard and verify it; its rows, tokens without padding, and bytes in memory."""
-    source = shard.worker.path / shard.entry["name"]
-    if isinstance(source, UrlPath) or not (link and _linked(source, shard.target)):
+    source, stated, target = shard
+    if isinstance(source, UrlPath) or not (link and _linked(source, target)):
         with at_hand(source) as local:
-            shutil.copyfile(local, shard.target)
-    digest = sha256_of(shard.target)
-    if digest != shard.entry.get("sha256", digest):
-        raise OSError(
-            f"{source}: the content is not what was written (SHA-256 {digest}, expected {shard.entry['sha256']})"
-        )
+            shutil.copyfile(local, target)
+    digest = sha256_of(target)
+    if stated is not None and digest != stated:
+        raise OSError(changed(source, digest, stated))
     rows = tokens = memory = 0
-    with pq.ParquetFile(shard.target) as parquet:
+    with pq.ParquetFile(target) as parquet:
         for group in range(parquet.num_row_groups):
             table = parquet.read_row_group(group)
             rows += table.num_rows
@@ -201,7 +197,6 @@ def _add_facts(split: Split, dataset: Dataset) -> None:
 
 
 def _write_beside(dataset: Dataset, splits: Sequence[Split], root: Path) -> dict[str, Any]:
-    """Write the tokenizer, the codec, and the facts for programs."""
     tokenizer = dataset.tokenizer
     write_tokenizer(root, tokenizer.vocabulary, max_length=tokenizer.pad_to)
     codec = tokenizer.density_codec

@@ -102,6 +102,7 @@ def _body(name: str, splits: Sequence[Split], facts: dict[str, Any]) -> str:
     codec = facts["codec"]
     load = f'load_codec("{facts["codec_file"]}")' if facts["codec_file"] else f'load_codec("{codec}")'
     partial = [split for split in splits if split.workers[0] < split.workers[1]]
+    shapes = ", ".join(" x ".join(map(str, shape)) for shape in facts["fallback_shapes"]) or "left out"
     missing = "".join(
         f"**Not all of it:** split `{split.name}` holds the parts of {split.workers[0]} of {split.workers[1]} "
         "workers.\n\n"
@@ -118,7 +119,7 @@ Electron densities of crystals as token sequences: {rows:,} rows of {facts["pad_
 | | |
 |---|---|
 | layout | {facts["layout"]} |
-| patch | {facts["patch_size"]} grid points along each axis; where that does not fit: {_shapes(facts)} |
+| patch | {facts["patch_size"]} grid points along each axis; where that does not fit: {shapes} |
 | density codec | {codec}, hash `{facts["codec_hash"]}` |
 | unit of the density | `{facts["unit"]}` |
 | vocabulary | {facts["vocabulary_size"]:,} tokens, hash `{facts["vocabulary_hash"]}` |
@@ -172,10 +173,6 @@ def _table(splits: Sequence[Split], pad_to: int) -> str:
             f"| {split.n_shards:,} | {split.bytes / 1e6:,.1f} MB | {left_out} |"
         )
     return "\n".join(lines) + "\n"
-
-
-def _shapes(facts: dict[str, Any]) -> str:
-    return ", ".join(" x ".join(map(str, shape)) for shape in facts["fallback_shapes"]) or "left out"
 
 
 def _configuration(splits: Sequence[Split]) -> str:

@@ -94,8 +94,6 @@ def _is_root(place: _Place) -> bool:
 
 @dataclass(frozen=True)
 class _Place:
-    """A local path or a URL."""
-
     root: str
     fs: Any
 

@@ -171,7 +171,6 @@ def open_dataset(path: str | Path | UrlPath, *, allow_partial: bool = False) -> 
 
 
 def _meta(folder: Place) -> dict[str, Any] | None:
-    """``meta.json`` of a folder, None if there is none."""
     try:
         return read_meta(folder)
     except (FileNotFoundError, NotADirectoryError):

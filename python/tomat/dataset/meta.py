@@ -256,6 +256,11 @@ def read_coverage(folder: Place, meta: Mapping[str, Any]) -> dict[str, Any]:
     return parse_json(content, place)
 
 
+def changed(place: object, found: str, stated: str) -> str:
+    """The message for a file whose SHA-256 is not the stated one."""
+    return f"{place}: the content is not what was written (SHA-256 {found}, expected {stated})"
+
+
 def _kind_name(kind: _Kind) -> str:
     return getattr(kind, "__name__", None) or str(kind)
 

@@ -200,7 +200,6 @@ class RunDirectory:
         return [name for name in shards if name not in records]
 
     def _records(self, identity: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """This run's intact records by shard name."""
         expected = identity_hash(identity)
         for path in sorted(self.progress.glob("shard-*.json")):
             record = read_record(path)

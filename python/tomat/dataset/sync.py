@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomat._threads import in_order
 from tomat.dataset.manifest import Worker, open_dataset
-from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, read_meta
+from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, changed, read_meta
 from tomat.storage.remote import UrlPath, at_hand, place
 from tomat.storage.retry import retried
 from tomat.storage.transfer import DamagedError, Sums, is_same, put, sha256_of, sums_of
@@ -180,11 +180,8 @@ def _copy(file: _File) -> int | None:
     def fetch_and_put() -> int:
         with at_hand(file.source) as local:
             sums = sums_of(local)
-            if file.sha256 not in (None, sums.sha256):
-                raise DamagedError(
-                    f"{file.source}: the content is not what was written (SHA-256 {sums.sha256}, expected "
-                    f"{file.sha256})"
-                )
+            if file.sha256 is not None and file.sha256 != sums.sha256:
+                raise DamagedError(changed(file.source, sums.sha256, file.sha256))
             put(local, file.target, sums)
         return sums.size
 

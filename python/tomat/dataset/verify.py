@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from tomat.clipping import ClippedTotals
 from tomat.dataset.account import RowError, check_clipped, compare_clipped
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
-from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, REASONS, SEAL, is_own
+from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, REASONS, SEAL, changed, is_own
 from tomat.dataset.report import Report
 from tomat.material import Material, read
 from tomat.sampling import coverage_histogram, draw, load_sampler
@@ -44,8 +44,6 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class _Shard:
-    """Columns of a row group as arrays."""
-
     task_ids: list[str]
     offsets: NDArray[np.int32]
     ids: NDArray[np.int32]
@@ -120,16 +118,13 @@ def _tokenizer(dataset: Dataset, worker: Worker, report: Report) -> PatchTokeniz
 
 
 def _file_problem(path: Place, local: Path, shard: dict[str, Any]) -> str | None:
-    """The problem with the size or digest of a shard, if any."""
     size = local.stat().st_size
     if size != shard.get("bytes", size):
         return f"{path}: {size} bytes, but {shard['bytes']} were written"
     if "sha256" in shard:
         digest = sha256_of(local)
         if digest != shard["sha256"]:
-            return (
-                f"{path}: the content is not what was written (SHA-256 {digest}, expected {shard['sha256']})"
-            )
+            return changed(path, digest, shard["sha256"])
     return None
 
 
@@ -315,7 +310,6 @@ def _groups(parquet: pq.ParquetFile, pad_to: int) -> Iterator[tuple[int, _Shard]
 
 
 def _runs(task_ids: list[str]) -> Iterator[tuple[str, slice]]:
-    """Materials with their consecutive rows."""
     start = 0
     for end in range(1, len(task_ids) + 1):
         if end == len(task_ids) or task_ids[end] != task_ids[start]:
@@ -360,7 +354,6 @@ def _check_totals(worker: Worker, rows: int, materials: dict[str, _Found], repor
 
 
 def _check_beside(worker: Worker, report: Report) -> None:
-    """Check the digests of the files next to the shards."""
     if SEAL not in worker.meta and is_own(worker.meta):
         report.notes.append(
             f"{worker.path / META}: of an earlier version, without digests: not all damage to it can be detected"
@@ -391,7 +384,6 @@ def _budget(worker: Worker, report: Report) -> Callable[[str], int | None]:
 def _check_coverage(
     stored: dict[str, Any], place: Place, materials: dict[str, _Found], report: Report
 ) -> None:
-    """Check the histograms against the offsets, patches and grids in the rows."""
     per_material = stored.get("per_material")
     if not isinstance(per_material, dict) or per_material.keys() != materials.keys():
         n = len(per_material) if isinstance(per_material, dict) else "no"

@@ -200,7 +200,6 @@ class Engine(ABC):
     """A way to run the parts of a job."""
 
     def __init__(self) -> None:
-        """Start nothing yet."""
         self._is_cancelled = threading.Event()
 
     def resolve_inputs(

@@ -37,7 +37,6 @@ class ProcessEngine(Engine):
     """
 
     def __init__(self, processes: int | None = None) -> None:
-        """Start nothing yet."""
         self._processes = processes or processors()
         super().__init__()
 
@@ -59,8 +58,6 @@ class ProcessEngine(Engine):
 
 
 class _Pool:
-    """The processes that run the parts."""
-
     def __init__(self, parts: Any, at_once: int) -> None:
         self.summaries: list[Summary] = []
         self._waiting: deque[Part] = deque(parts)

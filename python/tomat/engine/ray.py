@@ -143,7 +143,6 @@ class _Reports:
 
 
 def _work(part: Part, reports: Any) -> Summary:
-    """Run a part in a task."""
     import ray
 
     node, index, last = ray.get_runtime_context().get_node_id(), part.config.worker_index, 0.0

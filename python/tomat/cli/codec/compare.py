@@ -107,7 +107,6 @@ def _entries(
     test_splits: list[str] | None,
     sketch: str | None,
 ) -> tuple[Sequence[Entry], Sequence[Entry]]:
-    """What to fit to and what to measure on."""
     if not any(is_rho_gga(item) for item in inputs):
         if split_file or test_splits:
             raise ValueError("--split-file and --test-split need a rho_gga root; none was given")
