@@ -21,6 +21,7 @@ import typer
 from tomat.cli._shared import AsJson, plain_table
 from tomat.dataset.manifest import open_dataset
 from tomat.plan.measured import Coverage, measured_coverage
+from tomat.storage.files import write_atomically
 
 #: Counts printed one by one.
 _SHOWN = 12
@@ -43,16 +44,13 @@ def command(
         from tomat.report.codecs import check_installed
 
         check_installed()
+        from tomat.report import coverage as figures
     dataset = open_dataset(directory, allow_partial=allow_partial)
     coverage = measured_coverage(dataset, None if catalogue is None else _grids(catalogue))
-    if html is not None or png is not None:
-        from tomat.report import coverage as figures
-        from tomat.storage.files import write_atomically
-
-        if html is not None:
-            write_atomically(html, figures.html(coverage).encode())
-        if png is not None:
-            write_atomically(png, figures.png(coverage))
+    if html is not None:
+        write_atomically(html, figures.html(coverage).encode())
+    if png is not None:
+        write_atomically(png, figures.png(coverage))
     if as_json:
         print(json.dumps(coverage.facts))
     else:

@@ -154,10 +154,8 @@ def evaluate(
 def _entries(
     inputs: list[str], splits: list[str] | None, split_file: str | None, prefixes: list[str] | None
 ) -> list[Entry]:
-    entries: list[Entry] = []
     wanted: list[str | None] = [*splits] if splits else [None]
-    for split in wanted:
-        entries.extend(resolve_inputs(inputs, split_file=split_file, split=split))
+    entries = [e for split in wanted for e in resolve_inputs(inputs, split_file=split_file, split=split)]
     chosen = [e for e in entries if not prefixes or e.task_id.startswith(tuple(prefixes))]
     if not chosen:
         raise ValueError(f"none of the {len(entries)} ids begins with {' or '.join(prefixes or [])}")
@@ -236,8 +234,6 @@ def _print_table(facts: dict[str, Any]) -> None:
     console.print(table)
     worst = ", ".join(f"{item['task_id']} {item['nmae']:.2%}" for item in facts["worst"])
     console.print(f"worst: {worst}", highlight=False)
-    left_out = facts["left_out"]
-    if left_out:
-        more = ", ..." if len(left_out) > _WORST else ""
-        shown = ", ".join(left_out[:_WORST]) + more
+    if left_out := facts["left_out"]:
+        shown = ", ".join(left_out[:_WORST]) + (", ..." if len(left_out) > _WORST else "")
         console.print(f"left out, elements without a function: {len(left_out)} ({shown})", highlight=False)

@@ -173,7 +173,7 @@ def command(
     from tomat.dataset.config import TokenizeConfig
     from tomat.dataset.inputs import resolve_inputs
     from tomat.engine import Job, Run, StoppedError
-    from tomat.engine.named import EngineOptions, engine_of
+    from tomat.engine.named import engine_of
 
     settings = TokenizeConfig(
         **rows,
@@ -196,7 +196,7 @@ def command(
         execute: Callable[..., Summary] = run.execute
         cancel, described = run.cancel, f"{run.threads} threads"
     else:
-        by = engine_of(engine, EngineOptions(ray_address, modal_app))
+        by = engine_of(engine, ray_address, modal_app)
         entries = by.resolve_inputs(inputs, split_file=split_file, split=split, limit=limit)
         job = Job.of(settings, entries, out, on_error=on_error, threads=threads)
         execute = partial(by.run, job)

@@ -77,9 +77,8 @@ def splits_of(root: str | Path, split_file: str | Path | None = None) -> dict[st
         if len(candidates) != 1:
             return {}
         split_file = place.join(candidates[0])
-    names = list(_splits(split_file))
     found: dict[str, str] = {}
-    for name in names:
+    for name in _splits(split_file):
         for entry in _rho_gga(place, split_file, name):
             if found.setdefault(entry.task_id, name) != name:
                 raise ValueError(
@@ -152,7 +151,7 @@ def _files(text: str, place: _Place) -> Iterable[str]:
 
 def _search(place: _Place, folder: str) -> Iterable[str]:
     for name in place.names(folder):
-        path = f"{folder}/{name}" if place.fs is not None else str(Path(folder) / name)
+        path = _Place(folder, place.fs).join(name)
         if _is_density(name):
             yield path
         elif place.is_dir(path) and not name.startswith("."):

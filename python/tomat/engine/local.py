@@ -412,14 +412,8 @@ class Run:
 
 def _progress(native: _core.ShardRun, total: int, start: float) -> Progress:
     counters = dict(native.progress())
-    return Progress(
-        materials=counters["materials"],
-        n_materials=total,
-        left_out=counters["left_out"],
-        rows=counters["rows"],
-        bytes=counters["bytes"],
-        seconds=time.monotonic() - start,
-    )
+    told = {name: counters[name] for name in ("materials", "left_out", "rows", "bytes")}
+    return Progress(n_materials=total, seconds=time.monotonic() - start, **told)
 
 
 def tokenize(

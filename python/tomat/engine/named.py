@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tomat.engine.processes import ProcessEngine
@@ -13,41 +12,33 @@ if TYPE_CHECKING:
     from tomat.engine.job import Engine
 
 
-@dataclass(frozen=True)
-class EngineOptions:
-    """What some engines want to know.
-
-    Attributes:
-        ray_address: the Ray cluster, ``auto`` or ``host:port``; one of its own where None.
-        modal_app: the name under which the Modal functions were deployed.
-    """
-
-    ray_address: str | None = None
-    modal_app: str = "tomat-tokenize"
-
-
-def _ray(options: EngineOptions) -> Engine:
+def _ray(ray_address: str | None, _modal_app: str) -> Engine:
     from tomat.engine.ray import RayEngine
 
-    return RayEngine(options.ray_address)
+    return RayEngine(ray_address)
 
 
-def _modal(options: EngineOptions) -> Engine:
+def _modal(_ray_address: str | None, modal_app: str) -> Engine:
     from tomat.engine.modal import ModalEngine
 
-    return ModalEngine(options.modal_app)
+    return ModalEngine(modal_app)
 
 
 #: Engines by name; Ray and Modal are imported only when they are asked for.
-ENGINES: dict[str, Callable[[EngineOptions], Engine]] = {
-    "local": lambda _options: ProcessEngine(),
+ENGINES: dict[str, Callable[[str | None, str], Engine]] = {
+    "local": lambda *_: ProcessEngine(),
     "ray": _ray,
     "modal": _modal,
 }
 
 
-def engine_of(name: str, options: EngineOptions) -> Engine:
+def engine_of(name: str, ray_address: str | None = None, modal_app: str = "tomat-tokenize") -> Engine:
     """The engine of a name.
+
+    Args:
+        name: one of :data:`ENGINES`.
+        ray_address: the Ray cluster, ``auto`` or ``host:port``; one of its own where None.
+        modal_app: the name under which the Modal functions were deployed.
 
     Raises:
         KeyError: an unknown name; the message lists the known ones.
@@ -55,4 +46,4 @@ def engine_of(name: str, options: EngineOptions) -> Engine:
     """
     if name not in ENGINES:
         raise KeyError(f"unknown engine {name!r}; known: {', '.join(ENGINES)}")
-    return ENGINES[name](options)
+    return ENGINES[name](ray_address, modal_app)
