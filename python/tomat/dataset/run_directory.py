@@ -62,7 +62,6 @@ class RunDirectory:
         self.path = path
 
     def __str__(self) -> str:
-        """The place."""
         return str(self.place)
 
     @property

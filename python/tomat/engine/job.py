@@ -200,7 +200,6 @@ class Engine(ABC):
     """A way to run the parts of a job."""
 
     def __init__(self) -> None:
-        """Start nothing yet."""
         self._is_cancelled = threading.Event()
 
     def resolve_inputs(
@@ -311,7 +310,6 @@ class Board:
     """The progress of the workers of a job."""
 
     def __init__(self, job: Job) -> None:
-        """No worker has begun."""
         self._waiting = {
             index: len(range(index, len(job.entries), job.n_workers)) for index in range(job.n_workers)
         }

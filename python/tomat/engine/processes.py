@@ -37,7 +37,6 @@ class ProcessEngine(Engine):
     """
 
     def __init__(self, processes: int | None = None) -> None:
-        """Start nothing yet."""
         self._processes = processes or processors()
         super().__init__()
 

@@ -48,7 +48,6 @@ class EndOfStep:
     """Holds an error of a hook until the step is over, so that all metrics of the step are logged."""
 
     def __init__(self) -> None:
-        """Start without an error."""
         self._error: TrainingLossError | StoppedError | None = None
 
     def holds(self) -> bool:
@@ -103,7 +102,6 @@ class LossGuard:
         nan: bool = True,
         inf: bool = True,
     ) -> None:
-        """Start without past losses."""
         self._nan, self._inf = nan, inf
         self._factor = config.spike_factor
         self._losses: deque[float] = deque(maxlen=config.window)
@@ -144,7 +142,6 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        """Start without a request."""
         self._asked: int | None = None
         self._saving = False
 

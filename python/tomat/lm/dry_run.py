@@ -81,7 +81,6 @@ class Estimate:
         }
 
     def __str__(self) -> str:
-        """The estimate as text."""
         facts = self.as_json()
         shape = self.config.model.shape()
         count, kind = self.devices

@@ -101,7 +101,6 @@ class Outcome:
         }
 
     def __str__(self) -> str:
-        """The outcome as text."""
         begun = f" (resumed at step {self.first_step})" if self.first_step else ""
         how = "all of them done before" if self.loss is None else f"loss {self.loss:.4f}"
         lines = [f"{self.files.root}: {self.steps} steps{begun}, {how}"]

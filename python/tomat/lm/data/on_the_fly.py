@@ -81,7 +81,6 @@ class DensitySource:
         max_negative: float = MAX_NEGATIVE,
         threads: int | None = None,
     ) -> None:
-        """Plan an epoch."""
         if store.unit != tokenizer.unit:
             raise ValueError(
                 f"densities in {store.unit} for a tokenizer in {tokenizer.unit}; give both one unit"

@@ -69,7 +69,6 @@ class ParquetSource:
         threads: int | None = None,
         allow_partial: bool = False,
     ) -> None:
-        """Open the dataset, unpacking it if needed."""
         self._dataset = open_dataset(path, allow_partial=allow_partial)
         self.tokenizer = self._dataset.tokenizer
         _check_expected(self._dataset, self.tokenizer, expected or {})

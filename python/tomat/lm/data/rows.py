@@ -80,7 +80,6 @@ class RowBatch(Row):
         self.segments.fill(-1)
 
     def __len__(self) -> int:
-        """Number of rows."""
         return len(self.tokens)
 
     def __getitem__(self, index: int) -> Row:
@@ -166,7 +165,6 @@ class Rows:
     """
 
     def __init__(self, source: Source, size: int, *, packed: bool = False, seed: int = 0) -> None:
-        """Plan the rows."""
         lengths = source.lengths
         if not len(lengths):
             raise ValueError("the data have no sequences")
