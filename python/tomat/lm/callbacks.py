@@ -66,15 +66,6 @@ class EndOfStep:
 
         return run
 
-    def unless_held(self, hook: Callable[[StepInfo[Any]], None]) -> Callable[[StepInfo[Any]], None]:
-        """Wrap a hook that is skipped at a step that stops the run."""
-
-        def run(info: StepInfo[Any]) -> None:
-            if self._error is None:
-                hook(info)
-
-        return run
-
     def raise_held(self) -> None:
         """Raise the held error, at the end of a step.
 

@@ -57,9 +57,6 @@ class Labelled:
     def __format__(self, spec: str) -> str:
         return f"{self.value:{spec or '.6g'}} ({self.label})"
 
-    def __str__(self) -> str:
-        return f"{self}"
-
     def __repr__(self) -> str:
         return f"{self}"
 
