@@ -96,7 +96,6 @@ class Npz:
         return list(self._entries)
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is such a member."""
         return name in self._entries
 
     def __getitem__(self, name: str) -> NDArray[Any]:

@@ -32,6 +32,7 @@ from tomat.dataset.export_hf import export_hf
 from tomat.dataset.inputs import resolve_inputs
 from tomat.dataset.meta import read_coverage
 from tomat.dataset.verify import verify_dataset
+from tomat.lm.data.config import DataConfig
 from tomat.lm.data.parquet import ParquetSource
 from tomat.plan.measured import measured_coverage
 from tomat.promolecule import Promolecule
@@ -76,7 +77,7 @@ def readers(tmp_path: Path) -> dict[str, Callable[[Path], Any]]:
         "sync": lambda rows: sync_dataset(rows, tmp_path / "b" / "copy"),
         "verify": verify_dataset,
         "export_hf": lambda rows: export_hf([rows], tmp_path / "hub"),
-        "train": ParquetSource,
+        "train": lambda rows: ParquetSource(DataConfig(path=str(rows))),
         "coverage": lambda rows: measured_coverage(open_dataset(rows)),
         "report": lambda rows: load_sources([rows]),
     }

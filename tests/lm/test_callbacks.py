@@ -53,7 +53,7 @@ def test_a_loss_that_is_no_number_stops_unless_it_may(loss: float) -> None:
 
 def test_what_stops_a_run_waits_for_the_end_of_its_step() -> None:
     end, seen = EndOfStep(), []
-    watched, evaluation = end.held(guard(factor=None)), end.unless_held(lambda info: seen.append(info.step))
+    watched, evaluation = end.held(guard(factor=None)), end.held(lambda info: seen.append(info.step))
     for number, loss in enumerate([1.0, float("nan")]):
         watched(step(number, loss))
         evaluation(step(number, loss))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def test_weights_are_replaced_by_better_ones_alone(tmp_path: Path) -> None:
         kept.look(model(value), steps, {"one_pass/nmae_median": value, "one_pass/bits_per_voxel": -steps})
     best = read_best(files.best)
     assert best is not None
-    assert best.as_json() == {
+    assert asdict(best) == {
         "metric": "one_pass/nmae_median",
         "value": 1.0,
         "steps": 40,

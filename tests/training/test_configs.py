@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import draccus
 import pytest
 
 from places import REPOSITORY
 
 pytest.importorskip("levanter")
-from tomat.lm.config import describe, dump, encode, load
+from tomat.lm.config import describe, dump, load
 
 CONFIGS = REPOSITORY / "training" / "configs"
 ALL = sorted(CONFIGS.rglob("*.yaml"))
@@ -20,7 +21,7 @@ def test_every_configuration_is_read_and_comes_back_from_its_dump(path: Path, tm
     again.write_text(dump(config))
     back = load(again)
     for section in ("data", "validation", "model", "objective", "loss", "optimizer", "loader", "out", "name"):
-        assert encode(getattr(back, section)) == encode(getattr(config, section)), section
+        assert draccus.encode(getattr(back, section)) == draccus.encode(getattr(config, section)), section
     assert back.trainer.num_train_steps == config.trainer.num_train_steps
     assert config.validation is not None
     assert config.data.guess or config.objective.kind != "guess"
@@ -58,7 +59,9 @@ def test_the_demo_is_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_arms_of_the_sampling_weight_study_differ_in_the_budget_alone() -> None:
-    arms = [encode(load(CONFIGS / "sampling-weight" / f"{name}.yaml")) for name in ("equal", "electrons")]
+    arms = [
+        draccus.encode(load(CONFIGS / "sampling-weight" / f"{name}.yaml")) for name in ("equal", "electrons")
+    ]
     assert {arm["data"].pop("budget") for arm in arms} == {"equal", "electrons"}
     for section in ("data", "validation", "model", "objective", "loss", "optimizer", "evaluation", "loader"):
         assert arms[0][section] == arms[1][section], section

@@ -48,7 +48,6 @@ class EndOfStep:
     """Holds an error of a hook until the step is over, so that all metrics of the step are logged."""
 
     def __init__(self) -> None:
-        """Start without an error."""
         self._error: TrainingLossError | StoppedError | None = None
 
     def holds(self) -> bool:
@@ -64,15 +63,6 @@ class EndOfStep:
                     hook(info)
                 except (TrainingLossError, StoppedError) as error:
                     self._error = error
-
-        return run
-
-    def unless_held(self, hook: Callable[[StepInfo[Any]], None]) -> Callable[[StepInfo[Any]], None]:
-        """Wrap a hook that is skipped at a step that stops the run."""
-
-        def run(info: StepInfo[Any]) -> None:
-            if self._error is None:
-                hook(info)
 
         return run
 
@@ -103,7 +93,6 @@ class LossGuard:
         nan: bool = True,
         inf: bool = True,
     ) -> None:
-        """Start without past losses."""
         self._nan, self._inf = nan, inf
         self._factor = config.spike_factor
         self._losses: deque[float] = deque(maxlen=config.window)
@@ -144,7 +133,6 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        """Start without a request."""
         self._asked: int | None = None
         self._saving = False
 

@@ -133,11 +133,7 @@ class TrainConfig:
         self.trainer.checkpointer.append_run_id_to_base_path = False
 
     def _check_numbers(self) -> None:
-        """Check numbers that would otherwise cause obscure errors later.
-
-        Raises:
-            ValueError: one is out of range; the message names the field.
-        """
+        """Check numbers that would otherwise cause obscure errors later."""
         counts: dict[str, int | None] = {
             "trainer.train_batch_size": self.trainer.train_batch_size,
             "trainer.num_train_steps": self.trainer.num_train_steps,
@@ -188,11 +184,6 @@ def load(path: str | Path | None, arguments: Sequence[str] = ()) -> TrainConfig:
 def dump(config: TrainConfig) -> str:
     """The configuration as YAML that :func:`load` reads."""
     return str(draccus.dump(config))
-
-
-def encode(config: Any) -> Any:
-    """A configuration object as JSON."""
-    return draccus.encode(config)
 
 
 def describe(config_class: Any, prefix: str = "") -> Iterator[str]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from tomat.clipping import ClippedTotals
-from tomat.lm.model.flops import StepFlops, peak_flops
-from tomat.lm.model.memory import OPTIMIZER_SLOTS, StepMemory, device_memory, step_memory
+from tomat.lm.model.flops import StepFlops, device_memory, peak_flops
+from tomat.lm.model.memory import OPTIMIZER_SLOTS, StepMemory, step_memory
 from tomat.lm.model.presets import ParameterCount
 from tomat.lm.train import open_data, training_flops
 from tomat.lm.vocabulary import ModelVocabulary
@@ -81,7 +81,6 @@ class Estimate:
         }
 
     def __str__(self) -> str:
-        """The estimate as text."""
         facts = self.as_json()
         shape = self.config.model.shape()
         count, kind = self.devices

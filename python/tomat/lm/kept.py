@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -24,11 +25,8 @@ def default_metric(numbers: dict[str, float]) -> str | None:
     It is the NMAE of the median if all voxels are predicted in one pass. Otherwise it is bits per voxel: an NMAE with
     true neighbours means little, and codecs with several tokens per voxel have none.
     """
-    for ending in ("one_pass/nmae_median", "/bits_per_voxel"):
-        found = next((name for name in numbers if name.endswith(ending)), None)
-        if found is not None:
-            return found
-    return None
+    endings = ("one_pass/nmae_median", "/bits_per_voxel")
+    return next((name for ending in endings for name in numbers if name.endswith(ending)), None)
 
 
 class KeptWeights:
@@ -95,7 +93,7 @@ class KeptWeights:
         start = value if begun else before.start if before is not None else None
         self.best = Best(metric, value, steps, folder, start)
         if jax.process_index() == 0:
-            write_indented(self._files.best, sealed(self.best.as_json(), SEAL))
+            write_indented(self._files.best, sealed(asdict(self.best), SEAL))
         if before is not None and before.folder not in (folder, self._files.START):
             self._remove(f"{self._files.root}/{before.folder}")
 

@@ -55,15 +55,9 @@ class Labelled:
             raise ValueError(f"label {self.label!r} is not one of {', '.join(LABELS)}")
 
     def __format__(self, spec: str) -> str:
-        """The formatted number, then its label."""
         return f"{self.value:{spec or '.6g'}} ({self.label})"
 
-    def __str__(self) -> str:
-        """The number, then its label."""
-        return f"{self}"
-
     def __repr__(self) -> str:
-        """The number, then its label."""
         return f"{self}"
 
 

@@ -347,12 +347,7 @@ class Best:
     folder: str
     start: float | None
 
-    def as_json(self) -> dict[str, Any]:
-        """The content of ``best.json``."""
-        return dict(vars(self))
-
     def __str__(self) -> str:
-        """A one-line summary."""
         start = "" if self.start is None else f"; {self.start:.5g} as it began"
         return f"{self.metric} {self.value:.5g} after {self.steps} steps{start}"
 

@@ -18,11 +18,12 @@ from tomat.lm.metrics_file import end_last_line
 from tomat.storage.files import is_url, write
 
 
-class JsonLines(Tracker):
+class JsonLines(NoopTracker):
     """Appends ``{"step": ..., "time": ..., "train/loss": ..., ...}`` lines to a file.
 
     Everything logged for a step forms one line, written when the next step comes. A resumed run appends, so a step may
-    occur twice; the later line counts, see :func:`tomat.lm.metrics_file.read_metrics`.
+    occur twice; the later line counts, see :func:`tomat.lm.metrics_file.read_metrics`. Hyperparameters and artifacts
+    have files of their own.
 
     Args:
         path: local file.
@@ -55,12 +56,6 @@ class JsonLines(Tracker):
     def log_summary(self, metrics: Mapping[str, Any]) -> None:
         """Write a line without a step."""
         self._append({"event": "summary", **_flat(metrics)})
-
-    def log_hyperparameters(self, hparams: Mapping[str, Any]) -> None:
-        """Do nothing: the configuration has its own file."""
-
-    def log_artifact(self, artifact_path: Any, *, name: str | None = None, type: str | None = None) -> None:  # noqa: A002
-        """Do nothing: artifacts are files already."""
 
     def finish(self) -> None:
         """Write the pending line and close the file."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import draccus
 import jax
 import levanter.callbacks
 import levanter.tracker
@@ -21,7 +22,7 @@ from tomat._core import __version__
 from tomat.lm.callbacks import EndOfStep, LossGuard, StopRequest, log_memory
 from tomat.lm.checkpoint import check_resumed
 from tomat.lm.checkpointer import NotedCheckpointer
-from tomat.lm.config import TrainConfig, dump, encode
+from tomat.lm.config import TrainConfig, dump
 from tomat.lm.data import open_rows
 from tomat.lm.data.guess_fit import FIT
 from tomat.lm.data.on_the_fly import DensitySource
@@ -95,13 +96,12 @@ class Outcome:
             "first_step": self.first_step,
             "loss": self.loss,
             "evaluation": self.evaluation,
-            "best": None if self.best is None else self.best.as_json(),
+            "best": None if self.best is None else asdict(self.best),
             "changes": [str(change) for change in self.changes],
             "notices": self.notices,
         }
 
     def __str__(self) -> str:
-        """The outcome as text."""
         begun = f" (resumed at step {self.first_step})" if self.first_step else ""
         how = "all of them done before" if self.loss is None else f"loss {self.loss:.4f}"
         lines = [f"{self.files.root}: {self.steps} steps{begun}, {how}"]
@@ -147,11 +147,7 @@ def train(config: TrainConfig) -> Outcome:
 
 @contextlib.contextmanager
 def _alone(files: RunFiles) -> Iterator[None]:
-    """Lock the run on this machine; the first process holds the lock for all.
-
-    Raises:
-        ValueError: another process is training it.
-    """
+    """Lock the run on this machine; the first process holds the lock for all."""
     if jax.process_index() != 0:
         yield
         return
@@ -210,7 +206,6 @@ def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
 
 
 def _earlier(config: TrainConfig) -> Promolecule | None:
-    """The promolecule of an earlier part of the run, or None."""
     if config.data.guess != FIT or not place(config.files.note).exists():
         return None
     return kept_promolecule(read_note(config.files.root), config.files.root)
@@ -233,13 +228,12 @@ def _notices(rows: Rows, validation: Rows | None, valence: Valence) -> list[str]
     return told + complaints
 
 
-def data_facts(rows: Rows, config: DataConfig, valence: Valence | None = None) -> dict[str, Any]:
+def data_facts(rows: Rows, config: DataConfig, valence: Valence) -> dict[str, Any]:
     """Facts about the training data for predictions, as JSON.
 
     ``guess``: name of the starting density; ``promolecule``: its content, if it is one; ``elements``: atomic numbers.
     For densities also ``spacing``, ``valence`` and ``disputed``, see
-    :class:`tomat.prediction.predictor.TrainingFacts`. The argument ``valence`` is the result of
-    :func:`training_valence`, if already known.
+    :class:`tomat.prediction.predictor.TrainingFacts`. The argument ``valence`` is that of :func:`training_valence`.
     """
     source = rows.source
     facts: dict[str, Any] = {"guess": config.guess}
@@ -250,7 +244,6 @@ def data_facts(rows: Rows, config: DataConfig, valence: Valence | None = None) -
     if isinstance(source, DensitySource):
         store = source.store
         spacing = mean_spacing(zip(store.lattice, store.grid, strict=True))
-    valence = valence or training_valence(rows)
     known = TrainingFacts(
         spacing, valence.counts, disputed=valence.disputed, elements=frozenset(source.elements)
     )
@@ -268,9 +261,7 @@ def training_valence(rows: Rows) -> Valence:
     return fit_valence(zip(store.task_ids, atoms, store.n_electrons.tolist(), strict=True))
 
 
-def make_note(
-    config: TrainConfig, rows: Rows, validation: Rows | None, valence: Valence | None = None
-) -> dict[str, Any]:
+def make_note(config: TrainConfig, rows: Rows, validation: Rows | None, valence: Valence) -> dict[str, Any]:
     """The note of a run, as JSON; see docs/training.md."""
     vocabulary = ModelVocabulary(rows.tokenizer)
     tokenizer = tokenizer_note(rows.tokenizer)
@@ -290,9 +281,9 @@ def make_note(
         "validation": None if validation is None else validation.identity(),
         "codec": {"name": tokenizer["codec"], "hash": tokenizer["codec_hash"]},
         "vocabulary": {"hash": vocabulary.hash, "size": vocabulary.size, "rows": vocabulary.padded_size},
-        "model": encode(config.model),
-        "objective": encode(config.objective),
-        "loss": encode(config.loss),
+        "model": draccus.encode(config.model),
+        "objective": draccus.encode(config.objective),
+        "loss": draccus.encode(config.loss),
         "schedule": _schedule(config),
     }
 
@@ -301,12 +292,12 @@ def _schedule(config: TrainConfig) -> dict[str, Any]:
     trainer = config.trainer
     averaging = trainer.model_averaging
     return {
-        "optimizer": encode(config.optimizer),
+        "optimizer": draccus.encode(config.optimizer),
         "num_train_steps": trainer.num_train_steps,
         "train_batch_size": trainer.train_batch_size,
         "seed": trainer.seed,
-        "precision": str(encode(trainer.mp)),
-        "model_averaging": None if averaging is None else encode(averaging),
+        "precision": str(draccus.encode(trainer.mp)),
+        "model_averaging": None if averaging is None else draccus.encode(averaging),
     }
 
 
@@ -429,7 +420,7 @@ def _add_hooks(
     )
     trainer.add_hook(log_memory, every=10)
     if evaluation is not None:
-        trainer.add_hook(end.unless_held(evaluation), every=config.trainer.steps_per_eval)
+        trainer.add_hook(end.held(evaluation), every=config.trainer.steps_per_eval)
 
 
 def training_flops(config: TrainConfig, vocabulary: ModelVocabulary) -> StepFlops:

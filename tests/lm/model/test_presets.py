@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from tomat.lm.model.flops import peak_flops, step_flops
-from tomat.lm.model.memory import device_memory, step_memory
+from tomat.lm.model.flops import device_memory, peak_flops, step_flops
+from tomat.lm.model.memory import step_memory
 from tomat.lm.model.presets import PRESETS, ModelConfig, ModelShape, parameter_count
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer

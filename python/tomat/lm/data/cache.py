@@ -36,7 +36,6 @@ class Arrays:
     notes: dict[str, Any]
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """The array called ``name``."""
         return self.arrays[name]
 
 
@@ -65,13 +64,11 @@ class FlatFile:
         self._file.write(data.tobytes() if data.size == 0 else memoryview(data).cast("B"))
 
     def __enter__(self) -> Self:
-        """Use in a ``with`` block."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the file."""
         self._file.close()
 
 

@@ -128,7 +128,6 @@ class GuessCheck:
         }
 
     def __str__(self) -> str:
-        """A one-line summary."""
         electrons = f", electrons off by at most {100 * abs(self.off.electrons):.2g} %" if self.whole else ""
         return (
             f"NMAE {100 * self.nmae_mean:.3g} % on average, at most {100 * self.worst.nmae:.3g} % "

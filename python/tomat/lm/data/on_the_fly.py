@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import _core
-from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, ClippedTotals, Clipping, check_limits
+from tomat.clipping import ClippedTotals, Clipping
 from tomat.lm.data.store import DensityStore
-from tomat.sampling import sample_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
+    from tomat.lm.data.config import DataConfig
     from tomat.lm.data.guess_check import GuessCheck
     from tomat.lm.data.rows import RowBatch
     from tomat.material import Material
     from tomat.starting import StartingDensity
     from tomat.tokenizer import PatchTokenizer
 
-__all__ = ["Budget", "DensitySource", "Sampler", "uniform_sampler"]
+__all__ = ["Budget", "DensitySource", "Sampler"]
 
 #: From ``(material, n, seed, epoch)`` to the low corners (n, 3) of its patches.
 type Sampler = Callable[[Material, int, int, int], ArrayLike]
@@ -40,26 +40,18 @@ type _Inspected = tuple[
 _EPOCHS = 2
 
 
-def uniform_sampler(material: Material, n: int, seed: int, epoch: int) -> NDArray[np.int32]:
-    """Corners uniform over all grid points, as ``tomat-tokenize`` draws them."""
-    return sample_offsets(material.grid_shape, n, seed=seed, task_id=material.task_id, epoch=epoch)
-
-
 class DensitySource:
     """A source that cuts and encodes patches on demand.
 
     Args:
         store: the densities.
         tokenizer: encodes them, in the unit of the store.
-        budget: patches per material and epoch, a number or a function of the material.
-        seed: of the sampler.
+        config: the configuration, whose seed, limits of clipping and treatment of errors apply.
+        budget: patches per material and epoch.
         sampler: places the patches.
         sampler_name: its name, which resumed runs compare.
         guess: a starting density for the ``guess`` objective.
         guess_check: its deviations on a sample of the store.
-        on_error: ``skip`` leaves out materials that cannot be encoded, ``raise`` makes them an error.
-        max_clipped, max_negative: largest fractions of a material's electrons that may lie above and below the range of
-            the codec.
 
     Raises:
         ValueError: materials that cannot be encoded, no patches, or a negative budget.
@@ -69,43 +61,37 @@ class DensitySource:
         self,
         store: DensityStore,
         tokenizer: PatchTokenizer,
+        config: DataConfig,
         *,
-        budget: int | Budget,
-        seed: int = 0,
-        sampler: Sampler = uniform_sampler,
-        sampler_name: str = "uniform",
+        budget: Budget,
+        sampler: Sampler,
+        sampler_name: str,
         guess: StartingDensity | None = None,
         guess_check: GuessCheck | None = None,
-        on_error: str = "raise",
-        max_clipped: float = MAX_CLIPPED,
-        max_negative: float = MAX_NEGATIVE,
-        threads: int | None = None,
     ) -> None:
-        """Plan an epoch."""
         if store.unit != tokenizer.unit:
             raise ValueError(
                 f"densities in {store.unit} for a tokenizer in {tokenizer.unit}; give both one unit"
             )
-        check_limits(max_clipped, max_negative)
         #: Clipping totals of the materials that are kept.
         self.clipped = ClippedTotals()
         self.store, self.tokenizer = store, tokenizer
-        self._seed, self._sampler, self._sampler_name = seed, sampler, sampler_name
+        self._seed, self._sampler, self._sampler_name = config.seed, sampler, sampler_name
         self.left_out = {reason: list(names) for reason, names in store.left_out.items()}
         found = _core.inspect(
             tokenizer._core,
             store.crystals,
             store.density,
             store.extents,
-            max_clipped=max_clipped,
-            max_negative=max_negative,
+            max_clipped=config.max_clipped,
+            max_negative=config.max_negative,
         )
-        kept = self._writable(found, skip=on_error == "skip")
+        kept = self._writable(found, skip=config.on_error == "skip")
         sizes = [int(store.n_atoms[index]) for index in kept]
         lengths = [tokenizer.length(n, tokenizer.shape_for(n)) for n in sizes]
         self._kept = np.array(kept, dtype=np.int64)
         self.task_ids: Sequence[str] = [store.task_ids[index] for index in kept]
-        patches = [budget if isinstance(budget, int) else budget(store.material(index)) for index in kept]
+        patches = [budget(store.material(index)) for index in kept]
         if not patches or min(patches) < 0 or sum(patches) == 0:
             raise ValueError(f"{len(patches)} materials with {sum(patches)} patches; give at least one")
         self._patches = np.array(patches, dtype=np.int64)
@@ -115,7 +101,7 @@ class DensitySource:
         self._offsets: dict[int, tuple[NDArray[np.int16], NDArray[np.bool_]]] = {}
         self.starting, self.guess_check = guess, guess_check
         self._guess_name = guess.identity if guess else None
-        self._guess = store.guess(guess, threads) if guess else None
+        self._guess = store.guess(guess, config.threads) if guess else None
         self.has_guess = guess is not None
         with np.errstate(divide="ignore"):
             weight = 1.0 / store.arrays["mean_abs"][self._kept]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tomat import _core
 from tomat.budget import patches_of
-from tomat.codec import load_codec
 from tomat.dataset.inputs import resolve_inputs
 from tomat.lm.data.guess_check import check_store
 from tomat.lm.data.guess_fit import FIT, fitted_promolecule
@@ -14,7 +12,7 @@ from tomat.lm.data.on_the_fly import DensitySource
 from tomat.lm.data.parquet import ParquetSource
 from tomat.lm.data.rows import Rows
 from tomat.lm.data.store import DensityStore
-from tomat.promolecule import Promolecule, UnscaledPromolecule
+from tomat.promolecule import UnscaledPromolecule
 from tomat.sampling import draw, load_sampler
 from tomat.starting import StartingDensity
 
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from tomat.lm.data.on_the_fly import Budget, Sampler
     from tomat.lm.data.rows import Source
     from tomat.material import Entry, Material
+    from tomat.promolecule import Promolecule
     from tomat.sampling import Sampler as DensitySampler
     from tomat.tokenizer import PatchTokenizer
 
@@ -73,24 +72,7 @@ def _dataset(config: DataConfig, guess: StartingDensity | None) -> ParquetSource
             f"{config.path}: data.guess: fit needs whole densities (data.densities), and a dataset has only patches; "
             "run tomat promolecule fit on the densities it was made from, and give the file as data.guess"
         )
-    expected = {
-        "layout": config.layout,
-        "patch_size": config.patch_size,
-        "pad_to": config.pad_to,
-        "codec_hash": load_codec(config.codec).hash if config.codec else None,
-        "unit": config.unit,
-        "split": config.split,
-    }
-    return ParquetSource(
-        str(config.path),
-        expected=expected,
-        cache=config.cache,
-        guess=guess,
-        max_guess_nmae=config.max_guess_nmae,
-        valence=_valence(config.valence),
-        threads=config.threads,
-        allow_partial=config.allow_partial,
-    )
+    return ParquetSource(config, guess)
 
 
 def _densities(
@@ -131,16 +113,12 @@ def _densities(
     return DensitySource(
         store,
         tokenizer,
+        config,
         budget=budget or _shares(config.budget, patches, store),
-        seed=config.seed,
         sampler=sampler,
         sampler_name=name,
         guess=guess,
         guess_check=check,
-        on_error=config.on_error,
-        max_clipped=config.max_clipped,
-        max_negative=config.max_negative,
-        threads=config.threads,
     )
 
 
@@ -170,11 +148,3 @@ def _shares(budget: str, mean: int, store: DensityStore) -> Budget:
     patches = patches_of(budget, mean, store.task_ids, electrons)
     shares = dict(zip(store.task_ids, patches.tolist(), strict=True))
     return lambda material: shares[material.task_id]
-
-
-def _valence(name: str) -> dict[int, float]:
-    """Valence electrons of each element: the promolecule's, or those outside the noble-gas core."""
-    known = {z: float(_core.valence_electrons(z)) for z in range(1, 119)}
-    promolecule = Promolecule.load(name)
-    stated = zip(promolecule.atomic_numbers.tolist(), promolecule.electrons.tolist(), strict=True)
-    return known | {z: count for z, count in stated if count == count}

@@ -31,7 +31,6 @@ class Packing:
     fill: float
 
     def __len__(self) -> int:
-        """Number of rows."""
         return len(self.starts) - 1
 
 

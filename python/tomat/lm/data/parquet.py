@@ -7,27 +7,31 @@ import io
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from tomat import _core
 from tomat._threads import in_order
 from tomat.clipping import ClippedTotals
+from tomat.codec import load_codec
 from tomat.crystal import Crystal
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
 from tomat.dataset.meta import REASONS
 from tomat.dataset.run_directory import clipped_totals
 from tomat.lm.data.cache import Arrays, FlatFile, built
 from tomat.lm.data.guess_check import MATERIALS, PATCHES, check_patches, in_drawn_order
+from tomat.promolecule import Promolecule
 from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from tomat.lm.data.config import DataConfig
     from tomat.lm.data.guess_check import GuessCheck
     from tomat.lm.data.rows import RowBatch
     from tomat.starting import StartingDensity
@@ -41,42 +45,27 @@ class ParquetSource:
     """The sequences of a dataset directory.
 
     Args:
-        path: the directory or its URL; all workers must be complete, unless ``allow_partial``.
-        expected: required settings, such as ``{"layout": "v3", "pad_to": 8192, "codec_hash": ...}``; None values match
-            anything.
-        cache: folder for the unpacked rows; None keeps them in memory.
+        config: the configuration; ``config.path`` is the directory or its URL.
         guess: a starting density, evaluated for each row from its preamble.
-        max_guess_nmae: largest mean NMAE of a promolecule on a sample of the rows; None checks nothing.
-        valence: valence electrons of each element, for weights.
-        threads: number of threads.
-        allow_partial: accept missing workers.
 
     Raises:
         FileNotFoundError: the directory is not found.
+        KeyError: an unknown codec or promolecule.
         ValueError: the dataset is unfinished, shards contradict ``meta.json``, rows do not decode, a setting is not as
             expected, or the promolecule is of another kind than the data.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        expected: Mapping[str, Any] | None = None,
-        cache: str | Path | None = None,
-        guess: StartingDensity | None = None,
-        max_guess_nmae: float | None = None,
-        valence: Mapping[int, float] | None = None,
-        threads: int | None = None,
-        allow_partial: bool = False,
-    ) -> None:
-        """Open the dataset, unpacking it if needed."""
-        self._dataset = open_dataset(path, allow_partial=allow_partial)
+    def __init__(self, config: DataConfig, guess: StartingDensity | None = None) -> None:
+        path = str(config.path)
+        codec_hash = load_codec(config.codec).hash if config.codec else None
+        self._valence = _valence(config.valence)
+        self._dataset = open_dataset(path, allow_partial=config.allow_partial)
         self.tokenizer = self._dataset.tokenizer
-        _check_expected(self._dataset, self.tokenizer, expected or {})
-        self._threads, self._cache = threads, cache
+        _check_expected(self._dataset, config, codec_hash)
+        self._threads, self._cache = config.threads, config.cache
         self._content = self._hashes()
         identity = {"format": 1, "shards": self._content, "vocabulary": self.tokenizer.vocabulary.hash}
-        self._arrays = built(cache, "rows", identity, self._build)
+        self._arrays = built(config.cache, "rows", identity, self._build)
         if len(self._arrays["starts"]) - 1 != self._dataset.total_rows:
             raise ValueError(
                 f"{path}: meta.json says {self._dataset.total_rows} rows, the shards hold "
@@ -92,12 +81,11 @@ class ParquetSource:
         self.clipped = ClippedTotals()
         for worker in self._dataset.workers:
             self.clipped.merge(clipped_totals(worker.meta).stored)
-        self._valence = dict(valence or {})
         self.has_guess = guess is not None
         self.starting, self.guess_check = guess, None
         if guess is not None and guess.elements is not None:
             self.guess_check = self._check(guess)
-            self.guess_check.enforce(max_guess_nmae, guess.identity)
+            self.guess_check.enforce(config.max_guess_nmae, guess.identity)
         self._guess_name = guess.identity if guess else None
         self._guess = self._guess_tokens(guess) if guess else None
 
@@ -231,31 +219,26 @@ class ParquetSource:
         return [int(z) for z in np.unique(self._arrays["numbers"])]
 
     def _check(self, guess: StartingDensity) -> GuessCheck:
-        """Check the starting density on sampled patches."""
-
-        def part(sequence: int) -> tuple[NDArray[np.float64], Patch]:
-            start, end = self._starts[sequence : sequence + 2].tolist()
-            patch = self.tokenizer.decode(self._tokens[start:end].astype(np.int32))
-            return _guess_patch(guess, patch, self.tokenizer.unit), patch
-
         present = set(np.unique(self.materials).tolist())
         chosen = [index for index in in_drawn_order(self.task_ids) if index in present][:MATERIALS]
+        sampled = {index: np.flatnonzero(self.materials == index)[:PATCHES].tolist() for index in chosen}
         parts = [
-            (
-                self.task_ids[index],
-                [part(int(i)) for i in np.flatnonzero(self.materials == index)[:PATCHES]],
-            )
-            for index in chosen
+            (self.task_ids[index], [self._guessed(guess, i) for i in sequences])
+            for index, sequences in sampled.items()
         ]
         return check_patches(parts, guess, len(self.task_ids))
+
+    def _guessed(self, guess: StartingDensity, sequence: int) -> tuple[NDArray[np.float64], Patch]:
+        """The starting density of a sequence, and its patch."""
+        start, end = self._starts[sequence : sequence + 2].tolist()
+        patch = self.tokenizer.decode(self._tokens[start:end].astype(np.int32))
+        return _guess_patch(guess, patch, self.tokenizer.unit), patch
 
     def _guess_tokens(self, guess: StartingDensity) -> Arrays:
         """Tokens of the starting density of every row, computed once since rows are fixed."""
 
         def one(sequence: int) -> NDArray[np.int32]:
-            start, end = self._starts[sequence : sequence + 2].tolist()
-            patch = self.tokenizer.decode(self._tokens[start:end].astype(np.int32))
-            return self.tokenizer.density_ids(_guess_patch(guess, patch, self.tokenizer.unit))
+            return self.tokenizer.density_ids(self._guessed(guess, sequence)[0])
 
         def build(folder: Path, limit: int | None) -> dict[str, Any]:
             counts = self.lengths - 2 - self._density
@@ -334,15 +317,25 @@ def _read_shard(path: Place, shard: dict[str, Any], tokenizer: PatchTokenizer) -
     return _Shard(table["task_id"].to_pylist(), offsets, ids, ends, density)
 
 
-def _check_expected(dataset: Dataset, tokenizer: PatchTokenizer, expected: Mapping[str, Any]) -> None:
-    found = {**tokenizer.identity, "split": dataset.meta.get("split")}
+def _check_expected(dataset: Dataset, config: DataConfig, codec_hash: str | None) -> None:
+    found = {**dataset.tokenizer.identity, "split": dataset.meta.get("split")}
+    asked = {name: getattr(config, name) for name in ("layout", "patch_size", "pad_to", "unit", "split")}
+    asked["codec_hash"] = codec_hash
     differ = [
         f"{key} is {found[key]}, the configuration says {value}"
-        for key, value in expected.items()
+        for key, value in asked.items()
         if value is not None and found[key] != value
     ]
     if differ:
         raise ValueError(f"{dataset.path}: {'; '.join(differ)}")
+
+
+def _valence(name: str) -> dict[int, float]:
+    """Valence electrons of each element: the promolecule's, or those outside the noble-gas core."""
+    known = {z: float(_core.valence_electrons(z)) for z in range(1, 119)}
+    promolecule = Promolecule.load(name)
+    stated = zip(promolecule.atomic_numbers.tolist(), promolecule.electrons.tolist(), strict=True)
+    return known | {z: count for z, count in stated if count == count}
 
 
 def _left_out(dataset: Dataset) -> dict[str, list[str]]:

@@ -80,25 +80,20 @@ class RowBatch(Row):
         self.segments.fill(-1)
 
     def __len__(self) -> int:
-        """Number of rows."""
         return len(self.tokens)
 
     def __getitem__(self, index: int) -> Row:
         """One row; its arrays are views."""
-        fields: dict[str, Any] = {name: getattr(self, name) for name in Row.__dataclass_fields__}
-        taken: dict[str, Any] = {
-            name: None if array is None else array[index] for name, array in fields.items()
-        }
-        return Row(**taken)
+        views: dict[str, Any] = {name: None if a is None else a[index] for name, a in vars(self).items()}
+        return Row(**views)
 
     @classmethod
     def of(cls, row: Row) -> RowBatch:
         """A batch of one."""
         if isinstance(row, RowBatch):
             return row
-        fields: dict[str, Any] = {name: getattr(row, name) for name in Row.__dataclass_fields__}
         added: dict[str, Any] = {
-            name: None if array is None else np.asarray(array)[None] for name, array in fields.items()
+            name: None if a is None else np.asarray(a)[None] for name, a in vars(row).items()
         }
         return cls(**added)
 
@@ -166,7 +161,6 @@ class Rows:
     """
 
     def __init__(self, source: Source, size: int, *, packed: bool = False, seed: int = 0) -> None:
-        """Plan the rows."""
         lengths = source.lengths
         if not len(lengths):
             raise ValueError("the data have no sequences")
@@ -248,7 +242,6 @@ class Rows:
         number: NDArray[np.int64],
         spans: NDArray[np.int64],
     ) -> None:
-        """Fill in segments, positions, weights and sums."""
         materials = self.source.materials[sequences]
         weights = self.source.weight[materials].tolist()
         scales = self.source.electrons[materials].tolist()

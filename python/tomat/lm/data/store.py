@@ -81,7 +81,6 @@ class DensityStore:
         return list(self.arrays.notes["task_ids"])
 
     def __len__(self) -> int:
-        """Number of materials."""
         return len(self.arrays.notes["task_ids"])
 
     @cached_property

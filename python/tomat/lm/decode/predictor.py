@@ -92,7 +92,6 @@ class ModelPredictor:
         return ModelPredictor(open_checkpoint(self.trained.path, weights="start"), self.decoding)
 
     def __str__(self) -> str:
-        """A description of the weights."""
         best = self.trained.note.get("best")
         why = f", the best held-out {best['metric']} ({best['value']:.4g})" if best else ""
         after = f"after {self.trained.step} steps" if self.trained.step else "as they began (step 0)"

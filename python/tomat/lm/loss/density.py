@@ -149,7 +149,6 @@ class DensityLoss:
     """
 
     def __init__(self, config: LossConfig, vocabulary: ModelVocabulary) -> None:
-        """Build the tables."""
         self.config = config
         self.targets = DensityTargets.of(vocabulary)
         values = [name for name in config.terms if TERMS[name].of_bins]

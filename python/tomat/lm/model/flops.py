@@ -17,24 +17,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tomat.lm.model.presets import ModelShape
 
-#: Dense bfloat16 FLOP/s of one device, by prefix of JAX's ``device_kind``, from the data sheets, without sparsity. The
-#: first match counts.
-PEAK_FLOPS: dict[str, float] = {
-    "TPU v6 lite": 918e12,
-    "TPU v6e": 918e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5": 459e12,
-    "TPU v4": 275e12,
-    "NVIDIA B200": 2250e12,
-    "NVIDIA GH200": 989e12,
-    "NVIDIA H200": 989e12,
-    "NVIDIA H100 PCIe": 756e12,
-    "NVIDIA H100 NVL": 835e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA L40S": 362e12,
-    "NVIDIA L4": 121e12,
+_GIB = 2**30
+
+#: Dense bfloat16 FLOP/s of one device (from the data sheets, without sparsity), and the bytes a program may use on it,
+#: by prefix of JAX's ``device_kind``. The first match counts.
+DEVICES: dict[str, tuple[float, float | None]] = {
+    "TPU v6 lite": (918e12, 31.25 * _GIB),
+    "TPU v6e": (918e12, 31.25 * _GIB),
+    "TPU v5 lite": (197e12, 15.75 * _GIB),
+    "TPU v5e": (197e12, 15.75 * _GIB),
+    "TPU v5": (459e12, 95 * _GIB),
+    "TPU v4": (275e12, 31.25 * _GIB),
+    "NVIDIA B200": (2250e12, 178 * _GIB),
+    "NVIDIA GH200": (989e12, None),
+    "NVIDIA H200": (989e12, 139 * _GIB),
+    "NVIDIA H100 PCIe": (756e12, 79 * _GIB),
+    "NVIDIA H100 NVL": (835e12, 93 * _GIB),
+    "NVIDIA H100": (989e12, 79 * _GIB),
+    "NVIDIA A100-SXM4-40GB": (312e12, 39 * _GIB),
+    "NVIDIA A100-PCIE-40GB": (312e12, 39 * _GIB),
+    "NVIDIA A100": (312e12, 79 * _GIB),
+    "NVIDIA L40S": (362e12, 44 * _GIB),
+    "NVIDIA L4": (121e12, 22 * _GIB),
 }
 
 
@@ -104,4 +108,13 @@ def step_flops(
 
 def peak_flops(device_kind: str) -> float | None:
     """Dense bfloat16 FLOP/s of a device by JAX's ``device.device_kind``; None if unknown, as for CPUs."""
-    return next((peak for kind, peak in PEAK_FLOPS.items() if device_kind.startswith(kind)), None)
+    return _device(device_kind)[0]
+
+
+def device_memory(device_kind: str) -> float | None:
+    """Bytes a program may use on a device by JAX's ``device.device_kind``; None if unknown."""
+    return _device(device_kind)[1]
+
+
+def _device(kind: str) -> tuple[float | None, float | None]:
+    return next((known for prefix, known in DEVICES.items() if kind.startswith(prefix)), (None, None))

@@ -18,25 +18,6 @@ if TYPE_CHECKING:
 
 _GIB = 2**30
 
-#: Bytes a program may use on one device, by prefix of JAX's ``device_kind``. The first match counts.
-DEVICE_MEMORY: dict[str, float] = {
-    "TPU v6 lite": 31.25 * _GIB,
-    "TPU v6e": 31.25 * _GIB,
-    "TPU v5 lite": 15.75 * _GIB,
-    "TPU v5e": 15.75 * _GIB,
-    "TPU v5": 95 * _GIB,
-    "TPU v4": 31.25 * _GIB,
-    "NVIDIA B200": 178 * _GIB,
-    "NVIDIA H200": 139 * _GIB,
-    "NVIDIA H100 NVL": 93 * _GIB,
-    "NVIDIA H100": 79 * _GIB,
-    "NVIDIA A100-SXM4-40GB": 39 * _GIB,
-    "NVIDIA A100-PCIE-40GB": 39 * _GIB,
-    "NVIDIA A100": 79 * _GIB,
-    "NVIDIA L40S": 44 * _GIB,
-    "NVIDIA L4": 22 * _GIB,
-}
-
 #: float32 numbers an optimizer keeps per parameter. Muon keeps one for matrices, and Adam's two for the rest.
 OPTIMIZER_SLOTS = {"adam": 2.0, "muon": 1.0}
 
@@ -136,11 +117,6 @@ def step_memory(
         layer=inside if shape.gradient_checkpointing != "off" else 0.0,
         logits=2 * 4.0 * positions * (head_ids or vocabulary_rows),
     )
-
-
-def device_memory(device_kind: str) -> float | None:
-    """Bytes a program may use on a device by JAX's ``device.device_kind``; None if unknown."""
-    return next((size for kind, size in DEVICE_MEMORY.items() if device_kind.startswith(kind)), None)
 
 
 def _layer_bytes(shape: ModelShape) -> float:

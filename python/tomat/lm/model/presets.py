@@ -131,7 +131,6 @@ class ParameterCount:
         return self.attention + self.feed_forward + self.norms
 
     def __str__(self) -> str:
-        """The total and its parts."""
         return (
             f"{self.total:,} parameters: embedding {self.embedding:,}, attention {self.attention:,}, "
             f"feed-forward {self.feed_forward:,}, norms {self.norms:,}"

@@ -10,7 +10,6 @@ import equinox as eqx
 import haliax as hax
 import jax
 import jax.numpy as jnp
-from haliax.nn.scan import ScanCheckpointPolicy
 from levanter.layers.attention import AttentionBackend, AttentionMask
 from levanter.layers.rotary import DefaultRotaryEmbeddingsConfig
 from levanter.models.qwen import Qwen3Config, Qwen3LMHeadModel
@@ -42,13 +41,6 @@ _LEVANTER_BACKENDS = {
     # What FusedAttention falls back to.
     "cudnn": AttentionBackend.JAX_FLASH,
     "xla": AttentionBackend.VANILLA,
-}
-
-_CHECKPOINTING: dict[str, ScanCheckpointPolicy | bool | str] = {
-    "off": False,
-    "full": True,
-    "offload": "offload",
-    "nested": "nested",
 }
 
 
@@ -184,6 +176,7 @@ def levanter_config(
             f"splash attention takes rows of a multiple of 128 tokens, not {shape.seq_len}: "
             "change model.seq_len or model.attention"
         )
+    kept = shape.gradient_checkpointing
     block = config.attention_block or _FLASH_BLOCK
     if backend == "flash" and shape.seq_len > block and shape.seq_len % block:
         raise ValueError(
@@ -202,7 +195,7 @@ def levanter_config(
         tie_word_embeddings=True,
         attn_backend=_LEVANTER_BACKENDS[backend],
         flash_attention_block_size=config.attention_block,
-        gradient_checkpointing=_CHECKPOINTING[shape.gradient_checkpointing],
+        gradient_checkpointing={"off": False, "full": True}.get(kept, kept),
         scan_layers=True,
         rope=DefaultRotaryEmbeddingsConfig(theta=shape.rope_theta),
         attention=backend,

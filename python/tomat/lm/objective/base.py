@@ -100,7 +100,6 @@ class Objective(draccus.ChoiceRegistry):
     asks_preamble: ClassVar[bool] = False
 
     def __init__(self, config: ObjectiveConfig) -> None:
-        """Make it from a configuration of its kind."""
         self.config = config
 
     @property
