@@ -71,7 +71,6 @@ class Npz:
     """
 
     def __init__(self, data: bytes, largest: int) -> None:
-        """Check the archive without unpacking members."""
         if not data.startswith(b"PK"):
             raise ValueError("it does not begin as a zip archive (.npz) does")
         try:
@@ -96,7 +95,6 @@ class Npz:
         return list(self._entries)
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is such a member."""
         return name in self._entries
 
     def __getitem__(self, name: str) -> NDArray[Any]:

@@ -69,7 +69,6 @@ class Clipping:
         return asdict(self) | {"worst_voxel": list(self.worst_voxel)}
 
     def __str__(self) -> str:
-        """In words."""
         x, y, z = self.worst_voxel
         return (
             f"{self.share:.4%} of its electrons, {self.share_below:.4%} of them negative ({self.electrons:.4g}, in "
@@ -123,7 +122,6 @@ class ClippedTotals:
         }
 
     def __str__(self) -> str:
-        """In words; ``nothing`` if nothing is clipped."""
         if self.worst is None:
             return "nothing"
         return (

@@ -38,7 +38,6 @@ class Crystal:
     name: str = "crystal"
 
     def __post_init__(self) -> None:
-        """Convert and check the arrays."""
         try:
             self._check()
         except (TypeError, ValueError) as error:
@@ -177,7 +176,6 @@ class Crystal:
         return content_hash("tomat crystal 1\n", self)
 
     def __repr__(self) -> str:
-        """Name, size and volume."""
         return f"Crystal({self.name!r}, {self.n_atoms} atoms, {self.volume:.4g} A^3)"
 
 

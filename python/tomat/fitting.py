@@ -111,7 +111,6 @@ class Sketch(_core.Sketch):
             raise ValueError(f"{path}: {error}") from error
 
     def __repr__(self) -> str:
-        """Unit and counts."""
         return f"Sketch({self.unit!r}, {len(self.ids)} materials, {self.n_voxels} voxels)"
 
 

@@ -66,7 +66,6 @@ class Material:
     source: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Convert and check the density."""
         try:
             self._check()
         except (TypeError, ValueError) as error:
@@ -305,7 +304,6 @@ class Material:
         return self.crystal.to_ase()
 
     def __repr__(self) -> str:
-        """Name, sizes, electrons and unit."""
         grid = " x ".join(map(str, self.grid_shape))
         return (
             f"Material({self.task_id!r}, {len(self.atomic_numbers)} atoms, grid {grid}, "

@@ -395,7 +395,6 @@ class Promolecule(StartingDensity):
         return promolecule
 
     def __repr__(self) -> str:
-        """Kind and size."""
         if self.kind != "splines":
             return f"Promolecule({self.kind!r})"
         n_elements, n_splines = self.coefficients.shape
@@ -414,7 +413,6 @@ class UnscaledPromolecule(StartingDensity):
     _native: _core.Promolecule = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Join the functions."""
         native = self.source._native.or_else(Promolecule.analytic("slater")._native)
         object.__setattr__(self, "_native", native)
 

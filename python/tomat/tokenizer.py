@@ -125,7 +125,6 @@ class PatchTokenizer:
         fallback_shapes: Iterable[Sequence[int]] = FALLBACK_SHAPES,
         unit: str | None = None,
     ) -> None:
-        """Build the vocabulary."""
         if density_codec is None:
             density_codec = LAYOUTS[layout].default_codec if layout in LAYOUTS else LOG_CODECS[0]
         codec = density_codec if isinstance(density_codec, Codec) else load_codec(density_codec)
@@ -304,7 +303,6 @@ class PatchTokenizer:
         return x, y, z
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by arguments."""
         arguments = (
             self.layout.name,
             self.density_codec,
@@ -316,7 +314,6 @@ class PatchTokenizer:
         return PatchTokenizer, arguments
 
     def __repr__(self) -> str:
-        """The configuration."""
         return (
             f"PatchTokenizer({self.layout.name!r}, {self.density_codec!r}, patch_size={self.patch_size}, "
             f"pad_to={self.pad_to}, fallback_shapes={self.fallback_shapes}, unit={self.unit!r})"

@@ -57,7 +57,6 @@ class Dispute:
     counts: tuple[tuple[float | None, tuple[str, ...]], ...]
 
     def __str__(self) -> str:
-        """``10 in qe-0770, 8 in vasp-mp-2456484``."""
         return ", ".join(
             f"{'not agreed on' if count is None else f'{count:g}'} in {' and '.join(names)}"
             for count, names in self.counts

@@ -48,7 +48,6 @@ class Workplace:
         what: str = "evaluation",
         results: Sequence[str] = ("result.json", "materials.parquet", "volumes"),
     ) -> None:
-        """Claim the folder."""
         self.parts, self.identity = folder / "parts", plain(dict(identity))
         stated = folder / record
         own = folder if results else self.parts

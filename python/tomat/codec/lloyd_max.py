@@ -208,11 +208,9 @@ class LloydMaxCodec(Codec):
         return int(np.count_nonzero(self.recon_points.astype(np.float64)[bins] != decoded))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by arrays."""
         return _rebuild, (self.to_bytes(), self.name)
 
     def __repr__(self) -> str:
-        """Size, range and unit."""
         below = f"clip_min={self.clip_min:g}, " if self.clip_min < 0.0 else ""
         return f"LloydMaxCodec({self.sizes[0]} bins, {below}clip_max={self.clip_max:g}, unit={self.unit!r})"
 

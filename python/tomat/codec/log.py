@@ -148,11 +148,9 @@ class LogCodec(Codec):
         return int(np.count_nonzero(~inside | sign_differs))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by parameters."""
         return _rebuild, (self.log_min, self.log_max, self.bits, self.name)
 
     def __repr__(self) -> str:
-        """The parameters."""
         return f"LogCodec({self.log_min}, {self.log_max}, {self.bits})"
 
 

@@ -49,7 +49,6 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the resampling unit."""
         if self.by not in ("material", "chemsys"):
             raise ValueError(f"unknown resampling unit {self.by!r}; choose material or chemsys")
 

@@ -55,7 +55,6 @@ class Resampler:
         level: float = LEVEL,
         seed: int = 0,
     ) -> None:
-        """Draw."""
         if n < 1:
             raise ValueError("no materials to resample")
         if not 0.0 < level < 1.0:

@@ -143,7 +143,6 @@ class CodecFloor(Method):
     mode: Mode = "codec_floor"
 
     def __post_init__(self) -> None:
-        """Check the unit."""
         self.codec.unit_for(self.unit)
 
     def identity(self) -> dict[str, Any]:

@@ -109,7 +109,6 @@ class Gallery:
     """
 
     def __init__(self, folder: Path, mode: str, each: int) -> None:
-        """Start with an empty ranking."""
         self._folder, self._mode, self._each = folder, mode, each
         self._ranked: list[tuple[float, str]] = []
 

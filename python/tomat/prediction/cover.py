@@ -83,7 +83,6 @@ class Cover:
     _axes: tuple[_Axis, _Axis, _Axis] = field(repr=False)
 
     def __len__(self) -> int:
-        """Number of patches."""
         return len(self.offsets)
 
     def weights(self, index: int) -> NDArray[np.float64]:
@@ -185,7 +184,6 @@ class Assembly:
     """
 
     def __init__(self, cover: Cover) -> None:
-        """Allocate the grid."""
         self.cover = cover
         blended = cover.overlap > 0
         self._sum = np.zeros(cover.grid_shape, dtype=np.float64 if blended else np.float32)

@@ -41,11 +41,9 @@ class UrlPath:
     url: str
 
     def __str__(self) -> str:
-        """The URL."""
         return self.url
 
     def __truediv__(self, name: str) -> UrlPath:
-        """A path below this one."""
         return UrlPath(f"{self.url.rstrip('/')}/{name}")
 
     @property
@@ -122,7 +120,6 @@ class UrlPath:
         self._ask(lambda fs, path: fs.get_file(path, str(target)))
 
     def __lt__(self, other: UrlPath) -> bool:
-        """Order by URL."""
         return self.url < other.url
 
     def glob(self, pattern: str) -> list[UrlPath]:
