@@ -81,13 +81,12 @@ class Npz:
                 _check_entry(data, entry)
         except _DAMAGE as error:
             raise ValueError(f"{error}; fetch it again") from error
-        self._entries = {entry.filename.removesuffix(_SUFFIX): entry for entry in entries}
+        names = [entry.filename.removesuffix(_SUFFIX) for entry in entries]
+        self._entries = dict(zip(names, entries, strict=True))
         if len(self._entries) != len(entries):
-            names = [entry.filename.removesuffix(_SUFFIX) for entry in entries]
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"member {twice} is in it twice; fetch it again")
-        self._left = largest
-        self._largest = largest
+        self._left = self._largest = largest
 
     @property
     def names(self) -> list[str]:
@@ -246,6 +245,19 @@ def check_digest(archive: Npz, about: Mapping[str, Any]) -> None:
         raise ValueError(
             f"the members do not match the digest in the file (it says {about[DIGEST]}, they give {found}); the file "
             "is damaged or was edited, fetch it again"
+        )
+
+
+def check_hash(stated: object, found: str, source: str) -> None:
+    """Check the content hash of what was read.
+
+    Raises:
+        ValueError: it is not the one stated in the file.
+    """
+    if stated != found:
+        raise ValueError(
+            f"{source}: the arrays do not match the content hash in the file (it says {stated}, they give {found}); "
+            "the file is damaged or was edited, fetch it again"
         )
 
 

@@ -114,12 +114,7 @@ class ClippedTotals:
     def stored(self) -> dict[str, Any]:
         """As JSON takes it."""
         worst = None if self.worst is None else {"task_id": self.worst[0], **self.worst[1].stored}
-        return {
-            "materials": self.materials,
-            "voxels": self.voxels,
-            "electrons": self.electrons,
-            "worst": worst,
-        }
+        return {**vars(self), "worst": worst}
 
     def __str__(self) -> str:
         if self.worst is None:

@@ -160,7 +160,13 @@ def predict_files(
     options.check(len(structures))
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
-    run = _Run(predictor, OutputFolder(out, suffixes, _identity(predictor, options)), options, report)
+    identity = {
+        "predictor": predictor.identity(),
+        "overlap": options.overlap,
+        "normalize": options.normalize,
+        "augmentation": options.augmentation,
+    }
+    run = _Run(predictor, OutputFolder(out, suffixes, identity), options, report)
     outcomes = predict_densities(
         predictor,
         run.cells(structures),
@@ -173,15 +179,6 @@ def predict_files(
         run.finish(outcome)
     run.summary.seconds = time.perf_counter() - started
     return run.summary
-
-
-def _identity(predictor: PatchPredictor, options: RunOptions) -> dict[str, Any]:
-    return {
-        "predictor": predictor.identity(),
-        "overlap": options.overlap,
-        "normalize": options.normalize,
-        "augmentation": options.augmentation,
-    }
 
 
 @dataclass
@@ -224,7 +221,10 @@ class _Run:
             return
         cell = self.waiting.pop(outcome.material.task_id)
         truth = self.options.truth
-        extra: dict[str, Any] = {} if truth is None else {"metrics": _metrics(outcome, truth)}
+        extra: dict[str, Any] = {}
+        if truth is not None:
+            predicted, true = (one.in_unit("chgcar").density for one in (outcome.material, truth))
+            extra["metrics"] = measure(predicted, true)._asdict()
         doubts = self.doubts.pop(cell.crystal.name, [])
         if doubts:
             extra["warnings"] = doubts
@@ -272,9 +272,8 @@ class _Run:
 
     def _tell(self, name: str, share: float) -> None:
         if self.report:
-            summary = self.summary
-            through = len(summary.predicted) + len(summary.skipped) + len(summary.failed)
-            self.report(through, name, share)
+            done = self.summary
+            self.report(len(done.predicted) + len(done.skipped) + len(done.failed), name, share)
 
 
 def _counted(valence: Promolecule, crystal: Crystal) -> float:
@@ -288,9 +287,3 @@ def _counted(valence: Promolecule, crystal: Crystal) -> float:
             f"{crystal.name}: --valence has no count for {names}; give the electrons of the cell (--electrons)"
         )
     return count
-
-
-def _metrics(prediction: Prediction, truth: Material) -> dict[str, float]:
-    """All metrics against the truth; both densities in the ``chgcar`` unit."""
-    predicted = prediction.material.in_unit("chgcar").density
-    return measure(predicted, truth.in_unit("chgcar").density)._asdict()

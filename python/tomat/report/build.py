@@ -194,15 +194,11 @@ def _held_out(names: Sequence[str]) -> list[tuple[str, str, bool, int]]:
 
 
 def _drawn(runs: Sequence[TrainingRun], chosen: Sequence[tuple[str, str, bool, int]]) -> list[Figure]:
-    made = [
-        figures.curves(runs, name, title, logarithmic=logarithmic and _positive(runs, name), smooth=smooth)
-        for name, title, logarithmic, smooth in chosen
-    ]
-    return [figure for figure in made if figure is not None]
-
-
-def _positive(runs: Sequence[TrainingRun], name: str) -> bool:
-    return all((run.series[name].values > 0).all() for run in runs if name in run.series)
+    found = []
+    for name, title, logarithmic, smooth in chosen:
+        positive = all((run.series[name].values > 0).all() for run in runs if name in run.series)
+        found.append(figures.curves(runs, name, title, logarithmic=logarithmic and positive, smooth=smooth))
+    return [figure for figure in found if figure is not None]
 
 
 def _runs(runs: Sequence[TrainingRun]) -> Table:
@@ -271,7 +267,8 @@ def _scaling(page: Page, sources: Sources) -> None:
     for run in sources.runs:
         if run.loss is not None:
             name, value = run.loss
-            losses.setdefault(name, []).append({"name": run.name, "value": value, **_size(run)})
+            size: dict[str, Any] = {"tokens": run.tokens, "flops": run.flops, "parameters": run.parameters}
+            losses.setdefault(name, []).append({"name": run.name, "value": value, **size})
     errors = []
     for result in sources.results:
         mode = primary_mode(modes_of(result.rows))
@@ -287,10 +284,6 @@ def _scaling(page: Page, sources: Sources) -> None:
         page.section("Scaling")
         for figure in shown:
             page.figures(figure)
-
-
-def _size(run: TrainingRun) -> dict[str, float | None]:
-    return {"tokens": run.tokens, "flops": run.flops, "parameters": run.parameters}
 
 
 def _provenance(page: Page, sources: Sources) -> None:
