@@ -16,6 +16,7 @@ import re
 import struct
 import zipfile
 import zlib
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -210,6 +211,12 @@ def _header(content: bytes) -> tuple[str, int]:
     if length > min(_LONGEST_HEADER, len(content) - start):
         raise ValueError(f"its header of {length} bytes is cut off")
     return content[start : start + length].decode("latin1").strip(), start + length
+
+
+def bundled_names(folder: str) -> list[str]:
+    """Names, without suffix, of the ``.npz`` files in a folder of the package."""
+    names = [entry.name for entry in resources.files("tomat").joinpath(folder).iterdir()]
+    return sorted(name.removesuffix(".npz") for name in names if name.endswith(".npz"))
 
 
 def npz_bytes(members: Mapping[str, Any]) -> bytes:

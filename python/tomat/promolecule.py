@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import numpy as np
 
 from tomat import _core
-from tomat._npz import DIGEST, Npz, about_bytes, check_digest, check_hash, npz_bytes
+from tomat._npz import DIGEST, Npz, about_bytes, bundled_names, check_digest, check_hash, npz_bytes
 from tomat._threads import check_threads
 from tomat.material import UNITS, Entry, Material, task_id_of
 from tomat.starting import StartingDensity
@@ -452,11 +452,7 @@ class UnscaledPromolecule(StartingDensity):
 
 def bundled_promolecules() -> list[str]:
     """Names of the fitted promolecules in the package."""
-    folder = resources.files("tomat").joinpath("promolecules")
-    if not folder.is_dir():
-        return []
-    names = [entry.name for entry in folder.iterdir()]
-    return sorted(name.removesuffix(".npz") for name in names if name.endswith(".npz"))
+    return bundled_names("promolecules")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any, Self, override
 
 import numpy as np
 
-from tomat._npz import DIGEST, Npz, PickledError, about_bytes, check_digest, check_hash, npz_bytes
+from tomat._npz import (
+    DIGEST,
+    Npz,
+    PickledError,
+    about_bytes,
+    bundled_names,
+    check_digest,
+    check_hash,
+    npz_bytes,
+)
 from tomat.codec.base import Codec
 from tomat.storage.files import open_bytes
 
@@ -214,8 +223,7 @@ class LloydMaxCodec(Codec):
 
 def bundled_codecs() -> list[str]:
     """Names of the bundled Lloyd-Max codecs with aliases, by size."""
-    folder = resources.files("tomat").joinpath("codecs")
-    files = [entry.name.removesuffix(".npz") for entry in folder.iterdir() if entry.name.endswith(".npz")]
+    files = bundled_names("codecs")
     return sorted([*files, *(alias for alias, name in ALIASES.items() if name in files)], key=_by_size)
 
 

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 FACTS = ("task_id", "data_hash", "formula", "chemsys", "category", "n_electrons")
 
 
+#: The rows of a result by material.
+type Rows = Mapping[str, Mapping[str, Any]]
+
+
 @dataclass(frozen=True)
 class Contender:
     """One side of a comparison: a checkpoint, or several seeds of one training, in one mode.
@@ -146,7 +150,7 @@ class _Paired:
     def line(
         self,
         of: Contender,
-        runs: Sequence[Mapping[str, Mapping[str, Any]]],
+        runs: Sequence[Rows],
         own: NDArray[np.float64],
         **more: Any,
     ) -> dict[str, Any]:
@@ -192,9 +196,7 @@ class _Paired:
         return float(np.mean([abs(row[self.metric]) for row in rows]))
 
 
-def _averaged(
-    of: Contender, runs: Sequence[Mapping[str, Mapping[str, Any]]], names: Sequence[str], metric: str
-) -> NDArray[np.float64]:
+def _averaged(of: Contender, runs: Sequence[Rows], names: Sequence[str], metric: str) -> NDArray[np.float64]:
     try:
         table = [[rows[name][metric] for name in names] for rows in runs]
         values = np.abs(np.array(table, dtype=np.float64)).mean(axis=0)
@@ -215,30 +217,23 @@ def _check_units(contenders: Sequence[Contender], *, common: bool) -> None:
         )
 
 
-def materials(
-    contenders: Sequence[Contender],
-    runs: Sequence[Sequence[Mapping[str, Mapping[str, Any]]]],
-    *,
-    common: bool,
-) -> list[str]:
+def materials(contenders: Sequence[Contender], runs: Sequence[Sequence[Rows]], *, common: bool) -> list[str]:
     """The ids of the materials to compare, sorted."""
     first = runs[0][0]
-    shared = set(first)
-    for of, run in zip(contenders, runs, strict=True):
-        for rows in run:
-            shared &= set(rows)
-            if not common:
-                _same_materials(of.name, rows, contenders[0].name, first)
+    named = [(of.name, rows) for of, run in zip(contenders, runs, strict=True) for rows in run]
+    for name, rows in named:
+        if not common:
+            _same_materials(name, rows, contenders[0].name, first)
+    shared = set(first).intersection(*(rows for _, rows in named))
     if not shared:
         raise ValueError("the results share no material")
-    for of, run in zip(contenders, runs, strict=True):
-        for rows in run:
-            differing = sorted(x for x in shared if rows[x]["data_hash"] != first[x]["data_hash"])
-            if differing:
-                raise ValueError(
-                    f"{of.name} and {contenders[0].name} were measured against different true densities of "
-                    f"{len(differing)} materials ({', '.join(differing[:3])}); evaluate again on the same data"
-                )
+    for name, rows in named:
+        differing = sorted(x for x in shared if rows[x]["data_hash"] != first[x]["data_hash"])
+        if differing:
+            raise ValueError(
+                f"{name} and {contenders[0].name} were measured against different true densities of "
+                f"{len(differing)} materials ({', '.join(differing[:3])}); evaluate again on the same data"
+            )
     return sorted(shared)
 
 
