@@ -457,8 +457,6 @@ def bundled_promolecules() -> list[str]:
 
 @dataclass(frozen=True)
 class _Pass:
-    """One pass of a fit over its materials."""
-
     equations: _core.NormalEquations
     loss: str
     floor: float

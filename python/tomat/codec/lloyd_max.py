@@ -251,7 +251,6 @@ def _points(name: str, values: ArrayLike | None, n: int) -> NDArray[np.float32] 
 
 
 def _read_npz(data: bytes, source: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The members of a codec file and its ``about`` record."""
     try:
         archive = Npz(data, _LARGEST)
     except ValueError as error:

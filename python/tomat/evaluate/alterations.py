@@ -201,7 +201,6 @@ def fourier_shift(density: NDArray[np.float64], steps: NDArray[np.float64]) -> N
 
 
 def _axes(order: tuple[int, int, int]) -> Make:
-    """Permute the cell vectors."""
 
     def make(material: Material, _rng: Generator, _others: Sequence[Material]) -> Variant | None:
         turn = list(order)

@@ -183,8 +183,6 @@ def predict_files(
 
 @dataclass
 class _Run:
-    """The state of one run."""
-
     predictor: PatchPredictor
     folder: OutputFolder
     options: RunOptions
@@ -213,7 +211,6 @@ class _Run:
             yield cell
 
     def finish(self, outcome: Prediction | Failure) -> None:
-        """Write a prediction, or record its failure."""
         if isinstance(outcome, Failure):
             name = outcome.cell.crystal.name
             self.waiting.pop(name, None)
@@ -240,7 +237,6 @@ class _Run:
         self._tell(cell.crystal.name, 0.0)
 
     def progress(self, cell: CellRequest, done: int, of: int) -> None:
-        """Report progress after a batch."""
         if done < of:
             self._tell(cell.crystal.name, done / of)
 
