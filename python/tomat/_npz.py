@@ -16,6 +16,7 @@ import re
 import struct
 import zipfile
 import zlib
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,7 +72,6 @@ class Npz:
     """
 
     def __init__(self, data: bytes, largest: int) -> None:
-        """Check the archive without unpacking members."""
         if not data.startswith(b"PK"):
             raise ValueError("it does not begin as a zip archive (.npz) does")
         try:
@@ -82,13 +82,12 @@ class Npz:
                 _check_entry(data, entry)
         except _DAMAGE as error:
             raise ValueError(f"{error}; fetch it again") from error
-        self._entries = {entry.filename.removesuffix(_SUFFIX): entry for entry in entries}
+        names = [entry.filename.removesuffix(_SUFFIX) for entry in entries]
+        self._entries = dict(zip(names, entries, strict=True))
         if len(self._entries) != len(entries):
-            names = [entry.filename.removesuffix(_SUFFIX) for entry in entries]
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"member {twice} is in it twice; fetch it again")
-        self._left = largest
-        self._largest = largest
+        self._left = self._largest = largest
 
     @property
     def names(self) -> list[str]:
@@ -214,6 +213,12 @@ def _header(content: bytes) -> tuple[str, int]:
     return content[start : start + length].decode("latin1").strip(), start + length
 
 
+def bundled_names(folder: str) -> list[str]:
+    """Names, without suffix, of the ``.npz`` files in a folder of the package."""
+    names = [entry.name for entry in resources.files("tomat").joinpath(folder).iterdir()]
+    return sorted(name.removesuffix(".npz") for name in names if name.endswith(".npz"))
+
+
 def npz_bytes(members: Mapping[str, Any]) -> bytes:
     """The content of an ``.npz`` without time stamps: equal members give equal bytes."""
     buffer = io.BytesIO()
@@ -247,6 +252,19 @@ def check_digest(archive: Npz, about: Mapping[str, Any]) -> None:
         raise ValueError(
             f"the members do not match the digest in the file (it says {about[DIGEST]}, they give {found}); the file "
             "is damaged or was edited, fetch it again"
+        )
+
+
+def check_hash(stated: object, found: str, source: str) -> None:
+    """Check the content hash of what was read.
+
+    Raises:
+        ValueError: it is not the one stated in the file.
+    """
+    if stated != found:
+        raise ValueError(
+            f"{source}: the arrays do not match the content hash in the file (it says {stated}, they give {found}); "
+            "the file is damaged or was edited, fetch it again"
         )
 
 

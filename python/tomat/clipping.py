@@ -114,15 +114,9 @@ class ClippedTotals:
     def stored(self) -> dict[str, Any]:
         """As JSON takes it."""
         worst = None if self.worst is None else {"task_id": self.worst[0], **self.worst[1].stored}
-        return {
-            "materials": self.materials,
-            "voxels": self.voxels,
-            "electrons": self.electrons,
-            "worst": worst,
-        }
+        return {**vars(self), "worst": worst}
 
     def __str__(self) -> str:
-        """In words; ``nothing`` if nothing is clipped."""
         if self.worst is None:
             return "nothing"
         return (

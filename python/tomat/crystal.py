@@ -82,13 +82,9 @@ class Crystal:
     ) -> Self:
         """From arrays of the right types that are already checked."""
         crystal = object.__new__(cls)
-        values = {
-            "lattice": lattice,
-            "atomic_numbers": atomic_numbers,
-            "frac_coords": frac_coords,
-            "name": name,
-        }
-        crystal.__dict__.update(values)
+        crystal.__dict__.update(
+            lattice=lattice, atomic_numbers=atomic_numbers, frac_coords=frac_coords, name=name
+        )
         return crystal
 
     @classmethod
@@ -199,12 +195,7 @@ def as_array(of: object, name: str, dtype: type[np.generic]) -> NDArray[Any]:
 def content_hash(first: str, crystal: Crystal, *before: NDArray[np.generic]) -> str:
     """SHA-256 of a first line that names the kind of content, of arrays, and of a crystal."""
     digest = hashlib.sha256(first.encode())
-    for array in before:
+    atoms = (crystal.atomic_numbers.astype("<i4"), crystal.frac_coords.astype("<f8"))
+    for array in (*before, crystal.lattice.astype("<f8"), *atoms):
         digest.update(np.ascontiguousarray(array).tobytes())
-    for array, dtype in (
-        (crystal.lattice, "<f8"),
-        (crystal.atomic_numbers, "<i4"),
-        (crystal.frac_coords, "<f8"),
-    ):
-        digest.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
     return digest.hexdigest()

@@ -17,6 +17,8 @@ from tomat.fitting import METHODS, fit_codec
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from tomat.codec import Codec
     from tomat.fitting import Method, Sketch, Weighting
     from tomat.material import Entry, Material
@@ -112,11 +114,15 @@ def material_floor(codec: Codec, material: Material, unit: str) -> tuple[of_dens
     true = material.in_unit(unit).density.astype(np.float64)
     back = codec.roundtrip(true)
     measured = of_density.measure(back, true, unit=unit, volume=material.volume)
+    return measured, _clipped_share(codec, back, true)
+
+
+def _clipped_share(codec: Codec, back: NDArray[np.float64], true: NDArray[np.float64]) -> float:
+    """The share of the absolute error from values outside the codec's range."""
     error = np.abs(back - true)
     total = float(error.sum())
     low, high = codec.range
-    outside = float(error[(true < low) | (true > high)].sum())
-    return measured, outside / total if total > 0.0 else 0.0
+    return float(error[(true < low) | (true > high)].sum()) / total if total > 0.0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -231,8 +237,4 @@ def _nmae(codec: LloydMaxCodec, true: Any) -> tuple[float, float]:
     values = true.astype(np.float64)
     back = codec.roundtrip(true)
     nmae = of_density.nmae(back, values)
-    outside = (values < codec.clip_min) | (values > codec.clip_max)
-    if not outside.any() or nmae == 0.0:
-        return nmae, 0.0
-    error = np.abs(back - values)
-    return nmae, nmae * float(error[outside].sum() / error.sum())
+    return nmae, nmae * _clipped_share(codec, back, values)

@@ -228,15 +228,8 @@ def measure(
     """All metrics of one material; ``unit`` and ``volume`` as for :func:`electron_error`."""
     p, t = _pair(predicted, true)
     electrons = electron_error(p, t, unit=unit, volume=volume)
-    return Metrics(
-        nmae(p, t),
-        chi_square(p, t),
-        hellinger(p, t),
-        jensen_shannon(p, t),
-        relative_mae(p, t),
-        electrons.electrons,
-        electrons.relative,
-    )
+    parts = (of(p, t) for of in (nmae, chi_square, hellinger, jensen_shannon, relative_mae))
+    return Metrics(*parts, *electrons)
 
 
 def statistics(values: Iterable[float] | NDArray[np.floating]) -> Statistics:

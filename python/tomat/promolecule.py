@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import numpy as np
 
 from tomat import _core
-from tomat._npz import DIGEST, Npz, about_bytes, check_digest, npz_bytes
+from tomat._npz import DIGEST, Npz, about_bytes, bundled_names, check_digest, check_hash, npz_bytes
 from tomat._threads import check_threads
 from tomat.material import UNITS, Entry, Material, task_id_of
 from tomat.starting import StartingDensity
@@ -69,6 +69,10 @@ class Promolecule(StartingDensity):
         inner: distance in angstrom around which knots are densest; 0 for analytic forms.
         coefficients: (n_elements, n_splines) float64 in electrons per cubic angstrom; empty for analytic forms.
         about: how it was made; stored in the file.
+
+    Raises:
+        ValueError: wrong shapes, or values out of range.
+        KeyError: an unknown kind.
     """
 
     kind: str
@@ -81,12 +85,6 @@ class Promolecule(StartingDensity):
     _native: _core.Promolecule = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the arrays and tabulate the functions.
-
-        Raises:
-            ValueError: wrong shapes, or values out of range.
-            KeyError: an unknown kind.
-        """
         numbers = [int(z) for z in self.atomic_numbers]
         if numbers != sorted(set(numbers)) or not numbers or not 1 <= numbers[0] <= numbers[-1] <= 118:
             raise ValueError(f"atomic numbers {numbers} must ascend and lie between 1 and 118")
@@ -308,11 +306,8 @@ class Promolecule(StartingDensity):
         """SHA-256 of kind, parameters and arrays, without ``about``."""
         digest = hashlib.sha256(f"tomat promolecule 1 {self.kind}\n".encode())
         digest.update(np.array([self.cutoff, self.inner], dtype="<f8").tobytes())
-        for array, dtype in (
-            (self.atomic_numbers, "<i4"),
-            (self.electrons, "<f8"),
-            (self.coefficients, "<f8"),
-        ):
+        arrays = (self.atomic_numbers, self.electrons, self.coefficients)
+        for array, dtype in zip(arrays, ("<i4", "<f8", "<f8"), strict=True):
             digest.update(np.array(array.shape, dtype="<i8").tobytes())
             digest.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
         return digest.hexdigest()
@@ -364,7 +359,10 @@ class Promolecule(StartingDensity):
         """
         try:
             archive = Npz(data, _LARGEST)
-            members = _read_members(archive)
+            missing = [name for name in _MEMBERS if name not in archive]
+            if missing:
+                raise ValueError(f"no member {', '.join(missing)}; it holds {', '.join(_MEMBERS)}")
+            members = {name: archive[name] for name in _MEMBERS}
             about = json.loads(members["about"].tobytes())
             if not isinstance(about, dict):
                 raise ValueError("the about record is not a JSON object")
@@ -383,11 +381,7 @@ class Promolecule(StartingDensity):
         except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
             reason = error.args[0] if error.args else error
             raise ValueError(f"{source}: not a promolecule file: {reason}") from error
-        if stated != promolecule.hash:
-            raise ValueError(
-                f"{source}: the arrays do not match the content hash in the file (it says {stated}, they give "
-                f"{promolecule.hash}); the file is damaged or was edited, fetch it again"
-            )
+        check_hash(stated, promolecule.hash, source)
         try:
             check_digest(archive, record)
         except ValueError as error:
@@ -458,17 +452,11 @@ class UnscaledPromolecule(StartingDensity):
 
 def bundled_promolecules() -> list[str]:
     """Names of the fitted promolecules in the package."""
-    folder = resources.files("tomat").joinpath("promolecules")
-    if not folder.is_dir():
-        return []
-    names = [entry.name for entry in folder.iterdir()]
-    return sorted(name.removesuffix(".npz") for name in names if name.endswith(".npz"))
+    return bundled_names("promolecules")
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """One pass of a fit over its materials."""
-
     equations: _core.NormalEquations
     loss: str
     floor: float
@@ -477,7 +465,9 @@ class _Pass:
 
     def add(self, source: Material | Entry | str | Path) -> tuple[str, list[int], float]:
         """Add a material; returns its name, atomic numbers and electrons."""
-        material = source if isinstance(source, Material) else _entry(source).read()
+        if not isinstance(source, Material):
+            source = (source if isinstance(source, Entry) else Entry(task_id_of(source), str(source))).read()
+        material = source
         numbers = _atomic_numbers(material.atomic_numbers)
         electrons = material.n_electrons
         if self.subset is not None:
@@ -498,10 +488,6 @@ class _Pass:
         return material.task_id, numbers, electrons
 
 
-def _entry(source: Entry | str | Path) -> Entry:
-    return source if isinstance(source, Entry) else Entry(task_id_of(source), str(source))
-
-
 def _atomic_numbers(values: ArrayLike) -> list[int]:
     numbers = [int(z) for z in np.asarray(values).reshape(-1)]
     bad = [z for z in numbers if not 1 <= z <= 118]
@@ -515,10 +501,3 @@ def _grid_shape(values: Sequence[int]) -> tuple[int, int, int]:
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"grid shape {shape}; give three numbers of points, each at least 1")
     return shape[0], shape[1], shape[2]
-
-
-def _read_members(archive: Npz) -> dict[str, NDArray[Any]]:
-    missing = [name for name in _MEMBERS if name not in archive]
-    if missing:
-        raise ValueError(f"no member {', '.join(missing)}; it holds {', '.join(_MEMBERS)}")
-    return {name: archive[name] for name in _MEMBERS}

@@ -94,7 +94,9 @@ class _BuiltIn:
             ValueError: a grid axis outside 1 to 1023, an empty patch, a negative number, or a needed density that is
                 missing, not finite, or of another shape than the grid.
         """
-        _check_numbers(n=n, seed=seed, epoch=epoch)
+        for name, number in {"n": n, "seed": seed, "epoch": epoch}.items():
+            if not 0 <= number < 2**64:
+                raise ValueError(f"{name} = {number} must be between 0 and 2**64 - 1")
         shape = _shape(grid_shape)
         values = None
         if self.needs_density:
@@ -105,9 +107,15 @@ class _BuiltIn:
             values = np.ascontiguousarray(density, dtype=np.float32)
             if values.shape != shape:
                 raise ValueError(f"{task_id}: the density has shape {values.shape}, the grid {shape}")
-        native = native_arguments(self)
         return _core.sample_offsets(
-            *native, shape, _shape(patch_shape), values, n, seed=seed, task_id=task_id, epoch=epoch
+            *native_arguments(self),
+            shape,
+            _shape(patch_shape),
+            values,
+            n,
+            seed=seed,
+            task_id=task_id,
+            epoch=epoch,
         )
 
 
@@ -187,7 +195,8 @@ def load_sampler(spec: str) -> NamedSampler:
         sampler = factory(**options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"sampler {spec!r}: {error}") from error
-    _check_options(sampler, spec)
+    if isinstance(sampler, Uniform | Electrons) and not isinstance(sampler.replacement, bool):
+        raise ValueError(f"sampler {spec!r}: replacement is true or false")
     if not isinstance(sampler, Sampler):
         raise ValueError(f"sampler {name!r} of {_source(found[0])} has no needs_density and offsets(...)")
     return NamedSampler(sampler, _canonical(name, options, sampler), _source(found[0]) if found else None)
@@ -283,12 +292,6 @@ def _shape(shape: Sequence[int]) -> tuple[int, int, int]:
     return numbers[0], numbers[1], numbers[2]
 
 
-def _check_numbers(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if not 0 <= value < 2**64:
-            raise ValueError(f"{name} = {value} must be between 0 and 2**64 - 1")
-
-
 def _parse(spec: str) -> tuple[str, dict[str, Any]]:
     name, _, rest = spec.strip().partition(":")
     options: dict[str, Any] = {}
@@ -310,11 +313,6 @@ def _canonical(name: str, options: dict[str, Any], sampler: object) -> str:
         defaults = {f.name: f.default for f in fields(sampler) if f.default is not MISSING}
     given = {k: v for k, v in sorted(options.items()) if k not in defaults or defaults[k] != v}
     return name + (":" if given else "") + ",".join(f"{k}={json.dumps(v)}" for k, v in given.items())
-
-
-def _check_options(sampler: object, spec: str) -> None:
-    if isinstance(sampler, Uniform | Electrons) and not isinstance(sampler.replacement, bool):
-        raise ValueError(f"sampler {spec!r}: replacement is true or false")
 
 
 def _added() -> list[EntryPoint]:

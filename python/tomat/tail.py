@@ -33,6 +33,9 @@ class Tail:
         max: largest value, in the unit of the sketch.
         min: smallest value, below zero in a signed codec; 0 for no tail below zero.
         bins: number of the codec's bins in the tail, on both sides together; one in 64 if None.
+
+    Raises:
+        ValueError: an empty range, or no bins.
     """
 
     max: float
@@ -40,11 +43,6 @@ class Tail:
     bins: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: an empty range, or no bins.
-        """
         if not (0.0 < self.max < np.finfo(np.float32).max and np.finfo(np.float32).min < self.min <= 0.0):
             raise ValueError(f"a tail from {self.min:g} to {self.max:g}: give max > 0 and min <= 0")
         if self.bins is not None and self.bins < (2 if self.min < 0.0 else 1):
@@ -101,13 +99,8 @@ class Tail:
         if not (np.diff(boundaries) > 0.0).all():
             raise ValueError(f"a tail of {below} and {above} bins is finer than float32 numbers; take fewer")
         found = {**fitted, "boundaries": boundaries, "clip_max": self.max}
-        found["tail"] = {
-            "max": self.max,
-            "min": self.min,
-            "from": top,
-            "bins_above": above,
-            "bins_below": below,
-        }
+        ends = {"max": self.max, "min": self.min, "from": top}
+        found["tail"] = {**ends, "bins_above": above, "bins_below": below}
         for name in ("recon_points_mean", "recon_points_median"):
             found[name] = np.concatenate([*left, fitted[name], *points]).astype(np.float32)
         if below:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tomat import _core
 from tomat.codec import LOG_CODECS, Codec, load_codec
+from tomat.codec.base import as_floats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -69,6 +70,9 @@ class TokenizerConfig:
         fallback_shapes: patch shapes tried in order where the cube does not fit a row.
         unit: unit that log codecs encode, ``chgcar`` (the default) or ``e_per_A3``. Lloyd-Max codecs have their own,
             and another one is an error.
+
+    Raises:
+        KeyError: an unknown layout.
     """
 
     layout: str = "v3"
@@ -79,11 +83,6 @@ class TokenizerConfig:
     unit: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the layout.
-
-        Raises:
-            KeyError: an unknown layout.
-        """
         if self.layout not in LAYOUTS:
             raise KeyError(f"unknown layout {self.layout!r}; known: {', '.join(LAYOUTS)}")
 
@@ -303,15 +302,8 @@ class PatchTokenizer:
         return x, y, z
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = (
-            self.layout.name,
-            self.density_codec,
-            self.patch_size,
-            self.pad_to,
-            self.fallback_shapes,
-            self.unit,
-        )
-        return PatchTokenizer, arguments
+        sizes = (self.patch_size, self.pad_to, self.fallback_shapes)
+        return PatchTokenizer, (self.layout.name, self.density_codec, *sizes, self.unit)
 
     def __repr__(self) -> str:
         return (
@@ -342,9 +334,7 @@ def _density_grid(density: ArrayLike) -> NDArray[np.float32] | NDArray[np.float6
         raise ValueError(f"density has shape {array.shape}; give three axes (nx, ny, nz)")
     if array.dtype.kind not in "fiu":
         raise ValueError(f"density has dtype {array.dtype}; give real numbers")
-    if array.dtype.kind == "f" and array.dtype.itemsize <= 4:
-        return np.ascontiguousarray(array, dtype=np.float32)
-    return np.ascontiguousarray(array, dtype=np.float64)
+    return as_floats(array)
 
 
 def _atomic_numbers(values: ArrayLike) -> NDArray[np.uint8]:

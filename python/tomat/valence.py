@@ -57,7 +57,6 @@ class Dispute:
     counts: tuple[tuple[float | None, tuple[str, ...]], ...]
 
     def __str__(self) -> str:
-        """``10 in qe-0770, 8 in vasp-mp-2456484``."""
         return ", ".join(
             f"{'not agreed on' if count is None else f'{count:g}'} in {' and '.join(names)}"
             for count, names in self.counts
@@ -70,11 +69,8 @@ class Dispute:
     @classmethod
     def from_json(cls, stored: Iterable[Sequence[Any]]) -> Self:
         """From :meth:`to_json`."""
-        return cls(
-            tuple(
-                (None if count is None else float(count), tuple(map(str, names))) for count, names in stored
-            )
-        )
+        said = ((None if count is None else float(count), tuple(map(str, names))) for count, names in stored)
+        return cls(tuple(said))
 
 
 @dataclass(frozen=True)
@@ -160,14 +156,14 @@ class _System:
             for z, n in row.atoms:
                 line[self.column[z]] = n
         self.electrons = np.array([row.electrons for row in rows], dtype=np.float64)
+        self.every = np.ones(len(rows), dtype=np.bool_)
         self.weights = np.array([len(row.names) for row in rows], dtype=np.float64)
 
     def exact(self) -> dict[int, float] | None:
         """Counts of the elements the rows determine; None unless all rows agree on whole numbers."""
         if not self.rows:
             return {}
-        everything = np.ones(len(self.rows), dtype=np.bool_)
-        solution, told = self._solve(everything, self.weights)
+        solution, told = self._solve(self.every, self.weights)
         if self._misfit(solution).max() > 1e-3:
             return None
         sound = _whole(solution) & (solution > 0.5)
@@ -210,11 +206,10 @@ class _System:
 
     def _majority(self) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
         """The solution of least absolute misfit, the elements it determines, and the rows that agree with it."""
-        everything = np.ones(len(self.rows), dtype=np.bool_)
-        solution, _ = self._solve(everything, self.weights)
+        solution, _ = self._solve(self.every, self.weights)
         for step in range(_STEPS):
             weights = self.weights / np.maximum(self._misfit(solution), 0.6**step)
-            solution, _ = self._solve(everything, weights)
+            solution, _ = self._solve(self.every, weights)
         agree = self._misfit(solution) < 0.05
         while agree.any():
             solution, told = self._solve(agree, self.weights, solution)

@@ -80,9 +80,7 @@ class Workplace:
             content = json.loads(self._part(task_id).read_bytes())
         except (FileNotFoundError, ValueError):
             return None
-        if not isinstance(content, dict) or content.get("path") != path:
-            return None
-        return content
+        return content if isinstance(content, dict) and content.get("path") == path else None
 
     def write(self, task_id: str, content: Mapping[str, Any]) -> None:
         """Store the part of a material."""

@@ -162,6 +162,11 @@ def _float_vector(values: ArrayLike) -> NDArray[np.float32] | NDArray[np.float64
     array = np.asarray(values)
     if array.ndim != 1:
         raise ValueError(f"values have shape {array.shape}; give one axis (array.ravel())")
+    return as_floats(array)
+
+
+def as_floats(array: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.float64]:
+    """A contiguous array as the core takes it: float32 if that holds the numbers, else float64."""
     if array.dtype.kind == "f" and array.dtype.itemsize <= 4:
         return np.ascontiguousarray(array, dtype=np.float32)
     return np.ascontiguousarray(array, dtype=np.float64)

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any, Self, override
 
 import numpy as np
 
-from tomat._npz import DIGEST, Npz, PickledError, about_bytes, check_digest, npz_bytes
+from tomat._npz import (
+    DIGEST,
+    Npz,
+    PickledError,
+    about_bytes,
+    bundled_names,
+    check_digest,
+    check_hash,
+    npz_bytes,
+)
 from tomat.codec.base import Codec
 from tomat.storage.files import open_bytes
 
@@ -157,11 +166,8 @@ class LloydMaxCodec(Codec):
                 codec.recon_points_median = codec.recon_points
         except (ValueError, KeyError) as error:
             raise ValueError(f"{source}: not a codec file: {error}") from error
-        if stated is not None and stated != codec.hash:
-            raise ValueError(
-                f"{source}: the arrays do not match the content hash in the file (it says {stated}, they give "
-                f"{codec.hash}); the file is damaged or was edited, fetch it again"
-            )
+        if stated is not None:
+            check_hash(stated, codec.hash, source)
         return codec
 
     @override
@@ -217,8 +223,7 @@ class LloydMaxCodec(Codec):
 
 def bundled_codecs() -> list[str]:
     """Names of the bundled Lloyd-Max codecs with aliases, by size."""
-    folder = resources.files("tomat").joinpath("codecs")
-    files = [entry.name.removesuffix(".npz") for entry in folder.iterdir() if entry.name.endswith(".npz")]
+    files = bundled_names("codecs")
     return sorted([*files, *(alias for alias, name in ALIASES.items() if name in files)], key=_by_size)
 
 
@@ -246,7 +251,6 @@ def _points(name: str, values: ArrayLike | None, n: int) -> NDArray[np.float32] 
 
 
 def _read_npz(data: bytes, source: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The members of a codec file and its ``about`` record."""
     try:
         archive = Npz(data, _LARGEST)
     except ValueError as error:
@@ -282,9 +286,8 @@ def _about(archive: Npz) -> dict[str, Any]:
             f"a codec file of version {version}; this tomat reads versions up to {FORMAT_VERSION}, update it"
         )
     if about.keys() & {"format_version", "hash", DIGEST}:
-        absent = [name for name in ("unit",) if name not in archive] + [
-            name for name in ("format_version", "hash") if name not in about
-        ]
+        absent = [] if "unit" in archive else ["unit"]
+        absent += [name for name in ("format_version", "hash") if name not in about]
         if absent:
             raise ValueError(
                 f"no {', '.join(absent)} in it, which every file written by tomat has; fetch it again"

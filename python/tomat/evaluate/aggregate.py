@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ SUMMARISED = (*METRICS, "seconds")
 N_GROUPS = 10
 
 type Row = Mapping[str, Any]
+type Group = Callable[[NDArray[np.bool_]], dict[str, Any]]
 type Units = Literal["material", "chemsys"]
 
 
@@ -80,7 +82,7 @@ def aggregate(rows: Sequence[Row], settings: Settings | None = None) -> dict[str
 def _one_mode(rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
     resampler = settings.resampler(rows)
     electrons = np.array([row["n_electrons"] for row in rows], dtype=np.float64)
-    nmae = _column(rows, "nmae")
+    group = functools.partial(_group, _column(rows, "nmae"), electrons, resampler)
     summaries = {}
     for name in SUMMARISED:
         values = [row[name] for row in rows]
@@ -92,8 +94,8 @@ def _one_mode(rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
         "n_voxels": int(sum(row["n_voxels"] for row in rows)),
         "n_electrons": float(electrons.sum()),
         "metrics": summaries,
-        "by_decile": _by_decile(rows, nmae, electrons, resampler),
-        "by_category": _by_category(rows, nmae, electrons, resampler),
+        "by_decile": _by_decile(electrons, group),
+        "by_category": _by_category(np.array([row["category"] for row in rows]), group),
         "by_distance": _by_bin(rows, "distance", DISTANCES, resampler),
         "by_depth": _by_bin(rows, "depth", DEPTHS, resampler),
         "by_order": _by_bin(rows, "order", range(ORDERS), resampler),
@@ -121,40 +123,30 @@ def deciles(electrons: NDArray[np.float64]) -> NDArray[np.int64]:
     return groups
 
 
-def _by_decile(
-    rows: Sequence[Row], nmae: NDArray[np.float64], electrons: NDArray[np.float64], resampler: Resampler
-) -> list[dict[str, Any]]:
+def _by_decile(electrons: NDArray[np.float64], group: Group) -> list[dict[str, Any]]:
     groups = deciles(electrons)
-    found = []
-    for number in sorted(set(groups.tolist())):
-        inside = groups == number
-        found.append(
-            {
-                "decile": number + 1,
-                "electrons_from": float(electrons[inside].min()),
-                "electrons_to": float(electrons[inside].max()),
-                **_group(inside, nmae, electrons, resampler),
-            }
-        )
-    return found
-
-
-def _by_category(
-    rows: Sequence[Row], nmae: NDArray[np.float64], electrons: NDArray[np.float64], resampler: Resampler
-) -> list[dict[str, Any]]:
-    names = np.array([row["category"] for row in rows])
-    there = [name for name in CATEGORIES if name in names]
     return [
-        {"category": name, **_group(names == name, nmae, electrons, resampler)}
-        for name in (*there, *sorted(set(names.tolist()) - set(there)))
+        {
+            "decile": number + 1,
+            "electrons_from": float(electrons[groups == number].min()),
+            "electrons_to": float(electrons[groups == number].max()),
+            **group(groups == number),
+        }
+        for number in np.unique(groups).tolist()
     ]
 
 
+def _by_category(names: NDArray[np.str_], group: Group) -> list[dict[str, Any]]:
+    there = [name for name in CATEGORIES if name in names]
+    order = (*there, *sorted(set(names.tolist()) - set(there)))
+    return [{"category": name, **group(names == name)} for name in order]
+
+
 def _group(
-    inside: NDArray[np.bool_],
     nmae: NDArray[np.float64],
     electrons: NDArray[np.float64],
     resampler: Resampler,
+    inside: NDArray[np.bool_],
 ) -> dict[str, Any]:
     return {
         "n": int(inside.sum()),

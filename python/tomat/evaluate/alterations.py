@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.random import Generator
 
 from tomat.crystal import Crystal
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from tomat.prediction.predictor import PatchRequest
 
 type Density = NDArray[np.float64]
+#: Makes a variant from a material and other ones; None where the probe does not apply.
+type Make = Callable[[Material, Generator, Sequence[Material]], Variant | None]
 
 
 def _same(density: Density) -> Density:
@@ -60,19 +63,17 @@ class Probe:
 
     name: str
     says: str
-    make: Callable[[Material, np.random.Generator, Sequence[Material]], Variant | None]
+    make: Make
     needs: str | None = None
 
 
-def generator(seed: int, task_id: str, probe: str) -> np.random.Generator:
+def generator(seed: int, task_id: str, probe: str) -> Generator:
     """A random generator that depends only on these arguments, not on the order of materials or probes."""
     digest = hashlib.sha256(f"{seed} {probe} {task_id}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
-def _other_preamble(
-    material: Material, rng: np.random.Generator, others: Sequence[Material]
-) -> Variant | None:
+def _other_preamble(material: Material, rng: Generator, others: Sequence[Material]) -> Variant | None:
     own = set(material.atomic_numbers.tolist())
     foreign = [x for x in others if x.task_id != material.task_id and set(x.atomic_numbers.tolist()) != own]
     if not foreign:
@@ -88,9 +89,7 @@ def _other_preamble(
     return Variant(material, f"the preamble of {other.task_id}", alter)
 
 
-def _random_preamble(
-    material: Material, rng: np.random.Generator, others: Sequence[Material]
-) -> Variant | None:
+def _random_preamble(material: Material, rng: Generator, others: Sequence[Material]) -> Variant | None:
     n = len(material.atomic_numbers)
     elements = sorted({int(z) for x in (material, *others) for z in x.atomic_numbers})
     edges = material.volume ** (1.0 / 3.0) * rng.uniform(0.8, 1.25, size=3)
@@ -101,41 +100,30 @@ def _random_preamble(
         rng.uniform(size=(n, 3)),
         material.task_id,
     )
-    return Variant(material, "a random cell, random elements, random positions", _crystal(crystal))
+    what = "a random cell, random elements, random positions"
+    return Variant(material, what, lambda request: replace(request, crystal=crystal))
 
 
-def _permuted_positions(
-    material: Material, rng: np.random.Generator, _others: Sequence[Material]
-) -> Variant | None:
-    numbers = material.atomic_numbers
-    if len(set(numbers.tolist())) < 2:
+def _permuted_positions(material: Material, rng: Generator, _others: Sequence[Material]) -> Variant | None:
+    if len(set(material.atomic_numbers.tolist())) < 2:
         return None
-    # Draw until at least one site changes its element; with two elements such a permutation exists.
-    order = rng.permutation(len(numbers))
-    while (numbers[order] == numbers).all():
-        order = rng.permutation(len(numbers))
-    crystal = replace(material.crystal, frac_coords=material.frac_coords[order])
-    return Variant(material, "elements permuted among the sites", _crystal(crystal))
+    # At least one site changes its element; with two elements such a permutation exists.
+    order = _permutation(rng, material.atomic_numbers)
+    return _shown(material, "elements permuted among the sites", frac_coords=material.frac_coords[order])
 
 
-def _random_positions(
-    material: Material, rng: np.random.Generator, _others: Sequence[Material]
-) -> Variant | None:
-    crystal = replace(material.crystal, frac_coords=rng.uniform(size=material.frac_coords.shape))
-    return Variant(material, "the same atoms at random positions", _crystal(crystal))
+def _random_positions(material: Material, rng: Generator, _others: Sequence[Material]) -> Variant | None:
+    places = rng.uniform(size=material.frac_coords.shape)
+    return _shown(material, "the same atoms at random positions", frac_coords=places)
 
 
-def _shifted_atoms(
-    material: Material, rng: np.random.Generator, _others: Sequence[Material]
-) -> Variant | None:
+def _shifted_atoms(material: Material, rng: Generator, _others: Sequence[Material]) -> Variant | None:
     shift = rng.uniform(0.2, 0.8, size=3)
-    crystal = replace(material.crystal, frac_coords=material.frac_coords + shift)
-    return Variant(
-        material, f"all atoms shifted by {_text(shift)} of the cell, the density not", _crystal(crystal)
-    )
+    what = f"all atoms shifted by {_text(shift)} of the cell, the density not"
+    return _shown(material, what, frac_coords=material.frac_coords + shift)
 
 
-def _false_truth(material: Material, rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
+def _false_truth(material: Material, rng: Generator, _others: Sequence[Material]) -> Variant | None:
     factor = np.float32(rng.uniform(1.5, 2.5))
 
     def alter(request: PatchRequest) -> PatchRequest:
@@ -146,7 +134,7 @@ def _false_truth(material: Material, rng: np.random.Generator, _others: Sequence
     return Variant(material, f"a wrong true density: mirrored and scaled by {factor:.2f}", alter)
 
 
-def _flat_guess(material: Material, _rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
+def _flat_guess(material: Material, _rng: Generator, _others: Sequence[Material]) -> Variant | None:
     def alter(request: PatchRequest) -> PatchRequest:
         if request.guess is None:
             return request
@@ -155,23 +143,15 @@ def _flat_guess(material: Material, _rng: np.random.Generator, _others: Sequence
     return Variant(material, "the starting density replaced by its mean over each patch", alter)
 
 
-def _permuted_atoms(
-    material: Material, rng: np.random.Generator, _others: Sequence[Material]
-) -> Variant | None:
+def _permuted_atoms(material: Material, rng: Generator, _others: Sequence[Material]) -> Variant | None:
     if len(material.atomic_numbers) < 2:
         return None
-    order = rng.permutation(len(material.atomic_numbers))
-    while (order == np.arange(len(order))).all():
-        order = rng.permutation(len(order))
-    crystal = replace(
-        material.crystal,
-        atomic_numbers=material.atomic_numbers[order],
-        frac_coords=material.frac_coords[order],
-    )
-    return Variant(material, "the same atoms, listed in another order", _crystal(crystal))
+    order = _permutation(rng, np.arange(len(material.atomic_numbers)))
+    changed = {"atomic_numbers": material.atomic_numbers[order], "frac_coords": material.frac_coords[order]}
+    return _shown(material, "the same atoms, listed in another order", **changed)
 
 
-def _translated(material: Material, rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
+def _translated(material: Material, rng: Generator, _others: Sequence[Material]) -> Variant | None:
     """Translate crystal and patches together: every patch keeps its content and gets another offset."""
     grid = np.array(material.grid_shape)
     steps = _steps(rng, grid)
@@ -183,34 +163,24 @@ def _translated(material: Material, rng: np.random.Generator, _others: Sequence[
     return Variant(material, f"crystal and patches translated by {_text(steps)} grid points", alter)
 
 
-def _translated_crystal(
-    material: Material, rng: np.random.Generator, _others: Sequence[Material]
-) -> Variant | None:
+def _translated_crystal(material: Material, rng: Generator, _others: Sequence[Material]) -> Variant | None:
     """Translate the crystal and keep the patches: they cut the same density elsewhere."""
     grid = np.array(material.grid_shape)
     steps = _steps(rng, grid)
-    moved = replace(
-        material,
-        density=np.ascontiguousarray(np.roll(material.density, steps, axis=(0, 1, 2))),
-        crystal=replace(material.crystal, frac_coords=material.frac_coords + steps / grid),
-    )
+    rolled = np.roll(material.density, steps, axis=(0, 1, 2))
     return Variant(
-        moved,
+        _moved(material, rolled, frac_coords=material.frac_coords + steps / grid),
         f"crystal translated by {_text(steps)} grid points, patches fixed",
         back=lambda density: np.roll(density, -steps, axis=(0, 1, 2)),
     )
 
 
-def _fractional(material: Material, rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
+def _fractional(material: Material, rng: Generator, _others: Sequence[Material]) -> Variant | None:
     grid = np.array(material.grid_shape)
     steps = rng.uniform(0.2, 0.5, size=3) * rng.choice([-1.0, 1.0], size=3)
-    moved = replace(
-        material,
-        density=fourier_shift(material.density.astype(np.float64), steps).astype(np.float32),
-        crystal=replace(material.crystal, frac_coords=material.frac_coords + steps / grid),
-    )
+    shifted = fourier_shift(material.density.astype(np.float64), steps)
     return Variant(
-        moved,
+        _moved(material, shifted, frac_coords=material.frac_coords + steps / grid),
         f"crystal translated by {_text(steps)} grid points (fractional)",
         back=lambda density: fourier_shift(density, -steps),
     )
@@ -230,35 +200,20 @@ def fourier_shift(density: NDArray[np.float64], steps: NDArray[np.float64]) -> N
     return np.asarray(out, dtype=np.float64)
 
 
-def _axes(
-    order: tuple[int, int, int],
-) -> Callable[[Material, np.random.Generator, Sequence[Material]], Variant | None]:
-    """Permute the cell vectors."""
+def _axes(order: tuple[int, int, int]) -> Make:
 
-    def make(material: Material, _rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
-        turned = replace(
-            material,
-            density=np.ascontiguousarray(material.density.transpose(order)),
-            crystal=replace(
-                material.crystal,
-                lattice=material.lattice[list(order)],
-                frac_coords=material.frac_coords[:, list(order)],
-            ),
-        )
-        names = ", ".join("abc"[i] for i in order)
-        return Variant(
-            turned, f"cell vectors {names}", back=lambda density: density.transpose(np.argsort(order))
-        )
+    def make(material: Material, _rng: Generator, _others: Sequence[Material]) -> Variant | None:
+        turn = list(order)
+        changed = {"lattice": material.lattice[turn], "frac_coords": material.frac_coords[:, turn]}
+        turned = _moved(material, material.density.transpose(order), **changed)
+        what = "cell vectors " + ", ".join("abc"[i] for i in order)
+        return Variant(turned, what, back=lambda density: density.transpose(np.argsort(order)))
 
     return make
 
 
-def _inverted(material: Material, _rng: np.random.Generator, _others: Sequence[Material]) -> Variant | None:
-    turned = replace(
-        material,
-        density=np.ascontiguousarray(_flip(material.density)),
-        crystal=replace(material.crystal, frac_coords=-material.frac_coords),
-    )
+def _inverted(material: Material, _rng: Generator, _others: Sequence[Material]) -> Variant | None:
+    turned = _moved(material, _flip(material.density), frac_coords=-material.frac_coords)
     return Variant(turned, "inverted through the origin of the cell", back=_flip)
 
 
@@ -267,11 +222,27 @@ def _flip[T: np.generic](density: NDArray[T]) -> NDArray[T]:
     return np.roll(density[::-1, ::-1, ::-1], 1, axis=(0, 1, 2))
 
 
-def _crystal(crystal: Crystal) -> Alteration:
-    return lambda request: replace(request, crystal=crystal)
+def _shown(material: Material, what: str, **changed: Any) -> Variant:
+    """The material with requests that show a changed crystal."""
+    crystal = replace(material.crystal, **changed)
+    return Variant(material, what, lambda request: replace(request, crystal=crystal))
 
 
-def _steps(rng: np.random.Generator, grid: NDArray[np.int64]) -> NDArray[np.int64]:
+def _moved(material: Material, density: NDArray[np.floating], **changed: Any) -> Material:
+    """The material with a changed crystal and the density that belongs to it."""
+    crystal = replace(material.crystal, **changed)
+    return replace(material, density=np.ascontiguousarray(density, dtype=np.float32), crystal=crystal)
+
+
+def _permutation(rng: Generator, values: NDArray[np.integer]) -> NDArray[np.int64]:
+    """A random order that changes ``values``, which are not all equal."""
+    order = rng.permutation(len(values))
+    while (values[order] == values).all():
+        order = rng.permutation(len(values))
+    return order
+
+
+def _steps(rng: Generator, grid: NDArray[np.int64]) -> NDArray[np.int64]:
     """A random shift in grid points along each axis, not 0 unless the axis has one point."""
     return np.array([int(rng.integers(1, n)) if n > 1 else 0 for n in grid])
 

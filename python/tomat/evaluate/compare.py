@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tomat.evaluate.bootstrap import Resampler
     from tomat.evaluate.result import Result
 
 #: Columns of a row that describe the material.
 FACTS = ("task_id", "data_hash", "formula", "chemsys", "category", "n_electrons")
+
+
+#: The rows of a result by material.
+type Rows = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -114,23 +119,12 @@ def compare(
     names = materials(contenders, runs, common=common)
     facts = [{key: runs[0][0][name][key] for key in FACTS} for name in names]
     values = [_averaged(of, run, names, metric) for of, run in zip(contenders, runs, strict=True)]
-    resampler = chosen.resampler(facts)
-    electrons = np.array([row["n_electrons"] for row in facts])
+    paired = _Paired(names, metric, values[0], facts, chosen.resampler(facts))
     left_out = sorted({name for run in runs for rows in run for name in rows} - set(names))
     lines: list[dict[str, Any]] = []
     for of, run, own in zip(contenders, runs, values, strict=True):
-        seeds = [[rows[name] for name in names] for rows in run]
-        line: dict[str, Any] = {
-            "name": of.name,
-            "mode": of.mode,
-            "results": [str(result.path) for result in of.results],
-            "mean": resampler.mean(own)._asdict(),
-            "per_electron": resampler.mean(own, electrons)._asdict(),
-            "seeds": spread(seeds, lambda rows: _mean(rows, metric)),
-        }
-        line |= _against(own, values[0], electrons, facts, resampler) if lines else {}
-        line["start"] = _start(of, names, metric, values[0], electrons, facts, resampler)
-        lines.append(line)
+        line = paired.line(of, run, own, results=[str(result.path) for result in of.results])
+        lines.append(line | (paired.against(own) if lines else {}) | {"start": paired.start(of)})
     return {
         "format": "tomat comparison",
         "version": 1,
@@ -143,64 +137,66 @@ def compare(
     }
 
 
-def _against(
-    own: NDArray[np.float64],
-    first: NDArray[np.float64],
-    electrons: NDArray[np.float64],
-    facts: Sequence[Mapping[str, Any]],
-    resampler: Any,
-) -> dict[str, Any]:
-    difference = own - first
-    wins = (difference < 0.0) + 0.5 * (difference == 0.0)
-    categories = np.array([row["category"] for row in facts])
-    return {
-        "difference": resampler.mean(difference)._asdict(),
-        "difference_per_electron": resampler.mean(difference, electrons)._asdict(),
-        "median": resampler.quantile(difference, 0.5)._asdict(),
-        "wins": resampler.mean(wins)._asdict(),
-        "by_category": {
-            str(name): resampler.mean(difference, (categories == name).astype(np.float64))._asdict()
-            for name in np.unique(categories)
-        },
-    }
+@dataclass(frozen=True, eq=False)
+class _Paired:
+    """What the lines of a comparison share; ``first`` holds the values of the first contender."""
+
+    names: Sequence[str]
+    metric: str
+    first: NDArray[np.float64]
+    facts: Sequence[Mapping[str, Any]]
+    resampler: Resampler
+
+    def line(
+        self,
+        of: Contender,
+        runs: Sequence[Rows],
+        own: NDArray[np.float64],
+        **more: Any,
+    ) -> dict[str, Any]:
+        return {
+            "name": of.name,
+            "mode": of.mode,
+            **more,
+            "mean": self.resampler.mean(own)._asdict(),
+            "per_electron": self.resampler.mean(own, self._column("n_electrons"))._asdict(),
+            "seeds": spread([[rows[name] for name in self.names] for rows in runs], self._mean),
+        }
+
+    def against(self, own: NDArray[np.float64]) -> dict[str, Any]:
+        mean, difference, categories = self.resampler.mean, own - self.first, self._column("category")
+        return {
+            "difference": mean(difference)._asdict(),
+            "difference_per_electron": mean(difference, self._column("n_electrons"))._asdict(),
+            "median": self.resampler.quantile(difference, 0.5)._asdict(),
+            "wins": mean((difference < 0.0) + 0.5 * (difference == 0.0))._asdict(),
+            "by_category": {
+                str(name): mean(difference, (categories == name).astype(np.float64))._asdict()
+                for name in np.unique(categories)
+            },
+        }
+
+    def start(self, of: Contender) -> dict[str, Any] | None:
+        """The comparison of the weights at step 0; None unless every result has their rows for all materials."""
+        mode = "start_teacher_forced" if of.mode in DIAGNOSTICS else "start"
+        rows = [result.of_mode(mode) for result in of.results]
+        if of.mode in BASELINES or not all(set(self.names) <= set(own) for own in rows):
+            return None
+        began = Contender(f"{of.name}, {label(mode)}", mode, of.results)
+        try:
+            own = _averaged(began, rows, self.names, self.metric)
+        except ValueError:
+            return None  # the start lacks this metric
+        return self.line(began, rows, own) | self.against(own)
+
+    def _column(self, name: str) -> NDArray[Any]:
+        return np.array([row[name] for row in self.facts])
+
+    def _mean(self, rows: Sequence[Mapping[str, Any]]) -> float:
+        return float(np.mean([abs(row[self.metric]) for row in rows]))
 
 
-def _start(
-    of: Contender,
-    names: Sequence[str],
-    metric: str,
-    first: NDArray[np.float64],
-    electrons: NDArray[np.float64],
-    facts: Sequence[Mapping[str, Any]],
-    resampler: Any,
-) -> dict[str, Any] | None:
-    """The comparison of the weights at step 0; None unless every result has their rows for all materials."""
-    mode = "start_teacher_forced" if of.mode in DIAGNOSTICS else "start"
-    rows = [result.of_mode(mode) for result in of.results]
-    if of.mode in BASELINES or not all(set(names) <= set(own) for own in rows):
-        return None
-    began = Contender(f"{of.name}, {label(mode)}", mode, of.results)
-    try:
-        own = _averaged(began, rows, names, metric)
-    except ValueError:
-        return None  # the start lacks this metric
-    return {
-        "name": began.name,
-        "mode": mode,
-        "mean": resampler.mean(own)._asdict(),
-        "per_electron": resampler.mean(own, electrons)._asdict(),
-        "seeds": spread([[run[name] for name in names] for run in rows], lambda rows: _mean(rows, metric)),
-        **_against(own, first, electrons, facts, resampler),
-    }
-
-
-def _mean(rows: Sequence[Mapping[str, Any]], metric: str) -> float:
-    return float(np.mean([abs(row[metric]) for row in rows]))
-
-
-def _averaged(
-    of: Contender, runs: Sequence[Mapping[str, Mapping[str, Any]]], names: Sequence[str], metric: str
-) -> NDArray[np.float64]:
+def _averaged(of: Contender, runs: Sequence[Rows], names: Sequence[str], metric: str) -> NDArray[np.float64]:
     try:
         table = [[rows[name][metric] for name in names] for rows in runs]
         values = np.abs(np.array(table, dtype=np.float64)).mean(axis=0)
@@ -221,30 +217,23 @@ def _check_units(contenders: Sequence[Contender], *, common: bool) -> None:
         )
 
 
-def materials(
-    contenders: Sequence[Contender],
-    runs: Sequence[Sequence[Mapping[str, Mapping[str, Any]]]],
-    *,
-    common: bool,
-) -> list[str]:
+def materials(contenders: Sequence[Contender], runs: Sequence[Sequence[Rows]], *, common: bool) -> list[str]:
     """The ids of the materials to compare, sorted."""
     first = runs[0][0]
-    shared = set(first)
-    for of, run in zip(contenders, runs, strict=True):
-        for rows in run:
-            shared &= set(rows)
-            if not common:
-                _same_materials(of.name, rows, contenders[0].name, first)
+    named = [(of.name, rows) for of, run in zip(contenders, runs, strict=True) for rows in run]
+    for name, rows in named:
+        if not common:
+            _same_materials(name, rows, contenders[0].name, first)
+    shared = set(first).intersection(*(rows for _, rows in named))
     if not shared:
         raise ValueError("the results share no material")
-    for of, run in zip(contenders, runs, strict=True):
-        for rows in run:
-            differing = sorted(x for x in shared if rows[x]["data_hash"] != first[x]["data_hash"])
-            if differing:
-                raise ValueError(
-                    f"{of.name} and {contenders[0].name} were measured against different true densities of "
-                    f"{len(differing)} materials ({', '.join(differing[:3])}); evaluate again on the same data"
-                )
+    for name, rows in named:
+        differing = sorted(x for x in shared if rows[x]["data_hash"] != first[x]["data_hash"])
+        if differing:
+            raise ValueError(
+                f"{name} and {contenders[0].name} were measured against different true densities of "
+                f"{len(differing)} materials ({', '.join(differing[:3])}); evaluate again on the same data"
+            )
     return sorted(shared)
 
 

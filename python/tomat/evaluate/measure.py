@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,12 @@ from tomat.categories import category, reduced_formula
 from tomat.evaluate.distances import nearest_atom
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from tomat.evaluate.methods import Predicted
     from tomat.material import Material
-
-__all__ = ["COLUMNS", "DEPTHS", "DISTANCES", "METRICS", "ORDERS", "Truth", "row"]
 
 #: Lower ends of the bins of distance to the nearest atom, in angstrom; the last is open.
 DISTANCES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
@@ -49,15 +50,11 @@ COLUMNS = {
     **dict.fromkeys(METRICS, "float64"),
     "seconds": "float64",
     "n_patches": "int64",
-    "distance_error": "list<float64>",
-    "distance_density": "list<float64>",
-    "distance_voxels": "list<int64>",
-    "depth_error": "list<float64>",
-    "depth_density": "list<float64>",
-    "depth_voxels": "list<int64>",
-    "order_error": "list<float64>",
-    "order_density": "list<float64>",
-    "order_voxels": "list<int64>",
+    **{
+        f"{binning}_{part}": f"list<{kind}>"
+        for binning in ("distance", "depth", "order")
+        for part, kind in (("error", "float64"), ("density", "float64"), ("voxels", "int64"))
+    },
 }
 
 
@@ -132,7 +129,7 @@ def row(truth: Truth, predicted: Predicted, mode: str) -> dict[str, Any]:
     expected = predicted.expected_error
     error = np.abs(values - true)
     per_voxel = (1.0 if material.unit == "chgcar" else material.volume) / true.size
-    sums = _Sums(error.ravel() * per_voxel, np.abs(true).ravel() * per_voxel)
+    sums = functools.partial(_sums, error.ravel() * per_voxel, np.abs(true).ravel() * per_voxel)
     return {
         **truth.facts,
         "mode": mode,
@@ -141,23 +138,22 @@ def row(truth: Truth, predicted: Predicted, mode: str) -> dict[str, Any]:
         "nmae_scaled": None if math.isnan(scaled) else scaled,
         "seconds": predicted.seconds,
         "n_patches": predicted.n_patches,
-        **sums.columns("distance", truth.distance_bin.ravel(), len(DISTANCES)),
+        **sums("distance", truth.distance_bin.ravel(), len(DISTANCES)),
         **_by_place(predicted, sums),
     }
 
 
-def _by_place(predicted: Predicted, sums: _Sums) -> dict[str, Any]:
+def _by_place(predicted: Predicted, sums: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """Sums by depth and by order in the patch; empty lists if the positions in patches are not known."""
     if predicted.place is None or predicted.patch_shape is None:
-        names = [f"{what}_{part}" for what in ("depth", "order") for part in ("error", "density", "voxels")]
-        return {name: [] for name in names}
+        return {name: [] for name in COLUMNS if name.startswith(("depth_", "order_"))}
     place = np.asarray(predicted.place).ravel()
     size = math.prod(predicted.patch_shape)
     if place.min() < 0 or place.max() >= size:
         raise ValueError(f"positions {place.min()} to {place.max()} do not fit a patch of {size} voxels")
     depths = np.minimum(_depths(predicted.patch_shape)[place], DEPTHS[-1])
     orders = place * ORDERS // size
-    return {**sums.columns("depth", depths, len(DEPTHS)), **sums.columns("order", orders, ORDERS)}
+    return {**sums("depth", depths, len(DEPTHS)), **sums("order", orders, ORDERS)}
 
 
 def _depths(shape: tuple[int, int, int]) -> NDArray[np.int64]:
@@ -167,18 +163,13 @@ def _depths(shape: tuple[int, int, int]) -> NDArray[np.int64]:
     return np.asarray(np.minimum(np.minimum(x, y), z).ravel(), dtype=np.int64)
 
 
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """|error| and |true density| of each voxel, flat, in electrons."""
-
-    error: NDArray[np.float64]
-    density: NDArray[np.float64]
-
-    def columns(self, name: str, bins: NDArray[np.integer], n: int) -> dict[str, Any]:
-        """The three list columns of one way of binning."""
-        index = bins.astype(np.int64)
-        return {
-            f"{name}_error": np.bincount(index, self.error, n).tolist(),
-            f"{name}_density": np.bincount(index, self.density, n).tolist(),
-            f"{name}_voxels": np.bincount(index, minlength=n).tolist(),
-        }
+def _sums(
+    error: NDArray[np.float64], density: NDArray[np.float64], name: str, bins: NDArray[np.integer], n: int
+) -> dict[str, Any]:
+    """The three list columns of one way of binning |error| and |true density|, flat, in electrons."""
+    index = bins.astype(np.int64)
+    return {
+        f"{name}_error": np.bincount(index, error, n).tolist(),
+        f"{name}_density": np.bincount(index, density, n).tolist(),
+        f"{name}_voxels": np.bincount(index, minlength=n).tolist(),
+    }

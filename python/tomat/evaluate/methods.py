@@ -38,14 +38,9 @@ MODES: tuple[Mode, ...] = (*HEADLINES, *BASELINES, *DIAGNOSTICS)
 EXPECTED = (OSError, ValueError, KeyError, RuntimeError, MemoryError)
 
 
-def is_headline(mode: str) -> bool:
-    """Whether the mode is one of :data:`HEADLINES`."""
-    return mode in HEADLINES
-
-
 def primary_mode(modes: Sequence[str]) -> str:
     """The default mode of pictures and comparisons: the first headline mode, else the first."""
-    return next((mode for mode in modes if is_headline(mode)), modes[0])
+    return next((mode for mode in modes if mode in HEADLINES), modes[0])
 
 
 @dataclass(frozen=True, eq=False)

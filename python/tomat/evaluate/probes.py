@@ -43,18 +43,12 @@ COLUMNS = {
     "mode": "string",
     "probe": "string",
     "what": "string",
-    "data_hash": "string",
-    "formula": "string",
-    "chemsys": "string",
-    "category": "string",
-    "n_electrons": "float64",
-    "nmae": "float64",
-    "plain_nmae": "float64",
-    "change": "float64",
-    "moved": "float64",
-    "same_tokens": "float64",
+    **dict.fromkeys(("data_hash", "formula", "chemsys", "category"), "string"),
+    **dict.fromkeys(("n_electrons", "nmae", "plain_nmae", "change", "moved", "same_tokens"), "float64"),
 }
 
+#: Means of a summary, by name, and their columns.
+_MEANS = {"plain": "plain_nmae", "nmae": "nmae", "change": "change", "moved": "moved"}
 #: Materials that supply other preambles.
 _POOL = 16
 
@@ -202,7 +196,6 @@ def probe_material(
         error = metrics.nmae(predicted, variant.material.density)
         yield {
             **{key: truth.facts[key] for key in COLUMNS if key in truth.facts},
-            "task_id": material.task_id,
             "mode": method.mode,
             "probe": one.name,
             "what": variant.what,
@@ -237,12 +230,8 @@ def same_tokens(method: PatchMethod, material: Material, variant: Variant) -> fl
     empty = {request.grid_shape: np.zeros(request.grid_shape, np.float32) for request in (*asked, *changed)}
 
     def preamble(request: PatchRequest) -> NDArray[np.int32]:
-        crystal = request.crystal
-        offsets = np.array([request.offset])
-        density = empty[request.grid_shape]
-        return tokenizer.encode(
-            density, crystal.lattice, crystal.atomic_numbers, crystal.frac_coords, offsets
-        )
+        of, density = request.crystal, empty[request.grid_shape]
+        return tokenizer.encode(density, of.lattice, of.atomic_numbers, of.frac_coords, [request.offset])
 
     same = [(preamble(a) == preamble(b)).all() for a, b in zip(asked, changed, strict=True)]
     return float(np.mean(same))
@@ -255,15 +244,14 @@ def summarise(rows: Sequence[dict[str, Any]], settings: Settings) -> dict[str, A
         members = sorted((row for row in rows if row["probe"] == name), key=lambda row: row["task_id"])
         resampler = settings.resampler(members)
         tokens = [row["same_tokens"] for row in members if row["same_tokens"] is not None]
-        moved = np.array([row["moved"] for row in members])
         found[name] = {
             "says": PROBES[name].says,
             "n": len(members),
-            "plain": resampler.mean([row["plain_nmae"] for row in members])._asdict(),
-            "nmae": resampler.mean([row["nmae"] for row in members])._asdict(),
-            "change": resampler.mean([row["change"] for row in members])._asdict(),
-            "moved": resampler.mean(moved)._asdict(),
-            "moved_max": float(moved.max()),
+            **{
+                name: resampler.mean([row[column] for row in members])._asdict()
+                for name, column in _MEANS.items()
+            },
+            "moved_max": max(float(row["moved"]) for row in members),
             "same_tokens": float(np.mean(tokens)) if tokens else None,
         }
     return found

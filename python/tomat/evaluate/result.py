@@ -52,9 +52,9 @@ class Result:
         """Rows of a mode by material."""
         return {row["task_id"]: row for row in self.rows if row["mode"] == mode}
 
-    def as_json(self) -> dict[str, Any]:
-        """Everything but the rows."""
-        return {
+    def save(self) -> None:
+        """Write both files, ``result.json`` last: its presence marks a complete result."""
+        content: dict[str, Any] = {
             "format": "tomat result",
             "version": FORMAT_VERSION,
             "n_materials": len({row["task_id"] for row in self.rows}),
@@ -64,10 +64,6 @@ class Result:
             "aggregates": self.aggregates,
             "errors": self.errors,
         }
-
-    def save(self) -> None:
-        """Write both files, ``result.json`` last: its presence marks a complete result."""
-        content = self.as_json()
         content["parquet_sha256"] = write_rows(self.path / "materials.parquet", self.rows, COLUMNS)
         text = json.dumps(plain(content), indent=1, allow_nan=False)
         write_atomically(self.path / "result.json", (text + "\n").encode())

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from tomat.codec import load_codec
 from tomat.evaluate.methods import (
+    HEADLINES,
     CodecFloor,
     Method,
     PatchMethod,
     PromoleculeMethod,
     StartMethod,
-    is_headline,
 )
 from tomat.lm.decode.opening import open_model
 from tomat.prediction.options import DecodingConfig
@@ -77,7 +77,7 @@ def open_methods(
 
 def _start(predictors: Sequence[ModelPredictor], overlap: int) -> StartMethod | None:
     """The initial weights of the checkpoint's run; None, with a message, if they were not kept."""
-    chosen = next((of for of in predictors if is_headline(of.mode)), predictors[0])
+    chosen = next((of for of in predictors if of.mode in HEADLINES), predictors[0])
     try:
         return StartMethod(chosen.at_start(), overlap)
     except FileNotFoundError as error:

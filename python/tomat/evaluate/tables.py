@@ -151,22 +151,8 @@ def _numbers(result: Result, mode: str) -> tuple[str, ...]:
 
 def group_tables(result: Result) -> list[Table]:
     """The error by electron count, category, distance to atoms, depth and order in the patch; one row per mode."""
-    return [
-        table
-        for table in (
-            _grouped(result, "by_decile", "By decile of electrons per cell", _decile, "Mean NMAE in per cent; the "
-                     "header gives each decile's range of electrons."),
-            _grouped(result, "by_category", "By chemical category", _category, "Mean NMAE in per cent; number of "
-                     "materials in parentheses."),
-            _grouped(result, "by_distance", "By distance to the nearest atom, in angstrom", _range, "NMAE within the "
-                     "bin in per cent; the bin's contribution to the mean NMAE in parentheses."),
-            _grouped(result, "by_depth", "By depth in the patch: grid points to its nearest face", _range,
-                     "NMAE and contribution as above."),
-            _grouped(result, "by_order", "By decile of the row-major voxel order in the patch", _tenth,
-                     "NMAE and contribution as above."),
-        )
-        if table is not None
-    ]  # fmt: skip
+    tables = (_grouped(result, *grouping) for grouping in _GROUPINGS)
+    return [table for table in tables if table is not None]
 
 
 def _grouped(
@@ -196,14 +182,6 @@ def _grouped(
     )
 
 
-def _decile(group: Mapping[str, Any]) -> str:
-    return f"{group['decile']}: {group['electrons_from']:.4g} to {group['electrons_to']:.4g}"
-
-
-def _category(group: Mapping[str, Any]) -> str:
-    return f"{group['category']} ({group['n']})"
-
-
 def _range(group: Mapping[str, Any]) -> str:
     start, end = group["from"], group["to"]
     if isinstance(start, int):
@@ -211,5 +189,16 @@ def _range(group: Mapping[str, Any]) -> str:
     return f"{start:g} to {end:g}" if end is not None else f">= {start:g}"
 
 
-def _tenth(group: Mapping[str, Any]) -> str:
-    return f"{group['from'] + 1}"
+#: Groupings of the error: key in the aggregates, title, header of a group, note.
+_GROUPINGS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] = (
+    ("by_decile", "By decile of electrons per cell",
+     lambda group: f"{group['decile']}: {group['electrons_from']:.4g} to {group['electrons_to']:.4g}",
+     "Mean NMAE in per cent; the header gives each decile's range of electrons."),
+    ("by_category", "By chemical category", lambda group: f"{group['category']} ({group['n']})",
+     "Mean NMAE in per cent; number of materials in parentheses."),
+    ("by_distance", "By distance to the nearest atom, in angstrom", _range,
+     "NMAE within the bin in per cent; the bin's contribution to the mean NMAE in parentheses."),
+    ("by_depth", "By depth in the patch: grid points to its nearest face", _range, "NMAE and contribution as above."),
+    ("by_order", "By decile of the row-major voxel order in the patch", lambda group: f"{group['from'] + 1}",
+     "NMAE and contribution as above."),
+)  # fmt: skip

@@ -47,13 +47,17 @@ class Picture:
     planes: NDArray[np.float32]
 
 
+_ARRAYS = ("lattice", "atomic_numbers", "frac_coords", "volumes", "planes")
+
+
 def picture_of(material: Material, predicted: NDArray[np.float64], facts: Mapping[str, Any]) -> Picture:
     """The picture of a material and its prediction (nx, ny, nz), both in the material's unit."""
     factor = 1.0 / material.volume if material.unit == "chgcar" else 1.0
     pair = np.stack([material.density.astype(np.float64), predicted]) * factor
     worst = np.unravel_index(int(np.argmax(np.abs(pair[1] - pair[0]))), material.grid_shape)
     longest = max(material.grid_shape)
-    small = [_spread(n, min(n, max(2, round(n * VOLUME / longest)))) for n in material.grid_shape]
+    kept = [(n, min(n, max(2, round(n * VOLUME / longest)))) for n in material.grid_shape]
+    small = [np.arange(few) * n // few for n, few in kept]  # evenly spread
     plane, size = _rectangle(pair[..., worst[2]], material.lattice)
     about = {
         **{key: facts[key] for key in ("task_id", "mode", "nmae", "formula")},
@@ -68,11 +72,6 @@ def picture_of(material: Material, predicted: NDArray[np.float64], facts: Mappin
         pair[np.ix_([0, 1], *small)].astype(np.float32),
         plane.astype(np.float32),
     )
-
-
-def _spread(n: int, kept: int) -> NDArray[np.int64]:
-    """``kept`` of ``n`` periodic grid points, evenly spread."""
-    return np.arange(kept) * n // kept
 
 
 def _rectangle(
@@ -114,10 +113,10 @@ class Gallery:
 
     def know(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add rows that were measured before."""
-        self._ranked += [
-            (float(row["nmae"]), str(row["task_id"])) for row in rows if row["mode"] == self._mode
-        ]
-        self._rank()
+        more = [(float(row["nmae"]), str(row["task_id"])) for row in rows if row["mode"] == self._mode]
+        ordered = sorted({*self._ranked, *more})
+        worst = ordered[max(0, len(ordered) - self._each) :]
+        self._ranked = list(dict.fromkeys([*ordered[: self._each], *worst]))
 
     def show(self, material: Material, predicted: NDArray[np.float64], row: Mapping[str, Any]) -> None:
         """Keep the picture of a material if it ranks, and remove those that no longer do."""
@@ -131,12 +130,6 @@ class Gallery:
             if path.name not in kept:
                 path.unlink()
 
-    def _rank(self) -> None:
-        ordered = sorted(set(self._ranked))
-        self._ranked = list(
-            dict.fromkeys([*ordered[: self._each], *ordered[max(0, len(ordered) - self._each) :]])
-        )
-
 
 def save_picture(folder: Path, picture: Picture) -> None:
     """Write a picture as ``.npz`` without pickling."""
@@ -144,11 +137,7 @@ def save_picture(folder: Path, picture: Picture) -> None:
     np.savez_compressed(
         buffer,
         about=np.frombuffer(json.dumps(picture.about).encode(), dtype=np.uint8),
-        lattice=picture.lattice,
-        atomic_numbers=picture.atomic_numbers,
-        frac_coords=picture.frac_coords,
-        volumes=picture.volumes,
-        planes=picture.planes,
+        **{name: getattr(picture, name) for name in _ARRAYS},
     )
     folder.mkdir(exist_ok=True)
     write_atomically(folder / f"{file_name(picture.about['task_id'])}.npz", buffer.getvalue())
@@ -165,8 +154,7 @@ def load_pictures(folder: Path) -> list[Picture]:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 about = json.loads(archive["about"].tobytes())
-                names = ("lattice", "atomic_numbers", "frac_coords", "volumes", "planes")
-                found.append(Picture(about, *(archive[name] for name in names)))
+                found.append(Picture(about, *(archive[name] for name in _ARRAYS)))
         except (OSError, KeyError, ValueError, EOFError) as error:
             raise ValueError(f"{path}: damaged: {error}; evaluate again with --overwrite") from error
     return sorted(found, key=lambda picture: -float(picture.about["nmae"]))

@@ -16,7 +16,7 @@ from tomat import _core
 from tomat.crystal import Crystal
 from tomat.material import Material
 from tomat.prediction.checks import check_guess
-from tomat.prediction.cover import Assembly, Cover, cover
+from tomat.prediction.cover import Assembly, Cover, Triple, cover
 from tomat.prediction.grid import check_grid
 from tomat.prediction.predictor import PatchPrediction, PatchPredictor, PatchRequest
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-type Triple = tuple[int, int, int]
 #: Changes a request; the prediction is placed where the unchanged request lies.
 type Alteration = Callable[[PatchRequest], PatchRequest]
 #: Called with (cell, number of its patches done, number of its patches).
@@ -41,6 +40,9 @@ class CellRequest:
         truth: the true density on that grid; shown only to predictors for which :func:`sees_truth` holds.
         electrons: valence electrons of the cell; None is the sum over ``facts.valence``.
         alter: changes each patch request before the predictor sees it; None changes nothing.
+
+    Raises:
+        ValueError: ``electrons`` that are not finite and positive.
     """
 
     crystal: Crystal
@@ -50,11 +52,6 @@ class CellRequest:
     alter: Alteration | None = None
 
     def __post_init__(self) -> None:
-        """Check the number of electrons.
-
-        Raises:
-            ValueError: it is not finite and positive.
-        """
         if self.electrons is not None and not (math.isfinite(self.electrons) and self.electrons > 0):
             raise ValueError(f"electrons = {self.electrons:g} must be a finite number above 0")
 
@@ -189,11 +186,7 @@ class _Open:
         self.seconds += time.perf_counter() - started
 
     def whole(self, name: str) -> NDArray[np.float32] | None:
-        """An assembled part, or None if no patch has it.
-
-        Raises:
-            ValueError: only some patches have it.
-        """
+        """An assembled part, or None if no patch has it; an error if only some have."""
         if name not in self.parts:
             return None
         part = self.parts[name]
@@ -342,9 +335,13 @@ def _open(
         plan = cover(grid, tokenizer.shape_for(crystal.n_atoms), overlap)
         if normalize:
             _check_valence(predictor, cell)
-        guess = _guess(predictor, cell) if predictor.needs_guess else None
+        facts, guess = predictor.facts, None
+        if predictor.needs_guess:
+            guess = facts.starting_density(crystal, cell.grid_shape, tokenizer.unit)
         truth = None if cell.truth is None else _truth(predictor, cell, cell.truth)
-        if guess is not None and max_guess_error is not None and _of_a_kind(predictor):
+        # Splines are fitted to one kind of data, analytic forms are not.
+        fitted = facts.promolecule is not None and facts.promolecule.kind == "splines"
+        if guess is not None and max_guess_error is not None and fitted:
             check_guess(crystal.name, guess, truth, _guessed(predictor, cell, guess), max_guess_error)
     except ValueError as error:
         raise _named(crystal, error) from error
@@ -375,16 +372,6 @@ def _check_valence(predictor: PatchPredictor, cell: CellRequest) -> None:
     raise ValueError(
         f"{problem}; give the number of electrons in the cell (--electrons), or predict without normalisation"
     )
-
-
-def _guess(predictor: PatchPredictor, cell: CellRequest) -> NDArray[np.float32]:
-    return predictor.facts.starting_density(cell.crystal, cell.grid_shape, predictor.tokenizer.unit)
-
-
-def _of_a_kind(predictor: PatchPredictor) -> bool:
-    """Whether the starting density is fitted to one kind of data; analytic forms are not."""
-    promolecule = predictor.facts.promolecule
-    return promolecule is not None and promolecule.kind == "splines"
 
 
 def _guessed(

@@ -132,9 +132,8 @@ def _nearest(crystal: Crystal) -> tuple[float, int, int]:
     """The shortest distance between two atoms, periodic images included, and their indices."""
     best = (math.inf, 0, 0)
     for index in range(crystal.n_atoms):
-        distances = _distances(crystal.lattice, crystal.frac_coords[index : index + 1], crystal.frac_coords)[
-            0
-        ]
+        places = crystal.frac_coords
+        (distances,) = _distances(crystal.lattice, places[index : index + 1], places)
         distances[index] = math.inf
         other = int(np.argmin(distances))
         if distances[other] < best[0]:

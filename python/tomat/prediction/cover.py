@@ -36,7 +36,7 @@ class _Axis:
         starts: (m,) first grid point of each patch, in [0, n).
         edges: (m + 1,) run i is grid points edges[i] to edges[i + 1].
         low: (m,) offset of run i within patch i.
-        weights: (m, p) weights of the patch points; None without overlap.
+        weights: (m, p) weights of the patch points; without overlap 1 in the run and 0 elsewhere.
     """
 
     n: int
@@ -44,7 +44,7 @@ class _Axis:
     starts: NDArray[np.int64]
     edges: NDArray[np.int64]
     low: NDArray[np.int64]
-    weights: NDArray[np.float64] | None
+    weights: NDArray[np.float64]
 
     @classmethod
     def of(cls, n: int, p: int, overlap: int) -> _Axis:
@@ -53,7 +53,8 @@ class _Axis:
         runs = np.diff(edges)
         low = (p - runs) // 2
         starts = (edges[:-1] - low) % n
-        weights = None
+        inside = np.arange(p) - low[:, None]
+        weights = ((inside >= 0) & (inside < runs[:, None])).astype(np.float64)
         if overlap:
             # A ramp as wide as neighbours overlap: there one patch falls as sin^2 and the next rises as cos^2.
             faces = np.minimum(np.arange(p), np.arange(p)[::-1]) + 0.5
@@ -87,8 +88,8 @@ class Cover:
 
     def weights(self, index: int) -> NDArray[np.float64]:
         """Weights (px, py, pz) of the points of patch ``index``; over all patches they sum to one everywhere."""
-        x, y, z = (self._axis_weights(axis, i) for axis, i in zip(self._axes, self.place(index), strict=True))
-        return x[:, None, None] * y[None, :, None] * z[None, None, :]
+        x, y, z = (axis.weights[i] for axis, i in zip(self._axes, self.place(index), strict=True))
+        return np.asarray(x[:, None, None] * y[None, :, None] * z[None, None, :])
 
     def place(self, index: int) -> Triple:
         """The index of patch ``index`` along each axis."""
@@ -143,14 +144,6 @@ class Cover:
         """For each axis, the grid points that start a run: a seam lies just before each."""
         x, y, z = (axis.edges[:-1] if len(axis.starts) > 1 else axis.edges[:0] for axis in self._axes)
         return x, y, z
-
-    @staticmethod
-    def _axis_weights(axis: _Axis, i: int) -> NDArray[np.float64]:
-        if axis.weights is not None:
-            return np.asarray(axis.weights[i])
-        weights = np.zeros(axis.p)
-        weights[axis.low[i] : axis.low[i] + axis.edges[i + 1] - axis.edges[i]] = 1.0
-        return weights
 
 
 def cover(grid_shape: Sequence[int], patch_shape: Sequence[int], overlap: int = 0) -> Cover:

@@ -19,7 +19,11 @@ _OF_MODE = {"passes": "k_pass", "samples": "free_running"}
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """Decoding options of a model; each field carries its help text."""
+    """Decoding options of a model; each field carries its help text.
+
+    Raises:
+        ValueError: an unknown word or a number out of range.
+    """
 
     mode: Mode | None = field(
         default=None,
@@ -60,11 +64,6 @@ class DecodingConfig:
     )
 
     def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            ValueError: an unknown word or a number out of range.
-        """
         for name, known in _CHOICES.items():
             value = getattr(self, name)
             if value not in known and (name, value) != ("mode", None):

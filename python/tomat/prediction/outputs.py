@@ -18,8 +18,6 @@ from tomat.workplace import differences
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["OUTPUT_FORMATS", "OutputFolder", "parse_formats"]
-
 _PICTURE = ".png"
 #: Values of ``--format``; text formats may be followed by .gz, .bz2, .xz or .zst.
 OUTPUT_FORMATS = (*FORMATS, "png")
@@ -118,7 +116,10 @@ class OutputFolder:
                 prediction.material.write(target, augmentation=augmentation)
         files = [f"{name}{suffix}" for suffix in self.suffixes]
         if prediction.spread is not None:
-            files.append(self._write_spread(cell, prediction))
+            files.append(f"{name}.spread.zarr")
+            source = {"format": "prediction", "what": "standard deviation of the prediction"}
+            spread = Material.on(cell.crystal, prediction.spread, prediction.material.unit, source)
+            spread.write(self.path / files[-1])
         record = {
             "name": name,
             "files": files,
@@ -136,15 +137,6 @@ class OutputFolder:
         }
         write_json(self._file(name, ".json"), record)
         return record
-
-    def _write_spread(self, cell: CellRequest, prediction: Prediction) -> str:
-        """Write the spread as a density; its file name."""
-        name = f"{cell.crystal.name}.spread.zarr"
-        if prediction.spread is not None:
-            source = {"format": "prediction", "what": "standard deviation of the prediction"}
-            spread = Material.on(cell.crystal, prediction.spread, prediction.material.unit, source)
-            spread.write(self.path / name)
-        return name
 
     def _made_from(self, cell: CellRequest) -> dict[str, Any]:
         return {

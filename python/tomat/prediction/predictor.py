@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 
 from tomat.crystal import Crystal
+from tomat.prediction.cover import Triple
 from tomat.prediction.grid import mean_spacing
 from tomat.promolecule import Promolecule
 from tomat.tokenizer import PatchTokenizer
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 PROMOLECULE = "promolecule"
 #: Name of the bundled promolecule.
 BUNDLED_PROMOLECULE = "qe-sg15"
-
-type Triple = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)

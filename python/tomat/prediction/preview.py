@@ -65,7 +65,8 @@ def preview(
         for column, normal in enumerate((2, 1, 0)):
             mesh = _draw(axes[row, column], material, values, normal, norm, signed=row == 2)
             if row == 0:
-                axes[row, column].set_title(_plane_name(normal), fontsize=9)
+                first, second = "abc".replace("abc"[normal], "")
+                axes[row, column].set_title(f"plane of {first} and {second}", fontsize=9)
         axes[row, 0].set_ylabel(label)
         figure.colorbar(mesh, ax=axes[row, :].tolist(), label="electrons / A$^3$", shrink=0.9, pad=0.02)
     figure.suptitle(
@@ -151,8 +152,3 @@ def _plane_basis(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.f
     along = float(np.linalg.norm(u))
     x = float(u @ v) / along
     return np.array([[along, 0.0], [x, float(np.sqrt(max(float(v @ v) - x * x, 0.0)))]])
-
-
-def _plane_name(normal: int) -> str:
-    first, second = (name for axis, name in enumerate("abc") if axis != normal)
-    return f"plane of {first} and {second}"

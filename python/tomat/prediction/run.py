@@ -160,7 +160,13 @@ def predict_files(
     options.check(len(structures))
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
-    run = _Run(predictor, OutputFolder(out, suffixes, _identity(predictor, options)), options, report)
+    identity = {
+        "predictor": predictor.identity(),
+        "overlap": options.overlap,
+        "normalize": options.normalize,
+        "augmentation": options.augmentation,
+    }
+    run = _Run(predictor, OutputFolder(out, suffixes, identity), options, report)
     outcomes = predict_densities(
         predictor,
         run.cells(structures),
@@ -175,19 +181,8 @@ def predict_files(
     return run.summary
 
 
-def _identity(predictor: PatchPredictor, options: RunOptions) -> dict[str, Any]:
-    return {
-        "predictor": predictor.identity(),
-        "overlap": options.overlap,
-        "normalize": options.normalize,
-        "augmentation": options.augmentation,
-    }
-
-
 @dataclass
 class _Run:
-    """The state of one run."""
-
     predictor: PatchPredictor
     folder: OutputFolder
     options: RunOptions
@@ -216,7 +211,6 @@ class _Run:
             yield cell
 
     def finish(self, outcome: Prediction | Failure) -> None:
-        """Write a prediction, or record its failure."""
         if isinstance(outcome, Failure):
             name = outcome.cell.crystal.name
             self.waiting.pop(name, None)
@@ -224,7 +218,10 @@ class _Run:
             return
         cell = self.waiting.pop(outcome.material.task_id)
         truth = self.options.truth
-        extra: dict[str, Any] = {} if truth is None else {"metrics": _metrics(outcome, truth)}
+        extra: dict[str, Any] = {}
+        if truth is not None:
+            predicted, true = (one.in_unit("chgcar").density for one in (outcome.material, truth))
+            extra["metrics"] = measure(predicted, true)._asdict()
         doubts = self.doubts.pop(cell.crystal.name, [])
         if doubts:
             extra["warnings"] = doubts
@@ -240,7 +237,6 @@ class _Run:
         self._tell(cell.crystal.name, 0.0)
 
     def progress(self, cell: CellRequest, done: int, of: int) -> None:
-        """Report progress after a batch."""
         if done < of:
             self._tell(cell.crystal.name, done / of)
 
@@ -272,9 +268,8 @@ class _Run:
 
     def _tell(self, name: str, share: float) -> None:
         if self.report:
-            summary = self.summary
-            through = len(summary.predicted) + len(summary.skipped) + len(summary.failed)
-            self.report(through, name, share)
+            done = self.summary
+            self.report(len(done.predicted) + len(done.skipped) + len(done.failed), name, share)
 
 
 def _counted(valence: Promolecule, crystal: Crystal) -> float:
@@ -288,9 +283,3 @@ def _counted(valence: Promolecule, crystal: Crystal) -> float:
             f"{crystal.name}: --valence has no count for {names}; give the electrons of the cell (--electrons)"
         )
     return count
-
-
-def _metrics(prediction: Prediction, truth: Material) -> dict[str, float]:
-    """All metrics against the truth; both densities in the ``chgcar`` unit."""
-    predicted = prediction.material.in_unit("chgcar").density
-    return measure(predicted, truth.in_unit("chgcar").density)._asdict()

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     type CrystalLike = Crystal | Material | IStructure | Atoms | str | Path
 
-__all__ = ["as_crystal", "name_of", "read_crystal"]
-
 #: File names that VASP sets; the name of the crystal is then that of the folder.
 _NAMELESS = re.compile(r"(POSCAR|CONTCAR)(\.relax\d*|\.vasp)?", re.IGNORECASE)
 _POSCAR = re.compile(r"POSCAR|CONTCAR", re.IGNORECASE)

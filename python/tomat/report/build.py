@@ -9,7 +9,7 @@ import numpy as np
 
 from tomat.evaluate.aggregate import modes_of
 from tomat.evaluate.compare import comparison_table
-from tomat.evaluate.methods import DIAGNOSTICS, is_headline, primary_mode
+from tomat.evaluate.methods import DIAGNOSTICS, HEADLINES, primary_mode
 from tomat.evaluate.probes import probe_table
 from tomat.evaluate.tables import NONE, Table, group_tables, label, mean_table, percent
 from tomat.evaluate.volumes import load_pictures
@@ -127,30 +127,12 @@ def _extremes(result: Result, mode: str) -> Table:
     lines = []
     for row in chosen:
         beside = [result.of_mode(m).get(row["task_id"]) for m in others]
-        lines.append(
-            (
-                row["task_id"],
-                row["formula"],
-                str(row["n_atoms"]),
-                f"{row['n_electrons']:.4g}",
-                f"{row['n_voxels']:,}",
-                percent(row["nmae"]),
-                *(NONE if other is None else percent(other["nmae"]) for other in beside),
-                f"{row['electron_error']:+.2g}",
-                f"{row['seconds']:.3g}",
-            )
-        )
-    head = (
-        "material",
-        "formula",
-        "atoms",
-        "electrons",
-        "voxels",
-        f"NMAE {label(mode)}, %",
-        *(f"{label(m)}, %" for m in others),
-        "electron error",
-        "seconds",
-    )
+        facts = (row["task_id"], row["formula"], str(row["n_atoms"]), f"{row['n_electrons']:.4g}")
+        errors = (NONE if of is None else percent(of["nmae"]) for of in (row, *beside))
+        rest = (f"{row['electron_error']:+.2g}", f"{row['seconds']:.3g}")
+        lines.append((*facts, f"{row['n_voxels']:,}", *errors, *rest))
+    modes = (f"NMAE {label(mode)}, %", *(f"{label(m)}, %" for m in others))
+    head = ("material", "formula", "atoms", "electrons", "voxels", *modes, "electron error", "seconds")
     what = (
         "All materials" if len(chosen) == len(rows) else f"The {_NAMED} worst and the {_NAMED} best materials"
     )
@@ -194,15 +176,11 @@ def _held_out(names: Sequence[str]) -> list[tuple[str, str, bool, int]]:
 
 
 def _drawn(runs: Sequence[TrainingRun], chosen: Sequence[tuple[str, str, bool, int]]) -> list[Figure]:
-    made = [
-        figures.curves(runs, name, title, logarithmic=logarithmic and _positive(runs, name), smooth=smooth)
-        for name, title, logarithmic, smooth in chosen
-    ]
-    return [figure for figure in made if figure is not None]
-
-
-def _positive(runs: Sequence[TrainingRun], name: str) -> bool:
-    return all((run.series[name].values > 0).all() for run in runs if name in run.series)
+    found = []
+    for name, title, logarithmic, smooth in chosen:
+        positive = all((run.series[name].values > 0).all() for run in runs if name in run.series)
+        found.append(figures.curves(runs, name, title, logarithmic=logarithmic and positive, smooth=smooth))
+    return [figure for figure in found if figure is not None]
 
 
 def _runs(runs: Sequence[TrainingRun]) -> Table:
@@ -271,13 +249,14 @@ def _scaling(page: Page, sources: Sources) -> None:
     for run in sources.runs:
         if run.loss is not None:
             name, value = run.loss
-            losses.setdefault(name, []).append({"name": run.name, "value": value, **_size(run)})
+            size: dict[str, Any] = {"tokens": run.tokens, "flops": run.flops, "parameters": run.parameters}
+            losses.setdefault(name, []).append({"name": run.name, "value": value, **size})
     errors = []
     for result in sources.results:
         mode = primary_mode(modes_of(result.rows))
         identity = result.identity["methods"].get(mode, {})
         size = {key: identity.get(key) for key in ("tokens", "flops", "parameters")}
-        if is_headline(mode) and any(isinstance(value, int | float) and value for value in size.values()):
+        if mode in HEADLINES and any(isinstance(value, int | float) and value for value in size.values()):
             value = 100 * result.aggregates[mode]["metrics"]["nmae"]["mean"]["value"]
             errors.append({"name": result.name, "value": value, **size})
     made = [figures.scaling(points, name) for name, points in losses.items()]
@@ -287,10 +266,6 @@ def _scaling(page: Page, sources: Sources) -> None:
         page.section("Scaling")
         for figure in shown:
             page.figures(figure)
-
-
-def _size(run: TrainingRun) -> dict[str, float | None]:
-    return {"tokens": run.tokens, "flops": run.flops, "parameters": run.parameters}
 
 
 def _provenance(page: Page, sources: Sources) -> None:

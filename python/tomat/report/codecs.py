@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 from typing import TYPE_CHECKING, Any
 
 from tomat.evaluate.tables import Table, percent
-from tomat.report.figures import colour, plain
+from tomat.report.figures import colour, plain, png_of
 from tomat.report.page import Figure, Page
 
 if TYPE_CHECKING:
@@ -47,9 +46,7 @@ def png(content: Mapping[str, Any]) -> bytes:
     axes.set_title(_lead(content), fontsize=10)
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
+    return png_of(figure)
 
 
 def html(content: Mapping[str, Any]) -> str:
@@ -67,9 +64,7 @@ def show(page: Page, content: Mapping[str, Any]) -> None:
     for number, curve in enumerate(content["curves"]):
         of = dict(zip(curve["bins"], curve["mean"], strict=True))
         lines.append((curve["method"], *(percent(of.get(n)) for n in bins)))
-        beside = zip(
-            *([100 * v for v in curve[key]] for key in ("median", "largest", "clipped")), strict=True
-        )
+        beside = [[100 * v for v in curve[key]] for key in ("median", "largest", "clipped")]
         data.append(
             {
                 "type": "scatter",
@@ -78,7 +73,7 @@ def show(page: Page, content: Mapping[str, Any]) -> None:
                 "x": curve["bins"],
                 "y": [100 * value for value in curve["mean"]],
                 "line": {"color": colour(number)},
-                "customdata": list(beside),
+                "customdata": list(zip(*beside, strict=True)),
                 "hovertemplate": "%{x:,} bins<br>mean %{y:.4f} %<br>median %{customdata[0]:.4f} %<br>"
                 "worst %{customdata[1]:.3f} %<br>%{customdata[2]:.1f} % of it clipped",
             }

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from tomat.evaluate.tables import NONE, Table
-from tomat.report.figures import COLOURS, colour, plain
+from tomat.report.figures import COLOURS, colour, plain, png_of
 from tomat.report.page import Figure, Page
 
 if TYPE_CHECKING:
@@ -36,16 +35,14 @@ def png(coverage: Coverage) -> bytes:
     left.set_ylabel("share of voxels, %")
     left.legend()
     left.grid(visible=True, axis="y", alpha=0.3)
-    right.hist([100 * m.covered for m in coverage.materials], bins=50, range=(0, 100), color=_MEASURED)
+    covered, expected = _of_materials(coverage)
+    right.hist(covered, bins=50, range=(0, 100), color=_MEASURED)
     if coverage.is_planned:
-        expected = [100 * m.planned for m in coverage.materials if m.planned is not None]
         right.hist(expected, bins=50, range=(0, 100), histtype="step", color=_PLANNED)
     right.set_xlabel("covered share of a material, %")
     right.set_ylabel("materials")
     figure.suptitle(_title(coverage), fontsize=11)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
+    return png_of(figure)
 
 
 def html(coverage: Coverage) -> str:
@@ -60,14 +57,12 @@ def html(coverage: Coverage) -> str:
         "xaxis": {"type": "category", "title": {"text": "times covered"}},
         "yaxis": {"type": "log", "title": {"text": "share of voxels, %"}},
     }
-    covered = [("measured", [100 * m.covered for m in coverage.materials], _MEASURED)]
-    if coverage.is_planned:
-        expected = [100 * m.planned for m in coverage.materials if m.planned is not None]
-        covered.append(("planned", expected, _PLANNED))
     bins = {"start": 0, "end": 100.0001, "size": 2}
+    drawn = zip(("measured", "planned"), _of_materials(coverage), (_MEASURED, _PLANNED), strict=True)
     of_materials = [
         {"type": "histogram", "name": name, "x": x, "xbins": bins, "marker": {"color": paint}}
-        for name, x, paint in covered
+        for name, x, paint in drawn
+        if name == "measured" or coverage.is_planned
     ]
     of_layout = {
         "xaxis": {"title": {"text": "covered share of a material, %"}, "range": [0, 100]},
@@ -90,13 +85,8 @@ def show(page: Page, histograms: Sequence[tuple[str, Sequence[int]]]) -> None:
     for number, (name, counts) in enumerate(histograms):
         total = sum(counts) or 1
         shares = [100 * n / total for n in counts]
-        bars = {
-            "type": "bar",
-            "x": list(range(len(counts))),
-            "y": shares,
-            "marker": {"color": colour(number)},
-        }
-        data.append({"name": plain(name), **bars})
+        bars = {"x": list(range(len(counts))), "y": shares, "marker": {"color": colour(number)}}
+        data.append({"name": plain(name), "type": "bar", **bars})
         mean = sum(times * n for times, n in enumerate(counts)) / total
         unseen = f"{shares[0]:.3g}" if shares else NONE
         lines.append((name, f"{total:,}", unseen, f"{mean:.3g}", str(len(counts) - 1)))
@@ -108,6 +98,12 @@ def show(page: Page, histograms: Sequence[tuple[str, Sequence[int]]]) -> None:
         "showlegend": len(histograms) > 1,
     }
     page.figures(Figure("Share of voxels by the number of patches that cover them.", data, layout))
+
+
+def _of_materials(coverage: Coverage) -> tuple[list[float], list[float]]:
+    """Covered and planned shares of the materials in per cent."""
+    planned = [100 * m.planned for m in coverage.materials if m.planned is not None]
+    return [100 * m.covered for m in coverage.materials], planned
 
 
 def _bars(coverage: Coverage) -> tuple[list[str], list[float], list[float] | None]:

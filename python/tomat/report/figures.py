@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tomat import _core
 from tomat.evaluate.aggregate import modes_of
 from tomat.evaluate.methods import DIAGNOSTICS
 from tomat.evaluate.tables import label, shared_baselines
@@ -28,6 +30,13 @@ _DRAWN = 2000
 def colour(number: int) -> str:
     """One of :data:`COLOURS`, in cyclic order."""
     return COLOURS[number % len(COLOURS)]
+
+
+def png_of(figure: Any) -> bytes:
+    """A matplotlib figure as PNG, without the version of matplotlib."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()
 
 
 def plain(text: str) -> str:
@@ -115,10 +124,8 @@ def where(result: Result) -> list[Figure]:
 
 
 def _place(key: str, group: dict[str, Any]) -> Any:
-    if key == "by_decile":
-        return group["decile"]
-    if key == "by_category":
-        return group["category"]
+    if key in ("by_decile", "by_category"):
+        return group[key.removeprefix("by_")]
     if key == "by_order":
         return group["from"] + 1
     end = group["to"]
@@ -174,20 +181,13 @@ def scaling(points: Sequence[dict[str, Any]], title: str) -> Figure | None:
         points: ``name``, ``value`` and any of ``tokens``, ``flops``, ``parameters``.
         title: of the value.
     """
-    axes = [
-        (key, words)
-        for key, words in (
-            ("tokens", "tokens seen"),
-            ("flops", "FLOPs spent"),
-            ("parameters", "parameters"),
-        )
-        if any(point.get(key) for point in points)
-    ]
+    known = {"tokens": "tokens seen", "flops": "FLOPs spent", "parameters": "parameters"}
+    axes = [(key, words) for key, words in known.items() if any(point.get(key) for point in points)]
     if not axes:
         return None
     data = []
-    layout: dict[str, Any] = {"showlegend": len(points) > 1}
-    layout["grid"] = {"rows": 1, "columns": len(axes), "pattern": "independent"}
+    grid = {"rows": 1, "columns": len(axes), "pattern": "independent"}
+    layout: dict[str, Any] = {"showlegend": len(points) > 1, "grid": grid}
     for panel, (key, words) in enumerate(axes, start=1):
         suffix = "" if panel == 1 else str(panel)
         layout[f"xaxis{suffix}"] = {"type": "log", "title": {"text": words}, "exponentformat": "power"}
@@ -220,11 +220,8 @@ def planes(picture: Picture) -> list[Figure]:
     width, height = picture.about["size"]
     where = f"plane of a and b at {picture.about['fraction']:.3f} c"
     found = []
-    for name, values in (
-        ("true", true),
-        ("predicted", predicted),
-        ("predicted minus true", predicted - true),
-    ):
+    shown_values = {"true": true, "predicted": predicted, "predicted minus true": predicted - true}
+    for name, values in shown_values.items():
         signed = name.startswith("predicted minus")
         shown = values if signed else np.log10(np.maximum(values, least))
         scale: dict[str, Any] = (
@@ -317,8 +314,6 @@ def _cell(picture: Picture) -> dict[str, Any]:
 
 
 def _atoms(picture: Picture) -> dict[str, Any]:
-    from tomat import _core
-
     symbols = _core.elements()
     numbers = [int(z) for z in picture.atomic_numbers]
     places = (picture.frac_coords % 1.0) @ picture.lattice

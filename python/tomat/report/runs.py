@@ -76,9 +76,9 @@ class TrainingRun:
     unreadable: int
     about: dict[str, Any] = field(default_factory=dict)
 
-    def first_of(self, names: tuple[str, ...]) -> Series | None:
-        """The first of these series that the run has."""
-        return next((self.series[name] for name in names if name in self.series), None)
+    def last_of(self, names: tuple[str, ...]) -> float | None:
+        """The last value of the first of these series that the run has."""
+        return next((self.series[name].last for name in names if name in self.series), None)
 
     @property
     def steps(self) -> int:
@@ -88,21 +88,20 @@ class TrainingRun:
     @property
     def tokens(self) -> float | None:
         """Total number of tokens seen."""
-        series = self.first_of(_TOKENS)
-        return None if series is None else series.last
+        return self.last_of(_TOKENS)
 
     @property
     def flops(self) -> float | None:
         """Total number of floating-point operations."""
-        series = self.first_of(_GFLOPS)
-        return None if series is None else series.last * 1e9
+        gflops = self.last_of(_GFLOPS)
+        return None if gflops is None else gflops * 1e9
 
     @property
     def parameters(self) -> float | None:
         """Number of parameters of the model."""
-        series = self.first_of(_PARAMETERS)
-        if series is not None:
-            return series.last
+        logged = self.last_of(_PARAMETERS)
+        if logged is not None:
+            return logged
         try:
             shape = ModelConfig(**self.about["model"]).shape()
             return float(parameter_count(shape, int(self.about["vocabulary"]["rows"])).total)
@@ -158,15 +157,13 @@ def load_training_run(path: str | Path) -> TrainingRun:
                 unreadable += 1
                 continue
             # Lines without a step concern the whole run.
-            step = int(record["step"]) if _is_number(record.get("step")) else None
+            stated = record.pop("step", None)
+            if isinstance(stated, str) or (step := _number(stated)) is None or not math.isfinite(step):
+                continue
             for name, value in record.items():
                 number = _number(value)
-                if step is None or number is None or name == "step":
-                    continue
-                if name == "time":
-                    times[step] = number
-                else:
-                    found.setdefault(name, {})[step] = number
+                if number is not None:
+                    (times if name == "time" else found.setdefault(name, {}))[int(step)] = number
     if not found:
         raise ValueError(f"{place}: no line is a JSON object with a step and numbers")
     folder = place.parent
@@ -179,13 +176,11 @@ def load_training_run(path: str | Path) -> TrainingRun:
         if (steps := sorted(step for step, value in values.items() if not math.isfinite(value)))
     }
     series = {name: of for name, values in found.items() if (of := _series(values)) is not None}
-    return TrainingRun(
-        folder, str(about.get("name") or folder.name), series, _elapsed(times), bad, unreadable, about
-    )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    elapsed = _series(times)
+    if elapsed is not None:  # since the first step; pauses of a resumed run are included
+        elapsed = Series(elapsed.steps, elapsed.values - elapsed.values[0])
+    name = str(about.get("name") or folder.name)
+    return TrainingRun(folder, name, series, elapsed, bad, unreadable, about)
 
 
 def _number(value: object) -> float | None:
@@ -202,11 +197,3 @@ def _series(values: dict[int, float]) -> Series | None:
     if not steps:
         return None
     return Series(np.array(steps, dtype=np.int64), np.array([values[step] for step in steps]))
-
-
-def _elapsed(times: dict[int, float]) -> Series | None:
-    """Seconds since the first step; pauses of a resumed run are included."""
-    series = _series(times)
-    if series is None:
-        return None
-    return Series(series.steps, series.values - series.values[0])

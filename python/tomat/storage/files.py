@@ -87,7 +87,9 @@ def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
         Path(temporary).replace(target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -148,9 +150,3 @@ def json_bytes(content: dict[str, Any]) -> bytes:
     """A JSON object with one top-level key per line."""
     lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
     return f"{{\n{lines}\n}}\n".encode()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
