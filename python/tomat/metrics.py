@@ -228,8 +228,8 @@ def measure(
     """All metrics of one material; ``unit`` and ``volume`` as for :func:`electron_error`."""
     p, t = _pair(predicted, true)
     electrons = electron_error(p, t, unit=unit, volume=volume)
-    parts = (of(p, t) for of in (nmae, chi_square, hellinger, jensen_shannon, relative_mae))
-    return Metrics(*parts, *electrons)
+    distances = (hellinger(p, t), jensen_shannon(p, t))
+    return Metrics(nmae(p, t), chi_square(p, t), *distances, relative_mae(p, t), *electrons)
 
 
 def statistics(values: Iterable[float] | NDArray[np.floating]) -> Statistics:

@@ -65,8 +65,8 @@ def preview(
         for column, normal in enumerate((2, 1, 0)):
             mesh = _draw(axes[row, column], material, values, normal, norm, signed=row == 2)
             if row == 0:
-                first, second = "abc".replace("abc"[normal], "")
-                axes[row, column].set_title(f"plane of {first} and {second}", fontsize=9)
+                vectors = " and ".join("abc".replace("abc"[normal], ""))
+                axes[row, column].set_title(f"plane of {vectors}", fontsize=9)
         axes[row, 0].set_ylabel(label)
         figure.colorbar(mesh, ax=axes[row, :].tolist(), label="electrons / A$^3$", shrink=0.9, pad=0.02)
     figure.suptitle(
