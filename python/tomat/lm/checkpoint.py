@@ -127,19 +127,11 @@ def open_note(path: str, *, weights: str = "best") -> tuple[str, dict[str, Any],
     """
     root = path.rstrip("/")
     place = _place(root, weights)
-    _check_metadata(place)
+    metadata = place_of(f"{place}/{METADATA}")
+    if type(read_json(metadata).get("step")) is not int:
+        raise ValueError(f"{metadata}: no step in it; the checkpoint is damaged or cut off, copy it again")
     note = read_note(place)
-    run = _run_of(place)
-    tokenizer = tokenizer_from(note, [place, run, root])
-    return place, note, ModelVocabulary(tokenizer)
-
-
-def _check_metadata(place: str) -> None:
-    """Check ``metadata.json``, which is written last."""
-    path = place_of(f"{place}/metadata.json")
-    step = read_json(path).get("step")
-    if type(step) is not int:
-        raise ValueError(f"{path}: no step in it; the checkpoint is damaged or cut off, copy it again")
+    return place, note, ModelVocabulary(tokenizer_from(note, [place, _run_of(place), root]))
 
 
 def _decoded[T](kind: type[T], note: dict[str, Any], key: str, place: str) -> T:
@@ -154,7 +146,6 @@ def _decoded[T](kind: type[T], note: dict[str, Any], key: str, place: str) -> T:
 
 
 def _place(root: str, weights: str) -> str:
-    """Folder of the requested weights."""
     single = is_complete(root)
     if weights == "start":
         start = RunFiles(_run_of(root) if single else root).start
@@ -235,16 +226,12 @@ def check_resumed(config: TrainConfig) -> None:
     def check() -> None:
         # Levanter reads the marks of all of them, to see which it may delete.
         for folder in folders[:-1]:
-            _check_mark(folder)
+            if (place_of(folder) / DIGESTS).exists():
+                check_folder(folder, [METADATA])
         if start is not None and is_complete(start):
             check_folder(start)
 
     _once_for_all(check)
-
-
-def _check_mark(folder: str) -> None:
-    if (place_of(folder) / DIGESTS).exists():
-        check_folder(folder, [METADATA])
 
 
 def _once_for_all(check: Callable[[], None]) -> None:

@@ -9,7 +9,6 @@ import haliax as hax
 import levanter.tracker
 import numpy as np
 from jax.experimental import multihost_utils
-from levanter.data.loader import DataLoader
 
 from tomat.lm.data.shuffle import key_of, permute
 from tomat.lm.data.stream import ExampleDataset
@@ -78,15 +77,7 @@ class Evaluation:
             validation, objective, vocabulary, Pos, finite=True, limit=config.evaluation.max_rows
         )
         size = config.evaluation.batch_size or config.trainer.train_batch_size
-        self._loader = DataLoader(
-            self._dataset,
-            size,
-            batch_axis_name=config.trainer.batch_axis_name,
-            max_buffered_batches=2,
-            fetch_batch_size=1,
-            mesh=trainer.device_mesh,
-            axis_resources=trainer.compute_axis_mapping,
-        )
+        self._loader = self._dataset.loader(trainer, size, buffered=2, fetched=1)
         self._describe_rows(training, validation, vocabulary)
         mapping = trainer.compute_axis_mapping
 

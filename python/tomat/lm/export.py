@@ -201,7 +201,6 @@ def _check_shapes(weights: dict[str, NDArray[Any]], model: Qwen3LMHeadModel) -> 
 
 
 def _host(array: Any) -> NDArray[Any]:
-    """An array, gathered on this host."""
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         array = multihost_utils.process_allgather(array, tiled=True)
     return np.asarray(array)
@@ -247,7 +246,6 @@ def _write_weights(path: Path, weights: dict[str, NDArray[Any]]) -> dict[str, st
 
 
 def _write_description(directory: Path, config: Qwen3Config, vocabulary: ModelVocabulary, dtype: str) -> None:
-    """Write configuration and tokenizer for `transformers`, and the codec."""
     specials = vocabulary.tokenizer.vocabulary.specials
     roles = {
         "pad_token_id": vocabulary.pad,
@@ -289,7 +287,6 @@ def _metadata(
 
 
 def _levanter_config(place: Place, bidirectional: bool) -> DensityLMConfig:
-    """Levanter's configuration from ``config.json``."""
     from transformers import Qwen3Config as HfQwen3Config
 
     plain = DensityLMConfig.from_hf_config(HfQwen3Config.from_dict(read_json(place / "config.json")))

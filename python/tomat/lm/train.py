@@ -15,7 +15,6 @@ import levanter.tracker
 import levanter.trainer
 import numpy as np
 from filelock import FileLock, Timeout
-from levanter.data.loader import DataLoader
 from levanter.trainer import Trainer
 
 from tomat._core import __version__
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from levanter.callbacks import StepInfo
+    from levanter.data.loader import DataLoader
 
     from tomat.lm.data import DataConfig, Rows
     from tomat.promolecule import Promolecule
@@ -332,6 +332,7 @@ def _run(
         seed=config.trainer.seed,
         threads=config.loader.threads,
     )
+    batch_size = config.trainer.train_batch_size
     optimizer = config.optimizer.build(config.trainer.num_train_steps)
     # A run initialised from a checkpoint also starts here, at the checkpoint's step.
     begins = not checkpoint_folders(config.files.checkpoints)
@@ -354,11 +355,21 @@ def _run(
             if evaluation is not None and first_step < trainer.num_train_steps:
                 evaluation.begin(state.eval_model, first_step)
         end = EndOfStep()
-        guard = _guard(config, dataset, nan=nan, inf=inf)
+        guard = LossGuard(
+            config.guard,
+            lambda step: [dataset.row_id(step * batch_size + i) for i in range(batch_size)],
+            nan=nan,
+            inf=inf,
+        )
         _add_hooks(config, trainer, guard, training_flops(config, vocabulary), evaluation, end)
         stop = StopRequest()
         trainer.add_hook(end.held(stop.hook(trainer)), every=1)
-        loader = _loader(config, trainer, dataset)
+        loader = dataset.loader(
+            trainer,
+            batch_size,
+            buffered=config.loader.buffered_batches,
+            fetched=config.loader.fetched_together,
+        )
         info = None
         if first_step < trainer.num_train_steps:
             with stop.listening():
@@ -372,28 +383,6 @@ def _run(
         best=kept.best,
         changes=changes,
     )
-
-
-def _loader(config: TrainConfig, trainer: Trainer, dataset: ExampleDataset) -> DataLoader[Any]:
-    """Levanter's loader with less prefetching: its trainer's default of 128 batches takes gigabytes."""
-    return DataLoader(
-        dataset,
-        config.trainer.train_batch_size,
-        batch_axis_name=config.trainer.batch_axis_name,
-        max_buffered_batches=config.loader.buffered_batches,
-        fetch_batch_size=config.loader.fetched_together,
-        mesh=trainer.device_mesh,
-        axis_resources=trainer.compute_axis_mapping,
-    )
-
-
-def _guard(config: TrainConfig, dataset: ExampleDataset, *, nan: bool, inf: bool) -> LossGuard:
-    batch = config.trainer.train_batch_size
-
-    def rows(step: int) -> list[str]:
-        return [dataset.row_id(step * batch + i) for i in range(batch)]
-
-    return LossGuard(config.guard, rows, nan=nan, inf=inf)
 
 
 def _add_hooks(

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from tomat.starting import StartingDensity
     from tomat.tokenizer import Patch
 
-__all__ = ["MATERIALS", "GuessCheck", "Misfit", "check_patches", "check_store", "in_drawn_order"]
-
 #: Number of sampled materials, and of voxels of each.
 MATERIALS, VOXELS = 16, 1 << 16
 #: Number of sampled patches per material if there are no whole grids.

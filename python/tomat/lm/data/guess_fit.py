@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from tomat.lm.data.store import DensityStore
 
-__all__ = ["FIT", "fitted_promolecule"]
-
 #: The word that stands for a fitted promolecule.
 FIT = "fit"
 #: Largest number of materials in the fit (more for rare elements), and the least number per element.

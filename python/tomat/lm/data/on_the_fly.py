@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from tomat.starting import StartingDensity
     from tomat.tokenizer import PatchTokenizer
 
-__all__ = ["Budget", "DensitySource", "Sampler"]
-
 #: From ``(material, n, seed, epoch)`` to the low corners (n, 3) of its patches.
 type Sampler = Callable[[Material, int, int, int], ArrayLike]
 #: From a material to its number of patches per epoch.
@@ -77,6 +75,7 @@ class DensitySource:
         self.clipped = ClippedTotals()
         self.store, self.tokenizer = store, tokenizer
         self._seed, self._sampler, self._sampler_name = config.seed, sampler, sampler_name
+        self.elements = np.unique(store.arrays["numbers"]).tolist()
         self.left_out = {reason: list(names) for reason, names in store.left_out.items()}
         found = _core.inspect(
             tokenizer._core,
@@ -87,7 +86,7 @@ class DensitySource:
             max_negative=config.max_negative,
         )
         kept = self._writable(found, skip=config.on_error == "skip")
-        sizes = [int(store.n_atoms[index]) for index in kept]
+        sizes = [int(store.arrays["atoms"][index]) for index in kept]
         lengths = [tokenizer.length(n, tokenizer.shape_for(n)) for n in sizes]
         self._kept = np.array(kept, dtype=np.int64)
         self.task_ids: Sequence[str] = [store.task_ids[index] for index in kept]
@@ -100,20 +99,13 @@ class DensitySource:
         self.lengths = np.repeat(np.array(lengths, dtype=np.int32), self._patches)
         self._offsets: dict[int, tuple[NDArray[np.int16], NDArray[np.bool_]]] = {}
         self.starting, self.guess_check = guess, guess_check
-        self._guess_name = guess.identity if guess else None
         self._guess = store.guess(guess, config.threads) if guess else None
-        self.has_guess = guess is not None
         with np.errstate(divide="ignore"):
             weight = 1.0 / store.arrays["mean_abs"][self._kept]
         self.weight = np.where(np.isfinite(weight), weight, 0.0)
         points = store.grid[self._kept].astype(np.int64).prod(axis=1)
         volume = np.array([1.0 if store.unit == "chgcar" else store.volume(index) for index in kept])
         self.electrons = volume / points
-
-    @property
-    def elements(self) -> list[int]:
-        """Atomic numbers in the data, ascending."""
-        return [int(z) for z in np.unique(self.store.arrays["numbers"])]
 
     def _writable(self, found: list[_Inspected], *, skip: bool) -> list[int]:
         """Indices of the materials that can be encoded; counts what is clipped of them."""
@@ -205,5 +197,5 @@ class DensitySource:
             "sampler": self._sampler_name,
             "seed": self._seed,
             "patches_hash": hashlib.sha256(self._patches.tobytes()).hexdigest(),
-            "guess": self._guess_name,
+            "guess": self.starting.identity if self.starting else None,
         }

@@ -77,16 +77,15 @@ class ParquetSource:
         self.lengths = np.diff(self._starts).astype(np.int32)
         self.materials = self._arrays["material"]
         self.task_ids: Sequence[str] = [str(name) for name in self._arrays.notes["task_ids"]]
+        self.elements = np.unique(self._arrays["numbers"]).tolist()
         self.left_out = _left_out(self._dataset)
         self.clipped = ClippedTotals()
         for worker in self._dataset.workers:
             self.clipped.merge(clipped_totals(worker.meta).stored)
-        self.has_guess = guess is not None
         self.starting, self.guess_check = guess, None
         if guess is not None and guess.elements is not None:
             self.guess_check = self._check(guess)
             self.guess_check.enforce(config.max_guess_nmae, guess.identity)
-        self._guess_name = guess.identity if guess else None
         self._guess = self._guess_tokens(guess) if guess else None
 
     def _hashes(self) -> list[list[Any]]:
@@ -192,6 +191,7 @@ class ParquetSource:
         lengths = ends - starts
         spans = np.stack([lengths, first, lengths - 2], axis=1)
         table, low = self._decoded, self.tokenizer.vocabulary.density_range[0]
+        k = len(self.tokenizer.density_codec.sizes)
         places = zip(
             sequences.tolist(), rows.tolist(), columns.tolist(), starts.tolist(), spans.tolist(), strict=True
         )
@@ -201,22 +201,12 @@ class ParquetSource:
             values = batch.values[row, column + head : column + end]
             if table is not None:
                 np.take(table, ids - low, out=values)
-            else:
-                self._decode_words(ids, values)
+            else:  # several tokens per voxel: the value stands at the last
+                values[k - 1 :: k] = self.tokenizer.density_values(ids)
             if self._guess is not None and batch.guess is not None:
                 at = self._guess["starts"][sequence]
                 batch.guess[row, column + head : column + end] = self._guess["tokens"][at : at + end - head]
         return spans
-
-    def _decode_words(self, ids: NDArray[np.int32], values: NDArray[np.float32]) -> None:
-        """Values of codecs with several tokens per voxel, at the last token."""
-        k = len(self.tokenizer.density_codec.sizes)
-        values[k - 1 :: k] = self.tokenizer.density_values(ids)
-
-    @property
-    def elements(self) -> list[int]:
-        """Atomic numbers in the data, ascending."""
-        return [int(z) for z in np.unique(self._arrays["numbers"])]
 
     def _check(self, guess: StartingDensity) -> GuessCheck:
         present = set(np.unique(self.materials).tolist())
@@ -267,7 +257,8 @@ class ParquetSource:
         content = hashlib.sha256("\n".join(sha for _, _, sha in self._content).encode()).hexdigest()
         made = self.tokenizer.identity
         del made["fallback_shapes"]  # the rows are there, whatever would have been tried
-        return {"source": "parquet", "shards_hash": content, **made, "guess": self._guess_name}
+        guess = self.starting.identity if self.starting else None
+        return {"source": "parquet", "shards_hash": content, **made, "guess": guess}
 
 
 _TYPES: dict[str, Any] = {

@@ -108,14 +108,10 @@ class Source(Protocol):
     left_out: dict[str, list[str]]
     #: Clipping totals of the materials, as far as counted.
     clipped: ClippedTotals
-    has_guess: bool
     starting: StartingDensity | None
     guess_check: GuessCheck | None
-
-    @property
-    def elements(self) -> list[int]:
-        """Atomic numbers in the data, ascending."""
-        ...
+    #: Atomic numbers in the data, ascending.
+    elements: list[int]
 
     @property
     def weight(self) -> NDArray[np.float64]:
@@ -191,7 +187,7 @@ class Rows:
     @property
     def has_guess(self) -> bool:
         """Whether rows have a starting density."""
-        return self.source.has_guess
+        return self.source.starting is not None
 
     def sequences(self, index: int) -> NDArray[np.int64]:
         """The sequences in a row."""

@@ -99,15 +99,10 @@ class DensityStore:
         return self.arrays["lattice"].reshape(-1, 3, 3)
 
     @cached_property
-    def n_atoms(self) -> NDArray[np.int32]:
-        """(n,) atoms in each cell."""
-        return self.arrays["atoms"]
-
-    @cached_property
     def _starts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Start of each material among the values and among the atoms."""
         values = np.concatenate([[0], np.cumsum(self.grid.astype(np.int64).prod(axis=1))])
-        return values, np.concatenate([[0], np.cumsum(self.n_atoms, dtype=np.int64)])
+        return values, np.concatenate([[0], np.cumsum(self.arrays["atoms"], dtype=np.int64)])
 
     @cached_property
     def crystals(self) -> _core.Crystals:

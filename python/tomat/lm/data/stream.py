@@ -11,12 +11,14 @@ import haliax as hax
 import jax
 import numpy as np
 from levanter.data.dataset import AsyncDataset
+from levanter.data.loader import DataLoader
 from levanter.layers.attention import AttentionMask
 
 from tomat.lm.data.shuffle import key_of, keys_of, permute
 from tomat.lm.example import DensityExample
 
 if TYPE_CHECKING:
+    from levanter.trainer import Trainer
     from numpy.typing import NDArray
 
     from tomat.lm.data.rows import Rows
@@ -93,6 +95,20 @@ class ExampleDataset(AsyncDataset[DensityExample]):
         if not self._finite:
             raise ValueError("the training stream has no length")
         return self._length
+
+    def loader(
+        self, trainer: Trainer, batch_size: int, *, buffered: int, fetched: int
+    ) -> DataLoader[DensityExample]:
+        """Levanter's loader with less prefetching: its trainer's default of 128 batches takes gigabytes."""
+        return DataLoader(
+            self,
+            batch_size,
+            batch_axis_name=trainer.config.batch_axis_name,
+            max_buffered_batches=buffered,
+            fetch_batch_size=fetched,
+            mesh=trainer.device_mesh,
+            axis_resources=trainer.compute_axis_mapping,
+        )
 
     def is_finite(self) -> bool:
         """Whether every row is given once."""

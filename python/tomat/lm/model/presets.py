@@ -158,15 +158,10 @@ class ModelConfig:
 
     Attributes:
         preset: a name of :data:`PRESETS`.
-        hidden_dim: width; None keeps the preset's, as for all fields below.
-        num_layers: layers.
-        num_heads: query heads.
+        hidden_dim, num_layers, num_heads, intermediate_dim, seq_len, rope_theta, gradient_checkpointing: as in
+            :class:`ModelShape`; None keeps the preset's.
         num_kv_heads: key and value heads; defaults to ``num_heads`` if that is given.
         head_dim: width of a head; defaults to ``hidden_dim / num_heads`` if one of them is given.
-        intermediate_dim: width of the feed-forward layer.
-        seq_len: tokens per row.
-        rope_theta: base of the rotary embedding.
-        gradient_checkpointing: one of :data:`GRADIENT_CHECKPOINTING`.
         attention: one of :data:`ATTENTION`.
         attention_block: tokens per block of the splash and flash kernels; None is their default.
         initialisation: ``ordinal`` starts with similar embeddings of neighbouring density tokens and layers that add
