@@ -306,8 +306,11 @@ class Promolecule(StartingDensity):
         """SHA-256 of kind, parameters and arrays, without ``about``."""
         digest = hashlib.sha256(f"tomat promolecule 1 {self.kind}\n".encode())
         digest.update(np.array([self.cutoff, self.inner], dtype="<f8").tobytes())
-        arrays = (self.atomic_numbers, self.electrons, self.coefficients)
-        for array, dtype in zip(arrays, ("<i4", "<f8", "<f8"), strict=True):
+        for array, dtype in (
+            (self.atomic_numbers, "<i4"),
+            (self.electrons, "<f8"),
+            (self.coefficients, "<f8"),
+        ):
             digest.update(np.array(array.shape, dtype="<i8").tobytes())
             digest.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
         return digest.hexdigest()
