@@ -31,13 +31,7 @@ _STEP = 128
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """Rows of one crystal on one grid, and the columns of their density tokens.
-
-    Attributes:
-        tokens: (length,) ids, density tokens included, without padding.
-        first: column of the first density token.
-        count: density tokens per row.
-    """
+    """A row (length,) without padding; its first column with a density token, and their number."""
 
     tokens: NDArray[np.int32]
     first: int
