@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -160,8 +161,22 @@ class Gate:
         self.list.write_text("\n".join([*paths[:before], str(self.pipe), *paths[before:]]))
         os.mkfifo(self.pipe)
 
-    def open(self) -> None:
-        self.pipe.write_bytes(self.content)
+    def open(self, process: subprocess.Popen[Any]) -> None:
+        """Give the material to whoever asks for it; a process that ended before it asked needs none."""
+        end = time.monotonic() + 120
+        while process.poll() is None:
+            assert time.monotonic() < end, "nobody reads the gate, and the run does not end"
+            try:
+                pipe = os.open(self.pipe, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # which says that nobody reads yet
+                    raise
+                time.sleep(0.02)
+                continue
+            os.set_blocking(pipe, True)
+            with contextlib.suppress(BrokenPipeError), os.fdopen(pipe, "wb") as file:
+                file.write(self.content)
+            return
 
     def remove(self) -> None:
         self.pipe.unlink()

@@ -33,7 +33,7 @@ def test_two_runs_on_one_directory(tmp_path: Path) -> None:
         assert second.code == 1
         assert second.err.startswith(f"error: {out}: another run is writing here"), second.err
         assert second.out == ""
-    gate.open()
+    gate.open(first)
     result = end(first)
     assert result.code == 0, result.err
     gate.remove()

@@ -172,7 +172,7 @@ def test_interrupted_and_resumed(tmp_path: Path) -> None:
     wait_for(lambda: len(list(out.glob("worker-*/shard-*.parquet"))) >= 20, process)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.7)
-    gate.open()
+    gate.open(process)
     result = end(process)
     assert result.code == 130, result.err
     assert "--resume" in result.err

@@ -141,7 +141,7 @@ def test_stopped_by_a_signal_and_resumed(tmp_path: Path, number: signal.Signals)
     process = start(gate.list, "--out", out, *SHARD_EACH)
     wait_for(lambda: shards(out) == 20, process)
     process.send_signal(number)
-    gate.open()
+    gate.open(process)
     result = end(process)
     assert result.code == 130, result.err
     assert "--resume" in result.err
