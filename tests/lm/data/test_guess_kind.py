@@ -55,7 +55,7 @@ def test_a_guess_of_another_kind_stops(config: DataConfig) -> None:
     with pytest.raises(ValueError, match="qe-sg15 is not of the kind of these data") as error:
         open_rows(replace(config, guess="qe-sg15"), 512)
     for part in (
-        "% electrons in vasp-pmg-Li-nospin",
+        "its electron count in vasp-pmg-Li-nospin is off by",
         "tomat promolecule fit",
         "data.max_guess_nmae",
         "prefix",

@@ -267,8 +267,8 @@ def test_what_was_left_out_of_a_dataset_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "one of them"),
-        ({"path": "x", "densities": ("y",)}, "one of them"),
+        ({}, "give either data.path"),
+        ({"path": "x", "densities": ("y",)}, "give either data.path"),
         ({"path": "x", "limit": 3}, "belong to data.densities"),
         ({"path": "x", "on_error": "ignore"}, "neither raise nor skip"),
         ({"path": "x", "seed": -1}, "data.seed = -1"),
