@@ -211,7 +211,10 @@ def test_a_full_device(tmp_path: Path) -> None:
     progress = tmp_path / "out" / ".progress"
     progress.mkdir(parents=True)
     (progress / "shard-00001.parquet.full.unfinished").symlink_to("/dev/full")
-    before = "from tomat.engine import local; local._run_id = lambda: 'full'"
+    before = (
+        "from types import SimpleNamespace as Names; from tomat.engine import local; "
+        "local.uuid = Names(uuid4=lambda: Names(hex='full'))"
+    )
     result = run_process(*arguments, before=before)
     assert result.code == 1
     assert "shard-00001.parquet" in result.err

@@ -136,7 +136,8 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove a dataset but no other files, ``meta.json`` first, so that it never looks finished."""
         for name in (META, COVERAGE, CODEC, BUDGET):
-            (self.path / name).unlink(missing_ok=True)
+            if (self.path / name).exists():
+                (self.path / name).unlink()
         self._clear_debris()
         for shard in self.path.glob("shard-*.parquet"):
             shard.unlink()

@@ -275,7 +275,7 @@ def test_a_run_on_another_kind_stops_before_it_trains(tmp_path: Path) -> None:
     both = ("--validation.split", "train", "--validation.prefix", "[vasp]")
     # MgO, Si and O2: only the electrons of Mg are others.
     with pytest.raises(
-        ValueError, match=r"validation: the starting density qe-sg15.*electrons in vasp-mp-2456484"
+        ValueError, match=r"validation: the starting density qe-sg15.*electron count in vasp-mp-2456484"
     ):
         open_data(tiny.config(tmp_path, *both))
     with pytest.raises(ValueError, match="set both or neither"):
