@@ -91,7 +91,7 @@ def test_two_files_in_one_folder_go_by_one_name(tmp_path: Path) -> None:
     both = [tmp_path / "mp-1" / name for name in ("CHGCAR", "AECCAR0")]
     with pytest.raises(ValueError, match="two materials are called 'mp-1'"):
         resolve_inputs(both)
-    with pytest.raises(ValueError, match="both go by the name mp-1"):
+    with pytest.raises(ValueError, match="both have the name mp-1"):
         expand([str(path) for path in both])
 
 

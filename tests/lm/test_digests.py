@@ -61,7 +61,7 @@ def _swap(folder: Path) -> None:
         (lambda folder: (folder / "metadata.json").unlink(), "metadata.json is missing"),
         (_more, "d/more is not listed in digests.json"),
         (_swap, r"d/0a1b is not what was written .*manifest.ocdbt is not what was written"),
-        (lambda folder: (folder / "digests.json").unlink(), "no digests.json in it.*tomat seal"),
+        (lambda folder: (folder / "digests.json").unlink(), "has no digests.json.*tomat seal"),
         (lambda folder: (folder / "digests.json").write_text("{}"), "digests.json: no 'sha256' in it"),
         (lambda folder: (folder / "digests.json").write_text("["), "digests.json: damaged"),
     ],
@@ -127,7 +127,7 @@ def test_what_an_earlier_version_made_is_read_once_it_is_sealed(tmp_path: Path) 
     shutil.copy(folder / "tomat.json", run)
     older(folder)
     older(run)
-    with pytest.raises(ValueError, match=rf"without a digest.*tomat seal {run}$"):
+    with pytest.raises(ValueError, match=rf"no digest.*tomat seal {run}$"):
         read_note(str(run))
     with pytest.raises(ValueError, match=rf"tomat seal {folder}$"):
         check_folder(str(folder))
@@ -258,7 +258,7 @@ def test_a_run_does_not_go_on_from_a_damaged_checkpoint(trained: Path, tmp_path:
         again()
     shutil.rmtree(latest)
     (earlier / "digests.json").rename(tmp_path / "digests.json")
-    with pytest.raises(ValueError, match=r"step-2: no digests\.json.*tomat seal"):
+    with pytest.raises(ValueError, match=r"step-2: has no digests\.json.*tomat seal"):
         again()
     (tmp_path / "digests.json").rename(earlier / "digests.json")
     assert again().first_step == 3

@@ -222,7 +222,7 @@ def test_files_of_others_stay(entries: list[Entry], tmp_path: Path, overwrite: b
     mine = tmp_path / "parts" / "mine.json"
     mine.parent.mkdir()
     mine.write_text("{}")
-    with pytest.raises(ValueError, match=r"parts holds files, but .*sweep\.json is not there"):
+    with pytest.raises(ValueError, match=r"parts holds files, but there is no .*sweep\.json"):
         run_sweep(SMALL, entries[:1], tmp_path, overwrite=overwrite)
     assert mine.read_text() == "{}"
     with pytest.raises(ValueError, match="not a directory; give another place"):

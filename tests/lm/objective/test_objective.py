@@ -193,8 +193,8 @@ def test_nmae_weights_make_the_loss_of_a_material_its_nmae(kind: str) -> None:
         ({"kind": "causal"}, "choose one of next_token, masked, guess"),
         ({"schedule": "linear"}, "choose one of all, cosine, uniform"),
         ({"voxel_weights": "none"}, "choose one of equal, nmae"),
-        ({"kind": "masked", "preamble_weight": 1.0}, "gives the preamble"),
-        ({"kind": "guess", "preamble_weight": 0.1}, "gives the preamble"),
+        ({"kind": "masked", "preamble_weight": 1.0}, "does not predict the preamble"),
+        ({"kind": "guess", "preamble_weight": 0.1}, "does not predict the preamble"),
         ({"kind": "next_token", "preamble_weight": -1.0}, "must be 0 or above"),
     ],
 )
