@@ -25,3 +25,6 @@ use read::TextFormat;
 /// The formats that are text, in the order in which they are asked whether a content is theirs. A new one is a module
 /// and a place here; Zarr groups are folders, and told by that.
 const TEXT_FORMATS: [TextFormat; 2] = [cube::FORMAT, chgcar::FORMAT];
+
+/// What the layout of Zarr groups is called, and the suffix of their folders.
+const ZARR: &str = "zarr";

@@ -18,7 +18,7 @@ pub struct Material {
 /// Facts about the file that the density itself does not show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFacts {
-    /// The layout of the file: the `NAME` of the module that reads it.
+    /// The layout of the file: `zarr`, or the `NAME` of the module of a text format.
     pub format: &'static str,
     /// Whether the file holds a magnetisation density beside the total density.
     pub has_spin: bool,

@@ -2,14 +2,14 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::{TEXT_FORMATS, compression, zarr};
+use crate::{TEXT_FORMATS, ZARR, compression};
 
 /// The name of what has none: the root of a file system.
 const UNNAMED: &str = "unnamed";
 
 /// Whether a suffix, lower case, says that a file is a density.
 fn is_suffix(suffix: &str) -> bool {
-    suffix == zarr::NAME || TEXT_FORMATS.iter().any(|format| format.suffixes.contains(&suffix))
+    suffix == ZARR || TEXT_FORMATS.iter().any(|format| format.suffixes.contains(&suffix))
 }
 
 /// The name of a material: `mp-1` for `mp-1.zarr`, `mp-1.CHGCAR.gz`, `mp-1.vasp` and `mp-1.cube.xz`; the name of

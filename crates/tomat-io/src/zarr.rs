@@ -21,15 +21,13 @@ use zarrs::filesystem::FilesystemStore;
 use zarrs::storage::store::MemoryStore;
 use zarrs::storage::{ReadableStorageTraits, StoreKey, WritableStorageTraits};
 
+use crate::ZARR;
 use crate::error::{Error, Result};
 use crate::limits::check_points;
 use crate::material::{Material, SourceFacts};
 use crate::structure::crystal_from_json;
 use crate::task_id::task_id;
 use stages::{Fault, MAX_RATIO, Stages};
-
-/// What the layout is called.
-pub const NAME: &str = "zarr";
 
 /// The name of the array.
 pub const ARRAY: &str = "charge_density_total";
@@ -119,7 +117,7 @@ fn read_place(place: Place) -> Result<Material> {
     let density =
         Density::new(open.shape, Unit::Chgcar, values).map_err(|e| Error::unreadable(path, e.to_string()))?;
     let recorded_task_id = recorded_task_id(&group.attributes);
-    let source = SourceFacts { recorded_task_id, ..SourceFacts::plain(NAME) };
+    let source = SourceFacts { recorded_task_id, ..SourceFacts::plain(ZARR) };
     Ok(Material { task_id: task_id(path), density, crystal, source })
 }
 

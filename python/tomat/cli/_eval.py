@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tomat.storage.files import write_atomically
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from tomat.evaluate.aggregate import Settings
     from tomat.evaluate.tables import Table
@@ -32,6 +36,20 @@ def bootstrap_options(
     from tomat.evaluate.aggregate import Settings
 
     return Settings(intervals_by, resamples, level, bootstrap_seed)
+
+
+def write_or_print(
+    content: Mapping[str, Any], tables: Iterable[Table], out: Path | None, *, as_json: bool
+) -> None:
+    """Write a comparison as JSON to ``out``, if given, and print it as JSON or as tables."""
+    text = json.dumps(content, indent=1)
+    if out is not None:
+        write_atomically(out, (text + "\n").encode())
+    if as_json:
+        print(text)
+        return
+    for table in tables:
+        print_table(table)
 
 
 def print_table(table: Table) -> None:

@@ -13,15 +13,13 @@ Examples:
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tomat.cli._eval import bootstrap_options, print_table
+from tomat.cli._eval import bootstrap_options, write_or_print
 from tomat.cli._shared import grouped
-from tomat.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from tomat.evaluate.aggregate import Settings
@@ -50,10 +48,4 @@ def command(
 
     contenders = [contender(text, mode) for text in results]
     content = compare(contenders, metric=metric, common=common, settings=settings)
-    text = json.dumps(content, indent=1)
-    if out is not None:
-        write_atomically(out, (text + "\n").encode())
-    if as_json:
-        print(text)
-        return
-    print_table(comparison_table(content))
+    write_or_print(content, [comparison_table(content)], out, as_json=as_json)

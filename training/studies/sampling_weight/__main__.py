@@ -12,20 +12,18 @@ Examples:
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tomat.cli import run
-from tomat.cli._eval import bootstrap_options, print_table
+from tomat.cli._eval import bootstrap_options, write_or_print
 from tomat.cli._shared import grouped
 from tomat.evaluate.aggregate import Settings, modes_of
 from tomat.evaluate.methods import primary_mode
 from tomat.evaluate.result import load_result
 from tomat.evaluate.tables import Table
-from tomat.storage.files import write_atomically
 from training.studies.sampling_weight.study import sampling_weight
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -52,14 +50,7 @@ def command(
     arms = [[load_result(path) for path in paths] for paths in (equal, electrons)]
     chosen = mode or primary_mode(modes_of(arms[0][0].rows))
     content = sampling_weight(arms[0], arms[1], chosen, drawn, unmatched=unmatched)
-    text = json.dumps(content, indent=1)
-    if out is not None:
-        write_atomically(out, (text + "\n").encode())
-    if as_json:
-        print(text)
-        return
-    for table in content["tables"]:
-        print_table(Table.from_json(table))
+    write_or_print(content, map(Table.from_json, content["tables"]), out, as_json=as_json)
 
 
 if __name__ == "__main__":
