@@ -66,7 +66,9 @@ def relative_sketch(
         OSError, ValueError: a density cannot be read or used.
     """
     sketch = Sketch("e_per_A3")
-    unit = RelativeCodec([-1.0, 0.0, 1.0], [-0.5, 0.5], [-2.0, 2.0], offset=scale.offset, scale_factor=scale.factor)
+    unit = RelativeCodec(
+        [-1.0, 0.0, 1.0], [-0.5, 0.5], [-2.0, 2.0], offset=scale.offset, scale_factor=scale.factor
+    )
 
     def add(entry: Entry) -> None:
         material = entry.read().in_unit("e_per_A3")

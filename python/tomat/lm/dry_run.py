@@ -11,7 +11,7 @@ from tomat.clipping import ClippedTotals
 from tomat.lm.model.flops import StepFlops, device_memory, peak_flops
 from tomat.lm.model.memory import OPTIMIZER_SLOTS, StepMemory, step_memory
 from tomat.lm.model.presets import ParameterCount
-from tomat.lm.train import open_data, training_flops
+from tomat.lm.token_task import open_data, training_flops
 from tomat.lm.vocabulary import ModelVocabulary
 
 if TYPE_CHECKING:

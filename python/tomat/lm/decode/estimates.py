@@ -80,7 +80,7 @@ def estimates(
     def one(part: tuple[jax.Array, ...]) -> Estimates:
         x, drawn, truth, which = part
         logits = jnp.einsum("td,vd->tv", x, rows, preferred_element_type=jnp.float32)
-        return _of_logits(targets.within_component(logits, which), drawn, truth, points, sampling)
+        return of_logits(targets.within_component(logits, which), drawn, truth, points, sampling)
 
     t = x.shape[0]
     size = min(block, t)
@@ -94,9 +94,10 @@ def estimates(
     return Estimates(*(a.reshape(-1)[:t] for a in out))
 
 
-def _of_logits(
+def of_logits(
     logits: jax.Array, drawn: jax.Array, truth: jax.Array, points: jax.Array | None, sampling: Sampling
 ) -> Estimates:
+    """The estimates of positions with logits (t, n) over ascending points (n,); see :func:`estimates`."""
     p = jax.nn.softmax(logits, axis=-1)
     median_place = functions.median_bin(logits)
     mode_place = jnp.argmax(logits, axis=-1)
