@@ -65,7 +65,10 @@ def untrained(shape: FieldShape = SHAPE, *, seed: int = 1, moved: float = 0.3) -
     model = FieldModel.init(jax.random.PRNGKey(seed), shape, Levels.of(codec))
     leaves, structure = jax.tree.flatten(model)
     keys = jax.random.split(jax.random.PRNGKey(seed + 1), len(leaves))
-    leaves = [leaf + moved * jax.random.normal(k, leaf.shape) * (leaf == 0) for leaf, k in zip(leaves, keys, strict=True)]
+    leaves = [
+        leaf + moved * jax.random.normal(k, leaf.shape) * (leaf == 0)
+        for leaf, k in zip(leaves, keys, strict=True)
+    ]
     around = Surroundings(shape, UnscaledPromolecule.load("qe-sg15"))
     note = {"name": "untrained"}
     trained = TrainedField("untrained", 0, jax.tree.unflatten(structure, leaves), codec, around, note)

@@ -150,7 +150,7 @@ class TokenTask:
         """The evaluation on the validation rows."""
         if self.validation is None:
             return None
-        Pos = self._model_config.max_Pos  # noqa: N806 - an axis
+        Pos = self._model_config.max_Pos
         return Evaluation(trainer, self.config, self.rows, self.validation, self.vocabulary, Pos, kept)
 
 

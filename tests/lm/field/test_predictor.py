@@ -75,7 +75,11 @@ def test_the_order_of_atoms_does_not_matter(
 ) -> None:
     order = [2, 0, 3, 1]
     close(
-        at(predictor, Crystal.of(crystal.lattice, crystal.atomic_numbers[order], crystal.frac_coords[order]), points),
+        at(
+            predictor,
+            Crystal.of(crystal.lattice, crystal.atomic_numbers[order], crystal.frac_coords[order]),
+            points,
+        ),
         expected,
     )
 
@@ -96,10 +100,10 @@ def test_a_supercell_has_the_density_of_its_cells(
     double = Crystal.of(
         crystal.lattice * [[2], [1], [1]],
         np.tile(crystal.atomic_numbers, 2),
-        np.concatenate([half, half + [0.5, 0, 0]]),
+        np.concatenate([half, half + np.array([0.5, 0, 0])]),
     )
     for image in (0.0, 0.5):
-        close(at(predictor, double, points * [0.5, 1, 1] + [image, 0, 0]), expected)
+        close(at(predictor, double, points * [0.5, 1, 1] + np.array([image, 0, 0])), expected)
 
 
 def test_the_start_is_the_promolecule(crystal: Crystal) -> None:
@@ -113,7 +117,9 @@ def test_the_start_is_the_promolecule(crystal: Crystal) -> None:
     assert (found.spread > 0).all()
 
 
-@pytest.mark.parametrize(("offset", "shape"), [((0, 0, 0), (12, 14, 16)), ((7, 3, 11), (5, 9, 4)), ((1, 13, 2), (13, 3, 20))])
+@pytest.mark.parametrize(
+    ("offset", "shape"), [((0, 0, 0), (12, 14, 16)), ((7, 3, 11), (5, 9, 4)), ((1, 13, 2), (13, 3, 20))]
+)
 def test_a_voxel_does_not_depend_on_the_patch_it_is_asked_in(
     predictor: FieldPredictor, crystal: Crystal, offset: tuple[int, int, int], shape: tuple[int, int, int]
 ) -> None:
@@ -141,7 +147,9 @@ def test_other_modes_are_refused(predictor: FieldPredictor) -> None:
         predictor.in_mode("k_pass")
 
 
-def test_the_truth_changes_the_expected_error_alone(predictor: FieldPredictor, crystal: Crystal, tmp_path: Path) -> None:
+def test_the_truth_changes_the_expected_error_alone(
+    predictor: FieldPredictor, crystal: Crystal, tmp_path: Path
+) -> None:
     del tmp_path
     grid = (8, 8, 8)
     guess = predictor.facts.starting_density(crystal, grid, "e_per_A3")

@@ -114,10 +114,8 @@ def periodic_place(atomic_number: int) -> tuple[int, int, str]:
     place = atomic_number - (0, *_ROW_ENDS)[row]
     length = _ROW_ENDS[row] - (0, *_ROW_ENDS)[row]
     of_f = length == 32 and 3 <= place <= 16
-    if place <= (1 if row == 0 else 2):
-        group = place
-    else:
-        group = 3 if of_f else 18 - length + place
+    first = place <= (1 if row == 0 else 2)
+    group = place if first else 3 if of_f else 18 - length + place
     block = "f" if of_f else "s" if group <= 2 or row == 0 else "p" if group >= 13 else "d"
     return row + 1, group, block
 

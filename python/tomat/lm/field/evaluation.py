@@ -31,6 +31,7 @@ class FieldEvaluation(EvaluationHook):
 
     Args:
         points: voxels of the held-out crystals.
+        training: voxels of the training crystals, whose levels' frequencies are the unigram baseline.
         surroundings: what is summed around them.
         codec: of the model.
         limit: largest number of crystals; None is all.
@@ -40,6 +41,7 @@ class FieldEvaluation(EvaluationHook):
     def __init__(
         self,
         points: DrawnPoints,
+        training: DrawnPoints,
         surroundings: Surroundings,
         codec: RelativeCodec,
         *,
@@ -54,6 +56,7 @@ class FieldEvaluation(EvaluationHook):
         self._fixed = {
             "promolecule/nmae": self._nmae(points.guess - points.value),
             "codec_floor/nmae": self._nmae(back - points.value),
+            "unigram_bits_per_voxel": self._unigram(training),
         }
 
     def evaluate(self, model: Any) -> dict[str, float]:
@@ -72,10 +75,7 @@ class FieldEvaluation(EvaluationHook):
             columns["nats"].append(nats)
         shape = (len(self._materials), points.count)
         errors = {name: np.concatenate(parts).reshape(shape) for name, parts in columns.items()}
-        # Weights are 1 / (probability * sum of the density): relative to each other, those of uniform voxels.
-        uniform = points.weight[: shape[0]].astype(np.float64)
-        uniform /= uniform.sum(axis=1, keepdims=True)
-        bits = float((uniform * errors["nats"]).sum(axis=1).mean()) / math.log(2.0)
+        bits = float((_uniform(points)[: shape[0]] * errors["nats"]).sum(axis=1).mean()) / math.log(2.0)
         return {
             "one_pass/nmae_median": self._nmae(errors["median"]),
             "one_pass/nmae_mean": self._nmae(errors["mean"]),
@@ -89,7 +89,23 @@ class FieldEvaluation(EvaluationHook):
         crystal, points = self._points.crystal(material), self._points.places(material, slice(None))
         return run.sums(crystal, run.weights(crystal), points, self._points.guess[material])
 
+    def _unigram(self, training: DrawnPoints) -> float:
+        """Bits per voxel of a model that knows only how frequent each level is in the training crystals."""
+        size, n = len(self._codec.levels), len(self._materials)
+        levels = self._codec.encode(training.value, training.guess)
+        counts = np.bincount(levels.ravel(), _uniform(training).ravel() * training.count, size) + 1.0
+        bits = -np.log2(counts / counts.sum())
+        held_out = self._codec.encode(self._points.value[:n], self._points.guess[:n])
+        return float((_uniform(self._points)[:n] * bits[held_out]).sum(axis=1).mean())
+
     def _nmae(self, error: NDArray[np.floating[Any]]) -> float:
         """Mean over crystals of the weighted mean \\|error\\| (crystals, points)."""
         n = len(self._materials)
         return float((self._points.weight[:n].astype(np.float64) * np.abs(error[:n])).mean())
+
+
+def _uniform(points: DrawnPoints) -> NDArray[np.float64]:
+    """Weights (materials, count), of sum 1 for each material, that make up for how voxels were drawn."""
+    # The stored weights are 1 / (probability * sum of the density).
+    weight = points.weight.astype(np.float64)
+    return np.asarray(weight / weight.sum(axis=1, keepdims=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,15 +19,15 @@ def row_flops(shape: FieldShape, atoms: int, levels: int) -> float:
     """
     sites, crystals = shape.sites_per_row, shape.crystals_per_row
     width, mlp = shape.width, (shape.width + 2, *shape.mlp, levels)
-    of_l = list(enumerate(shape.channels))
+    of_l = [(2 * l + 1, n) for l, n in enumerate(shape.channels)]  # noqa: E741 - the angular momentum
 
     def environment(points: int) -> float:
-        sums = sum((2 * l + 1) * n * points * sites * (shape.functions + crystals) for l, n in of_l)
-        mixing = sum((2 * l + 1) * n * n * points * crystals for l, n in of_l[1:])
+        sums = sum(m * n * points * sites * (shape.functions + crystals) for m, n in of_l)
+        mixing = sum(m * n * n * points * crystals for m, n in of_l[1:])
         return sums + mixing + sites * shape.state * shape.functions * width
 
     update = sites * shape.message * (width + 2 * shape.state)
-    readout = sum(a * b for a, b in zip(mlp, mlp[1:], strict=False))
+    readout = sum(a * b for a, b in itertools.pairwise(mlp))
     forward = (
         shape.rounds * (environment(atoms) + update)
         + environment(shape.voxels_per_crystal)

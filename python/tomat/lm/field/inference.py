@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Points of a block, one compiled program; numbers of atoms for which programs are compiled.
 BLOCK = 4096
+DEFAULT = Sampling()
 _SITES = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
 
@@ -43,7 +44,7 @@ class FieldInference:
     model: FieldModel
     around: Surroundings
     codec: RelativeCodec
-    sampling: Sampling = Sampling()
+    sampling: Sampling = DEFAULT
 
     def weights(self, crystal: Crystal) -> Floats:
         """Weights (sites, functions, width) of the atoms of a crystal in the sums at its points."""
@@ -85,7 +86,7 @@ class FieldInference:
             part = slice(first, first + BLOCK)
             given = [_filled(array[part]) for array in (sums, guess, x, drawn)]
             found = _read(self.model, *given, self._tables, self.sampling)
-            blocks.append(jax.tree.map(lambda a, size=min(BLOCK, n - first): np.asarray(a)[:size], found))
+            blocks.append(_cut(found, min(BLOCK, n - first)))
         joined: tuple[Estimates, Floats] = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
         of, nats = joined
         values = {name: guess + scale * getattr(of, name) for name in ("median", "mean", "mode", "sample")}
@@ -95,6 +96,12 @@ class FieldInference:
     @property
     def _tables(self) -> tuple[Floats, Floats]:
         return self.codec.levels.astype(np.float32), self.codec.edges[1:-1].astype(np.float32)
+
+
+def _cut(found: tuple[Estimates, jax.Array], size: int) -> tuple[Estimates, Floats]:
+    """The first ``size`` points, on the host."""
+    cut: tuple[Estimates, Floats] = jax.tree.map(lambda a: np.asarray(a)[:size], found)
+    return cut
 
 
 def _filled(array: NDArray[Any]) -> NDArray[Any]:

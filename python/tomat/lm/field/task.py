@@ -179,9 +179,8 @@ class FieldTask:
 
     def examples(self) -> FieldDataset:
         """Rows of crystals."""
-        points = self._points(self.data, self.shape.points_per_material)
         return FieldDataset(
-            points,
+            self._training,
             self.surroundings,
             self.materials,
             seed=self.config.trainer.seed,
@@ -195,7 +194,11 @@ class FieldTask:
             return None
         points = self._points(self.validation, self.shape.held_out_points)
         limit = self.config.evaluation.max_rows
-        return FieldEvaluation(points, self.surroundings, self.codec, limit=limit, kept=kept)
+        return FieldEvaluation(points, self._training, self.surroundings, self.codec, limit=limit, kept=kept)
+
+    @cached_property
+    def _training(self) -> DrawnPoints:
+        return self._points(self.data, self.shape.points_per_material)
 
     def _points(self, of: OpenStore, count: int) -> DrawnPoints:
         data = self.config.data

@@ -163,8 +163,8 @@ class ModelConfig:
     """The ``model`` part of a training configuration: a preset and changes to it.
 
     Attributes:
-        kind: ``transformer``, on rows of tokens, to which all other fields but ``field`` belong; or ``field``, at points
-            in space.
+        kind: ``transformer``, on rows of tokens, to which all fields but ``field`` belong; or ``field``, at points in
+            space.
         field: the size of a field model.
         preset: a name of :data:`PRESETS`.
         hidden_dim, num_layers, num_heads, intermediate_dim, seq_len, rope_theta, gradient_checkpointing: as in
