@@ -80,7 +80,6 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json instead of tables.")] = False,
     decoding: DecodingConfig,
 ) -> None:
-    """Parse, measure, print."""
     from tomat.evaluate.run import Evaluation, called, evaluate
     from tomat.evaluate.sources import open_methods
 

@@ -104,7 +104,6 @@ def command(
     *,
     decoding: DecodingConfig,
 ) -> None:
-    """Predict, write, report."""
     from tomat.lm.decode.opening import open_predictor
     from tomat.material import read
     from tomat.prediction.grid import parse_grid

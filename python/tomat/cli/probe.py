@@ -47,7 +47,6 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print probes.json instead of a table.")] = False,
     decoding: DecodingConfig,
 ) -> None:
-    """Parse, probe, print."""
     from tomat.evaluate.methods import PatchMethod
     from tomat.evaluate.probes import ProbePlan, probe_table
     from tomat.evaluate.probes import probe as run

@@ -36,7 +36,6 @@ def command(
         bool, typer.Option("--json", help="Print ids, names and the decoded patch as JSON.")
     ] = False,
 ) -> None:
-    """Read one row, print it."""
     record = read_row(file, row)
     # One worker's part is enough to read its rows.
     tokenizer = open_dataset(place(file).parent, allow_partial=True).tokenizer

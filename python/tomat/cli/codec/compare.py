@@ -59,7 +59,6 @@ def command(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Sketch, fit, measure, draw."""
     methods = [_method(name) for name in method] if method else METHODS
     if out is not None:
         from tomat.report import codecs as report

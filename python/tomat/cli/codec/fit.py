@@ -51,7 +51,6 @@ def command(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fit, write, print the codec."""
     if out.suffix != ".npz":
         raise typer.BadParameter(f"--out {out}: the name of a codec file ends in .npz")
     if tail_max is None and (tail_min or tail_bins):

@@ -39,7 +39,6 @@ def command(
     quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with all materials.")] = False,
 ) -> None:
-    """Measure, print."""
     loaded = load_codec(codec)
     entries = resolve_inputs(inputs, split_file=split_file, split=split)
     with progress("measuring", len(entries), quiet=quiet or as_json) as watch:

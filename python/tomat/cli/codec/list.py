@@ -15,7 +15,6 @@ from tomat.codec import ALIASES, LOG_CODECS, bundled_codecs, bundled_floor, load
 
 
 def command(as_json: AsJson = False) -> None:
-    """Load, print."""
     codecs = {name: load_codec(name) for name in [*bundled_codecs(), *LOG_CODECS]}
     rows = {name: {**facts(codec), "floor": bundled_floor(codec)} for name, codec in codecs.items()}
     if as_json:
