@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Annotated, Any, get_type_hints
@@ -46,9 +45,3 @@ def needs_models() -> None:
         import levanter  # noqa: F401
     except ImportError as error:
         raise ValueError(f"models need Levanter: pip install 'tomat[train]' ({error})") from error
-
-
-def say_weights(predictor: Any) -> None:
-    """Print to standard error which weights of a run are used; nothing for a predictor without any."""
-    if hasattr(predictor, "at_start"):
-        print(predictor, file=sys.stderr)

@@ -13,13 +13,14 @@ Examples:
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tomat.cli._eval import bootstrap_options, print_table, report_errors
-from tomat.cli._models import decoding_options, say_weights
+from tomat.cli._models import decoding_options
 from tomat.cli._shared import Limit, Split, SplitFile, grouped, progress
 from tomat.dataset.inputs import resolve_inputs
 from tomat.prediction.options import DecodingConfig
@@ -55,8 +56,8 @@ def command(
 
     entries = resolve_inputs(data, split_file=split_file, split=split, limit=limit)
     predictor = open_predictor(checkpoint, decoding)
-    if not (quiet or as_json):
-        say_weights(predictor)
+    if predictor.weights and not (quiet or as_json):
+        print(predictor.weights, file=sys.stderr)
     about = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}
     method = PatchMethod(predictor, overlap)
     plan = ProbePlan(method, entries, tuple(probe or ()), seed, about, name or out.name, called(), settings)

@@ -73,6 +73,11 @@ class Method(Protocol):
     def mode(self) -> Mode:
         """The mode its numbers are labelled with."""
 
+    @property
+    def weights(self) -> str:
+        """Which weights of which run it uses, in words; empty for a method without any."""
+        return ""
+
     def identity(self) -> dict[str, Any]:
         """Everything its densities depend on, as JSON."""
 
@@ -175,6 +180,11 @@ class PatchMethod(Method):
         if mode not in MODES:
             raise ValueError(f"the predictor has the unknown mode {mode!r}; known: {', '.join(MODES)}")
         return mode
+
+    @property
+    def weights(self) -> str:
+        """The predictor's."""
+        return self.predictor.weights
 
     @property
     def unit(self) -> str:

@@ -37,7 +37,7 @@ class CellRequest:
     Attributes:
         crystal: the crystal.
         grid_shape: (nx, ny, nz).
-        truth: the true density on that grid; shown only to predictors for which :func:`sees_truth` holds.
+        truth: the true density on that grid; shown only to predictors with ``sees_truth``.
         electrons: valence electrons of the cell; None is the sum over ``facts.valence``.
         alter: changes each patch request before the predictor sees it; None changes nothing.
 
@@ -306,15 +306,6 @@ def predict_densities(
         yield _outcome(predictor, waiting.popleft(), normalize)
 
 
-def sees_truth(predictor: PatchPredictor) -> bool:
-    """Whether a predictor is shown the true density: it predicts from true neighbours, or it needs the truth for the
-    expected error of its distribution (``gives_expected_error``).
-
-    :mod:`tomat.evaluate.probes` checks that the densities of the latter do not depend on it.
-    """
-    return predictor.mode == "teacher_forced" or bool(getattr(predictor, "gives_expected_error", False))
-
-
 def valence_count(predictor: PatchPredictor, cell: CellRequest) -> float | None:
     """Valence electrons of a cell, as given or from the predictor's facts; None if an element is missing."""
     if cell.electrons is not None:
@@ -345,7 +336,7 @@ def _open(
             check_guess(crystal.name, guess, truth, _guessed(predictor, cell, guess), max_guess_error)
     except ValueError as error:
         raise _named(crystal, error) from error
-    opened = _Open(cell, plan, guess, truth if sees_truth(predictor) else None)
+    opened = _Open(cell, plan, guess, truth if predictor.sees_truth else None)
     opened.seconds = time.perf_counter() - started
     return opened
 

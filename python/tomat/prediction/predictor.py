@@ -42,7 +42,7 @@ class PatchRequest:
         offset: grid point of the patch's low corner, within the grid.
         patch_shape: (px, py, pz); an axis longer than that of the grid wraps around.
         guess: the starting density on the patch, for predictors that need one.
-        truth: the true density on the patch, see :func:`tomat.prediction.assemble.sees_truth`.
+        truth: the true density on the patch, for predictors with ``sees_truth``.
     """
 
     crystal: Crystal
@@ -159,8 +159,10 @@ class PatchPredictor(Protocol):
         needs_guess: whether requests must have a ``guess``, made with ``facts.starting_density``.
         batch_size: preferred number of requests per call.
         facts: about its training data.
-
-    A predictor that needs the truth for the expected error of its distribution sets ``gives_expected_error = True``.
+        sees_truth: whether requests have the ``truth``: for predictions from true neighbours (a diagnostic), or for the
+            expected error of the predicted distribution (:mod:`tomat.evaluate.probes` checks that densities do not
+            depend on it).
+        weights: which weights of which run it uses, in words; empty for a predictor without any.
     """
 
     @property
@@ -173,6 +175,10 @@ class PatchPredictor(Protocol):
     def batch_size(self) -> int: ...  # noqa: D102
     @property
     def facts(self) -> TrainingFacts: ...  # noqa: D102
+    @property
+    def sees_truth(self) -> bool: ...  # noqa: D102
+    @property
+    def weights(self) -> str: ...  # noqa: D102
 
     def identity(self) -> dict[str, Any]:
         """Everything its predictions depend on, as JSON; equal identities give equal densities."""
@@ -205,6 +211,8 @@ class PromoleculePredictor:
     batch_size: int = 256
     mode: Mode = "one_pass"
     needs_guess: bool = True
+    sees_truth: bool = False
+    weights: str = ""
 
     @classmethod
     def open(cls, source: str, decoding: DecodingConfig) -> Self:

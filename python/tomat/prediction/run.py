@@ -43,7 +43,7 @@ class RunOptions:
         electrons: valence electrons of the cell, for a single structure.
         valence: a promolecule whose valence counts replace the predictor's.
         truth: the true density of a single structure: its grid is the default, and the error and the preview compare
-            with it. See :func:`tomat.prediction.assemble.sees_truth`.
+            with it.
         augmentation: a CHGCAR for a single structure, whose PAW augmentation occupancies are copied to the output.
         overwrite: predict again what was predicted with other options.
         max_guess_error: see :func:`tomat.prediction.assemble.predict_densities`.

@@ -85,7 +85,9 @@ class ModelPredictor:
         """
         return ModelPredictor(open_checkpoint(self.trained.path, weights="start"), self.decoding)
 
-    def __str__(self) -> str:
+    @property
+    def weights(self) -> str:
+        """Which weights of which run it uses, in words."""
         best = self.trained.note.get("best")
         why = f", the best held-out {best['metric']} ({best['value']:.4g})" if best else ""
         after = f"after {self.trained.step} steps" if self.trained.step else "as they began (step 0)"
@@ -107,9 +109,9 @@ class ModelPredictor:
         return self.trained.objective.modes
 
     @property
-    def gives_expected_error(self) -> bool:
-        """Whether predictions have an ``expected_error`` if requests have the truth."""
-        return self.decoder.components == 1 or self.mode == "free_running"
+    def sees_truth(self) -> bool:
+        """Whether requests have the truth: as neighbours, or for the ``expected_error`` of predictions."""
+        return self.decoder.components == 1 or self.mode in ("free_running", "teacher_forced")
 
     @property
     def needs_guess(self) -> bool:
