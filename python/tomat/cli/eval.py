@@ -101,7 +101,7 @@ def command(
     )
     try:
         with progress("evaluating", len(entries), quiet=quiet or as_json) as step:
-            result = evaluate(plan, out, overwrite=overwrite, watch=lambda task_id, _error: step(task_id))
+            result = evaluate(plan, out, overwrite=overwrite, watch=step)
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None

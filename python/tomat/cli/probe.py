@@ -49,7 +49,7 @@ def command(
     decoding: DecodingConfig,
 ) -> None:
     from tomat.evaluate.methods import PatchMethod
-    from tomat.evaluate.probes import ProbePlan, probe_table
+    from tomat.evaluate.probes import Probing, probe_table
     from tomat.evaluate.probes import probe as run
     from tomat.evaluate.run import called
     from tomat.lm.decode.opening import open_predictor
@@ -60,9 +60,9 @@ def command(
         print(predictor.weights, file=sys.stderr)
     about = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}
     method = PatchMethod(predictor, overlap)
-    plan = ProbePlan(method, entries, tuple(probe or ()), seed, about, name or out.name, called(), settings)
+    plan = Probing(method, entries, tuple(probe or ()), seed, about, name or out.name, called(), settings)
     with progress("probing", len(entries), quiet=quiet or as_json) as step:
-        content = run(plan, out, overwrite=overwrite, watch=lambda task_id, _error: step(task_id))
+        content = run(plan, out, overwrite=overwrite, watch=step)
     if as_json:
         print(json.dumps(content))
     elif not quiet:

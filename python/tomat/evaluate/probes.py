@@ -54,7 +54,7 @@ _POOL = 16
 
 
 @dataclass(frozen=True)
-class ProbePlan:
+class Probing:
     """Settings of a probe run.
 
     Attributes:
@@ -107,11 +107,11 @@ class ProbePlan:
 
 
 def probe(
-    plan: ProbePlan,
+    plan: Probing,
     folder: Path,
     *,
     overwrite: bool = False,
-    watch: Callable[[str, str | None], None] | None = None,
+    watch: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Probe every material that ``folder`` does not hold yet; write ``probes.parquet`` and ``probes.json`` there.
 
@@ -133,7 +133,7 @@ def probe(
             place.write(entry.task_id, part)
         parts.append(part)
         if watch:
-            watch(entry.task_id, part["errors"][0]["error"] if part["errors"] else None)
+            watch(entry.task_id)
     rows = [row for part in parts for row in part["rows"]]
     errors = [error for part in parts for error in part["errors"]]
     if not rows:
@@ -162,7 +162,7 @@ def _pool(entries: Sequence[Entry]) -> Iterator[Material]:
             continue
 
 
-def _one(plan: ProbePlan, probes: Sequence[Probe], entry: Entry, pool: Sequence[Material]) -> dict[str, Any]:
+def _one(plan: Probing, probes: Sequence[Probe], entry: Entry, pool: Sequence[Material]) -> dict[str, Any]:
     part: dict[str, Any] = {"task_id": entry.task_id, "path": entry.path, "rows": [], "errors": []}
     try:
         truth = Truth.of(read(entry.path), entry.path, plan.method.unit)
