@@ -22,11 +22,7 @@ def processors() -> int:
 
 
 def check_threads(threads: int | None) -> int:
-    """The number of threads; one per processor if None.
-
-    Raises:
-        ValueError: less than one, or more than :data:`MAX_THREADS`.
-    """
+    """The number of threads; one per processor if None."""
     if threads is None:
         return processors()
     if not 1 <= threads <= MAX_THREADS:

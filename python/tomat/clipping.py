@@ -143,11 +143,7 @@ def recount(codec: Codec, density: NDArray[np.float32], unit: str, volume: float
 
 
 def check_limits(max_clipped: float, max_negative: float) -> None:
-    """Check the limits of clipping.
-
-    Raises:
-        ValueError: a limit is not between 0 and 1.
-    """
+    """Check the limits of clipping."""
     for name, value in (("max_clipped", max_clipped), ("max_negative", max_negative)):
         if not 0 <= value <= 1:
             raise ValueError(

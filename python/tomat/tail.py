@@ -33,9 +33,6 @@ class Tail:
         max: largest value, in the unit of the sketch.
         min: smallest value, below zero in a signed codec; 0 for no tail below zero.
         bins: number of the codec's bins in the tail, on both sides together; one in 64 if None.
-
-    Raises:
-        ValueError: an empty range, or no bins.
     """
 
     max: float

@@ -36,11 +36,7 @@ def decoding_options(*names: str) -> Callable[..., DecodingConfig]:
 
 
 def needs_models() -> None:
-    """Check that Levanter is installed.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Check that Levanter is installed."""
     try:
         import levanter  # noqa: F401
     except ImportError as error:

@@ -48,12 +48,7 @@ def command(
 
 
 def read_row(file: str | Path, row: int) -> dict[str, Any]:
-    """One row of a shard as a dict of its columns.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a parquet file, or no such row.
-    """
+    """One row of a shard as a dict of its columns."""
     try:
         with place(file).open("rb") as source, pq.ParquetFile(source) as parquet:
             first = 0

@@ -40,9 +40,6 @@ class Settings:
         resamples: number of resamples.
         level: confidence level.
         seed: of the random draws.
-
-    Raises:
-        ValueError: unknown ``by``.
     """
 
     by: Units = "chemsys"

@@ -41,9 +41,6 @@ class Resampler:
         resamples: number of resamples.
         level: confidence level.
         seed: of the random draws.
-
-    Raises:
-        ValueError: no materials, a level outside (0, 1), fewer than ten resamples, or ``clusters`` of another length.
     """
 
     def __init__(
@@ -127,11 +124,7 @@ class Resampler:
         return self._interval(value, drawn[~np.isnan(drawn)])
 
     def quantile(self, values: ArrayLike, fraction: float) -> Interval:
-        """A quantile, interpolated linearly between ranks as in :func:`tomat.metrics.statistics`.
-
-        Raises:
-            ValueError: arrays of another length, values that are not finite, a fraction outside [0, 1].
-        """
+        """A quantile, interpolated linearly between ranks as in :func:`tomat.metrics.statistics`."""
         v = self._checked(values)
         if not 0.0 <= fraction <= 1.0:
             raise ValueError(f"fraction = {fraction} must be from 0 to 1")

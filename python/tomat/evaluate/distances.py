@@ -29,9 +29,6 @@ def nearest_atom(
 
     Returns:
         float32 (nx, ny, nz).
-
-    Raises:
-        ValueError: a cell of zero volume, or a cutoff that is not positive and finite.
     """
     cell = np.asarray(lattice, dtype=np.float64)
     if not 0.0 < cutoff < math.inf:

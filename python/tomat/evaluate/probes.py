@@ -258,11 +258,7 @@ def summarise(rows: Sequence[dict[str, Any]], settings: Settings) -> dict[str, A
 
 
 def load_probes(path: str | Path) -> dict[str, Any]:
-    """The content of ``probes.json`` in a folder.
-
-    Raises:
-        FileNotFoundError, ValueError: there is none, or it is not a result of ``tomat probe``.
-    """
+    """The content of ``probes.json`` in a folder."""
     place = Path(path) / "probes.json" if Path(path).is_dir() else Path(path)
     if not place.exists():
         raise FileNotFoundError(f"{place}: not found; run tomat probe to make it")

@@ -144,11 +144,7 @@ def save_picture(folder: Path, picture: Picture) -> None:
 
 
 def load_pictures(folder: Path) -> list[Picture]:
-    """The pictures of a result, the largest NMAE first.
-
-    Raises:
-        ValueError: a file is damaged.
-    """
+    """The pictures of a result, the largest NMAE first."""
     found = []
     for path in sorted((folder / "volumes").glob("*.npz")):
         try:

@@ -64,10 +64,6 @@ def read_augmentation(path: str | Path, n_atoms: int) -> bytes:
     """The lines with the PAW augmentation occupancies of the total density in a CHGCAR.
 
     They are valid for the same atoms in the same order with the same POTCAR.
-
-    Raises:
-        ValueError: missing, cut off, or for another number of atoms.
-        OSError: it cannot be read.
     """
     text = _expanded(path)
     start = text.find(_AUGMENTATION)

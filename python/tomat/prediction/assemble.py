@@ -244,11 +244,7 @@ def predict_density(
     electrons: float | None = None,
     truth: Material | None = None,
 ) -> Prediction:
-    """The density of one crystal; see :func:`predict_densities`.
-
-    Raises:
-        ValueError: it cannot be predicted.
-    """
+    """The density of one crystal; see :func:`predict_densities`."""
     cell = CellRequest(crystal, check_grid(grid_shape), truth, electrons)
     (outcome,) = predict_densities(predictor, [cell], overlap=overlap, normalize=normalize)
     if isinstance(outcome, Failure):

@@ -30,11 +30,7 @@ MAX_GUESS_ERROR = 0.25
 
 
 def crystal_warnings(crystal: Crystal, facts: TrainingFacts) -> list[str]:
-    """Reasons to doubt a prediction for this crystal.
-
-    Raises:
-        ValueError: two atoms on one site.
-    """
+    """Reasons to doubt a prediction for this crystal."""
     found: list[str] = []
     symbols = _core.elements()
     if facts.elements is not None:
@@ -63,9 +59,6 @@ def check_same_crystal(crystal: Crystal, truth: Material) -> None:
     """Check that a true density belongs to the crystal.
 
     The order of the atoms and the orientation of the cell may differ, and atoms may move by up to 0.5 angstrom.
-
-    Raises:
-        ValueError: the composition, the cell or the positions differ.
     """
     where = f"{crystal.name}: the true density ({truth.task_id}) is of another crystal"
     mine, other = (_composition(atoms) for atoms in (crystal.atomic_numbers, truth.atomic_numbers))
@@ -105,9 +98,6 @@ def check_guess(
         truth: (nx, ny, nz) the true density in the same unit, or None.
         electrons: of the guess, and expected from the training data; None if not known.
         limit: largest NMAE; the electrons may deviate by half this fraction.
-
-    Raises:
-        ValueError: above the limit.
     """
     problem = None
     if truth is not None:

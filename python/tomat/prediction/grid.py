@@ -27,11 +27,7 @@ RADICES = (2, 3, 5, 7)
 
 
 def friendly_sizes(radices: Sequence[int] = RADICES, limit: int = MAX_AXIS) -> list[int]:
-    """All products of ``radices`` from 2 to ``limit``, ascending.
-
-    Raises:
-        ValueError: radices below 2, or none.
-    """
+    """All products of ``radices`` from 2 to ``limit``, ascending."""
     if not radices or min(radices) < 2:
         raise ValueError(f"radices {tuple(radices)} must be whole numbers of at least 2")
     sizes = {1}
@@ -56,9 +52,6 @@ def grid_for(
         lattice: (3, 3) rows a, b, c in angstrom.
         spacing: distance of grid points in angstrom.
         radices: allowed prime factors of the axes.
-
-    Raises:
-        ValueError: a spacing that is not positive, or needs more than 1023 points along an axis.
     """
     check_spacing(spacing)
     sizes = np.array(friendly_sizes(radices, 2 * MAX_AXIS), dtype=np.float64)
@@ -81,11 +74,7 @@ def grid_for(
 
 
 def check_spacing(spacing: float | None) -> None:
-    """Check a grid spacing; None passes.
-
-    Raises:
-        ValueError: it is not finite and positive.
-    """
+    """Check a grid spacing; None passes."""
     if spacing is not None and not (math.isfinite(spacing) and spacing > 0):
         raise ValueError(f"spacing = {spacing} must be a finite number above 0 angstrom")
 
@@ -132,9 +121,6 @@ def mean_spacing(cells: Iterable[tuple[ArrayLike, Sequence[int]]]) -> float:
     """Grid spacing in angstrom: the geometric mean over all axes of ``(lattice, grid shape)`` pairs.
 
     :func:`grid_for` with it gives grids as dense as these, on average.
-
-    Raises:
-        ValueError: no cells.
     """
     logs = [
         np.log(np.linalg.norm(np.asarray(lattice), axis=1) / np.asarray(shape)) for lattice, shape in cells
@@ -145,11 +131,7 @@ def mean_spacing(cells: Iterable[tuple[ArrayLike, Sequence[int]]]) -> float:
 
 
 def check_grid(grid_shape: Sequence[int]) -> tuple[int, int, int]:
-    """Check a grid: three whole numbers from 1 to 1023.
-
-    Raises:
-        ValueError: other numbers.
-    """
+    """Check a grid: three whole numbers from 1 to 1023."""
     shape = tuple(int(n) for n in grid_shape)
     if len(shape) != 3 or min(shape) < 1 or max(shape) > MAX_AXIS:
         raise ValueError(f"grid {shape} must be three numbers from 1 to {MAX_AXIS}")
@@ -157,11 +139,7 @@ def check_grid(grid_shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def parse_grid(text: str) -> tuple[int, int, int]:
-    """Parse ``48,48,60``, ``48x48x60``, or ``48`` for all three axes.
-
-    Raises:
-        ValueError: anything else.
-    """
+    """Parse ``48,48,60``, ``48x48x60``, or ``48`` for all three axes."""
     parts = text.lower().replace("x", ",").split(",")
     try:
         numbers = [int(part) for part in parts]

@@ -24,11 +24,7 @@ OUTPUT_FORMATS = (*FORMATS, "png")
 
 
 def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
-    """File suffixes of formats: ``chgcar.gz`` gives ``.CHGCAR.gz``.
-
-    Raises:
-        ValueError: an unknown format or compression.
-    """
+    """File suffixes of formats: ``chgcar.gz`` gives ``.CHGCAR.gz``."""
     suffixes = []
     for name in names:
         kind, _, compression = name.lower().partition(".")

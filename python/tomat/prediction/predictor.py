@@ -91,11 +91,7 @@ class TrainingFacts:
     elements: frozenset[int] | None = None
 
     def starting_density(self, crystal: Crystal, grid_shape: Triple, unit: Unit) -> NDArray[np.float32]:
-        """The starting density (nx, ny, nz) in ``unit``.
-
-        Raises:
-            ValueError: there is no starting density, or it lacks an element.
-        """
+        """The starting density (nx, ny, nz) in ``unit``."""
         start = self.guess or self.promolecule
         if start is None:
             raise ValueError("the predictor needs a starting density and has no promolecule to compute it")
@@ -130,11 +126,7 @@ class TrainingFacts:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], promolecule: Promolecule | None = None) -> Self:
-        """Read the output of :meth:`to_json`.
-
-        Raises:
-            ValueError: it is damaged.
-        """
+        """Read the output of :meth:`to_json`."""
         try:
             spacing, elements = stored.get("spacing"), stored.get("elements")
             valence = {int(z): float(n) for z, n in dict(stored.get("valence") or {}).items()}

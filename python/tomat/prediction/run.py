@@ -111,12 +111,7 @@ class RunSummary:
 
 
 def expand(structures: Sequence[str | Path]) -> list[str]:
-    """Paths of structures: a folder stands for its files, a ``.txt`` file for the paths in it.
-
-    Raises:
-        ValueError: there are none, or two have the same name and thus the same output files.
-        OSError: a list cannot be read.
-    """
+    """Paths of structures: a folder stands for its files, a ``.txt`` file for the paths in it."""
     paths: list[str] = []
     for given in structures:
         path = Path(given)

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_installed() -> None:
-    """Check that the packages for figures are installed.
-
-    Raises:
-        ValueError: matplotlib or plotly is missing.
-    """
+    """Check that the packages for figures are installed."""
     missing = [name for name in ("matplotlib", "plotly") if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"figures need {' and '.join(missing)}: pip install 'tomat[plot]'")

@@ -139,10 +139,6 @@ def load_training_run(path: str | Path) -> TrainingRun:
 
     Unreadable lines are skipped and counted. If a step occurs twice (the run resumed from an earlier checkpoint), the
     later value of each number counts.
-
-    Raises:
-        FileNotFoundError: there are no metrics.
-        ValueError: no line can be read, or the note is damaged.
     """
     given = Path(path)
     place = given if given.name == METRICS_FILE else given / METRICS_FILE

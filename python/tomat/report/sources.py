@@ -43,12 +43,7 @@ class Sources:
 
 
 def load_sources(paths: Sequence[str | Path]) -> Sources:
-    """Load all paths; one folder may hold several sources, but subfolders are not searched.
-
-    Raises:
-        FileNotFoundError: a path does not exist.
-        ValueError: a path is not a source of a report, or is damaged.
-    """
+    """Load all paths; one folder may hold several sources, but subfolders are not searched."""
     found = Sources()
     for path in map(Path, paths):
         if not path.exists():
