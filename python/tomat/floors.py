@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,10 +150,6 @@ class FloorCurves:
     n_test: int
     held_out: bool
     curves: list[Curve]
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything, as JSON takes it."""
-        return asdict(self)
 
     def to_csv(self) -> str:
         """One row a method and number of bins."""

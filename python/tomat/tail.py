@@ -48,11 +48,7 @@ class Tail:
             )
 
     def shares(self, bins: int) -> tuple[int, int]:
-        """Number of bins below and above, in a codec of ``bins``.
-
-        Raises:
-            ValueError: no bins are left for the sketch.
-        """
+        """Number of bins below and above, in a codec of ``bins``."""
         least = 2 if self.min < 0.0 else 1
         own = max(bins // _SHARE, least) if self.bins is None else self.bins
         if own >= bins:
@@ -67,9 +63,6 @@ class Tail:
             fitted: ``boundaries``, ``recon_points_mean``, ``recon_points_median``, ``clip_min`` and ``clip_max``.
             below: number of bins below ``clip_min``.
             above: number of bins above ``clip_max``.
-
-        Raises:
-            ValueError: densities beyond the end of the tail, or bins narrower than float32 resolves.
         """
         fitted, more = self._without_sparse_end(fitted, above)
         above += more

@@ -113,7 +113,6 @@ class LloydMaxCodec(Codec):
     @override
     @property
     def unit(self) -> Unit:
-        """The unit of the densities it was fitted to."""
         return self.unit_for()
 
     @override
@@ -124,13 +123,6 @@ class LloydMaxCodec(Codec):
     @override
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        """A codec by bundled name (``l1-16k-e_per_A3-1e4``), path or URL.
-
-        Raises:
-            KeyError: neither a bundled name nor a path.
-            FileNotFoundError: no such file.
-            ValueError: not a codec file, or its content does not match its hash.
-        """
         text = str(name)
         bundled = resources.files("tomat").joinpath("codecs", f"{ALIASES.get(text, text)}.npz")
         if "/" not in text and bundled.is_file():
@@ -172,7 +164,6 @@ class LloydMaxCodec(Codec):
 
     @override
     def to_bytes(self) -> bytes:
-        """The content of the ``.npz`` file."""
         about = {**self.about, "format_version": FORMAT_VERSION, "hash": self.hash}
         members: dict[str, Any] = {
             "boundaries": self.boundaries,

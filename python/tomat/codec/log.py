@@ -70,13 +70,6 @@ class LogCodec(Codec):
     @override
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        """A log codec by name (``two_token_9_12``, ``tomol_3byte`` or ``fp16_1token``), path or URL.
-
-        Raises:
-            KeyError: an unknown name.
-            OSError: the file cannot be read.
-            ValueError: the file is not a log codec.
-        """
         text = str(name)
         parameters = _core.named_log_codec(text)
         if parameters is not None:
@@ -118,7 +111,6 @@ class LogCodec(Codec):
     @override
     @property
     def parameters(self) -> dict[str, Any]:
-        """``log_min``, ``log_max`` and ``token_mag_bits``."""
         return {"log_min": self.log_min, "log_max": self.log_max, "token_mag_bits": self.bits}
 
     @override

@@ -203,9 +203,6 @@ def spread(
 
     Returns:
         ``n``, ``mean``, ``values``, and ``sd``: the sample standard deviation (n - 1); None for one run.
-
-    Raises:
-        ValueError: no runs.
     """
     if not runs:
         raise ValueError("no runs")

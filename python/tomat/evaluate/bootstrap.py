@@ -78,9 +78,6 @@ class Resampler:
         Args:
             values: (n,) finite.
             weights: (n,) not negative; None is all 1. Materials of weight 0 are left out.
-
-        Raises:
-            ValueError: arrays of another length, values that are not finite, or weights that are all 0.
         """
         v, w = self._checked(values), self._weights(weights)
         total = float(w.sum())

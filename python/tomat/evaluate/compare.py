@@ -45,11 +45,7 @@ class Contender:
     results: tuple[Result, ...]
 
     def runs(self) -> list[dict[str, dict[str, Any]]]:
-        """For each result, its rows by material.
-
-        Raises:
-            ValueError: a result without the mode, or results over different materials.
-        """
+        """For each result, its rows by material."""
         found = []
         for result in self.results:
             rows = result.of_mode(self.mode)

@@ -80,11 +80,7 @@ class Truth:
 
     @classmethod
     def of(cls, material: Material, path: str, unit: str) -> Truth:
-        """Compute the columns that depend on the material alone.
-
-        Raises:
-            ValueError: a density without electrons, for which relative errors are undefined.
-        """
+        """Compute the columns that depend on the material alone."""
         inside = material.in_unit(unit)
         total = float(np.abs(inside.density).sum(dtype=np.float64))
         if not total > 0.0 or not inside.n_electrons > 0.0:
@@ -113,11 +109,7 @@ class Truth:
 
 
 def row(truth: Truth, predicted: Predicted, mode: str) -> dict[str, Any]:
-    """The columns of :data:`COLUMNS` for one method.
-
-    Raises:
-        ValueError: a prediction of another shape or unit, or values that are not finite.
-    """
+    """The columns of :data:`COLUMNS` for one method."""
     material = truth.material
     if predicted.unit != material.unit:
         raise ValueError(f"the prediction is in {predicted.unit}, the true density in {material.unit}")

@@ -171,11 +171,7 @@ class PatchMethod(Method):
 
     @property
     def mode(self) -> Mode:
-        """The predictor's mode.
-
-        Raises:
-            ValueError: an unknown mode.
-        """
+        """The predictor's mode."""
         mode = self.predictor.mode
         if mode not in MODES:
             raise ValueError(f"the predictor has the unknown mode {mode!r}; known: {', '.join(MODES)}")

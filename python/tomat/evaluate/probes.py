@@ -78,11 +78,7 @@ class Probing:
     settings: Settings = field(default_factory=Settings)
 
     def chosen(self) -> list[Probe]:
-        """The probes that apply to the method.
-
-        Raises:
-            KeyError: an unknown probe.
-        """
+        """The probes that apply to the method."""
         unknown = [name for name in self.probes if name not in PROBES]
         if unknown:
             raise KeyError(f"unknown probe {unknown[0]!r}; known: {', '.join(PROBES)}")

@@ -59,11 +59,7 @@ class OutputFolder:
     identity: dict[str, Any]
 
     def finished(self, cell: CellRequest, *, overwrite: bool = False) -> dict[str, Any] | None:
-        """The record of a complete prediction; None if it has to be made.
-
-        Raises:
-            ValueError: there is one that was made with other options, and ``overwrite`` is not set.
-        """
+        """The record of a complete prediction; None if it has to be made."""
         record_file = self._file(cell.crystal.name, ".json")
         if not record_file.exists():
             return None

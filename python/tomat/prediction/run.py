@@ -63,11 +63,7 @@ class RunOptions:
     max_guess_error: float | None = MAX_GUESS_ERROR
 
     def check(self, n_structures: int) -> None:
-        """Check the numbers, and that options for a single structure are given with just one.
-
-        Raises:
-            ValueError: a check fails.
-        """
+        """Check the numbers, and that options for a single structure are given with just one."""
         check_spacing(self.spacing)
         for name, number in (("electrons", self.electrons), ("max_guess_error", self.max_guess_error)):
             if number is not None and not (math.isfinite(number) and number > 0):

@@ -24,7 +24,7 @@ def png(content: Mapping[str, Any]) -> bytes:
     """Mean NMAE floor in per cent against the number of bins, both logarithmic; 1,200 x 900 pixels.
 
     Args:
-        content: of :meth:`tomat.floors.FloorCurves.as_json`.
+        content: :class:`tomat.floors.FloorCurves` as a dict.
     """
     from matplotlib.figure import Figure as Drawn
 

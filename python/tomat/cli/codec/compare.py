@@ -14,6 +14,7 @@ Examples:
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,15 +80,16 @@ def command(
             threads=threads,
             watch=watch,
         )
+    content = asdict(result)
     if as_json:
-        print(json.dumps(result.as_json()))
+        print(json.dumps(content))
     else:
         _print(result)
     if out is not None:
         write_atomically(f"{out}.csv", result.to_csv().encode())
-        write_atomically(f"{out}.json", (json.dumps(result.as_json(), indent=1) + "\n").encode())
-        write_atomically(f"{out}.png", report.png(result.as_json()))
-        write_atomically(f"{out}.html", report.html(result.as_json()).encode())
+        write_atomically(f"{out}.json", (json.dumps(content, indent=1) + "\n").encode())
+        write_atomically(f"{out}.png", report.png(content))
+        write_atomically(f"{out}.html", report.html(content).encode())
         if not (quiet or as_json):
             print(", ".join(str(Path(f"{out}.{suffix}")) for suffix in ("csv", "json", "png", "html")))
 
