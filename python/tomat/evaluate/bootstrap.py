@@ -61,12 +61,10 @@ class Resampler:
         if clusters is not None and len(clusters) != n:
             raise ValueError(f"{len(clusters)} clusters for {n} materials; give one name per material")
         numbers: dict[Hashable, int] = {}
-        for name in range(n) if clusters is None else clusters:
-            numbers.setdefault(name, len(numbers))
         names = range(n) if clusters is None else clusters
         self.level, self.resamples = level, resamples
+        self._unit = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
         self.n_units = len(numbers)
-        self._unit = np.array([numbers[name] for name in names], dtype=np.int64)
         counts = np.random.default_rng(seed).multinomial(
             self.n_units, np.full(self.n_units, 1.0 / self.n_units), size=resamples
         )
@@ -84,13 +82,7 @@ class Resampler:
         if not total > 0.0:
             raise ValueError("all weights are 0: there is no mean")
         value = float((w * v).sum() / total)
-        above = np.bincount(self._unit, w * v, self.n_units)
-        below = np.bincount(self._unit, w, self.n_units)
-        if np.count_nonzero(below) < 2:
-            return Interval(value, None, None)
-        sums = np.concatenate([chunk @ np.stack([above, below], axis=1) for chunk in self._chunks()])
-        drawn = sums[:, 1] > 0.0
-        return self._interval(value, sums[drawn, 0] / sums[drawn, 1])
+        return self.interval(value, self.means(v[:, None], w)[:, 0], w)
 
     def means(self, values: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.float64]:
         """The weighted mean of each column in each resample; NaN if only materials of weight 0 were drawn.

@@ -109,6 +109,7 @@ class Prediction:
     """A predicted density.
 
     Attributes:
+        cell: the request.
         material: the crystal with its density, in the unit of the codec.
         spread: (nx, ny, nz) float32 standard deviation of the prediction in the same unit, or None.
         expected_error: (nx, ny, nz) float32 mean of \\|density - truth\\| over the predicted distribution in the same
@@ -120,6 +121,7 @@ class Prediction:
         mode: the prediction mode.
     """
 
+    cell: CellRequest
     material: Material
     spread: NDArray[np.float32] | None
     expected_error: NDArray[np.float32] | None
@@ -410,6 +412,7 @@ def _close(predictor: PatchPredictor, opened: _Open, normalize: bool) -> Predict
         spread = None if spread is None else (spread * scale).astype(np.float32)
         expected_error, final = None, material.n_electrons
     return Prediction(
+        cell,
         material,
         spread,
         expected_error,

@@ -83,7 +83,6 @@ class OutputFolder:
 
     def write(
         self,
-        cell: CellRequest,
         prediction: Prediction,
         *,
         truth: Material | None = None,
@@ -96,7 +95,7 @@ class OutputFolder:
             OSError: a file cannot be written.
             ValueError: a format cannot represent the density.
         """
-        name = cell.crystal.name
+        cell, name = prediction.cell, prediction.material.task_id
         started = time.perf_counter()
         # The record marks complete files, so it is removed while they change.
         self._file(name, ".json").unlink(missing_ok=True)

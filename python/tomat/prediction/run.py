@@ -180,7 +180,6 @@ class _Run:
     report: Report | None
     summary: RunSummary = field(default_factory=RunSummary)
     paths: dict[str, str] = field(default_factory=dict)
-    waiting: dict[str, CellRequest] = field(default_factory=dict)
     doubts: dict[str, list[str]] = field(default_factory=dict)
 
     def cells(self, structures: Sequence[str]) -> Iterator[CellRequest]:
@@ -198,16 +197,13 @@ class _Run:
                 self.summary.skipped.append(record)
                 self._tell(name, 0.0)
                 continue
-            self.waiting[name] = cell
             yield cell
 
     def finish(self, outcome: Prediction | Failure) -> None:
+        cell = outcome.cell
         if isinstance(outcome, Failure):
-            name = outcome.cell.crystal.name
-            self.waiting.pop(name, None)
-            self._fail(name, str(outcome.error))
+            self._fail(cell.crystal.name, str(outcome.error))
             return
-        cell = self.waiting.pop(outcome.material.task_id)
         truth = self.options.truth
         extra: dict[str, Any] = {}
         if truth is not None:
@@ -220,7 +216,7 @@ class _Run:
             augmentation = b""
             if self.options.augmentation is not None:
                 augmentation = read_augmentation(self.options.augmentation, cell.crystal.n_atoms)
-            record = self.folder.write(cell, outcome, truth=truth, augmentation=augmentation, extra=extra)
+            record = self.folder.write(outcome, truth=truth, augmentation=augmentation, extra=extra)
         except ValueError as error:
             self._fail(cell.crystal.name, str(error))
             return
