@@ -16,15 +16,12 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 #: Key of the ``about`` record that holds the digest of the whole file's content.
 DIGEST = "content_sha256"

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from tomat.codec import Codec
+from tomat.codec import Codec
 
 #: Default for the largest share of a material's electrons above the codec's range.
 MAX_CLIPPED = _core.MAX_CLIPPED

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import metrics as of_density
 from tomat._threads import in_order
-from tomat.codec import LloydMaxCodec
-from tomat.fitting import METHODS, fit_codec
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-
-    from tomat.codec import Codec
-    from tomat.fitting import Method, Sketch, Weighting
-    from tomat.material import Entry, Material
+from tomat.codec import Codec, LloydMaxCodec
+from tomat.fitting import METHODS, Method, Sketch, Weighting, fit_codec
+from tomat.material import Entry, Material
 
 #: Numbers of bins that are compared by default.
 BINS = (1024, 2048, 4096, 16384, 65536)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 #: Default: one bin in this many belongs to the tail, which raises the floor of the fitted bins by 1.6 %.
 _SHARE = 64

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self, override
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self, override
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from tomat import _core
+from tomat.material import Unit
 from tomat.storage.files import write_atomically
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from tomat.material import Unit
 
 
 class Codec(_core.DensityCodec):

@@ -14,9 +14,10 @@ import contextlib
 import json
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, override
+from typing import Any, Self, override
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from tomat._npz import (
     DIGEST,
@@ -29,12 +30,8 @@ from tomat._npz import (
     npz_bytes,
 )
 from tomat.codec.base import Codec
+from tomat.material import Unit
 from tomat.storage.files import open_bytes
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from tomat.material import Unit
 
 _REQUIRED = ("boundaries", "recon_points", "clip_max")
 _OPTIONAL = ("clip_min", "recon_points_mean", "recon_points_median")

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, override
+from typing import Any, Self, override
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core
 from tomat._seal import check_seal, sealed
 from tomat.codec.base import Codec
 from tomat.storage.files import open_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
 
 #: Names of the log codecs in docs/format.md.
 LOG_CODECS = ("two_token_9_12", "tomol_3byte", "fp16_1token")

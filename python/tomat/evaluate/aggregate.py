@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import metrics
 from tomat.categories import CATEGORIES
 from tomat.evaluate.bootstrap import LEVEL, RESAMPLES, Resampler
 from tomat.evaluate.measure import DEPTHS, DISTANCES, METRICS, ORDERS
 from tomat.evaluate.methods import MODES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
 
 #: Columns that are summarised, as fractions (``electron_error`` in electrons). Absolute values are averaged.
 SUMMARISED = (*METRICS, "seconds")
@@ -102,12 +98,11 @@ def _one_mode(rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
 def _summary(
     values: NDArray[np.float64], electrons: NDArray[np.float64], resampler: Resampler
 ) -> dict[str, Any]:
-    over = metrics.statistics(values)
     return {
         "mean": resampler.mean(values)._asdict(),
         "median": resampler.quantile(values, 0.5)._asdict(),
         "p99": resampler.quantile(values, 0.99)._asdict(),
-        "max": over.max,
+        "max": float(values.max()),
         "per_electron": resampler.mean(values, electrons)._asdict(),
     }
 

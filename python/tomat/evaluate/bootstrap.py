@@ -7,14 +7,11 @@ materials (A. C. Davison, D. V. Hinkley, Bootstrap Methods and their Application
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Hashable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
-
-    from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 #: Default number of resamples.
 RESAMPLES = 2000

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat.evaluate.aggregate import Settings, modes_of, spread
+from tomat.evaluate.bootstrap import Resampler
 from tomat.evaluate.methods import BASELINES, DIAGNOSTICS, primary_mode
-from tomat.evaluate.result import load_result
+from tomat.evaluate.result import Result, load_result
 from tomat.evaluate.tables import NONE, Table, interval, label, percent
 from tomat.metrics import IN_ELECTRONS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from tomat.evaluate.bootstrap import Resampler
-    from tomat.evaluate.result import Result
 
 #: Columns of a row that describe the material.
 FACTS = ("task_id", "data_hash", "formula", "chemsys", "category", "n_electrons")

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core, metrics
 from tomat.categories import category, reduced_formula
 from tomat.evaluate.distances import nearest_atom
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-    from tomat.evaluate.methods import Predicted
-    from tomat.material import Material
+from tomat.evaluate.methods import Predicted
+from tomat.material import Material
 
 #: Lower ends of the bins of distance to the nearest atom, in angstrom; the last is open.
 DISTANCES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tomat.codec import Codec
+from tomat.material import Material
+from tomat.prediction import options
 from tomat.prediction.assemble import CellRequest, Failure, predict_densities
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from tomat.codec import Codec
-    from tomat.material import Material
-    from tomat.prediction import options
-    from tomat.prediction.predictor import PatchPredictor
-    from tomat.promolecule import Promolecule
+from tomat.prediction.predictor import PatchPredictor
+from tomat.promolecule import Promolecule
 
 type Mode = options.Mode | Literal["start", "start_teacher_forced", "promolecule", "codec_floor"]
 

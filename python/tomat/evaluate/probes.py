@@ -11,31 +11,26 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core, metrics
 from tomat.evaluate.aggregate import Settings
 from tomat.evaluate.alterations import PROBES, Probe, Variant, generator
 from tomat.evaluate.measure import Truth
-from tomat.evaluate.methods import EXPECTED
+from tomat.evaluate.methods import EXPECTED, PatchMethod, Predicted
 from tomat.evaluate.result import write_rows
 from tomat.evaluate.run import message, versions
 from tomat.evaluate.tables import Table, interval, percent
-from tomat.material import Material, read
+from tomat.material import Entry, Material, read
 from tomat.prediction.assemble import CellRequest
 from tomat.prediction.cover import cover
+from tomat.prediction.predictor import PatchRequest
 from tomat.storage.files import read_json, write_atomically
 from tomat.tokenizer import PatchTokenizer
 from tomat.workplace import Workplace
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from tomat.evaluate.methods import PatchMethod, Predicted
-    from tomat.material import Entry
-    from tomat.prediction.predictor import PatchRequest
 
 #: Columns of ``probes.parquet``, with their Arrow types.
 COLUMNS = {

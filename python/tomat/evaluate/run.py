@@ -6,26 +6,21 @@ import functools
 import itertools
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from tomat import _core
 from tomat._threads import in_order
 from tomat.evaluate.aggregate import Settings, aggregate
 from tomat.evaluate.measure import Truth, row
-from tomat.evaluate.methods import EXPECTED, primary_mode
+from tomat.evaluate.methods import EXPECTED, Method, primary_mode
 from tomat.evaluate.result import Result
 from tomat.evaluate.volumes import Gallery
+from tomat.material import Entry, Material
 from tomat.workplace import Workplace
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from tomat.evaluate.methods import Method
-    from tomat.material import Entry, Material
 
 #: Packages whose versions are recorded if installed.
 _PACKAGES = ("numpy", "pyarrow", "jax", "jaxlib", "marin-levanter", "haliax", "equinox")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from tomat.evaluate.aggregate import modes_of
 from tomat.evaluate.methods import BASELINES, DIAGNOSTICS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from tomat.evaluate.result import Result
+from tomat.evaluate.result import Result
 
 #: Names of the modes in tables.
 LABELS = {

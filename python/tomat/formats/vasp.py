@@ -7,21 +7,17 @@ import gzip
 import itertools
 import lzma
 import zlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core
+from tomat.crystal import Crystal
 from tomat.formats.text import comment, fortran, table
 from tomat.storage.files import open_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from tomat.crystal import Crystal
 
 #: A note for users of a written CHGCAR.
 AUGMENTATION_NOTE = (

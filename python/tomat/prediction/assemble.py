@@ -8,9 +8,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core
 from tomat.crystal import Crystal
@@ -19,10 +20,6 @@ from tomat.prediction.checks import check_guess
 from tomat.prediction.cover import Assembly, Cover, Triple, cover
 from tomat.prediction.grid import check_grid
 from tomat.prediction.predictor import PatchPrediction, PatchPredictor, PatchRequest
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 #: Changes a request; the prediction is placed where the unchanged request lies.
 type Alteration = Callable[[PatchRequest], PatchRequest]

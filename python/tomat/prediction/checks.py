@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core
 from tomat.crystal import Crystal
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numpy.typing import NDArray
-
-    from tomat.material import Material
-    from tomat.prediction.predictor import TrainingFacts
+from tomat.material import Material
+from tomat.prediction.predictor import TrainingFacts
 
 #: Atoms closer than the first share a site; no real atoms are closer than the second. In angstrom.
 SAME_SITE, NEAREST = 0.05, 0.5

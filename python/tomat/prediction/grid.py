@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from tomat.crystal import Crystal
 from tomat.material import Material, read
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
-
-    from numpy.typing import ArrayLike
-
-    from tomat.crystal import Crystal
 
 #: Default grid spacing in angstrom if a predictor does not know that of its data: the geometric mean over the axes of
 #: 431 plane-wave densities at cutoffs of 60 and 75 Ry.

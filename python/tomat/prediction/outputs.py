@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tomat._core import __version__
 from tomat.formats import COMPRESSORS, FORMATS
@@ -14,9 +15,6 @@ from tomat.prediction.assemble import CellRequest, Prediction
 from tomat.prediction.preview import preview
 from tomat.storage.files import read_json, write_json
 from tomat.workplace import differences
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _PICTURE = ".png"
 #: Values of ``--format``; text formats may be followed by .gz, .bz2, .xz or .zst.

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat.crystal import Crystal
+from tomat.material import Material, Unit
 from tomat.prediction.cover import Triple
 from tomat.prediction.grid import mean_spacing
+from tomat.prediction.options import DecodingConfig, Mode
 from tomat.promolecule import Promolecule
+from tomat.starting import StartingDensity
 from tomat.tokenizer import PatchTokenizer
 from tomat.valence import Dispute, fit_valence
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from tomat.material import Material, Unit
-    from tomat.prediction.options import DecodingConfig, Mode
-    from tomat.starting import StartingDensity
 
 #: Given in place of a checkpoint, stands for the sum of spherical atoms; ``promolecule:FILE`` selects another one.
 PROMOLECULE = "promolecule"

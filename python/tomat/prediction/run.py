@@ -7,23 +7,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tomat import _core
+from tomat.crystal import Crystal
 from tomat.formats.vasp import read_augmentation
+from tomat.material import Material
 from tomat.metrics import measure
 from tomat.prediction.assemble import CellRequest, Failure, Prediction, predict_densities
 from tomat.prediction.checks import MAX_GUESS_ERROR, check_same_crystal, crystal_warnings
 from tomat.prediction.grid import RADICES, check_spacing, choose_grid
 from tomat.prediction.outputs import OutputFolder
+from tomat.prediction.predictor import PatchPredictor
 from tomat.prediction.structures import name_of, read_crystal
+from tomat.promolecule import Promolecule
 from tomat.storage.files import is_url
-
-if TYPE_CHECKING:
-    from tomat.crystal import Crystal
-    from tomat.material import Material
-    from tomat.prediction.predictor import PatchPredictor
-    from tomat.promolecule import Promolecule
 
 #: Called with (number of finished structures, name of the current one, fraction of it that is done).
 type Report = Callable[[int, str, float], None]

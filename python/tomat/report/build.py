@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,18 +12,13 @@ from tomat.evaluate.aggregate import modes_of
 from tomat.evaluate.compare import comparison_table
 from tomat.evaluate.methods import DIAGNOSTICS, HEADLINES, primary_mode
 from tomat.evaluate.probes import probe_table
+from tomat.evaluate.result import Result
 from tomat.evaluate.tables import NONE, Table, group_tables, label, mean_table, percent
 from tomat.evaluate.volumes import load_pictures
 from tomat.report import codecs, coverage, figures
 from tomat.report.page import Figure, Page
-from tomat.report.runs import NMAE
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tomat.evaluate.result import Result
-    from tomat.report.runs import TrainingRun
-    from tomat.report.sources import Sources
+from tomat.report.runs import NMAE, TrainingRun
+from tomat.report.sources import Sources
 
 #: Number of worst and of best materials in the table of materials.
 _NAMED = 10

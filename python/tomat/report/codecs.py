@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from tomat.evaluate.tables import Table, percent
 from tomat.report.figures import colour, plain, png_of
 from tomat.report.page import Figure, Page
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def check_installed() -> None:

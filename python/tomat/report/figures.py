@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tomat import _core
 from tomat.evaluate.aggregate import modes_of
 from tomat.evaluate.methods import DIAGNOSTICS
+from tomat.evaluate.result import Result
 from tomat.evaluate.tables import label, shared_baselines
+from tomat.evaluate.volumes import Picture
 from tomat.report.isosurface import half_level, isosurface
 from tomat.report.page import Figure, packed
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tomat.evaluate.result import Result
-    from tomat.evaluate.volumes import Picture
-    from tomat.report.runs import Series, TrainingRun
+from tomat.report.runs import Series, TrainingRun
 
 #: Colours that are distinct on white and black, also with colour blindness (after M. Okabe and K. Ito).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#888888")

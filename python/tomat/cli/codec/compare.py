@@ -14,9 +14,10 @@ Examples:
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -27,9 +28,6 @@ from tomat.fitting import METHODS, Method, Sketch, sketch_entries
 from tomat.floors import BINS, FloorCurves, floor_curves
 from tomat.material import Entry
 from tomat.storage.files import write_atomically
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def command(
