@@ -6,6 +6,7 @@ containers, or at URLs that fsspec opens with credentials from a Modal secret.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from tomat.engine.job import Board, Engine, add_up
 from tomat.engine.local import Progress, Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tomat.engine.job import Job
     from tomat.material import Entry
@@ -181,10 +182,13 @@ class ModalEngine(Engine):
         try:
             while calls:
                 self._check_not_cancelled(job)
-                for index, summary in _finished(calls):
-                    del calls[index]
-                    summaries.append(summary)
-                    board.post(index, _as_progress(summary))
+                for index, call in list(calls.items()):
+                    with contextlib.suppress(TimeoutError):
+                        done = call.get(timeout=0)
+                        del calls[index]
+                        summaries.append(done)
+                        n, left_out = done.n_listed, done.n_left_out
+                        board.post(index, Progress(n, n, left_out, done.rows, done.bytes, done.seconds))
                 if watch is not None:
                     watch(board.total)
                 if calls:
@@ -194,17 +198,3 @@ class ModalEngine(Engine):
                 call.cancel()
         self._functions["check_dataset"].remote(job.out)
         return add_up(job.out, summaries)
-
-
-def _finished(calls: dict[int, Any]) -> Iterator[tuple[int, Summary]]:
-    """Workers that have finished, with their summaries; the error of a failed one is raised."""
-    for index, call in list(calls.items()):
-        try:
-            yield index, call.get(timeout=0)
-        except TimeoutError:
-            continue
-
-
-def _as_progress(summary: Summary) -> Progress:
-    n = summary.n_listed
-    return Progress(n, n, summary.n_left_out, summary.rows, summary.bytes, summary.seconds)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import threading
 import time
@@ -123,35 +122,33 @@ class RayEngine(Engine):
             if watch is not None:
                 # Progress reports are optional.
                 with contextlib.suppress(ray.exceptions.RayError):
-                    for index, (progress, _, _) in ray.get(reports.latest.remote(), timeout=_POLL_S).items():
+                    for index, progress in ray.get(reports.latest.remote(), timeout=_POLL_S).items():
                         board.post(index, progress)
                 watch(board.total)
         return summaries
 
 
 class _Reports:
-    """An actor that stores the latest progress, node and process of each worker."""
+    """An actor that stores the latest progress of each worker."""
 
     def __init__(self) -> None:
-        self._latest: dict[int, tuple[Progress, str, int]] = {}
+        self._latest: dict[int, Progress] = {}
 
-    def tell(self, index: int, progress: Progress, node: str, process: int) -> None:
-        self._latest[index] = (progress, node, process)
+    def tell(self, index: int, progress: Progress) -> None:
+        self._latest[index] = progress
 
-    def latest(self) -> dict[int, tuple[Progress, str, int]]:
+    def latest(self) -> dict[int, Progress]:
         return self._latest
 
 
 def _work(part: Part, reports: Any) -> Summary:
-    import ray
-
-    node, index, last = ray.get_runtime_context().get_node_id(), part.config.worker_index, 0.0
+    last = 0.0
 
     def tell(progress: Progress) -> None:
         nonlocal last
         if time.monotonic() - last > _TELL_S:
             last = time.monotonic()
-            reports.tell.remote(index, progress, node, os.getpid())
+            reports.tell.remote(part.config.worker_index, progress)
 
     return part.run(watch=tell)
 
