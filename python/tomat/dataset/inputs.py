@@ -114,7 +114,8 @@ def _matching(pattern: str) -> list[str]:
 
 
 def _search(folder: Place) -> Iterable[str]:
-    for path in sorted(folder.iterdir(), key=str):
+    below: Iterable[Place] = folder.iterdir()
+    for path in sorted(below, key=str):
         if _is_density(path.name):
             yield str(path)
         elif not path.name.startswith(".") and path.is_dir():
