@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, override
 
-from tomat.engine.job import Board, Engine, add_up
+from tomat.engine.job import Engine
 from tomat.engine.local import Progress, Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from tomat.engine.job import Job
     from tomat.material import Entry
@@ -174,27 +174,27 @@ class ModalEngine(Engine):
         self._functions["prepare_dataset"].remote(out, resume, overwrite)
 
     @override
-    def _work(self, job: Job, watch: Callable[[Progress], None] | None) -> Summary:
+    def _check(self, out: str) -> None:
+        self._functions["check_dataset"].remote(out)
+
+    @override
+    def _work(self, job: Job) -> Generator[list[tuple[int, Progress | Summary]]]:
         spawn = self._functions["tokenize_worker"].spawn
         calls = {part.config.worker_index: spawn(part) for part in job.parts(1)}
-        summaries: list[Summary] = []
-        board = Board(job)
         try:
             while calls:
                 self._check_not_cancelled(job)
+                news: list[tuple[int, Progress | Summary]] = []
                 for index, call in list(calls.items()):
                     with contextlib.suppress(TimeoutError):
                         done = call.get(timeout=0)
                         del calls[index]
-                        summaries.append(done)
                         n, left_out = done.n_listed, done.n_left_out
-                        board.post(index, Progress(n, n, left_out, done.rows, done.bytes, done.seconds))
-                if watch is not None:
-                    watch(board.total)
+                        told = Progress(n, n, left_out, done.rows, done.bytes, done.seconds)
+                        news += [(index, told), (index, done)]
+                yield news
                 if calls:
                     self._is_cancelled.wait(_POLL_S)
         finally:
             for call in calls.values():
                 call.cancel()
-        self._functions["check_dataset"].remote(job.out)
-        return add_up(job.out, summaries)
