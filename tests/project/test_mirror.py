@@ -60,7 +60,6 @@ COVERED_BY = {
         "cli.export_hf",
         "dataset.hf_card",
     ),
-    "dataset/test_run_directory.py": ("dataset.records",),
     "dataset/test_sync.py": ("cli.sync",),
     "dataset/test_verify.py": (
         "cli.verify",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from tomat import _core
@@ -17,7 +18,7 @@ from tomat.storage.files import parse_json, read_json
 
 if TYPE_CHECKING:
     import types
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tomat.storage.remote import Place
 
@@ -39,7 +40,6 @@ FORMAT_VERSION = 2
 SEAL = "meta_sha256"
 
 _SHARD = re.compile(r"shard-[0-9]{5,}\.parquet")
-_WORKER = re.compile(r"worker-[0-9]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: Name of a codec file next to the shards; other programs choose their own.
 _CODEC_NAME = re.compile(r"[^/\\:\0.][^/\\:\0]*")
@@ -156,7 +156,9 @@ def _check_keys(meta: Mapping[str, Any], keys: Mapping[str, _Kind], place: objec
         value = meta[key]
         # JSON's true is a bool, which Python also takes for an int.
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{place}: {key!r} is {_shown(value)}, not {_kind_name(kind)}; {remedy}")
+            raise ValueError(
+                f"{place}: {key!r} is {_shown(value)}, not {getattr(kind, '__name__', kind)}; {remedy}"
+            )
 
 
 def _check_sizes(meta: Mapping[str, Any], place: Place) -> None:
@@ -231,16 +233,6 @@ def check_shard_name(name: object, place: object) -> None:
         )
 
 
-def check_worker_name(name: str, place: object) -> None:
-    """Check the name of a worker's folder.
-
-    Raises:
-        ValueError: an invalid name.
-    """
-    if not _WORKER.fullmatch(name):
-        raise ValueError(f"{place}: {name!r} is no folder of a worker (worker-00); rename it or move it away")
-
-
 def read_coverage(folder: Place, meta: Mapping[str, Any]) -> dict[str, Any]:
     """Read ``coverage_histogram.json`` of a folder and check its digest in ``meta``.
 
@@ -256,13 +248,14 @@ def read_coverage(folder: Place, meta: Mapping[str, Any]) -> dict[str, Any]:
     return parse_json(content, place)
 
 
+def summed(histograms: Iterable[Sequence[int]]) -> list[int]:
+    """The sum of histograms, of the length of the longest."""
+    return [sum(counts) for counts in zip_longest(*histograms, fillvalue=0)]
+
+
 def changed(place: object, found: str, stated: str) -> str:
     """The message for a file whose SHA-256 is not the stated one."""
     return f"{place}: the content is not what was written (SHA-256 {found}, expected {stated})"
-
-
-def _kind_name(kind: _Kind) -> str:
-    return getattr(kind, "__name__", None) or str(kind)
 
 
 def _shown(value: object) -> str:
