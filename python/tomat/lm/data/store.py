@@ -20,7 +20,7 @@ from tomat.storage.files import filesystem, is_url
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from tomat.material import Entry
     from tomat.starting import StartingDensity
@@ -213,26 +213,30 @@ def _build(
                 if not skip and len(problems) >= _NAMED:
                     _refuse(left_out, problems)
                 continue
-            file.append(material.density)
+            values = material.density
+            file.append(values)
             task_ids.append(entry.task_id)
             hashes.append(result.content)
-            values = material.density
-            columns["grid"].append(np.array(values.shape))
-            columns["lattice"].append(material.lattice)
-            columns["atoms"].append(np.array([len(material.atomic_numbers)]))
-            columns["numbers"].append(material.atomic_numbers)
-            columns["coordinates"].append(material.frac_coords)
-            columns["mean"].append(np.array([values.mean(dtype=np.float64)]))
-            columns["min"].append(np.array([values.min()]))
-            columns["max"].append(np.array([values.max()]))
-            columns["mean_abs"].append(np.array([np.abs(values).mean(dtype=np.float64)]))
+            row: dict[str, ArrayLike] = {
+                "grid": values.shape,
+                "lattice": material.lattice,
+                "atoms": len(material.atomic_numbers),
+                "numbers": material.atomic_numbers,
+                "coordinates": material.frac_coords,
+                "mean": values.mean(dtype=np.float64),
+                "min": values.min(),
+                "max": values.max(),
+                "mean_abs": np.abs(values).mean(dtype=np.float64),
+            }
+            for name, column in columns.items():
+                column.append(np.ravel(row[name]))
     if not skip:
         _refuse(left_out, problems)
     if not task_ids:
         raise ValueError(f"none of the {len(entries)} materials can be read: {'; '.join(problems[:_NAMED])}")
     for name, dtype in _COLUMNS.items():
         with FlatFile(folder, name, dtype) as file:
-            file.append(np.concatenate([part.ravel() for part in columns[name]]))
+            file.append(np.concatenate(columns[name]))
     return {"task_ids": task_ids, "hashes": hashes, "left_out": left_out, "problems": problems[:_NAMED]}
 
 
