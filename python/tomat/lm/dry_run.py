@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from tomat.clipping import ClippedTotals
-from tomat.lm.model.flops import StepFlops, device_memory, peak_flops
+from tomat.lm.model.flops import StepFlops, peak_and_memory
 from tomat.lm.model.memory import OPTIMIZER_SLOTS, StepMemory, step_memory
-from tomat.lm.model.presets import ParameterCount
+from tomat.lm.model.presets import ParameterCount, parameter_count
 from tomat.lm.train import open_data, training_flops
 from tomat.lm.vocabulary import ModelVocabulary
 
@@ -53,7 +53,7 @@ class Estimate:
 
     def hours(self, kind: str, devices: int = 1) -> float | None:
         """Hours of the run on devices of a kind; None if their peak is not known."""
-        peak = peak_flops(kind)
+        peak = peak_and_memory(kind)[0]
         if peak is None:
             return None
         return self.flops.seconds(self.mfu, peak, devices) * self.config.trainer.num_train_steps / 3600
@@ -61,7 +61,7 @@ class Estimate:
     def as_json(self) -> dict[str, Any]:
         """The estimate as JSON."""
         count, kind = self.devices
-        kinds = [*_SHOWN, *([kind] if peak_flops(kind) else [])]
+        kinds = [*_SHOWN, *([kind] if peak_and_memory(kind)[0] else [])]
         return {
             "run": self.config.files.root,
             "batch": [self.config.trainer.train_batch_size, self.config.model.shape().seq_len],
@@ -84,7 +84,7 @@ class Estimate:
         facts = self.as_json()
         shape = self.config.model.shape()
         count, kind = self.devices
-        room = device_memory(kind)
+        room = peak_and_memory(kind)[1]
         lines = [
             f"run         {facts['run']}, {self.config.trainer.num_train_steps:,} steps",
             f"batch       {facts['batch'][0]} rows of {shape.seq_len:,} tokens",
@@ -140,7 +140,7 @@ def estimate(config: TrainConfig, *, mfu: float = 0.4) -> Estimate:
     return Estimate(
         config,
         vocabulary,
-        config.model.parameter_count(vocabulary),
+        parameter_count(shape, vocabulary.padded_size),
         training_flops(config, vocabulary),
         memory,
         rows.counts,
