@@ -45,7 +45,7 @@ def per_position(
     Returns:
         Losses [...] and the extras of ``loss``, which carry no gradient.
     """
-    out: tuple[jax.Array, Tree] = _split(functools.partial(_forward, loss, block), spec, x, head, (given,))
+    out: tuple[jax.Array, Tree] = _split(functools.partial(of_logits, loss, block), spec, x, head, (given,))
     return out
 
 
@@ -88,7 +88,7 @@ def weighted_sum(
     As :func:`per_position`, but gradients are computed together with the block's logits: three matrix products instead
     of four, and one softmax. Only the sum carries a gradient.
     """
-    losses, extras = _split(functools.partial(_forward, loss, block), spec, x, head, (given,))
+    losses, extras = _split(functools.partial(of_logits, loss, block), spec, x, head, (given,))
     return jnp.sum(weight * losses), losses, extras
 
 
@@ -157,15 +157,16 @@ def _logits(x: jax.Array, head: jax.Array) -> jax.Array:
     return jnp.einsum("td,vd->tv", x, head.astype(x.dtype), preferred_element_type=jnp.float32)
 
 
-def _forward(
-    loss: PositionLoss, block: int, x: jax.Array, head: jax.Array, given: Tree
-) -> tuple[jax.Array, Tree]:
+def of_logits(
+    function: Callable[[jax.Array, Tree], Tree], block: int, x: jax.Array, head: jax.Array, given: Tree
+) -> Tree:
+    """A function of logits [t, v] and a tree of [t, ...], block by block of the activations ``x`` [t, d]."""
+
     def step(_: None, part: Tree) -> tuple[None, Tree]:
         x, given = part
-        return None, loss(_logits(x, head), given)
+        return None, function(_logits(x, head), given)
 
-    out: tuple[jax.Array, Tree] = _scan(step, None, (x, given), x.shape[0], block)[1]
-    return out
+    return _scan(step, None, (x, given), x.shape[0], block)[1]
 
 
 def _gradients(
