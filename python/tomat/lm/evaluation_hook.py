@@ -11,8 +11,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tomat.lm.data.shuffle import key_of, permute
-from tomat.lm.data.stream import ExampleDataset
 from tomat.lm.numbers import aggregate, count_tokens, row_sums, unigram_bits
+from tomat.lm.stream import ExampleDataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

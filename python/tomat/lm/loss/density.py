@@ -107,11 +107,6 @@ class LossConfig:
         return self.scope == "vocabulary"
 
     def __post_init__(self) -> None:
-        """Check names and numbers.
-
-        Raises:
-            ValueError: an unknown name or a number out of range.
-        """
         unknown = [name for name in self.terms if name not in TERMS]
         if unknown:
             raise ValueError(f"unknown loss {', '.join(unknown)}; known: {', '.join(TERMS)}")
