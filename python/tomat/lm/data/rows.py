@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tomat.starting import StartingDensity
     from tomat.tokenizer import PatchTokenizer
 
+    type Ints = NDArray[np.int64]
+
 #: Number of materials named in a message.
 _NAMED = 20
 
@@ -90,25 +92,12 @@ class Source(Protocol):
     guess_check: GuessCheck | None
     #: Atomic numbers in the data, ascending.
     elements: list[int]
+    #: 1 / mean |density| of each material, in the codec's unit.
+    weight: NDArray[np.float64]
+    #: Electrons per voxel and unit of density, of each material.
+    electrons: NDArray[np.float64]
 
-    @property
-    def weight(self) -> NDArray[np.float64]:
-        """1 / mean |density| of each material, in the codec's unit."""
-        ...
-
-    @property
-    def electrons(self) -> NDArray[np.float64]:
-        """Electrons per voxel and unit of density, of each material."""
-        ...
-
-    def fill(
-        self,
-        epoch: int,
-        sequences: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
-        batch: RowBatch,
-    ) -> NDArray[np.int64]:
+    def fill(self, epoch: int, sequences: Ints, rows: Ints, columns: Ints, batch: RowBatch) -> Ints:
         """Write tokens, values and guess of sequences; returns (n, 3): length, and first and end of density tokens."""
         ...
 
@@ -161,7 +150,7 @@ class Rows:
         """Rows per epoch."""
         return len(self.packing)
 
-    def sequences(self, index: int) -> NDArray[np.int64]:
+    def sequences(self, index: int) -> Ints:
         """The sequences in a row."""
         return self.packing.sequences[self.packing.starts[index] : self.packing.starts[index + 1]]
 
@@ -194,13 +183,7 @@ class Rows:
         return batch
 
     def _annotate(
-        self,
-        batch: RowBatch,
-        sequences: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
-        number: NDArray[np.int64],
-        spans: NDArray[np.int64],
+        self, batch: RowBatch, sequences: Ints, rows: Ints, columns: Ints, number: Ints, spans: Ints
     ) -> None:
         materials = self.source.materials[sequences]
         weights = self.source.weight[materials].tolist()

@@ -63,7 +63,7 @@ class DensityStore:
         identity = {
             "format": 2,
             "unit": unit,
-            "entries": [[entry.task_id, _absolute(entry.path), *_stamp(entry.path)] for entry in entries],
+            "entries": [[entry.task_id, *_stamp(entry.path)] for entry in entries],
         }
 
         def build(folder: Path, limit: int | None) -> dict[str, Any]:
@@ -281,25 +281,22 @@ def _refuse(left_out: dict[str, list[str]], problems: list[str]) -> None:
         )
 
 
-def _absolute(path: str) -> str:
-    return path if is_url(path) else str(Path(path).absolute())
-
-
 def _stamp(path: str) -> list[Any]:
-    """Size and modification time of a path, or that it is missing; includes all files of a Zarr group."""
+    """Absolute path with size and modification time, or that it is missing; includes all files of a Zarr group."""
     if is_url(path):
         fs, inner = filesystem(path)
         try:
             found = fs.find(inner, detail=True) if fs.isdir(inner) else {inner: fs.info(inner)}
         except FileNotFoundError:
-            return ["missing"]
-        return sorted(
+            return [path, "missing"]
+        stamps = [
             [info.get("size"), str(info.get("etag") or info.get("md5Hash") or info.get("mtime"))]
             for info in found.values()
-        )
-    place = Path(path)
+        ]
+        return [path, *sorted(stamps)]
+    place = Path(path).absolute()
     if not place.exists():
-        return ["missing"]
+        return [str(place), "missing"]
     files = sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else [place]
     stats = [file.stat() for file in files]
-    return [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+    return [str(place), *([stat.st_size, stat.st_mtime_ns] for stat in stats)]
