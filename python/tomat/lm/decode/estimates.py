@@ -58,8 +58,8 @@ def estimates(
     targets: DensityTargets,
     *,
     sampling: Sampling,
+    component: jax.Array,
     block: int = 1024,
-    component: jax.Array | None = None,
 ) -> Estimates:
     """Compute the estimates of positions block by block, so that not all logits exist at once.
 
@@ -71,10 +71,9 @@ def estimates(
         targets: the density tokens.
         sampling: temperature and nucleus of the samples.
         block: positions at a time.
-        component: (t,) component of the voxel at each position; None is 0. For codecs with several components only the
-            places are meaningful; they index all density tokens.
+        component: (t,) component of the voxel at each position. For codecs with several components only the places are
+            meaningful; they index all density tokens.
     """
-    which = jnp.zeros(x.shape[:1], jnp.int32) if component is None else component
     points = None if targets.bins is None else jnp.asarray(targets.bins.points)
 
     def one(logits: jax.Array, given: tuple[jax.Array, ...]) -> Estimates:
@@ -82,7 +81,7 @@ def estimates(
         return _of_logits(targets.within_component(logits, which), drawn, truth, points, sampling)
 
     rows = targets.rows(head, all_ids=False)
-    found: Estimates = of_logits(one, block, x, rows, (drawn, truth, which))
+    found: Estimates = of_logits(one, block, x, rows, (drawn, truth, component))
     return found
 
 

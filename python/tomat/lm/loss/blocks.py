@@ -134,7 +134,9 @@ def _split(
         shape = x.shape[:lead]
         x, rest = jax.tree.map(lambda a: a.reshape(-1, *a.shape[lead:]), (x, rest))
         out = list(local(x, head, *rest))
-        dhead = [_over_devices(out.pop(), axes)] if sums_head else []
+        dhead = [out.pop()] if sums_head else []
+        if axes:
+            dhead = [jax.lax.psum(a, axes) for a in dhead]  # type: ignore[no-untyped-call]
         return (*jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), out), *dhead)
 
     axes = tuple(name for entry in spec if entry for name in ((entry,) if isinstance(entry, str) else entry))
@@ -146,10 +148,6 @@ def _split(
     return jax.shard_map(
         on_device, mesh=mesh, in_specs=(spec, no_split(), spec), out_specs=out_specs, check_vma=False
     )(x, head, rest)
-
-
-def _over_devices(a: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-    return jax.lax.psum(a, axes) if axes else a  # type: ignore[no-untyped-call]
 
 
 def _logits(x: jax.Array, head: jax.Array) -> jax.Array:
