@@ -51,12 +51,10 @@ class Estimate:
         """Total tokens of the run, padding included."""
         return self.flops.tokens * self.config.trainer.num_train_steps
 
-    def hours(self, kind: str, devices: int = 1) -> float | None:
-        """Hours of the run on devices of a kind; None if their peak is not known."""
+    def hours(self, kind: str) -> float | None:
+        """Hours of the run on one device of a kind; None if its peak is not known."""
         peak = peak_and_memory(kind)[0]
-        if peak is None:
-            return None
-        return self.flops.seconds(self.mfu, peak, devices) * self.config.trainer.num_train_steps / 3600
+        return peak and self.flops.seconds(self.mfu, peak) * self.config.trainer.num_train_steps / 3600
 
     def as_json(self) -> dict[str, Any]:
         """The estimate as JSON."""
@@ -102,11 +100,8 @@ class Estimate:
             *(f"  {name:<10}{size:8.2f} GiB" for name, size in self.memory.rows()),
             f"time        at {self.mfu:.0%} of the peak, on one device:",
         ]
-        for name in facts["device_hours"]:
-            hours = facts["device_hours"][name]
-            lines.append(
-                f"  {name:<12}{hours:10.3g} h" if hours is not None else f"  {name:<12} peak not known"
-            )
+        for name, hours in facts["device_hours"].items():
+            lines.append(f"  {name:<12} peak not known" if hours is None else f"  {name:<12}{hours:10.3g} h")
         return "\n".join(lines)
 
 

@@ -253,7 +253,7 @@ def training_valence(rows: Rows) -> Valence:
 def make_note(config: TrainConfig, rows: Rows, validation: Rows | None, valence: Valence) -> dict[str, Any]:
     """The note of a run, as JSON; see docs/training.md."""
     vocabulary = ModelVocabulary(rows.tokenizer)
-    tokenizer = tokenizer_note(rows.tokenizer)
+    tokenizer, trainer = tokenizer_note(rows.tokenizer), config.trainer
     return {
         "format": FORMAT,
         "tomat_version": __version__,
@@ -273,20 +273,14 @@ def make_note(config: TrainConfig, rows: Rows, validation: Rows | None, valence:
         "model": draccus.encode(config.model),
         "objective": draccus.encode(config.objective),
         "loss": draccus.encode(config.loss),
-        "schedule": _schedule(config),
-    }
-
-
-def _schedule(config: TrainConfig) -> dict[str, Any]:
-    trainer = config.trainer
-    averaging = trainer.model_averaging
-    return {
-        "optimizer": draccus.encode(config.optimizer),
-        "num_train_steps": trainer.num_train_steps,
-        "train_batch_size": trainer.train_batch_size,
-        "seed": trainer.seed,
-        "precision": str(draccus.encode(trainer.mp)),
-        "model_averaging": None if averaging is None else draccus.encode(averaging),
+        "schedule": {
+            "optimizer": draccus.encode(config.optimizer),
+            "num_train_steps": trainer.num_train_steps,
+            "train_batch_size": trainer.train_batch_size,
+            "seed": trainer.seed,
+            "precision": str(draccus.encode(trainer.mp)),
+            "model_averaging": draccus.encode(trainer.model_averaging),
+        },
     }
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from levanter.utils.jax_utils import parameter_count
 
 from tomat.lm.checkpoint import Trained, open_checkpoint
 from tomat.lm.data.shuffle import key_of
 from tomat.lm.decode.decoding import Decoder, OpenRows
-from tomat.lm.model.qwen import count_parameters
 from tomat.lm.record import kept_promolecule
 from tomat.prediction.predictor import PatchPrediction, PatchRequest, TrainingFacts
 from tomat.promolecule import Promolecule, UnscaledPromolecule
@@ -125,7 +125,7 @@ class ModelPredictor:
             "run": note["name"],
             "step": self.trained.step,
             "weights": self.trained.fingerprint,
-            "parameters": count_parameters(self.trained.model),
+            "parameters": parameter_count(self.trained.model),
             "tokens": batch and self.trained.step * batch * self.trained.config.max_seq_len,
             "codec": self.vocabulary.codec.hash,
             "vocabulary": self.vocabulary.hash,

@@ -255,9 +255,3 @@ def ordinal_rows(n: int, width: int, key: jax.Array) -> jax.Array:
     waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=1)[:, :width]
     scaled: jax.Array = waves * (_SHARPNESS / width**0.5 / half**0.5)
     return scaled
-
-
-def count_parameters(model: Qwen3LMHeadModel) -> int:
-    """Number of parameters of a model, or of its shapes (``eqx.filter_eval_shape(build, ...)``)."""
-    leaves = jax.tree.leaves(model)
-    return sum(leaf.size for leaf in leaves if eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct))
