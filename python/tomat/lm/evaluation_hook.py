@@ -11,8 +11,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tomat.lm.data.shuffle import key_of, permute
-from tomat.lm.data.stream import ExampleDataset
 from tomat.lm.numbers import aggregate, count_tokens, row_sums, unigram_bits
+from tomat.lm.stream import ExampleDataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,6 @@ class Evaluation:
         Pos: hax.Axis,  # noqa: N803 - the field's name
         kept: KeptWeights,
     ) -> None:
-        """Count tokens and describe the validation rows."""
         objective = config.objective.for_evaluation()
         self.label = objective.build().label
         self.last: dict[str, float] = {}
@@ -92,8 +91,7 @@ class Evaluation:
 
     def _describe_rows(self, training: Rows, validation: Rows, vocabulary: ModelVocabulary) -> None:
         """Material and electrons of each row, and the bits per voxel of the unigram baseline."""
-        count = self._dataset.count
-        rows = self._dataset.places(range(count))[1]
+        rows = self._dataset.places(range(self._dataset.count))[1]
         sequences = [int(validation.sequences(int(row))[0]) for row in rows]
         source = validation.source
         self._materials = [source.task_ids[int(source.materials[i])] for i in sequences]
@@ -123,12 +121,6 @@ class Evaluation:
     def _look(self, model: Any, step: int, steps: int) -> None:
         """Evaluate the weights after ``steps`` steps, log under ``step``, and keep the weights if they are best."""
         self._step = step
-        self.last = self.evaluate(model)
-        levanter.tracker.log({f"eval/{name}": value for name, value in self.last.items()}, step=step)
-        self._kept.look(model, steps, self.last)
-
-    def evaluate(self, model: Any) -> dict[str, float]:
-        """Numbers by name; every name starts with the label of the evaluation."""
         parts = [
             multihost_utils.process_allgather(self._sums(model, example), tiled=True)
             for example in self._loader
@@ -138,4 +130,6 @@ class Evaluation:
         numbers = aggregate(
             [columns], self.label, electrons_per_voxel=self._electrons, materials=self._materials
         )
-        return {**numbers.as_dict(), "unigram_bits_per_voxel": self.unigram}
+        self.last = {**numbers.as_dict(), "unigram_bits_per_voxel": self.unigram}
+        levanter.tracker.log({f"eval/{name}": value for name, value in self.last.items()}, step=step)
+        self._kept.look(model, steps, self.last)

@@ -25,7 +25,6 @@ from tomat.lm.config import TrainConfig, dump
 from tomat.lm.data import open_rows
 from tomat.lm.data.guess_fit import FIT
 from tomat.lm.data.on_the_fly import DensitySource
-from tomat.lm.data.stream import ExampleDataset
 from tomat.lm.digests import checkpoint_folders
 from tomat.lm.evaluation_hook import Evaluation
 from tomat.lm.kept import KeptWeights
@@ -44,6 +43,7 @@ from tomat.lm.record import (
     write_codec,
     write_note,
 )
+from tomat.lm.stream import ExampleDataset
 from tomat.lm.tracking import JsonLinesConfig
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.prediction.grid import mean_spacing
@@ -90,16 +90,8 @@ class Outcome:
 
     def as_json(self) -> dict[str, Any]:
         """The outcome as JSON."""
-        return {
-            "run": self.files.root,
-            "steps": self.steps,
-            "first_step": self.first_step,
-            "loss": self.loss,
-            "evaluation": self.evaluation,
-            "best": None if self.best is None else asdict(self.best),
-            "changes": [str(change) for change in self.changes],
-            "notices": self.notices,
-        }
+        content = asdict(self)
+        return {"run": content.pop("files").root, **content, "changes": [str(c) for c in self.changes]}
 
     def __str__(self) -> str:
         begun = f" (resumed at step {self.first_step})" if self.first_step else ""
@@ -123,7 +115,7 @@ def train(config: TrainConfig) -> Outcome:
         StoppedError: SIGTERM or SIGINT; the state is saved.
     """
     files = config.files
-    files.make()
+    files.local.mkdir(parents=True, exist_ok=True)
     written = dump(config)  # as it was asked for, before the run's own tracker and notes come in
     config.trainer.tracker = (
         JsonLinesConfig(str(files.local / "metrics.jsonl"), files.metrics),
@@ -151,17 +143,14 @@ def _alone(files: RunFiles) -> Iterator[None]:
     if jax.process_index() != 0:
         yield
         return
-    lock = FileLock(files.local / ".lock", timeout=0)
     try:
-        lock.acquire()
+        held = FileLock(files.local / ".lock", timeout=0).acquire()
     except Timeout as error:
         raise ValueError(
             f"{files.root}: another process is training this run; wait for it, or choose another name"
         ) from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def _quieten() -> None:
@@ -264,7 +253,7 @@ def training_valence(rows: Rows) -> Valence:
 def make_note(config: TrainConfig, rows: Rows, validation: Rows | None, valence: Valence) -> dict[str, Any]:
     """The note of a run, as JSON; see docs/training.md."""
     vocabulary = ModelVocabulary(rows.tokenizer)
-    tokenizer = tokenizer_note(rows.tokenizer)
+    tokenizer, trainer = tokenizer_note(rows.tokenizer), config.trainer
     return {
         "format": FORMAT,
         "tomat_version": __version__,
@@ -284,20 +273,14 @@ def make_note(config: TrainConfig, rows: Rows, validation: Rows | None, valence:
         "model": draccus.encode(config.model),
         "objective": draccus.encode(config.objective),
         "loss": draccus.encode(config.loss),
-        "schedule": _schedule(config),
-    }
-
-
-def _schedule(config: TrainConfig) -> dict[str, Any]:
-    trainer = config.trainer
-    averaging = trainer.model_averaging
-    return {
-        "optimizer": draccus.encode(config.optimizer),
-        "num_train_steps": trainer.num_train_steps,
-        "train_batch_size": trainer.train_batch_size,
-        "seed": trainer.seed,
-        "precision": str(draccus.encode(trainer.mp)),
-        "model_averaging": None if averaging is None else draccus.encode(averaging),
+        "schedule": {
+            "optimizer": draccus.encode(config.optimizer),
+            "num_train_steps": trainer.num_train_steps,
+            "train_batch_size": trainer.train_batch_size,
+            "seed": trainer.seed,
+            "precision": str(draccus.encode(trainer.mp)),
+            "model_averaging": draccus.encode(trainer.model_averaging),
+        },
     }
 
 

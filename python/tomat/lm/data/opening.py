@@ -17,15 +17,13 @@ from tomat.sampling import draw, load_sampler
 from tomat.starting import StartingDensity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     from numpy.typing import NDArray
 
     from tomat.lm.data.config import DataConfig
     from tomat.lm.data.on_the_fly import Budget, Sampler
     from tomat.lm.data.rows import Source
-    from tomat.material import Entry, Material
+    from tomat.material import Material
     from tomat.promolecule import Promolecule
     from tomat.sampling import Sampler as DensitySampler
     from tomat.tokenizer import PatchTokenizer
@@ -58,21 +56,17 @@ def open_rows(
     """
     if guess is None and config.guess and config.guess != FIT:
         guess = UnscaledPromolecule.load(config.guess)
-    source: Source = (
-        _densities(config, size, guess, sampler, budget, earlier)
-        if config.path is None
-        else _dataset(config, guess)
-    )
-    return Rows(source, size, packed=config.pack, seed=config.seed)
-
-
-def _dataset(config: DataConfig, guess: StartingDensity | None) -> ParquetSource:
-    if guess is None and config.guess == FIT:
+    source: Source
+    if config.path is None:
+        source = _densities(config, size, guess, sampler, budget, earlier)
+    elif guess is None and config.guess == FIT:
         raise ValueError(
             f"{config.path}: data.guess: fit needs whole densities (data.densities), and a dataset has only patches; "
             "run tomat promolecule fit on the densities it was made from, and give the file as data.guess"
         )
-    return ParquetSource(config, guess)
+    else:
+        source = ParquetSource(config, guess)
+    return Rows(source, size, packed=config.pack, seed=config.seed)
 
 
 def _densities(
@@ -86,14 +80,13 @@ def _densities(
     tokenizer = config.tokenizer(size).tokenizer
     patches = config.patches_per_material
     patches = tokenizer.layout.patches_per_material if patches is None else patches
-    entries = resolve_inputs(
-        config.densities,
-        split_file=config.split_file,
-        split=config.split,
-    )
-    entries = _with_prefix(entries, config.prefix)[: config.limit]
+    prefix = config.prefix
+    entries = resolve_inputs(config.densities, split_file=config.split_file, split=config.split)
+    entries = [entry for entry in entries if not prefix or entry.task_id.startswith(tuple(prefix))]
+    if not entries:
+        raise ValueError(f"data.prefix: no material's id begins with {' or '.join(prefix)}")
     store = DensityStore.of(
-        entries,
+        entries[: config.limit],
         tokenizer.unit,
         cache=config.cache,
         on_error=config.on_error,
@@ -120,13 +113,6 @@ def _densities(
         guess=guess,
         guess_check=check,
     )
-
-
-def _with_prefix(entries: list[Entry], prefix: Sequence[str]) -> list[Entry]:
-    kept = [entry for entry in entries if not prefix or entry.task_id.startswith(tuple(prefix))]
-    if not kept:
-        raise ValueError(f"data.prefix: no material's id begins with {' or '.join(prefix)}")
-    return kept
 
 
 def _sampler(sampler: DensitySampler, tokenizer: PatchTokenizer) -> Sampler:

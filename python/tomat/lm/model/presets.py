@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tomat.lm.vocabulary import ModelVocabulary
 
 #: Implementations of attention; ``auto`` is the fastest on the platform (see docs/models.md).
 ATTENTION = ("auto", "splash", "cudnn", "xla", "flash", "vanilla")
@@ -52,12 +48,6 @@ class ModelShape:
     gradient_checkpointing: str = "full"
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: a count below 1, ``num_kv_heads`` that does not divide ``num_heads``, an odd ``head_dim``, or an
-                unknown word.
-        """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name != "gradient_checkpointing" and value < 1:
@@ -205,7 +195,3 @@ class ModelConfig:
                 )
             changes["head_dim"] = hidden // heads
         return dataclasses.replace(preset, **changes)
-
-    def parameter_count(self, vocabulary: ModelVocabulary) -> ParameterCount:
-        """Parameters of the model with a vocabulary, padding rows included."""
-        return parameter_count(self.shape(), vocabulary.padded_size)
