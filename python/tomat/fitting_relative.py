@@ -66,7 +66,9 @@ def relative_sketch(
         OSError, ValueError: a density cannot be read or used.
     """
     sketch = Sketch("e_per_A3")
-    unit = RelativeCodec([-1.0, 0.0, 1.0], [-0.5, 0.5], [-2.0, 2.0], offset=scale.offset, scale_factor=scale.factor)
+    unit = RelativeCodec(
+        [-1.0, 0.0, 1.0], [-0.5, 0.5], [-2.0, 2.0], offset=scale.offset, scale_factor=scale.factor
+    )
 
     def add(entry: Entry) -> None:
         material = entry.read().in_unit("e_per_A3")
@@ -103,8 +105,8 @@ def fit_relative(
     low, high = float(fitted["clip_min"]), float(fitted["clip_max"])
     if not low < 0.0 < high or fitted["bins_used"] < bins or bins < 3:
         raise ValueError(
-            f"{bins} bins for differences from {low:g} to {high:g} s(g), of which {fitted['bins_used']} would hold any; "
-            "give more densities with differences of both signs, or fewer bins, at least 3"
+            f"{bins} bins for differences from {low:g} to {high:g} s(g), of which {fitted['bins_used']} would hold "
+            "any; give more densities with differences of both signs, or fewer bins, at least 3"
         )
     zero = int(np.argmin(np.abs(levels)))
     levels[zero] = 0.0

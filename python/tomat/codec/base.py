@@ -73,6 +73,11 @@ class Codec(_core.DensityCodec):
         return None
 
     @property
+    def guess(self) -> str | None:
+        """Name of the starting density it was fitted with; None if it needs none, or that is not known."""
+        return None
+
+    @property
     def parameters(self) -> dict[str, Any] | None:
         """Parameters that define it completely; None if that takes its file."""
         return None

@@ -179,6 +179,12 @@ class RelativeCodec(Codec):
 
     @override
     @property
+    def guess(self) -> str | None:
+        stated = self.about.get("guess")
+        return stated if isinstance(stated, str) else None
+
+    @override
+    @property
     def meta(self) -> dict[str, Any]:
         size = {"n_bins": self.sizes[0], "unit": self.unit}
         return {"kind": self.kind, **size, "offset": self.offset, "scale_factor": self.scale_factor}
