@@ -202,10 +202,11 @@ def _header(content: bytes) -> tuple[str, int]:
     return content[start : start + length].decode("latin1").strip(), start + length
 
 
-def bundled_names(folder: str) -> list[str]:
-    """Names, without suffix, of the ``.npz`` files in a folder of the package."""
+def bundled_names(folder: str, suffix: str = ".npz") -> list[str]:
+    """Names, without suffix, of the files in a folder of the package whose full suffix is this one."""
     names = [entry.name for entry in resources.files("tomat").joinpath(folder).iterdir()]
-    return sorted(name.removesuffix(".npz") for name in names if name.endswith(".npz"))
+    stems = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
+    return sorted(stem for stem in stems if "." not in stem)
 
 
 def npz_bytes(members: Mapping[str, Any]) -> bytes:

@@ -108,7 +108,7 @@ class PatchTokenizer:
 
     Raises:
         KeyError: an unknown layout, codec or unit.
-        ValueError: sizes out of range, or a unit that is not the codec's.
+        ValueError: sizes out of range, a unit that is not the codec's, or a codec relative to a starting density.
     """
 
     def __init__(
@@ -123,6 +123,11 @@ class PatchTokenizer:
         if density_codec is None:
             density_codec = LAYOUTS[layout].default_codec if layout in LAYOUTS else LOG_CODECS[0]
         codec = density_codec if isinstance(density_codec, Codec) else load_codec(density_codec)
+        if codec.needs_guess:
+            raise ValueError(
+                f"codec {codec.name} is relative to a starting density, which rows of tokens do not hold; take a codec "
+                "of densities (tomat codec list)"
+            )
         shapes = [_triple(shape, "fallback shape") for shape in fallback_shapes]
         for name, value in (("patch_size", patch_size), ("pad_to", pad_to)):
             if value is not None and not 1 <= value <= _LARGEST:

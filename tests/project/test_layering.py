@@ -43,6 +43,7 @@ ROOMS = (
     "tomat.promolecule",
     "tomat.tail",
     "tomat.fitting",
+    "tomat.fitting_relative",
     "tomat.floors",
     "tomat.catalogue",
     "tomat.dataset",

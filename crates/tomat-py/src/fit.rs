@@ -36,6 +36,17 @@ impl Sketch {
         py.detach(|| self.lock().add(id, values, scale)).map_err(core_error)
     }
 
+    fn add_weighted(
+        &self,
+        py: Python<'_>,
+        id: &str,
+        values: PyReadonlyArray1<'_, f32>,
+        weights: PyReadonlyArray1<'_, f64>,
+    ) -> PyResult<()> {
+        let (values, weights) = (values.as_slice()?, weights.as_slice()?);
+        py.detach(|| self.lock().add_weighted(id, values, weights)).map_err(core_error)
+    }
+
     fn merge(&self, py: Python<'_>, other: &Self) -> PyResult<()> {
         // A copy: locking two sketches at once could lock the same one twice.
         py.detach(|| {

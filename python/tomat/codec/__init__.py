@@ -14,6 +14,7 @@ from typing import Any
 from tomat.codec.base import Codec
 from tomat.codec.lloyd_max import ALIASES, LloydMaxCodec, bundled_codecs
 from tomat.codec.log import LOG_CODECS, LogCodec
+from tomat.codec.relative import RelativeCodec, bundled_relative_codecs
 
 __all__ = [
     "ALIASES",
@@ -23,14 +24,16 @@ __all__ = [
     "Codec",
     "LloydMaxCodec",
     "LogCodec",
+    "RelativeCodec",
     "bundled_codecs",
     "bundled_floor",
+    "bundled_relative_codecs",
     "codec_of",
     "load_codec",
 ]
 
 #: All kinds; the first whose ``knows`` accepts a name loads it.
-KINDS: tuple[type[Codec], ...] = (LogCodec, LloydMaxCodec)
+KINDS: tuple[type[Codec], ...] = (LogCodec, RelativeCodec, LloydMaxCodec)
 
 #: File with the error floor of each bundled codec on unseen crystals, and the hash of the codec measured.
 FLOORS = "floors.json"
@@ -47,7 +50,7 @@ def load_codec(name: str | Path) -> Codec:
     text = str(name)
     kind = next((kind for kind in KINDS if kind.knows(text)), None)
     if kind is None:
-        known = ", ".join([*bundled_codecs(), *LOG_CODECS])
+        known = ", ".join([*bundled_codecs(), *bundled_relative_codecs(), *LOG_CODECS])
         raise KeyError(f"unknown codec {text!r}; known: {known}, or give the path of an .npz file")
     return kind.load(text)
 

@@ -25,6 +25,8 @@ class Codec(_core.DensityCodec):
     kind: ClassVar[str]
     #: Suffix of its files.
     suffix: ClassVar[str]
+    #: Whether it holds differences from a starting density, and encodes and decodes only where that is given.
+    needs_guess: ClassVar[bool] = False
     #: Bundled name, or stem of the file.
     name: str = "codec"
 
@@ -64,6 +66,11 @@ class Codec(_core.DensityCodec):
     @property
     def unit(self) -> Unit | None:
         """The unit of the densities it was made for; None if it takes either."""
+        return None
+
+    @property
+    def guess(self) -> str | None:
+        """Name of the starting density it was fitted with; None if it needs none, or that is not known."""
         return None
 
     @property
@@ -144,11 +151,21 @@ class Codec(_core.DensityCodec):
         """
         return super().clipping(_float_vector(values))
 
-    def roundtrip(self, values: ArrayLike) -> NDArray[np.float64]:
+    def clips(self, values: ArrayLike, guess: ArrayLike | None = None) -> NDArray[np.bool_]:
+        """Where ``values`` (any shape) lie outside the range; ``guess`` as for :meth:`roundtrip`."""
+        array = np.asarray(values)
+        low, high = self.range
+        return (array < low) | (array > high)
+
+    def roundtrip(self, values: ArrayLike, guess: ArrayLike | None = None) -> NDArray[np.float64]:
         """``values`` (any shape) encoded and decoded, float64.
 
+        Args:
+            values: densities in the codec's unit.
+            guess: starting density at the same points and in the same unit, for codecs that need one.
+
         Raises:
-            ValueError: a value is NaN.
+            ValueError: a value is NaN, or the codec needs a starting density and has none.
         """
         array = np.asarray(values)
         return self.decode(self.encode(array.ravel())).reshape(array.shape)

@@ -176,6 +176,46 @@ impl Sketch {
         Ok(())
     }
 
+    /// Adds values of the material `id` that do not count alike: `weights[i]` is what an error of one in `values[i]`
+    /// counts for under material weighting, as `1 / sum|rho|` is in [`Self::add`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there are no values, one is not finite, the lengths differ, a weight is not finite and
+    /// at least zero, or their sum is above `2^35`, or `id` is in the sketch already; the sketch is then unchanged.
+    pub fn add_weighted(&mut self, id: &str, values: &[f32], weights: &[f64]) -> Result<()> {
+        if self.ids.contains(id) {
+            return Err(twice(id));
+        }
+        if values.is_empty() || values.len() != weights.len() {
+            return Err(Error::invalid(format!(
+                "{id}: {} values with {} weights; give one weight for each of at least one value",
+                values.len(),
+                weights.len()
+            )));
+        }
+        if let Some(index) = values.iter().position(|v| !v.is_finite()) {
+            return Err(Error::invalid(format!(
+                "{id}: value {} at index {index} is not finite; leave the material out",
+                values[index]
+            )));
+        }
+        let scaled = |weight: f64| (weight * (1_u64 << WEIGHT_BITS) as f64).round();
+        let total: f64 = weights.iter().copied().map(scaled).sum();
+        if !weights.iter().all(|&weight| weight >= 0.0) || total > MAX_TOTAL_WEIGHT as f64 / 2.0 {
+            return Err(Error::invalid(format!(
+                "{id}: weights must be at least zero and finite, and sum to less than 2^35"
+            )));
+        }
+        for (&value, &weight) in values.iter().zip(weights) {
+            let value = value + 0.0;
+            self.accumulate(&[value.to_bits()], scaled(weight) as u128);
+            self.widen((value, value));
+        }
+        self.n_voxels += values.len() as u64;
+        self.ids.insert(id.to_owned());
+        Ok(())
+    }
+
     /// Adds all of `other`.
     ///
     /// # Errors

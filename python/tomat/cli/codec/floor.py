@@ -6,6 +6,7 @@ was not fitted to. A fitted codec is measured in its own unit; --unit is for log
 \b
 Examples:
   tomat codec floor l1-16k-e_per_A3-1e4 tests/data/rho_gga --split test
+  tomat codec floor rel-256 tests/data/rho_gga --split test
   tomat codec floor lmq-16k tests/data/rho_gga --supercell 2
   tomat codec floor mine.npz /data/rho_gga --split-file split.json --split validation --json
 """
@@ -23,6 +24,7 @@ from tomat.codec import load_codec
 from tomat.dataset.inputs import resolve_inputs
 from tomat.floors import Floor, floor
 from tomat.metrics import IN_ELECTRONS
+from tomat.promolecule import UnscaledPromolecule
 
 
 def command(
@@ -32,6 +34,12 @@ def command(
     supercell: Annotated[
         int, typer.Option(help="Repeat each crystal this many times along a, b and c.", min=1)
     ] = 1,
+    guess: Annotated[
+        str | None,
+        typer.Option(
+            help="Starting density of a relative codec: promolecule by name or file.  [default: the codec's]"
+        ),
+    ] = None,
     split_file: SplitFile = None,
     split: Split = None,
     threads: Threads = None,
@@ -41,8 +49,11 @@ def command(
 ) -> None:
     loaded = load_codec(codec)
     entries = resolve_inputs(inputs, split_file=split_file, split=split)
+    start = None if guess is None else UnscaledPromolecule.load(guess)
     with progress("measuring", len(entries), quiet=quiet or as_json) as watch:
-        result = floor(loaded, entries, unit=unit, supercell=supercell, threads=threads, watch=watch)
+        result = floor(
+            loaded, entries, unit=unit, supercell=supercell, guess=start, threads=threads, watch=watch
+        )
     if as_json:
         print(json.dumps(result.as_json()))
     else:
