@@ -13,6 +13,7 @@ from tomat import metrics as of_density
 from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec
 from tomat.fitting import METHODS, fit_codec
+from tomat.hirshfeld import Hirshfeld
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,10 +54,12 @@ class Floor:
 
     def summary(self) -> dict[str, of_density.Statistics]:
         """Statistics of the absolute value of each metric over materials."""
-        return {
-            name: of_density.statistics([abs(getattr(of, name)) for of in self.metrics])
-            for name in of_density.Metrics._fields
-        }
+        found = {}
+        for name in of_density.Metrics._fields:
+            values = [getattr(of, name) for of in self.metrics]
+            if None not in values:
+                found[name] = of_density.statistics(map(abs, values))
+        return found
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -113,7 +116,8 @@ def material_floor(codec: Codec, material: Material, unit: str) -> tuple[of_dens
     """All metrics of one material, and the share of its absolute error from values outside the codec's range."""
     true = material.in_unit(unit).density.astype(np.float64)
     back = codec.roundtrip(true)
-    measured = of_density.measure(back, true, unit=unit, volume=material.volume)
+    atoms = Hirshfeld.of(material.crystal, material.grid_shape)
+    measured = of_density.measure(back, true, unit=unit, lattice=material.lattice, atoms=atoms)
     return measured, _clipped_share(codec, back, true)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomat import _core
 from tomat.formats.vasp import read_augmentation
+from tomat.hirshfeld import Hirshfeld
 from tomat.metrics import measure
 from tomat.prediction.assemble import CellRequest, Failure, Prediction, predict_densities
 from tomat.prediction.checks import MAX_GUESS_ERROR, check_same_crystal, crystal_warnings
@@ -221,7 +222,8 @@ class _Run:
         extra: dict[str, Any] = {}
         if truth is not None:
             predicted, true = (one.in_unit("chgcar").density for one in (outcome.material, truth))
-            extra["metrics"] = measure(predicted, true)._asdict()
+            atoms = Hirshfeld.of(truth.crystal, truth.grid_shape)
+            extra["metrics"] = measure(predicted, true, lattice=truth.lattice, atoms=atoms)._asdict()
         doubts = self.doubts.pop(cell.crystal.name, [])
         if doubts:
             extra["warnings"] = doubts
