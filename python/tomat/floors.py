@@ -15,6 +15,7 @@ from tomat import metrics as of_density
 from tomat._threads import in_order
 from tomat.codec import Codec, LloydMaxCodec
 from tomat.fitting import METHODS, Method, Sketch, Weighting, fit_codec
+from tomat.hirshfeld import Hirshfeld
 from tomat.material import Entry, Material
 from tomat.promolecule import UnscaledPromolecule
 from tomat.starting import StartingDensity
@@ -49,10 +50,12 @@ class Floor:
 
     def summary(self) -> dict[str, of_density.Statistics]:
         """Statistics of the absolute value of each metric over materials."""
-        return {
-            name: of_density.statistics([abs(getattr(of, name)) for of in self.metrics])
-            for name in of_density.Metrics._fields
-        }
+        found = {}
+        for name in of_density.Metrics._fields:
+            values = [getattr(of, name) for of in self.metrics]
+            if None not in values:
+                found[name] = of_density.statistics(map(abs, values))
+        return found
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -116,7 +119,8 @@ def material_floor(
     true = material.in_unit(unit).density.astype(np.float64)
     guess = None if start is None else start.density(material.crystal, material.grid_shape, unit)
     back = codec.roundtrip(true, guess)
-    measured = of_density.measure(back, true, unit=unit, volume=material.volume)
+    atoms = Hirshfeld.of(material.crystal, material.grid_shape)
+    measured = of_density.measure(back, true, unit=unit, lattice=material.lattice, atoms=atoms)
     return measured, _clipped_share(codec, back, true, guess)
 
 

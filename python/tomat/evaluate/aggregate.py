@@ -17,7 +17,7 @@ from tomat.evaluate.bootstrap import LEVEL, RESAMPLES, Resampler
 from tomat.evaluate.measure import DEPTHS, DISTANCES, METRICS, ORDERS
 from tomat.evaluate.methods import MODES
 
-#: Columns that are summarised, as fractions (``electron_error`` in electrons). Absolute values are averaged.
+#: Columns that are summarised, as the means of absolute values.
 SUMMARISED = (*METRICS, "seconds")
 #: Groups of equally many materials by electron count.
 N_GROUPS = 10
@@ -78,7 +78,7 @@ def _one_mode(rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
     group = functools.partial(_group, _column(rows, "nmae"), electrons, resampler)
     summaries = {}
     for name in SUMMARISED:
-        values = [row[name] for row in rows]
+        values = [row.get(name) for row in rows]  # results of earlier versions lack some
         if all(value is not None and math.isfinite(value) for value in values):
             summaries[name] = _summary(np.abs(np.array(values, dtype=np.float64)), electrons, resampler)
     return {

@@ -15,6 +15,7 @@ from tomat import _core, metrics
 from tomat.categories import category, reduced_formula
 from tomat.evaluate.distances import nearest_atom
 from tomat.evaluate.methods import Predicted
+from tomat.hirshfeld import Hirshfeld
 from tomat.material import Material
 
 #: Lower ends of the bins of distance to the nearest atom, in angstrom; the last is open.
@@ -26,6 +27,9 @@ ORDERS = 10
 
 #: Metrics of a row: those of two densities, and two more of a prediction.
 METRICS = ("nmae", "nemd", "nmae_scaled", *(name for name in metrics.Metrics._fields if name != "nmae"))
+
+#: Units of the numbers of a row that tables show.
+UNITS = {**dict.fromkeys(METRICS, metrics.FRACTION), **metrics.UNITS, "seconds": metrics.Unit.of("s")}
 
 #: Columns of a result, with their Arrow types. List columns hold one number per bin; sums are in electrons.
 COLUMNS = {
@@ -68,11 +72,13 @@ class Truth:
         material: its density, in the unit of the evaluation.
         facts: the columns that do not depend on the method.
         distance_bin: (nx, ny, nz) index into :data:`DISTANCES`.
+        atoms: the weights of the atoms, by which charges are counted.
     """
 
     material: Material
     facts: dict[str, Any]
     distance_bin: NDArray[np.int8]
+    atoms: Hirshfeld
 
     @classmethod
     def of(cls, material: Material, path: str, unit: str) -> Truth:
@@ -101,7 +107,7 @@ class Truth:
         }
         distance = nearest_atom(material.lattice, material.frac_coords, (nx, ny, nz), DISTANCES[-1])
         bins = np.searchsorted(np.asarray(DISTANCES[1:], dtype=np.float32), distance, side="right")
-        return cls(inside, facts, bins.astype(np.int8))
+        return cls(inside, facts, bins.astype(np.int8), Hirshfeld.of(material.crystal, (nx, ny, nz)))
 
 
 def row(truth: Truth, predicted: Predicted, mode: str) -> dict[str, Any]:
@@ -111,7 +117,7 @@ def row(truth: Truth, predicted: Predicted, mode: str) -> dict[str, Any]:
         raise ValueError(f"the prediction is in {predicted.unit}, the true density in {material.unit}")
     values = np.asarray(predicted.density, dtype=np.float64)
     true = material.density.astype(np.float64)
-    measured = metrics.measure(values, true, unit=material.unit, volume=material.volume)
+    measured = metrics.measure(values, true, unit=material.unit, lattice=material.lattice, atoms=truth.atoms)
     mean = float(values.mean())
     scaled = metrics.nmae(values * (float(true.mean()) / mean), true) if mean > 0.0 else math.nan
     expected = predicted.expected_error

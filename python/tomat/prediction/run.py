@@ -12,6 +12,7 @@ from typing import Any
 from tomat import _core
 from tomat.crystal import Crystal
 from tomat.formats.vasp import read_augmentation
+from tomat.hirshfeld import Hirshfeld
 from tomat.material import Material
 from tomat.metrics import measure
 from tomat.prediction.assemble import CellRequest, Failure, Prediction, predict_densities
@@ -206,7 +207,8 @@ class _Run:
         extra: dict[str, Any] = {}
         if truth is not None:
             predicted, true = (one.in_unit("chgcar").density for one in (outcome.material, truth))
-            extra["metrics"] = measure(predicted, true)._asdict()
+            atoms = Hirshfeld.of(truth.crystal, truth.grid_shape)
+            extra["metrics"] = measure(predicted, true, lattice=truth.lattice, atoms=atoms)._asdict()
         doubts = self.doubts.pop(cell.crystal.name, [])
         if doubts:
             extra["warnings"] = doubts

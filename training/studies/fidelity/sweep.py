@@ -179,7 +179,7 @@ def measure_material(
     true = material.density.astype(np.float64)
 
     def row(labels: dict[str, Any], written: Written, seconds: float) -> dict[str, Any]:
-        measured = metrics.measure(written.values, true, unit=material.unit, volume=material.volume)
+        measured = metrics.measure(written.values, true, unit=material.unit, lattice=material.lattice)
         return {
             **facts,
             **labels,

@@ -23,7 +23,7 @@ from tomat.cli._tokenizer import LogUnit
 from tomat.codec import load_codec
 from tomat.dataset.inputs import resolve_inputs
 from tomat.floors import Floor, floor
-from tomat.metrics import IN_ELECTRONS
+from tomat.metrics import FRACTION, UNITS
 from tomat.promolecule import UnscaledPromolecule
 
 
@@ -70,11 +70,9 @@ def _print(result: Floor, worst: int) -> None:
     )
     table = plain_table("error", "mean", "median", "p99", "max")
     for name, of in result.summary().items():
-        # Fractions in per cent; the electron error is a number of electrons.
-        is_share = name not in IN_ELECTRONS
-        label = f"{name.replace('_', ' ')} {'%' if is_share else '(electrons)'}"
-        factor = 100.0 if is_share else 1.0
-        table.add_row(label, *(f"{factor * v:.3g}" for v in (of.mean, of.median, of.p99, of.max)))
+        unit = UNITS[name]
+        label = f"{name.replace('_', ' ')} {unit.name if unit is FRACTION else f'({unit.name})'}"
+        table.add_row(label, *(f"{unit.factor * v:.3g}" for v in (of.mean, of.median, of.p99, of.max)))
     console.print(table)
     by_error = sorted(range(len(result.task_ids)), key=lambda i: -result.metrics[i].nmae)[:worst]
     if not by_error:
