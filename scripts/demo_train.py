@@ -1,4 +1,4 @@
-"""Train the tiny model on the real densities of the repository; what it is worth beside what it began with.
+"""Train the tiny field model on the real densities of the repository; what it is worth beside what it began with.
 
 Fields of the configuration can be given as to `tomat train`: --trainer.num_train_steps 60. The exit code is 1 where
 training made the held-out numbers worse than they were at step 0.
@@ -33,13 +33,13 @@ BITS = "eval/one_pass/bits_per_voxel"
 
 @dataclass(frozen=True)
 class Course:
-    """Held-out evaluations of a run, on patches, in order.
+    """Held-out evaluations of a run, on drawn voxels, in order.
 
     Attributes:
         steps: done before each: the first is 0.
         nmae: as fractions.
         bits: a voxel.
-        unigram: bits a voxel by the frequencies of tokens alone.
+        unigram: bits a voxel by the frequencies of levels alone.
     """
 
     steps: list[int]
@@ -78,12 +78,14 @@ def draw(lines: list[dict[str, Any]], course: Course, path: Path) -> None:
     trained = [(line["step"], line["train/cross_entropy"]) for line in lines if "train/cross_entropy" in line]
     if trained:
         above.plot(
-            *zip(*((s, x / math.log(2)) for s, x in trained), strict=True), lw=0.8, label="training crystals"
+            *zip(*((s, x / math.log(2)) for s, x in trained), strict=True),
+            lw=0.8,
+            label="training crystals, weighted as in the loss",
         )
-    above.plot(course.steps, course.bits, "o-", label="held-out crystals, one pass")
-    above.axhline(course.unigram, color="k", ls="--", label="unigram: token frequencies alone")
-    above.set(ylabel="bits a voxel", title="tiny, objective guess, on tests/data")
-    below.plot(course.steps, [100 * x for x in course.nmae], "o-", label="held-out crystals, one pass")
+    above.plot(course.steps, course.bits, "o-", label="held-out crystals")
+    above.axhline(course.unigram, color="k", ls="--", label="unigram: frequencies of levels alone")
+    above.set(ylabel="bits a voxel", title="field-tiny on tests/data")
+    below.plot(course.steps, [100 * x for x in course.nmae], "o-", label="held-out crystals")
     below.axhline(100 * course.nmae[0], color="k", ls="--", label="start (step 0)")
     below.set(xlabel="steps", ylabel="NMAE, %")
     for axes in (above, below):
@@ -91,8 +93,10 @@ def draw(lines: list[dict[str, Any]], course: Course, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def table(course: Course, whole: dict[str, Any], best: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Print promolecule, initial weights, trained model and the codec's floor: patches, bits, whole crystals."""
+def table(
+    course: Course, fixed: dict[str, float], whole: dict[str, Any], best: dict[str, Any]
+) -> list[tuple[str, str, str, str]]:
+    """Print promolecule, initial weights, trained model and the codec's floor: drawn voxels, bits, whole crystals."""
 
     def percent(value: float | None) -> str:
         return "" if value is None else f"{100 * value:.3f}"
@@ -102,8 +106,8 @@ def table(course: Course, whole: dict[str, Any], best: dict[str, Any]) -> list[t
 
     at_best = course.steps.index(best["steps"])
     return [
-        ("", "NMAE of patches, %", "bits a voxel", "NMAE of whole crystals, %"),
-        ("promolecule", "", "", percent(crystals("promolecule"))),
+        ("", "NMAE of drawn voxels, %", "bits a voxel", "NMAE of whole crystals, %"),
+        ("promolecule", percent(fixed["eval/promolecule/nmae"]), "", percent(crystals("promolecule"))),
         ("start (step 0)", percent(course.nmae[0]), f"{course.bits[0]:.2f}", percent(crystals("start"))),
         (f"trained, last (step {course.steps[-1]})", percent(course.nmae[-1]), f"{course.bits[-1]:.2f}", ""),
         (
@@ -112,7 +116,7 @@ def table(course: Course, whole: dict[str, Any], best: dict[str, Any]) -> list[t
             f"{course.bits[at_best]:.2f}",
             percent(crystals("one_pass")),
         ),
-        ("codec floor", "", "", percent(crystals("codec_floor"))),
+        ("codec floor", percent(fixed["eval/codec_floor/nmae"]), "", percent(crystals("codec_floor"))),
     ]
 
 
@@ -139,10 +143,10 @@ def main() -> None:
     run([*held_out, "--quiet", "--pictures", "0", "-o", f"{out}/held-out"])
     whole = json.loads((ROOT / out / "held-out" / "result.json").read_text())
     best = json.loads((folder / "best.json").read_text())
-    rows = table(course, whole["aggregates"], best)
+    rows = table(course, next(line for line in lines if NMAE in line), whole["aggregates"], best)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     unseen = f"{whole['n_materials']} crystals it has not seen"
-    print(f"\n{unseen}; token frequencies alone need {course.unigram:.2f} bits a voxel")
+    print(f"\n{unseen}; frequencies of levels alone need {course.unigram:.2f} bits a voxel")
     for row in rows:
         print(
             "  ".join(

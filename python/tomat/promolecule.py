@@ -431,6 +431,17 @@ class UnscaledPromolecule(StartingDensity):
         """The content of the promolecule's file."""
         return self.source.kept()
 
+    @property
+    def native(self) -> _core.Promolecule:
+        """The radial functions of all elements, for the core."""
+        return self._native
+
+    def radial(self, atomic_number: int, distances: ArrayLike) -> NDArray[np.float64]:
+        """The radial function of an element, see :meth:`Promolecule.radial`."""
+        return self._native.radial(
+            atomic_number, np.ascontiguousarray(distances, dtype=np.float64).reshape(-1)
+        )
+
     def per_volume(self, crystal: Crystal, grid_shape: Triple) -> NDArray[np.float64]:
         """The sum of the spherical atoms, with negative values set to zero."""
         numbers = crystal.atomic_numbers.tolist()

@@ -119,6 +119,26 @@ COVERED_BY = {
         "lm.decode.decoding",
         "lm.decode.opening",
     ),
+    "lm/field/test_loss.py": (
+        "lm.field.head",
+        "lm.field.levels",
+    ),
+    "lm/field/test_predictor.py": (
+        "lm.field.inference",
+        "lm.field.network",
+        "lm.field.surroundings",
+    ),
+    "lm/field/test_stream.py": ("lm.field.example",),
+    "lm/field/test_task.py": (
+        "lm.data.facts",
+        "lm.decode.kinds",
+        "lm.field.checkpoint",
+        "lm.field.config",
+        "lm.field.evaluation",
+        "lm.field.flops",
+        "lm.task",
+        "lm.tasks",
+    ),
     "lm/loss/test_loss.py": (
         "lm.example",
         "lm.loss.bins",
@@ -152,6 +172,7 @@ COVERED_BY = {
     "lm/test_train.py": (
         "lm.checkpointer",
         "lm.evaluation_hook",
+        "lm.token_task",
     ),
     "lm/test_train_processes.py": (
         "cli.train",

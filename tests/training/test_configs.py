@@ -31,11 +31,11 @@ def test_every_configuration_is_read_and_comes_back_from_its_dump(path: Path, tm
 
 
 def test_starting_densities_are_of_the_kind_of_the_data() -> None:
-    """Densities of users are of any kind: they get their own promolecule. The demo's are those of qe-sg15."""
+    """Densities of users are of any kind: they get their own promolecule. The demos' are those of qe-sg15."""
     for path in ALL:
         config = load(path)
         assert config.validation is not None
-        if path.name == "demo.yaml":
+        if path.stem.startswith("demo"):
             assert (config.data.guess, config.data.prefix, config.validation.prefix) == (
                 "qe-sg15",
                 ("qe",),
@@ -46,16 +46,16 @@ def test_starting_densities_are_of_the_kind_of_the_data() -> None:
         assert config.data.max_guess_nmae == 0.15
 
 
-def test_the_demo_is_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tomat.lm.train import open_data, training_valence
+@pytest.mark.parametrize("name", ["demo", "demo-tokens"])
+def test_the_demos_are_of_one_kind(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tomat.lm.tasks import open_task
 
     monkeypatch.chdir(CONFIGS.parent.parent)
-    rows, validation = open_data(load(CONFIGS / "demo.yaml"))
-    assert validation is not None
-    assert training_valence(rows).complaints() == []
-    for part in (rows, validation):
-        assert part.source.guess_check is not None
-        assert part.source.guess_check.nmae_mean < 0.08
+    task = open_task(load(CONFIGS / f"{name}.yaml"))
+    assert not [line for line in task.notices if line.startswith("training data")]
+    checks = task.note()["guess_check"]
+    assert checks.keys() == {"data", "validation"}
+    assert all(check["nmae_mean"] < 0.08 for check in checks.values())
 
 
 def test_the_arms_of_the_sampling_weight_study_differ_in_the_budget_alone() -> None:

@@ -33,6 +33,7 @@ pub mod clipping;
 pub mod codec;
 pub mod coverage;
 pub mod elements;
+pub mod environment;
 pub mod error;
 pub mod fit;
 pub mod grid;

@@ -4,6 +4,7 @@
 
 mod batch;
 mod codec;
+mod environment;
 mod errors;
 mod fit;
 mod promolecule;
@@ -22,6 +23,8 @@ mod _core {
     use super::batch::{Crystals, encode_patches, inspect};
     #[pymodule_export]
     use super::codec::{DensityCodec, named_log_codec};
+    #[pymodule_export]
+    use super::environment::EnvironmentBasis;
     #[pymodule_export]
     use super::fit::{Sketch, fit};
     #[pymodule_export]

@@ -20,6 +20,12 @@ pub(crate) struct Promolecule {
     inner: core::Promolecule,
 }
 
+impl Promolecule {
+    pub(crate) const fn native(&self) -> &core::Promolecule {
+        &self.inner
+    }
+}
+
 #[pymethods]
 impl Promolecule {
     /// Of cubic B-splines with coefficients (n_elements, n_splines).
@@ -241,7 +247,7 @@ fn coefficient_map(atomic_numbers: &[u8], values: &PyReadonlyArray2<'_, f64>) ->
     Ok(map)
 }
 
-fn crystal(
+pub(crate) fn crystal(
     lattice: &PyReadonlyArray2<'_, f64>,
     atomic_numbers: Vec<u8>,
     frac_coords: &PyReadonlyArray2<'_, f64>,
@@ -257,7 +263,7 @@ fn crystal(
     Crystal::new(lattice, atomic_numbers, triples(frac_coords, "frac_coords")?).map_err(core_error)
 }
 
-fn triples(array: &PyReadonlyArray2<'_, f64>, name: &str) -> PyResult<Vec<[f64; 3]>> {
+pub(crate) fn triples(array: &PyReadonlyArray2<'_, f64>, name: &str) -> PyResult<Vec<[f64; 3]>> {
     let view = array.as_array();
     if view.ncols() != 3 {
         return Err(PyValueError::new_err(format!("{name} has {} columns; give (n, 3)", view.ncols())));

@@ -11,7 +11,7 @@ from tomat.clipping import ClippedTotals
 from tomat.lm.model.flops import StepFlops, peak_and_memory
 from tomat.lm.model.memory import OPTIMIZER_SLOTS, StepMemory, step_memory
 from tomat.lm.model.presets import ParameterCount, parameter_count
-from tomat.lm.train import open_data, training_flops
+from tomat.lm.token_task import open_data, training_flops
 from tomat.lm.vocabulary import ModelVocabulary
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -42,7 +43,47 @@ def _described(
         yield count_tokens(batch.tokens, vocabulary), electrons
 
 
-class Evaluation:
+class EvaluationHook(ABC):
+    """A hook of Levanter's trainer that evaluates the model and keeps the best weights.
+
+    Attributes:
+        last: numbers of the last evaluation by name.
+    """
+
+    def __init__(self, kept: KeptWeights) -> None:
+        """Nothing is evaluated yet."""
+        self.last: dict[str, float] = {}
+        self._step = -1
+        self._kept = kept
+
+    @abstractmethod
+    def evaluate(self, model: Any) -> dict[str, float]:
+        """Numbers by name; those of the model start with the label of the evaluation."""
+
+    def begin(self, model: Any, steps: int) -> None:
+        """Evaluate the initial weights, and log the numbers under step 0, before the first step.
+
+        Args:
+            model: the weights.
+            steps: earlier steps, above 0 if the run is initialised from a checkpoint.
+        """
+        self._look(model, steps, steps)
+
+    def __call__(self, info: StepInfo[Any]) -> None:
+        """Evaluate the weights, averaged ones if there are any, and log the numbers."""
+        step = int(info.step)
+        if step != self._step:
+            self._look(info.eval_model, step, step + 1)
+
+    def _look(self, model: Any, step: int, steps: int) -> None:
+        """Evaluate the weights after ``steps`` steps, log under ``step``, and keep the weights if they are best."""
+        self._step = step
+        self.last = self.evaluate(model)
+        levanter.tracker.log({f"eval/{name}": value for name, value in self.last.items()}, step=step)
+        self._kept.look(model, steps, self.last)
+
+
+class Evaluation(EvaluationHook):
     """A hook of Levanter's trainer that evaluates the model.
 
     Averages are over voxels and materials, not over batches; rows that pad the last batch do not count.
@@ -67,11 +108,10 @@ class Evaluation:
         Pos: hax.Axis,  # noqa: N803 - the field's name
         kept: KeptWeights,
     ) -> None:
+        """Count tokens and describe the validation rows."""
+        super().__init__(kept)
         objective = config.objective.for_evaluation()
         self.label = objective.build().label
-        self.last: dict[str, float] = {}
-        self._step = -1
-        self._kept = kept
         self._dataset = ExampleDataset(
             validation, objective, vocabulary, Pos, finite=True, limit=config.evaluation.max_rows
         )
@@ -103,24 +143,8 @@ class Evaluation:
             sum(counts for counts, _ in batches), vocabulary, reference=reference, pseudo_count=1.0
         )
 
-    def begin(self, model: Any, steps: int) -> None:
-        """Evaluate the initial weights, and log the numbers under step 0, before the first step.
-
-        Args:
-            model: the weights.
-            steps: earlier steps, above 0 if the run is initialised from a checkpoint.
-        """
-        self._look(model, steps, steps)
-
-    def __call__(self, info: StepInfo[Any]) -> None:
-        """Evaluate the weights, averaged ones if there are any, and log the numbers."""
-        step = int(info.step)
-        if step != self._step:
-            self._look(info.eval_model, step, step + 1)
-
-    def _look(self, model: Any, step: int, steps: int) -> None:
-        """Evaluate the weights after ``steps`` steps, log under ``step``, and keep the weights if they are best."""
-        self._step = step
+    def evaluate(self, model: Any) -> dict[str, float]:
+        """Numbers by name; every name starts with the label of the evaluation."""
         parts = [
             multihost_utils.process_allgather(self._sums(model, example), tiled=True)
             for example in self._loader
@@ -130,6 +154,4 @@ class Evaluation:
         numbers = aggregate(
             [columns], self.label, electrons_per_voxel=self._electrons, materials=self._materials
         )
-        self.last = {**numbers.as_dict(), "unigram_bits_per_voxel": self.unigram}
-        levanter.tracker.log({f"eval/{name}": value for name, value in self.last.items()}, step=step)
-        self._kept.look(model, steps, self.last)
+        return {**numbers.as_dict(), "unigram_bits_per_voxel": self.unigram}

@@ -210,7 +210,7 @@ def _tokenizer_part(note: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def kept_promolecule(note: Mapping[str, Any], where: str) -> Promolecule | None:
-    """The promolecule in a note (see :func:`tomat.lm.train.data_facts`), or None.
+    """The promolecule in a note (see :func:`tomat.lm.data.facts.data_facts`), or None.
 
     Raises:
         ValueError: it is damaged.
@@ -224,6 +224,15 @@ def kept_promolecule(note: Mapping[str, Any], where: str) -> Promolecule | None:
     except ValueError as error:
         raise ValueError(f"{source} is damaged: {error}; fetch the checkpoint again") from error
     return Promolecule.from_bytes(content, source)
+
+
+def earlier_promolecule(files: RunFiles) -> Promolecule | None:
+    """The promolecule of an earlier part of a run, or None.
+
+    Raises:
+        ValueError: the note is damaged.
+    """
+    return kept_promolecule(read_note(files.root), files.root) if place(files.note).exists() else None
 
 
 #: The sections of a run's identity, which must not change when it is resumed.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import draccus
@@ -13,7 +12,6 @@ import jax
 import levanter.callbacks
 import levanter.tracker
 import levanter.trainer
-import numpy as np
 from filelock import FileLock, Timeout
 from levanter.trainer import Trainer
 
@@ -22,35 +20,22 @@ from tomat.lm.callbacks import EndOfStep, LossGuard, StopRequest, log_memory
 from tomat.lm.checkpoint import check_resumed
 from tomat.lm.checkpointer import NotedCheckpointer
 from tomat.lm.config import TrainConfig, dump
-from tomat.lm.data import open_rows
-from tomat.lm.data.guess_fit import FIT
-from tomat.lm.data.on_the_fly import DensitySource
 from tomat.lm.digests import checkpoint_folders
-from tomat.lm.evaluation_hook import Evaluation
 from tomat.lm.kept import KeptWeights
-from tomat.lm.loss import DensityLoss
-from tomat.lm.model.flops import StepFlops, step_flops
-from tomat.lm.model.qwen import build, levanter_config
 from tomat.lm.record import (
     FORMAT,
     Best,
     Change,
     RunFiles,
     check_same,
-    kept_promolecule,
     read_note,
-    tokenizer_note,
     write_codec,
     write_note,
 )
-from tomat.lm.stream import ExampleDataset
+from tomat.lm.tasks import open_task
 from tomat.lm.tracking import JsonLinesConfig
-from tomat.lm.vocabulary import ModelVocabulary
-from tomat.prediction.grid import mean_spacing
-from tomat.prediction.predictor import TrainingFacts
 from tomat.storage.files import write
 from tomat.storage.remote import place
-from tomat.valence import Valence, fit_valence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,10 +43,9 @@ if TYPE_CHECKING:
     from levanter.callbacks import StepInfo
     from levanter.data.loader import DataLoader
 
-    from tomat.lm.data import DataConfig, Rows
-    from tomat.promolecule import Promolecule
-
-_LOGGER = logging.getLogger(__name__)
+    from tomat.codec import Codec
+    from tomat.lm.evaluation_hook import EvaluationHook
+    from tomat.lm.task import Task
 
 
 @dataclass(frozen=True)
@@ -126,13 +110,11 @@ def train(config: TrainConfig) -> Outcome:
     _quieten()
     try:
         with _alone(files):
-            rows, validation = open_data(config)
-            valence = training_valence(rows)
-            notices = _notices(rows, validation, valence)
-            note = make_note(config, rows, validation, valence)
-            changes = _begin(config, written, note, rows)
+            task = open_task(config)
+            note = make_note(config, task)
+            changes = _begin(config, written, note, task.codec)
             config.trainer.checkpointer.note = note
-            return replace(_run(config, rows, validation, changes, note), notices=notices)
+            return _run(config, task, changes, note)
     finally:
         levanter.tracker.current_tracker().finish()
 
@@ -163,115 +145,14 @@ def _quieten() -> None:
     logging.getLogger("fray.device_flops").setLevel(logging.ERROR)
 
 
-def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
-    """Open training rows, and validation rows with one sequence each, of the same tokenizer.
-
-    Raises:
-        OSError, KeyError, ValueError: as :func:`tomat.lm.data.open_rows`, or data written
-            otherwise than the training data.
-    """
-    size = config.model.shape().seq_len
-    rows = open_rows(config.data, size, earlier=_earlier(config))
-    if config.validation is None:
-        return rows, None
-    guess = None
-    if config.validation.guess == FIT:
-        # The promolecule is not fitted to validation data: the model starts from that of training.
-        if config.data.guess != FIT:
-            raise ValueError(
-                "validation.guess: fit uses the promolecule of data.guess: fit; set both or neither"
-            )
-        guess = rows.source.starting
-    try:
-        validation = open_rows(replace(config.validation, pack=False), size, guess=guess)
-    except ValueError as error:
-        raise ValueError(f"validation: {error}") from error
-    mine, other = tokenizer_note(rows.tokenizer), tokenizer_note(validation.tokenizer)
-    different = [name for name in mine if mine[name] != other[name] and name != "pad_to"]
-    if different:
-        lines = ", ".join(f"{name} {other[name]!r} instead of {mine[name]!r}" for name in different)
-        raise ValueError(f"validation: has {lines}; it must be encoded like the training data")
-    return rows, validation
-
-
-def _earlier(config: TrainConfig) -> Promolecule | None:
-    if config.data.guess != FIT or not place(config.files.note).exists():
-        return None
-    return kept_promolecule(read_note(config.files.root), config.files.root)
-
-
-def _notices(rows: Rows, validation: Rows | None, valence: Valence) -> list[str]:
-    """Messages about the starting density, disputed valence electrons, and left-out or clipped materials."""
-    checks = {
-        "starting density": rows.source.guess_check,
-        "starting density, validation": None if validation is None else validation.source.guess_check,
-    }
-    told = [f"{name}: {check}" for name, check in checks.items() if check is not None]
-    complaints = [f"training data: {line}" for line in valence.complaints()]
-    complaints += [f"training data: {line}" for line in rows.losses]
-    complaints += [f"validation data: {line}" for line in ([] if validation is None else validation.losses)]
-    for line in told:
-        _LOGGER.info(line)
-    for line in complaints:
-        _LOGGER.warning(line)
-    return told + complaints
-
-
-def data_facts(rows: Rows, config: DataConfig, valence: Valence) -> dict[str, Any]:
-    """Facts about the training data for predictions, as JSON.
-
-    ``guess``: name of the starting density; ``promolecule``: its content, if it is one; ``elements``: atomic numbers.
-    For densities also ``spacing``, ``valence`` and ``disputed``, see
-    :class:`tomat.prediction.predictor.TrainingFacts`. The argument ``valence`` is that of :func:`training_valence`.
-    """
-    source = rows.source
-    facts: dict[str, Any] = {"guess": config.guess}
-    kept = None if source.starting is None else source.starting.kept()
-    if kept is not None:
-        facts["promolecule"] = base64.b64encode(kept).decode()
-    spacing = None
-    if isinstance(source, DensitySource):
-        store = source.store
-        spacing = mean_spacing(zip(store.lattice, store.grid, strict=True))
-    known = TrainingFacts(
-        spacing, valence.counts, disputed=valence.disputed, elements=frozenset(source.elements)
-    )
-    return facts | known.to_json()
-
-
-def training_valence(rows: Rows) -> Valence:
-    """Valence electrons of the elements in the training densities; not known for rows of a dataset."""
-    source = rows.source
-    if not isinstance(source, DensitySource):
-        return Valence()
-    # From stored statistics, without reading the densities again.
-    store = source.store
-    atoms = [store.atomic_numbers(index) for index in range(len(store))]
-    return fit_valence(zip(store.task_ids, atoms, store.n_electrons.tolist(), strict=True))
-
-
-def make_note(config: TrainConfig, rows: Rows, validation: Rows | None, valence: Valence) -> dict[str, Any]:
+def make_note(config: TrainConfig, task: Task) -> dict[str, Any]:
     """The note of a run, as JSON; see docs/training.md."""
-    vocabulary = ModelVocabulary(rows.tokenizer)
-    tokenizer, trainer = tokenizer_note(rows.tokenizer), config.trainer
+    trainer = config.trainer
     return {
         "format": FORMAT,
         "tomat_version": __version__,
         "name": config.name,
-        "tokenizer": tokenizer,
-        "data_facts": data_facts(rows, config.data, valence),
-        "guess_check": {
-            name: part.source.guess_check.to_json()
-            for name, part in (("data", rows), ("validation", validation))
-            if part is not None and part.source.guess_check is not None
-        },
-        # The remaining keys must be the same in a resumed run.
-        "data": rows.identity(),
-        "validation": None if validation is None else validation.identity(),
-        "codec": {"name": tokenizer["codec"], "hash": tokenizer["codec_hash"]},
-        "vocabulary": {"hash": vocabulary.hash, "size": vocabulary.size, "rows": vocabulary.padded_size},
-        "model": draccus.encode(config.model),
-        "objective": draccus.encode(config.objective),
+        **task.note(),
         "loss": draccus.encode(config.loss),
         "schedule": {
             "optimizer": draccus.encode(config.optimizer),
@@ -284,7 +165,7 @@ def make_note(config: TrainConfig, rows: Rows, validation: Rows | None, valence:
     }
 
 
-def _begin(config: TrainConfig, written: str, note: dict[str, Any], rows: Rows) -> list[Change]:
+def _begin(config: TrainConfig, written: str, note: dict[str, Any], codec: Codec) -> list[Change]:
     """Check that an existing run of this name is the same run, and write its note."""
     files = config.files
     changes: list[Change] = []
@@ -292,29 +173,14 @@ def _begin(config: TrainConfig, written: str, note: dict[str, Any], rows: Rows) 
     if started.exists():
         changes = check_same(read_note(files.root), note, tuple(config.allow_change), files.root)
     if jax.process_index() == 0:
-        write_codec(rows.tokenizer.density_codec, files.root)
+        write_codec(codec, files.root)
         write(files.config, written.encode())
         write_note(files.root, note)
     return changes
 
 
-def _run(
-    config: TrainConfig, rows: Rows, validation: Rows | None, changes: list[Change], note: dict[str, Any]
-) -> Outcome:
-    vocabulary = ModelVocabulary(rows.tokenizer)
-    model_config = levanter_config(
-        config.model,
-        bidirectional=not config.objective.build().causal,
-        sequences_per_row=int(np.diff(rows.packing.starts).max()),
-    )
-    dataset = ExampleDataset(
-        rows,
-        config.objective,
-        vocabulary,
-        model_config.max_Pos,
-        seed=config.trainer.seed,
-        threads=config.loader.threads,
-    )
+def _run(config: TrainConfig, task: Task, changes: list[Change], note: dict[str, Any]) -> Outcome:
+    examples = task.examples()
     batch_size = config.trainer.train_batch_size
     optimizer = config.optimizer.build(config.trainer.num_train_steps)
     # A run initialised from a checkpoint also starts here, at the checkpoint's step.
@@ -324,15 +190,11 @@ def _run(
     nan, inf = config.trainer.crash_on_nan, config.trainer.crash_on_inf
     config.trainer.crash_on_nan = config.trainer.crash_on_inf = False
     model_key, training_key = jax.random.split(jax.random.PRNGKey(config.trainer.seed))
-    with Trainer(config.trainer, optimizer, DensityLoss(config.loss, vocabulary)) as trainer:
-        state = trainer.initial_state(
-            training_key, model_init=lambda: build(model_config, vocabulary, model_key)
-        )
+    with Trainer(config.trainer, optimizer, task.loss) as trainer:
+        state = trainer.initial_state(training_key, model_init=lambda: task.build(model_key))
         first_step = int(state.step)
         kept = KeptWeights(config.files, config.evaluation, note)
-        evaluation = None
-        if validation is not None:
-            evaluation = Evaluation(trainer, config, rows, validation, vocabulary, model_config.max_Pos, kept)
+        evaluation = task.evaluation(trainer, kept)
         if begins:
             kept.begin(state.eval_model, first_step)
             if evaluation is not None and first_step < trainer.num_train_steps:
@@ -340,14 +202,14 @@ def _run(
         end = EndOfStep()
         guard = LossGuard(
             config.guard,
-            lambda step: [dataset.row_id(step * batch_size + i) for i in range(batch_size)],
+            lambda step: [examples.row_id(step * batch_size + i) for i in range(batch_size)],
             nan=nan,
             inf=inf,
         )
-        _add_hooks(config, trainer, guard, training_flops(config, vocabulary), evaluation, end)
+        _add_hooks(config, trainer, guard, task, evaluation, end)
         stop = StopRequest()
         trainer.add_hook(end.held(stop.hook(trainer)), every=1)
-        loader = dataset.loader(
+        loader = examples.loader(
             trainer,
             batch_size,
             buffered=config.loader.buffered_batches,
@@ -365,6 +227,7 @@ def _run(
         evaluation=dict(evaluation.last) if evaluation is not None else {},
         best=kept.best,
         changes=changes,
+        notices=task.notices,
     )
 
 
@@ -372,12 +235,10 @@ def _add_hooks(
     config: TrainConfig,
     trainer: Trainer,
     guard: LossGuard,
-    flops: StepFlops,
-    evaluation: Evaluation | None,
+    task: Task,
+    evaluation: EvaluationHook | None,
     end: EndOfStep,
 ) -> None:
-    shape = config.model.shape()
-    batch = config.trainer.train_batch_size
     trainer.add_hook(end.held(guard), every=1)
     # First of all: the state of a step that stops the run is not saved.
     trainer.hooks.hooks.insert(0, trainer.hooks.hooks.pop())
@@ -385,26 +246,12 @@ def _add_hooks(
     if isinstance(checkpointer, NotedCheckpointer):
         checkpointer.is_held = end.holds
     trainer.add_hook(
-        levanter.callbacks.log_performance_stats(
-            shape.seq_len, trainer.config.batch_schedule, flops.model / batch
-        ),
+        levanter.callbacks.log_performance_stats(task.positions, trainer.config.batch_schedule, task.flops),
         every=1,
     )
     trainer.add_hook(log_memory, every=10)
     if evaluation is not None:
         trainer.add_hook(end.held(evaluation), every=config.trainer.steps_per_eval)
-
-
-def training_flops(config: TrainConfig, vocabulary: ModelVocabulary) -> StepFlops:
-    """FLOPs of one training step of a configuration."""
-    density = vocabulary.density
-    ids = vocabulary.size if config.loss.over_all_ids else density.stop - density.start
-    return step_flops(
-        config.model.shape(),
-        config.trainer.train_batch_size,
-        ids,
-        causal=config.objective.build().causal,
-    )
 
 
 def _train(trainer: Trainer, state: Any, loader: DataLoader[Any], end: EndOfStep) -> StepInfo[Any]:

@@ -152,6 +152,9 @@ class PatchPredictor(Protocol):
             expected error of the predicted distribution (:mod:`tomat.evaluate.probes` checks that densities do not
             depend on it).
         weights: which weights of which run it uses, in words; empty for a predictor without any.
+
+    One whose patches can have any shape gives it by ``shape_of(grid_shape, overlap)``; one whose codec is not the
+    tokenizer's has ``codec``.
     """
 
     @property

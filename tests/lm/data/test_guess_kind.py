@@ -268,7 +268,7 @@ def test_a_run_keeps_its_promolecule_and_predicts_with_it(
 def test_a_run_on_another_kind_stops_before_it_trains(tmp_path: Path) -> None:
     pytest.importorskip("levanter")
     import tiny
-    from tomat.lm.train import open_data
+    from tomat.lm.token_task import open_data
 
     with pytest.raises(ValueError, match="qe-sg15 is not of the kind of these data"):
         open_data(tiny.config(tmp_path, "--data.prefix", "[vasp]"))

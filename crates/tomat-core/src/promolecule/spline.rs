@@ -66,7 +66,7 @@ impl RadialBasis {
     /// The first spline that is not zero at squared distance `square`, and the values of it and the next three;
     /// those past the last spline count for nothing. `None` from the cutoff on.
     #[inline]
-    pub(super) fn at(&self, square: f64) -> Option<(usize, [f64; 4])> {
+    pub(crate) fn at(&self, square: f64) -> Option<(usize, [f64; 4])> {
         let x = (1.0 + square * self.inverse_square).ln() * self.inverse_step;
         let interval = x as usize;
         if interval >= self.len {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tomat.budget import patches_of
@@ -17,13 +18,16 @@ from tomat.sampling import draw, load_sampler
 from tomat.starting import StartingDensity
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
     from tomat.lm.data.config import DataConfig
+    from tomat.lm.data.guess_check import GuessCheck
     from tomat.lm.data.on_the_fly import Budget, Sampler
     from tomat.lm.data.rows import Source
-    from tomat.material import Material
+    from tomat.material import Entry, Material, Unit
     from tomat.promolecule import Promolecule
     from tomat.sampling import Sampler as DensitySampler
     from tomat.tokenizer import PatchTokenizer
@@ -80,25 +84,8 @@ def _densities(
     tokenizer = config.tokenizer(size).tokenizer
     patches = config.patches_per_material
     patches = tokenizer.layout.patches_per_material if patches is None else patches
-    prefix = config.prefix
-    entries = resolve_inputs(config.densities, split_file=config.split_file, split=config.split)
-    entries = [entry for entry in entries if not prefix or entry.task_id.startswith(tuple(prefix))]
-    if not entries:
-        raise ValueError(f"data.prefix: no material's id begins with {' or '.join(prefix)}")
-    store = DensityStore.of(
-        entries[: config.limit],
-        tokenizer.unit,
-        cache=config.cache,
-        on_error=config.on_error,
-        threads=config.threads,
-    )
-    if guess is None and config.guess == FIT:
-        guess = UnscaledPromolecule.load(fitted_promolecule(store, earlier=earlier, threads=config.threads))
-    check = None
-    if guess is not None and guess.elements is not None:
-        # Before the densities of all materials are computed.
-        check = check_store(store, guess)
-        check.enforce(config.max_guess_nmae, config.guess or guess.identity)
+    opened = open_store(config, tokenizer.unit, guess=guess, earlier=earlier)
+    store = opened.store
     name = config.sampler
     if sampler is None:
         named = load_sampler(name)
@@ -110,9 +97,74 @@ def _densities(
         budget=budget or _shares(config.budget, patches, store),
         sampler=sampler,
         sampler_name=name,
-        guess=guess,
-        guess_check=check,
+        guess=opened.starting,
+        guess_check=opened.check,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class OpenStore:
+    """Densities with their starting density.
+
+    Attributes:
+        store: the densities.
+        starting: the starting density, or None.
+        check: its deviations on a sample of the densities, if it is a promolecule.
+    """
+
+    store: DensityStore
+    starting: StartingDensity | None
+    check: GuessCheck | None
+
+
+def open_store(
+    config: DataConfig,
+    unit: Unit,
+    *,
+    guess: StartingDensity | None = None,
+    earlier: Promolecule | None = None,
+) -> OpenStore:
+    """Open the whole densities of a configuration, and fit or load the starting density.
+
+    Args:
+        config: the data configuration, with ``densities``.
+        unit: of the densities.
+        guess: the starting density; None is ``config.guess``.
+        earlier: the promolecule of an earlier part of the run.
+
+    Raises:
+        FileNotFoundError, KeyError, ValueError: as :func:`open_rows`.
+    """
+    if guess is None and config.guess and config.guess != FIT:
+        guess = UnscaledPromolecule.load(config.guess)
+    entries = resolve_inputs(
+        config.densities,
+        split_file=config.split_file,
+        split=config.split,
+    )
+    entries = _with_prefix(entries, config.prefix)[: config.limit]
+    store = DensityStore.of(
+        entries,
+        unit,
+        cache=config.cache,
+        on_error=config.on_error,
+        threads=config.threads,
+    )
+    if guess is None and config.guess == FIT:
+        guess = UnscaledPromolecule.load(fitted_promolecule(store, earlier=earlier, threads=config.threads))
+    check = None
+    if guess is not None and guess.elements is not None:
+        # Before the densities of all materials are computed.
+        check = check_store(store, guess)
+        check.enforce(config.max_guess_nmae, config.guess or guess.identity)
+    return OpenStore(store, guess, check)
+
+
+def _with_prefix(entries: list[Entry], prefix: Sequence[str]) -> list[Entry]:
+    kept = [entry for entry in entries if not prefix or entry.task_id.startswith(tuple(prefix))]
+    if not kept:
+        raise ValueError(f"data.prefix: no material's id begins with {' or '.join(prefix)}")
+    return kept
 
 
 def _sampler(sampler: DensitySampler, tokenizer: PatchTokenizer) -> Sampler:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tomat.lm.loss import functions
-from tomat.lm.loss.blocks import of_logits
+from tomat.lm.loss import blocks, functions
 
 if TYPE_CHECKING:
     from tomat.lm.loss import DensityTargets
@@ -78,16 +77,17 @@ def estimates(
 
     def one(logits: jax.Array, given: tuple[jax.Array, ...]) -> Estimates:
         drawn, truth, which = given
-        return _of_logits(targets.within_component(logits, which), drawn, truth, points, sampling)
+        return of_logits(targets.within_component(logits, which), drawn, truth, points, sampling)
 
     rows = targets.rows(head, all_ids=False)
-    found: Estimates = of_logits(one, block, x, rows, (drawn, truth, component))
+    found: Estimates = blocks.of_logits(one, block, x, rows, (drawn, truth, component))
     return found
 
 
-def _of_logits(
+def of_logits(
     logits: jax.Array, drawn: jax.Array, truth: jax.Array, points: jax.Array | None, sampling: Sampling
 ) -> Estimates:
+    """The estimates of positions with logits (t, n) over ascending points (n,); see :func:`estimates`."""
     p = jax.nn.softmax(logits, axis=-1)
     median_place = functions.median_bin(logits)
     mode_place = jnp.argmax(logits, axis=-1)

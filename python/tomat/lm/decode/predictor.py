@@ -58,7 +58,7 @@ class ModelPredictor:
             )
         self.trained, self.decoding = trained, replace(decoding, mode=self.mode)
         self.vocabulary = trained.vocabulary
-        self.tokenizer = trained.vocabulary.tokenizer
+        self.tokenizer, self.codec = trained.vocabulary.tokenizer, trained.vocabulary.codec
         self.needs_guess = trained.objective.needs_guess
         self.batch_size = decoding.batch_size
         self.decoder = Decoder(trained, self.decoding)

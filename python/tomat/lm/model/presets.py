@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
+
+from tomat.lm.field.config import FieldConfig
 
 #: Implementations of attention; ``auto`` is the fastest on the platform (see docs/models.md).
 ATTENTION = ("auto", "splash", "cudnn", "xla", "flash", "vanilla")
@@ -14,6 +17,10 @@ INITIALISATION = ("ordinal", "random")
 #: What is kept of each layer for the backward pass: ``off`` everything, ``full`` only its input, ``offload`` its input
 #: on the host, ``nested`` the inputs of every few layers.
 GRADIENT_CHECKPOINTING = ("off", "full", "offload", "nested")
+
+
+#: Fields of :class:`ModelConfig` that do not belong to transformers.
+_OF_KINDS = ("kind", "field")
 
 
 def _known(field: str, value: str, known: tuple[str, ...]) -> None:
@@ -147,6 +154,9 @@ class ModelConfig:
     """The ``model`` part of a training configuration: a preset and changes to it.
 
     Attributes:
+        kind: ``transformer``, on rows of tokens, to which all fields but ``field`` belong; or ``field``, at points in
+            space.
+        field: the size of a field model.
         preset: a name of :data:`PRESETS`.
         hidden_dim, num_layers, num_heads, intermediate_dim, seq_len, rope_theta, gradient_checkpointing: as in
             :class:`ModelShape`; None keeps the preset's.
@@ -158,6 +168,8 @@ class ModelConfig:
             nothing; ``random`` is Levanter's. See :func:`tomat.lm.model.qwen.build` and docs/models.md.
     """
 
+    kind: str = "transformer"
+    field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
     preset: str = "tiny"
     hidden_dim: int | None = None
     num_layers: int | None = None
@@ -195,3 +207,7 @@ class ModelConfig:
                 )
             changes["head_dim"] = hidden // heads
         return dataclasses.replace(preset, **changes)
+
+    def note(self) -> dict[str, Any]:
+        """A transformer's fields as JSON, as notes of all versions have them; the kind is not among them."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _OF_KINDS}

@@ -1,0 +1,149 @@
+"""Sizes of field models: presets and changes to them; needs no JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+#: Largest angular momentum of the core's sums.
+MAX_L = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldShape:
+    """The shape of a field model, and of the rows it is trained on.
+
+    Attributes:
+        cutoff: angstrom up to which atoms are seen.
+        inner: angstrom around which the radial functions are densest.
+        radial: radial functions (cubic B-splines in ln(1 + r^2 / inner^2)).
+        core: angstrom within which the angular functions are damped.
+        state: width of the state of an atom.
+        channels: sums of each l, from 0 up; their number less one is the largest l.
+        rounds: how often atoms see their neighbours' states.
+        embedding, message: hidden widths of the maps from features to states, and of the update of a state.
+        mlp: hidden widths of the map from sums to distributions at a voxel.
+        head: distribution over the codec's levels, a name of :data:`tomat.lm.field.head.HEADS`.
+        feature_noise: standard deviation of noise on the features of elements in training.
+        sites_per_row, crystals_per_row: largest numbers of atoms and crystals in a training row.
+        voxels_per_crystal: voxels of each crystal in a row.
+        points_per_material: voxels drawn of each training material, once.
+        held_out_points: voxels drawn of each validation material.
+    """
+
+    cutoff: float = 5.0
+    inner: float = 0.5
+    radial: int = 16
+    core: float = 0.3
+    state: int = 48
+    channels: tuple[int, ...] = (64, 24, 16, 8)
+    rounds: int = 2
+    embedding: int = 64
+    message: int = 96
+    mlp: tuple[int, ...] = (128, 128)
+    head: str = "categorical"
+    feature_noise: float = 0.1
+    sites_per_row: int = 48
+    crystals_per_row: int = 16
+    voxels_per_crystal: int = 64
+    points_per_material: int = 5000
+    held_out_points: int = 1500
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: a number out of range; the message names the field.
+        """
+        least: dict[str, float] = {"rounds": 0, "feature_noise": 0.0}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            values = value if isinstance(value, tuple) else () if isinstance(value, str) else (value,)
+            bad = [v for v in values if not (math.isfinite(v) and v >= least.get(field.name, 1e-6))]
+            if bad or value == ():
+                raise ValueError(f"model.field.{field.name} = {value} must be above 0")
+        if len(self.channels) > MAX_L + 1:
+            raise ValueError(
+                f"model.field.channels = {self.channels} has {len(self.channels)} numbers; give at most {MAX_L + 1}, "
+                f"for l = 0 to {MAX_L}"
+            )
+
+    @property
+    def l_max(self) -> int:
+        """The largest angular momentum."""
+        return len(self.channels) - 1
+
+    @property
+    def width(self) -> int:
+        """Sums of all l together."""
+        return sum(self.channels)
+
+    @property
+    def functions(self) -> int:
+        """Radial functions, with the atom's share of the promolecule."""
+        return self.radial + 1
+
+
+#: Sizes by name: 0.4, 1.3 and 8 million parameters. ``field-tiny`` is for laptops.
+FIELD_PRESETS: dict[str, FieldShape] = {
+    "field-tiny": FieldShape(),
+    "field-small": FieldShape(
+        state=96, channels=(96, 48, 24, 12), embedding=128, message=192, mlp=(256, 256)
+    ),
+    "field-base": FieldShape(
+        state=256,
+        channels=(192, 96, 48, 24),
+        rounds=3,
+        embedding=256,
+        message=512,
+        mlp=(512, 512, 512),
+        sites_per_row=256,
+        crystals_per_row=64,
+        voxels_per_crystal=32,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class FieldConfig:
+    """The ``model.field`` part of a training configuration: a preset and changes to it.
+
+    Attributes:
+        preset: a name of :data:`FIELD_PRESETS`.
+
+    All others are as in :class:`FieldShape`; None keeps the preset's.
+    """
+
+    preset: str = "field-tiny"
+    cutoff: float | None = None
+    inner: float | None = None
+    radial: int | None = None
+    core: float | None = None
+    state: int | None = None
+    channels: tuple[int, ...] | None = None
+    rounds: int | None = None
+    embedding: int | None = None
+    message: int | None = None
+    mlp: tuple[int, ...] | None = None
+    head: str | None = None
+    feature_noise: float | None = None
+    sites_per_row: int | None = None
+    crystals_per_row: int | None = None
+    voxels_per_crystal: int | None = None
+    points_per_material: int | None = None
+    held_out_points: int | None = None
+
+    def shape(self) -> FieldShape:
+        """The preset with the changes.
+
+        Raises:
+            ValueError: an unknown preset or invalid numbers; the message names the field.
+        """
+        if self.preset not in FIELD_PRESETS:
+            raise ValueError(
+                f"model.field.preset = {self.preset!r} is not known; one of {', '.join(FIELD_PRESETS)}"
+            )
+        names = (field.name for field in dataclasses.fields(FieldShape))
+        changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return dataclasses.replace(FIELD_PRESETS[self.preset], **changes)

@@ -1,0 +1,111 @@
+"""Evaluation of a field model during training, on voxels drawn of held-out crystals."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from levanter.utils.tree_utils import inference_mode
+
+from tomat.lm.evaluation_hook import EvaluationHook
+from tomat.lm.field.inference import FieldInference
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tomat.codec.relative import RelativeCodec
+    from tomat.lm.field.points import DrawnPoints
+    from tomat.lm.field.surroundings import Surroundings
+    from tomat.lm.kept import KeptWeights
+
+#: Crystals whose sums are in memory at a time.
+_AT_A_TIME = 32
+
+
+class FieldEvaluation(EvaluationHook):
+    """A hook of Levanter's trainer: the NMAE on held-out crystals, with that of promolecule and codec beside it.
+
+    All are means over crystals of weighted means over their drawn voxels. Bits are those of the true level, averaged
+    over voxels of the grid.
+
+    Args:
+        points: voxels of the held-out crystals.
+        training: voxels of the training crystals, whose levels' frequencies are the unigram baseline.
+        surroundings: what is summed around them.
+        codec: of the model.
+        limit: largest number of crystals; None is all.
+        kept: keeps the best weights.
+    """
+
+    def __init__(
+        self,
+        points: DrawnPoints,
+        training: DrawnPoints,
+        surroundings: Surroundings,
+        codec: RelativeCodec,
+        *,
+        limit: int | None,
+        kept: KeptWeights,
+    ) -> None:
+        """Measure promolecule and codec."""
+        super().__init__(kept)
+        self._points, self._around, self._codec = points, surroundings, codec
+        self._materials = range(min(len(points), limit or len(points)))
+        back = codec.roundtrip(points.value, points.guess)
+        self._fixed = {
+            "promolecule/nmae": self._nmae(points.guess - points.value),
+            "codec_floor/nmae": self._nmae(back - points.value),
+            "unigram_bits_per_voxel": self._unigram(training),
+        }
+
+    def evaluate(self, model: Any) -> dict[str, float]:
+        """Numbers by name; those of the model start with ``one_pass``."""
+        run = FieldInference(inference_mode(model, True), self._around, self._codec)
+        points = self._points
+        columns: dict[str, list[NDArray[np.float32]]] = {"median": [], "mean": [], "nats": []}
+        for first in range(0, len(self._materials), _AT_A_TIME):
+            chosen = self._materials[first : first + _AT_A_TIME]
+            sums = np.concatenate([self._sums(run, material) for material in chosen])
+            part = slice(first, first + len(chosen))
+            guess, value = points.guess[part].ravel(), points.value[part].ravel()
+            found, nats = run.read(sums, guess, value)
+            columns["median"].append(np.asarray(found.median) - value)
+            columns["mean"].append(np.asarray(found.mean) - value)
+            columns["nats"].append(nats)
+        shape = (len(self._materials), points.count)
+        errors = {name: np.concatenate(parts).reshape(shape) for name, parts in columns.items()}
+        bits = float((_uniform(points)[: shape[0]] * errors["nats"]).sum(axis=1).mean()) / math.log(2.0)
+        return {
+            "one_pass/nmae_median": self._nmae(errors["median"]),
+            "one_pass/nmae_mean": self._nmae(errors["mean"]),
+            "one_pass/bits_per_voxel": bits,
+            "one_pass/rows": float(shape[0]),
+            "one_pass/voxels": float(shape[0] * shape[1]),
+            **self._fixed,
+        }
+
+    def _sums(self, run: FieldInference, material: int) -> NDArray[np.float32]:
+        crystal, points = self._points.crystal(material), self._points.places(material, slice(None))
+        return run.sums(crystal, run.weights(crystal), points, self._points.guess[material])
+
+    def _unigram(self, training: DrawnPoints) -> float:
+        """Bits per voxel of a model that knows only how frequent each level is in the training crystals."""
+        size, n = len(self._codec.levels), len(self._materials)
+        levels = self._codec.encode(training.value, training.guess)
+        counts = np.bincount(levels.ravel(), _uniform(training).ravel() * training.count, size) + 1.0
+        bits = -np.log2(counts / counts.sum())
+        held_out = self._codec.encode(self._points.value[:n], self._points.guess[:n])
+        return float((_uniform(self._points)[:n] * bits[held_out]).sum(axis=1).mean())
+
+    def _nmae(self, error: NDArray[np.floating[Any]]) -> float:
+        """Mean over crystals of the weighted mean \\|error\\| (crystals, points)."""
+        n = len(self._materials)
+        return float((self._points.weight[:n].astype(np.float64) * np.abs(error[:n])).mean())
+
+
+def _uniform(points: DrawnPoints) -> NDArray[np.float64]:
+    """Weights (materials, count), of sum 1 for each material, that make up for how voxels were drawn."""
+    # The stored weights are 1 / (probability * sum of the density).
+    weight = points.weight.astype(np.float64)
+    return np.asarray(weight / weight.sum(axis=1, keepdims=True))

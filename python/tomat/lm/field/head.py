@@ -1,0 +1,109 @@
+"""Heads: from the activations of a voxel to a distribution over the levels of the codec.
+
+Every head begins with the same distribution at all voxels, whose median is the level 0: the promolecule.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from tomat.lm.field.levels import Levels
+
+#: The density of x at the start falls as (1 + |x| / width)^-power, close to that of fitted promolecules.
+_WIDTH, _POWER = 0.5, 2.5
+#: Probability of level 0 at the start.
+_AT_ZERO = 0.02
+#: Logistics of a mixture.
+_COMPONENTS = 4
+
+
+class Head(Protocol):
+    """A distribution over levels."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Logits [..., levels], float32, of activations [..., width]."""
+        ...
+
+
+def start_logits(levels: Levels) -> NDArray[np.float32]:
+    """Logits (n,) of a distribution around level 0, half of it below and half above, so that 0 is the median."""
+    points = levels.points
+    p = np.diff(levels.edges) * (1 + np.abs(points) / _WIDTH) ** -_POWER
+    sides = [side for side in (points < 0, points > 0) if side.any()]
+    for side in sides:
+        p[side] *= 0.5 * (1 - _AT_ZERO) / p[side].sum()
+    p[points == 0] = _AT_ZERO
+    return np.log(np.maximum(p, 1e-12)).astype(np.float32)
+
+
+class CategoricalHead(eqx.Module):
+    """A linear map, zero at the start, added to fixed logits.
+
+    Attributes:
+        weight: (width, levels).
+        bias: (levels,).
+        levels: of the codec.
+    """
+
+    weight: jax.Array
+    bias: jax.Array
+    levels: Levels = eqx.field(static=True)
+
+    @classmethod
+    def init(cls, width: int, levels: Levels) -> CategoricalHead:
+        """A head at its start."""
+        n = len(levels.points)
+        return cls(jnp.zeros((width, n)), jnp.zeros(n), levels)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Logits [..., levels]."""
+        change = jnp.einsum("...w,wn->...n", x, self.weight, preferred_element_type=jnp.float32)
+        return change + self.bias.astype(jnp.float32) + jnp.asarray(start_logits(self.levels))
+
+
+class LogisticHead(eqx.Module):
+    """A mixture of logistic distributions, discretised on the bins of the levels.
+
+    Attributes:
+        weight: (width, 3 * components): logits of the components, their places and logarithms of widths.
+        bias: (3 * components,).
+        levels: of the codec.
+    """
+
+    weight: jax.Array
+    bias: jax.Array
+    levels: Levels = eqx.field(static=True)
+
+    @classmethod
+    def init(cls, width: int, levels: Levels) -> LogisticHead:
+        """A head at its start: all components at level 0, of widths from fine to coarse."""
+        widths = _WIDTH * np.geomspace(0.1, 4.0, _COMPONENTS)
+        bias = np.concatenate([np.zeros(2 * _COMPONENTS), np.log(widths)])
+        return cls(jnp.zeros((width, 3 * _COMPONENTS)), jnp.asarray(bias, jnp.float32), levels)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Logarithms of the probabilities of the levels [..., levels]."""
+        out = jnp.einsum("...w,wn->...n", x, self.weight, preferred_element_type=jnp.float32)
+        share, place, log_width = jnp.split(out + self.bias.astype(jnp.float32), 3, axis=-1)
+        edges = jnp.asarray(self.levels.edges[1:-1], jnp.float32)
+        u = (edges - place[..., None]) * jnp.exp(-log_width)[..., None]
+        below = jnp.sum(jax.nn.softmax(share, axis=-1)[..., None] * jax.nn.sigmoid(u), axis=-2)
+        p = jnp.diff(below, axis=-1, prepend=0.0, append=1.0)
+        return jnp.log(jnp.maximum(p, 0.0) + 1e-9)
+
+
+#: Heads by name; a new one is a class and a line here.
+HEADS: dict[str, Callable[[int, Levels], Head]] = {
+    "categorical": CategoricalHead.init,
+    "logistics": LogisticHead.init,
+}

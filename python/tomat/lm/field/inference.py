@@ -1,0 +1,141 @@
+"""A field model at any points of a crystal: states of the atoms once, sums in the core, distributions in JAX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tomat.lm.decode.estimates import Estimates, Sampling, of_logits
+from tomat.lm.field.surroundings import by_l
+from tomat.lm.loss import functions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tomat.codec.relative import RelativeCodec
+    from tomat.crystal import Crystal
+    from tomat.lm.field.network import FieldModel
+    from tomat.lm.field.surroundings import Surroundings
+
+    type Floats = NDArray[np.float32]
+
+#: Points of a block, one compiled program; numbers of atoms for which programs are compiled.
+BLOCK = 4096
+DEFAULT = Sampling()
+_SITES = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+
+
+@dataclass(frozen=True, eq=False)
+class FieldInference:
+    """Runs a model on whole crystals.
+
+    Attributes:
+        model: the weights.
+        around: what is summed around points.
+        codec: the model's levels.
+        sampling: how samples are drawn.
+    """
+
+    model: FieldModel
+    around: Surroundings
+    codec: RelativeCodec
+    sampling: Sampling = DEFAULT
+
+    def weights(self, crystal: Crystal) -> Floats:
+        """Weights (sites, functions, width) of the atoms of a crystal in the sums at its points."""
+        n = len(crystal.atomic_numbers)
+        size = next((s for s in _SITES if s >= n), n)
+        sums = self.around.at_atoms(crystal)
+        padded = np.zeros((size, size, *sums.shape[2:]), np.float32)
+        padded[:n, :n] = sums
+        features = np.zeros((size, self.around.features.shape[1]), np.float32)
+        features[:n] = self.around.features[crystal.atomic_numbers]
+        members = (np.arange(size) < n).astype(np.float32)[None]
+        found = _weights(self.model, features, tuple(by_l(padded, self.around.shape.l_max)), members)
+        return np.asarray(found)[:n]
+
+    def sums(self, crystal: Crystal, weights: Floats, points: NDArray[np.float64], guess: Floats) -> Floats:
+        """Sums (points, sum of (2 l + 1) channels[l]) at points (points, 3) with the promolecule (points,)."""
+        return self.around.contracted(crystal, points, guess, weights)
+
+    def read(
+        self, sums: Floats, guess: Floats, truth: Floats, drawn: Floats | None = None
+    ) -> tuple[Estimates, Floats]:
+        """Statistics of points, and the nats (points,) of their true levels.
+
+        Args:
+            sums: (points, ...) from :meth:`sums`, of any crystals.
+            guess: (points,) promolecule in e/A^3.
+            truth: (points,) density in e/A^3, for nats and expected errors; any values if these are not needed.
+            drawn: (points,) uniform numbers for samples.
+
+        Returns:
+            Estimates (points,) of the density in e/A^3.
+        """
+        n = len(sums)
+        blocks = []
+        drawn = np.full(n, 0.5, np.float32) if drawn is None else drawn
+        scale = self.codec.scale(guess).astype(np.float32)
+        x = ((truth.astype(np.float64) - guess) / scale).astype(np.float32)
+        for first in range(0, n, BLOCK):
+            part = slice(first, first + BLOCK)
+            given = [_filled(array[part]) for array in (sums, guess, x, drawn)]
+            found = _read(self.model, *given, self._tables, self.sampling)
+            blocks.append(_cut(found, min(BLOCK, n - first)))
+        joined: tuple[Estimates, Floats] = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
+        of, nats = joined
+        values = {name: guess + scale * getattr(of, name) for name in ("median", "mean", "mode", "sample")}
+        widths = {name: scale * getattr(of, name) for name in ("spread", "expected_error")}
+        return of._replace(**values, **widths), nats
+
+    @property
+    def _tables(self) -> tuple[Floats, Floats]:
+        return self.codec.levels.astype(np.float32), self.codec.edges[1:-1].astype(np.float32)
+
+
+def _cut(found: tuple[Estimates, jax.Array], size: int) -> tuple[Estimates, Floats]:
+    """The first ``size`` points, on the host."""
+    cut: tuple[Estimates, Floats] = jax.tree.map(lambda a: np.asarray(a)[:size], found)
+    return cut
+
+
+def _filled(array: NDArray[Any]) -> NDArray[Any]:
+    """A block of full size; what is added repeats the last row."""
+    return np.pad(array, [(0, BLOCK - len(array))] + [(0, 0)] * (array.ndim - 1), mode="edge")
+
+
+@eqx.filter_jit
+def _weights(
+    model: FieldModel, features: jax.Array, atoms: tuple[jax.Array, ...], members: jax.Array
+) -> jax.Array:
+    n = features.shape[0]
+    with jax.default_matmul_precision("highest"):
+        h = model.states(features, atoms, members, jnp.zeros(n, jnp.int32), jnp.arange(n))
+        return model.environment.of_atoms(h)
+
+
+@eqx.filter_jit
+def _read(
+    model: FieldModel,
+    sums: jax.Array,
+    guess: jax.Array,
+    x: jax.Array,
+    drawn: jax.Array,
+    tables: tuple[jax.Array, jax.Array],
+    sampling: Sampling,
+) -> tuple[Estimates, jax.Array]:
+    levels, inner = tables
+    first, parts = 0, []
+    for l, n in enumerate(model.environment.channels):  # noqa: E741 - the angular momentum
+        size = (2 * l + 1) * n
+        parts.append(sums[:, first : first + size].reshape(-1, 2 * l + 1, n))
+        first += size
+    with jax.default_matmul_precision("highest"):
+        z = model.logits(parts, guess).astype(jnp.float32)
+    place = jnp.searchsorted(inner, x, side="right")
+    return of_logits(z, drawn, x, levels, sampling), functions.cross_entropy(z, place)

@@ -1,0 +1,214 @@
+"""A dataset of rows of crystals for Levanter's loader; needs JAX and Levanter."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import haliax as hax
+import numpy as np
+from levanter.data.dataset import AsyncDataset
+from levanter.data.loader import DataLoader
+
+from tomat.lm.data.shuffle import key_of, permute
+from tomat.lm.field.example import FieldExample
+from tomat.lm.field.surroundings import by_l
+
+if TYPE_CHECKING:
+    from levanter.trainer import Trainer
+    from numpy.typing import NDArray
+
+    from tomat.lm.field.points import DrawnPoints
+    from tomat.lm.field.surroundings import Surroundings
+
+#: Promolecule and density of padding, in e/A^3.
+_EMPTY = 0.1
+#: Bytes of sums around atoms that are kept; others are made again for every row.
+_MOST_HELD = 1 << 30
+
+
+class Packing:
+    """Which materials share a row: an order of its own for every epoch, cut where a row is full.
+
+    Args:
+        sites: (materials,) atoms of each.
+        room: atoms and crystals of a row.
+        seed: of the orders.
+
+    Raises:
+        ValueError: a material has more atoms than a row holds.
+    """
+
+    def __init__(self, sites: NDArray[np.int64], room: tuple[int, int], seed: int) -> None:
+        if len(sites) == 0 or int(sites.max()) > room[0]:
+            raise ValueError(
+                f"{len(sites)} materials of up to {sites.max(initial=0)} atoms; rows hold {room[0]}"
+            )
+        self._sites, self._room, self._seed = sites, room, seed
+        self._starts: list[int] = [0]
+        self._kept: dict[int, list[NDArray[np.int64]]] = {}
+        self._lock = threading.Lock()
+
+    def row(self, index: int) -> NDArray[np.int64]:
+        """The materials of row ``index`` of the endless stream."""
+        with self._lock:
+            while self._starts[-1] <= index:
+                self._starts.append(self._starts[-1] + len(self._rows(len(self._starts) - 1)))
+            epoch = bisect.bisect_right(self._starts, index) - 1
+            return self._rows(epoch)[index - self._starts[epoch]]
+
+    def _rows(self, epoch: int) -> list[NDArray[np.int64]]:
+        if epoch not in self._kept:
+            n = len(self._sites)
+            order = permute(np.arange(n), n, key_of(self._seed, "order", epoch))
+            cuts, atoms, crystals = [], 0, 0
+            for place, size in enumerate(self._sites[order].tolist()):
+                if atoms + size > self._room[0] or crystals == self._room[1]:
+                    cuts.append(place)
+                    atoms = crystals = 0
+                atoms, crystals = atoms + size, crystals + 1
+            # Batches that are fetched together may span two epochs.
+            while len(self._kept) > 1:
+                del self._kept[min(self._kept)]
+            self._kept[epoch] = np.split(order, cuts)
+        return self._kept[epoch]
+
+
+class FieldDataset(AsyncDataset[FieldExample]):
+    """Endless rows of crystals; every epoch has its own order, and every row its own draw of voxels.
+
+    An example depends only on (seed, index), so a run can resume at any step.
+
+    Args:
+        points: the voxels that are drawn from.
+        surroundings: what is summed around them.
+        materials: the materials of the store to train on.
+        seed: of order and draws.
+        threads: threads that make a batch.
+    """
+
+    def __init__(
+        self,
+        points: DrawnPoints,
+        surroundings: Surroundings,
+        materials: NDArray[np.int64],
+        *,
+        seed: int = 0,
+        threads: int = 1,
+    ) -> None:
+        """Pack the materials into rows."""
+        super().__init__()
+        self._points, self._around, self._seed = points, surroundings, seed
+        shape = surroundings.shape
+        sites = np.asarray(points.store.arrays["atoms"], np.int64)[materials]
+        self._materials = materials
+        self._packing = Packing(sites, (shape.sites_per_row, shape.crystals_per_row), seed)
+        self._most = int(sites.max())
+        self._atoms: dict[int, NDArray[np.float32]] = {}
+        self._held = 0
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    async def async_len(self) -> int:
+        """Rows have no end.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("the training stream has no length")
+
+    def is_finite(self) -> bool:
+        """Whether the rows come to an end: no."""
+        return False
+
+    def loader(
+        self, trainer: Trainer, batch_size: int, *, buffered: int, fetched: int
+    ) -> DataLoader[FieldExample]:
+        """Levanter's loader of batches."""
+        return DataLoader(
+            self,
+            batch_size,
+            batch_axis_name=trainer.config.batch_axis_name,
+            max_buffered_batches=buffered,
+            fetch_batch_size=fetched,
+            mesh=trainer.device_mesh,
+            axis_resources=trainer.compute_axis_mapping,
+        )
+
+    async def get_batch(self, indices: Sequence[int]) -> Sequence[FieldExample]:
+        """Rows by index."""
+        return list(map(self.row, indices) if self._pool is None else self._pool.map(self.row, indices))
+
+    def materials(self, index: int) -> NDArray[np.int64]:
+        """The materials of row ``index``, by their place in the store."""
+        return self._materials[self._packing.row(int(index))]
+
+    def row_id(self, index: int) -> str:
+        """The materials of a row: ``mp-12+mp-3``."""
+        return "+".join(self._points.store.task_ids[int(m)] for m in self.materials(index))
+
+    def row(self, index: int) -> FieldExample:
+        """Row ``index``."""
+        points, around, shape = self._points, self._around, self._around.shape
+        materials = self.materials(index)
+        rng = np.random.Generator(np.random.Philox(key=key_of(self._seed, "voxels", int(index))))
+        n, c, v = shape.sites_per_row, shape.crystals_per_row, shape.voxels_per_crystal
+        sums: dict[str, NDArray[Any]] = {
+            "voxels": np.zeros((n, v, shape.functions, (shape.l_max + 1) ** 2), np.float32),
+            "atoms": np.zeros((n, self._most, shape.functions, (shape.l_max + 1) ** 2), np.float32),
+        }
+        numbers, place = np.zeros(n, np.int64), np.zeros(n, np.int32)
+        crystal = np.full(n, c, np.int32)
+        guess, value = np.full((2, c, v), _EMPTY, np.float32)
+        weight = np.zeros((c, v), np.float32)
+        first = 0
+        for at, material in enumerate(materials.tolist()):
+            chosen = rng.integers(0, points.count, v)
+            of = points.crystal(material)
+            size = len(of.atomic_numbers)
+            sites = slice(first, first + size)
+            guess[at] = points.guess[material, chosen]
+            value[at] = points.value[material, chosen]
+            weight[at] = points.weight[material, chosen] / (v * len(materials))
+            sums["voxels"][sites] = around.at_points(of, points.places(material, chosen), guess[at])
+            sums["atoms"][sites, :size] = self._around_atoms(material)
+            numbers[sites], place[sites], crystal[sites] = of.atomic_numbers, np.arange(size), at
+            first += size
+        named = {
+            name: tuple(
+                hax.NamedArray(
+                    part, (_SITE.resize(n), hax.Axis(f"{name}_{l}", part.shape[1]), _axis("function", part))
+                )
+                for l, part in enumerate(by_l(array, shape.l_max))  # noqa: E741
+            )
+            for name, array in sums.items()
+        }
+        features = around.features[numbers]
+        points_of = (hax.Axis("crystal", c), hax.Axis("voxel", v))
+        return FieldExample(
+            features=hax.NamedArray(features, (_SITE.resize(n), _axis("feature", features))),
+            crystal=hax.NamedArray(crystal, (_SITE.resize(n),)),
+            place=hax.NamedArray(place, (_SITE.resize(n),)),
+            guess=hax.NamedArray(guess, points_of),
+            value=hax.NamedArray(value, points_of),
+            weight=hax.NamedArray(weight, points_of),
+            **named,
+        )
+
+    def _around_atoms(self, material: int) -> NDArray[np.float32]:
+        found = self._atoms.get(material)
+        if found is None:
+            found = self._around.at_atoms(self._points.crystal(material))
+            self._held += found.nbytes
+            if self._held <= _MOST_HELD:
+                self._atoms[material] = found
+        return found
+
+
+_SITE = hax.Axis("site", 1)
+
+
+def _axis(name: str, array: NDArray[Any]) -> hax.Axis:
+    return hax.Axis(name, array.shape[-1])

@@ -1,0 +1,126 @@
+"""What the core sums around points: the atoms of a crystal, and the promolecule they add up to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tomat import _core
+from tomat.lm.field.elements import element_features
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from tomat.crystal import Crystal
+    from tomat.lm.field.config import FieldShape
+    from tomat.promolecule import UnscaledPromolecule
+
+    type Floats = NDArray[np.float32]
+
+#: Smallest promolecule in e/A^3, at a point and at an atom.
+FLOOR, _FLOOR_AT_ATOMS = 1e-6, 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """Sums over the atoms around points, see ``crates/tomat-core/src/environment.rs``.
+
+    Attributes:
+        shape: of the model.
+        promolecule: its density is the guess, and each atom's share of it one more radial function.
+    """
+
+    shape: FieldShape
+    promolecule: UnscaledPromolecule
+    _basis: _core.EnvironmentBasis = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        of = self.shape
+        basis = _core.EnvironmentBasis(of.cutoff, of.inner, of.radial, of.l_max, of.core)
+        object.__setattr__(self, "_basis", basis)
+
+    @cached_property
+    def features(self) -> Floats:
+        """(119, features) of the elements."""
+        return element_features(self.promolecule)
+
+    def at_points(self, crystal: Crystal, points: ArrayLike, guess: ArrayLike) -> Floats:
+        """Sums (sites, points, functions, (l_max + 1)^2) of each atom apart.
+
+        Args:
+            crystal: the crystal.
+            points: (points, 3) fractional coordinates.
+            guess: (points,) the promolecule there in e/A^3, at least :data:`FLOOR`.
+        """
+        return self._basis.by_site(
+            crystal.lattice,
+            crystal.atomic_numbers.tolist(),
+            crystal.frac_coords,
+            _points(points),
+            self.promolecule.native,
+            (1.0 / np.asarray(guess, np.float32)).astype(np.float32),
+        )
+
+    def at_atoms(self, crystal: Crystal) -> Floats:
+        """The same around the atoms: (sites, atoms, functions, angular), each atom without itself."""
+        n = len(crystal.atomic_numbers)
+        sums = self._basis.by_site(
+            crystal.lattice,
+            crystal.atomic_numbers.tolist(),
+            crystal.frac_coords,
+            _points(crystal.frac_coords),
+            self.promolecule.native,
+            np.ones(n, np.float32),
+        )
+        guess = np.maximum(sums[:, :, -1, 0].sum(axis=0), _FLOOR_AT_ATOMS)
+        for site, z in enumerate(crystal.atomic_numbers.tolist()):
+            sums[site, site, :-1, 0] -= self._at_zero
+            sums[site, site, -1, 0] -= np.float32(self.promolecule.radial(int(z), np.zeros(1))[0])
+        sums[:, :, -1] /= guess[None, :, None]
+        return sums
+
+    def contracted(self, crystal: Crystal, points: ArrayLike, guess: ArrayLike, weights: Floats) -> Floats:
+        """Sums (points, sum of (2 l + 1) channels[l]) with weights (sites, functions, channels) of each atom."""
+        return self._basis.contracted(
+            crystal.lattice,
+            crystal.atomic_numbers.tolist(),
+            crystal.frac_coords,
+            _points(points),
+            np.ascontiguousarray(weights, np.float32),
+            list(self.shape.channels),
+            self.promolecule.native,
+            (1.0 / np.asarray(guess, np.float32)).astype(np.float32),
+        )
+
+    @cached_property
+    def _at_zero(self) -> Floats:
+        """The radial functions of an atom at its own place."""
+        apart = np.eye(3) * (4 * self.shape.cutoff)
+        zero = np.zeros((1, 3))
+        sums: Floats = self._basis.by_site(apart, [1], zero, zero)[0, 0, :, 0]
+        return sums
+
+
+def grid_points(index: ArrayLike, grid: ArrayLike) -> NDArray[np.float64]:
+    """Fractional coordinates (n, 3) of grid points by row-major index (n,)."""
+    grid = np.asarray(grid, np.int64)
+    places = np.stack(np.unravel_index(np.asarray(index, np.int64), tuple(grid.tolist())), axis=-1)
+    return np.asarray(places / grid, np.float64)
+
+
+def by_l(sums: Floats, l_max: int) -> list[Floats]:
+    """Sums (sites, points, functions, angular) as one array (sites, points * (2 l + 1), functions) for each l."""
+    sites, points, functions, _ = sums.shape
+    return [
+        np.ascontiguousarray(sums[..., l * l : (l + 1) ** 2].transpose(0, 1, 3, 2)).reshape(
+            sites, points * (2 * l + 1), functions
+        )
+        for l in range(l_max + 1)  # noqa: E741 - the angular momentum
+    ]
+
+
+def _points(points: ArrayLike) -> NDArray[np.float64]:
+    return np.ascontiguousarray(points, np.float64)

@@ -1,0 +1,43 @@
+"""Features of elements: for all of them, of like size, and alike for elements that are."""
+
+import numpy as np
+import pytest
+
+from tomat.lm.field.elements import N_FEATURES, element_features, periodic_place
+from tomat.promolecule import UnscaledPromolecule
+
+
+@pytest.mark.parametrize("promolecule", ["qe-sg15", "slater"])
+def test_every_element_has_features_of_about_the_same_size(promolecule: str) -> None:
+    table = element_features(UnscaledPromolecule.load(promolecule))
+    assert table.shape == (119, N_FEATURES)
+    assert np.isfinite(table).all()
+    assert np.abs(table).max() < 7
+    assert len(np.unique(table[1:], axis=0)) == 118
+
+
+def test_elements_are_closest_to_those_of_their_group() -> None:
+    table = element_features(UnscaledPromolecule.load("qe-sg15"))[:84]
+    for z, like in ((20, {38, 56}), (35, {17, 53}), (45, {77, 44, 27, 46}), (59, range(57, 72))):
+        distance = np.linalg.norm(table[1:] - table[z], axis=1)
+        assert 1 + np.argsort(distance)[1] in like, z
+
+
+@pytest.mark.parametrize(
+    ("z", "place"),
+    [
+        (1, (1, 1, "s")),
+        (2, (1, 18, "s")),
+        (6, (2, 14, "p")),
+        (12, (3, 2, "s")),
+        (26, (4, 8, "d")),
+        (31, (4, 13, "p")),
+        (57, (6, 3, "f")),
+        (70, (6, 3, "f")),
+        (71, (6, 3, "d")),
+        (79, (6, 11, "d")),
+        (118, (7, 18, "p")),
+    ],
+)
+def test_places_in_the_periodic_table(z: int, place: tuple[int, int, str]) -> None:
+    assert periodic_place(z) == place
