@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tomat.prediction import options
     from tomat.prediction.predictor import PatchPredictor
     from tomat.promolecule import Promolecule
+    from tomat.starting import StartingDensity
 
 type Mode = options.Mode | Literal["start", "start_teacher_forced", "promolecule", "codec_floor"]
 
@@ -128,6 +129,7 @@ class CodecFloor(Method):
     Attributes:
         codec: the density codec.
         unit: the unit it encodes.
+        starting: the starting density, for codecs that are relative to one.
 
     Raises:
         ValueError: the codec encodes another unit.
@@ -135,6 +137,7 @@ class CodecFloor(Method):
 
     codec: Codec
     unit: str
+    starting: StartingDensity | None = None
     mode: Mode = "codec_floor"
 
     def __post_init__(self) -> None:
@@ -148,7 +151,10 @@ class CodecFloor(Method):
         """The decoded density."""
         started = time.perf_counter()
         values = material.in_unit(self.unit).density
-        back = self.codec.roundtrip(values)
+        guess = None
+        if self.starting is not None and self.codec.needs_guess:
+            guess = self.starting.density(material.crystal, material.grid_shape, self.unit)
+        back = self.codec.roundtrip(values, guess)
         return Predicted(np.asarray(back), self.unit, time.perf_counter() - started)
 
 
@@ -184,12 +190,13 @@ class PatchMethod(Method):
     def identity(self) -> dict[str, Any]:
         """The predictor's identity, with codec and vocabulary."""
         tokenizer = self.predictor.tokenizer
+        codec: Codec = getattr(self.predictor, "codec", tokenizer.density_codec)
         return {
             **self.predictor.identity(),
             "overlap": self.overlap,
             "layout": tokenizer.layout.name,
-            "codec": tokenizer.density_codec.name,
-            "codec_hash": tokenizer.density_codec.hash,
+            "codec": codec.name,
+            "codec_hash": codec.hash,
             "vocabulary_hash": tokenizer.vocabulary.hash,
             "pad_to": tokenizer.pad_to,
         }

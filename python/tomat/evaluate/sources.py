@@ -23,7 +23,7 @@ from tomat.promolecule import Promolecule
 from tomat.tokenizer import LAYOUTS
 
 if TYPE_CHECKING:
-    from tomat.lm.decode.predictor import ModelPredictor
+    from tomat.lm.decode.kinds import OpenModel
 
 
 def open_methods(
@@ -69,13 +69,13 @@ def open_methods(
     predictors = [first if mode == first.mode else first.in_mode(mode) for mode in wanted]
     own = first.facts.promolecule if promolecule is None else None
     baseline = own or Promolecule.load(promolecule or BUNDLED_PROMOLECULE)
-    floor = CodecFloor(first.tokenizer.density_codec, first.tokenizer.unit)
+    floor = CodecFloor(first.codec, first.tokenizer.unit, first.facts.guess)
     models: list[Method] = [PatchMethod(predictor, overlap) for predictor in predictors]
     begun = _start(predictors, overlap) if start else None
     return [*models, *([] if begun is None else [begun]), PromoleculeMethod(baseline), floor], floor.unit
 
 
-def _start(predictors: Sequence[ModelPredictor], overlap: int) -> StartMethod | None:
+def _start(predictors: Sequence[OpenModel], overlap: int) -> StartMethod | None:
     """The initial weights of the checkpoint's run; None, with a message, if they were not kept."""
     chosen = next((of for of in predictors if of.mode in HEADLINES), predictors[0])
     try:

@@ -1,4 +1,4 @@
-"""Open the model of a run, checkpoint or export; check the checkpoint that a run resumes from."""
+"""Open the transformer of a run, checkpoint or export; check the checkpoint that a run resumes from."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tomat.storage.files import read_json
 from tomat.storage.remote import place as place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from levanter.models.qwen import Qwen3LMHeadModel
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tomat.lm.model.qwen import DensityLMConfig
 
 
+#: The kind of model that :func:`open_checkpoint` opens.
+KIND = ModelConfig.kind
 #: Kinds of weights of a run.
 WEIGHTS = ("best", "latest", "start")
 
@@ -65,10 +67,15 @@ class Trained:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the weights; equal fingerprints give equal densities."""
-        digest = hashlib.sha256()
-        for leaf in jax.tree.leaves(eqx.filter(self.model, eqx.is_inexact_array)):
-            digest.update(np.ascontiguousarray(leaf, dtype=np.float32).tobytes())
-        return digest.hexdigest()
+        return weights_hash(self.model)
+
+
+def weights_hash(model: Any) -> str:
+    """SHA-256 over the weights of a model, as float32."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)):
+        digest.update(np.ascontiguousarray(leaf, dtype=np.float32).tobytes())
+    return digest.hexdigest()
 
 
 def open_checkpoint(path: str, *, weights: str = "best") -> Trained:
@@ -105,7 +112,7 @@ def open_checkpoint(path: str, *, weights: str = "best") -> Trained:
         )
     except ValueError as error:
         raise ValueError(f"{NOTE} of {place}: the model cannot be rebuilt from it: {error}") from error
-    model = inference_mode(_load(place, config, vocabulary), True)
+    model = inference_mode(load_weights(place, lambda key: build(config, vocabulary, key)), True)
     return Trained(place, part(note, "step", int, place) + 1, model, config, vocabulary, objective, note)
 
 
@@ -123,15 +130,43 @@ def open_note(path: str, *, weights: str = "best") -> tuple[str, dict[str, Any],
     """The weights' folder, note and vocabulary of a run, checkpoint or export; reads no weights.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`open_checkpoint`.
+        FileNotFoundError, ValueError: as :func:`open_checkpoint`; also a model without tokens.
     """
     root = path.rstrip("/")
-    place = _place(root, weights)
+    place, note = open_place(root, weights=weights)
+    if kind_of(note) != KIND:
+        raise ValueError(
+            f"{root}: a model of kind {kind_of(note)} has no tokens; this needs one of kind {KIND}"
+        )
+    return place, note, ModelVocabulary(tokenizer_from(note, [place, run_of(place), root]))
+
+
+def open_place(path: str, *, weights: str = "best") -> tuple[str, dict[str, Any]]:
+    """The weights' folder and note of a run or checkpoint; reads no weights.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`open_checkpoint`.
+    """
+    place = _place(path.rstrip("/"), weights)
     metadata = place_of(f"{place}/{METADATA}")
     if type(read_json(metadata).get("step")) is not int:
         raise ValueError(f"{metadata}: no step in it; the checkpoint is damaged or cut off, copy it again")
-    note = read_note(place)
-    return place, note, ModelVocabulary(tokenizer_from(note, [place, _run_of(place), root]))
+    return place, read_note(place)
+
+
+def kind_of(note: Mapping[str, Any]) -> str:
+    """The kind of model of a note; those without one are of transformers."""
+    return str(dict(note.get("model") or {}).get("kind", KIND))
+
+
+def model_kind(path: str, *, weights: str = "best") -> str:
+    """The kind of model of a run, checkpoint or export.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`open_checkpoint`.
+    """
+    root = path.rstrip("/")
+    return KIND if place_of(f"{root}/config.json").exists() else kind_of(open_place(root, weights=weights)[1])
 
 
 def _decoded[T](kind: type[T], note: dict[str, Any], key: str, place: str) -> T:
@@ -148,7 +183,7 @@ def _decoded[T](kind: type[T], note: dict[str, Any], key: str, place: str) -> T:
 def _place(root: str, weights: str) -> str:
     single = is_complete(root)
     if weights == "start":
-        start = RunFiles(_run_of(root) if single else root).start
+        start = RunFiles(run_of(root) if single else root).start
         if not is_complete(start):
             raise FileNotFoundError(
                 f"{start}: the initial weights are not there; a run keeps them if evaluation.keep_start is set"
@@ -160,7 +195,7 @@ def _place(root: str, weights: str) -> str:
     return latest_checkpoint(root) if best is None else f"{root}/{best.folder}"
 
 
-def _run_of(place: str) -> str:
+def run_of(place: str) -> str:
     """The folder of the run, with codec file and note, that a folder of weights belongs to."""
     folder = place.rpartition("/")[0] or "."
     return (folder.rpartition("/")[0] or ".") if folder.rpartition("/")[2] == "checkpoints" else folder
@@ -181,8 +216,12 @@ def latest_checkpoint(run: str) -> str:
     return found[-1]
 
 
-def _load(place: str, config: DensityLMConfig, vocabulary: ModelVocabulary) -> Qwen3LMHeadModel:
-    shape = eqx.filter_eval_shape(build, config, vocabulary, jax.random.PRNGKey(0))
+def load_weights[Model](place: str, build: Callable[[jax.Array], Model]) -> Model:
+    """The weights in a folder, float32 and replicated on every device of this process; ``build`` gives their shapes.
+
+    Averaged weights if there are any.
+    """
+    shape = eqx.filter_eval_shape(build, jax.random.PRNGKey(0))
     averaged = place_of(f"{place}/model_averaging").exists()
     subpath = "model_averaging/model" if averaged else "model"
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))

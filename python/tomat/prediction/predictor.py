@@ -161,6 +161,8 @@ class PatchPredictor(Protocol):
         facts: about its training data.
 
     A predictor that needs the truth for the expected error of its distribution sets ``gives_expected_error = True``.
+    One whose patches can have any shape gives it by ``shape_of(grid_shape, overlap)``. One whose codec is not that of the
+    tokenizer has ``codec``.
     """
 
     @property

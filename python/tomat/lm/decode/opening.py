@@ -19,7 +19,7 @@ from tomat.prediction.structures import as_crystal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tomat.lm.decode.predictor import ModelPredictor
+    from tomat.lm.decode.kinds import OpenModel
     from tomat.material import Material
     from tomat.prediction.structures import CrystalLike
 
@@ -43,16 +43,16 @@ def open_predictor(checkpoint: str | Path, decoding: DecodingConfig | None = Non
     return open_model(checkpoint, decoding)
 
 
-def open_model(checkpoint: str | Path, decoding: DecodingConfig) -> ModelPredictor:
+def open_model(checkpoint: str | Path, decoding: DecodingConfig) -> OpenModel:
     """As :func:`open_predictor`, for checkpoints only."""
     try:
-        from tomat.lm.decode.predictor import ModelPredictor
+        from tomat.lm.decode.kinds import open_kind
     except ImportError as error:
         raise ValueError(
             f"{checkpoint}: predicting from a checkpoint needs JAX and Levanter ({error}): pip install 'tomat[train]'; "
             "or give promolecule, which needs neither"
         ) from error
-    return ModelPredictor.open(str(checkpoint), decoding)
+    return open_kind(str(checkpoint), decoding)
 
 
 def predict(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tomat.codec import Codec
     from tomat.prediction.options import DecodingConfig, Mode
     from tomat.tokenizer import PatchTokenizer
 
@@ -95,6 +96,11 @@ class ModelPredictor:
     def tokenizer(self) -> PatchTokenizer:
         """The tokenizer of the model's rows."""
         return self.vocabulary.tokenizer
+
+    @property
+    def codec(self) -> Codec:
+        """The codec of densities."""
+        return self.vocabulary.codec
 
     @property
     def mode(self) -> Mode:

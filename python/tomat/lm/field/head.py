@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from tomat.lm.field.levels import Levels
 
-#: Quantile of the levels' sizes that is the width of the distribution at the start.
-_WIDTH = 0.5
+#: The density of x at the start falls as (1 + |x| / width)^-power, close to that of fitted promolecules.
+_WIDTH, _POWER = 0.5, 2.5
+#: Probability of level 0 at the start.
+_AT_ZERO = 0.02
 #: Logistics of a mixture.
 _COMPONENTS = 4
 
@@ -33,15 +35,14 @@ class Head(Protocol):
         ...
 
 
-def start_logits(levels: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Logits (n,) that fall with \\|level\\|, with equal probability below and above level 0, so that it is the median."""
-    size = np.abs(levels)
-    width = max(float(np.quantile(size, _WIDTH)), 1e-6)
-    p = np.exp(-size / width)
-    for side in (levels < 0, levels > 0):
-        if side.any():
-            p[side] /= p[side].sum()
-    p[levels == 0] = 0.05
+def start_logits(levels: Levels) -> NDArray[np.float32]:
+    """Logits (n,) of a distribution around level 0, half of it below and half above, so that 0 is the median."""
+    points = levels.points
+    p = np.diff(levels.edges) * (1 + np.abs(points) / _WIDTH) ** -_POWER
+    sides = [side for side in (points < 0, points > 0) if side.any()]
+    for side in sides:
+        p[side] *= 0.5 * (1 - _AT_ZERO) / p[side].sum()
+    p[points == 0] = _AT_ZERO
     return np.log(np.maximum(p, 1e-12)).astype(np.float32)
 
 
@@ -67,7 +68,7 @@ class CategoricalHead(eqx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits [..., levels]."""
         change = jnp.einsum("...w,wn->...n", x, self.weight, preferred_element_type=jnp.float32)
-        return change + self.bias.astype(jnp.float32) + jnp.asarray(start_logits(self.levels.points))
+        return change + self.bias.astype(jnp.float32) + jnp.asarray(start_logits(self.levels))
 
 
 class LogisticHead(eqx.Module):
@@ -86,8 +87,7 @@ class LogisticHead(eqx.Module):
     @classmethod
     def init(cls, width: int, levels: Levels) -> LogisticHead:
         """A head at its start: all components at level 0, of widths from fine to coarse."""
-        size = np.abs(levels.points)
-        widths = np.quantile(size[size > 0], np.linspace(0.1, 0.6, _COMPONENTS))
+        widths = _WIDTH * np.geomspace(0.1, 4.0, _COMPONENTS)
         bias = np.concatenate([np.zeros(2 * _COMPONENTS), np.log(widths)])
         return cls(jnp.zeros((width, 3 * _COMPONENTS)), jnp.asarray(bias, jnp.float32), levels)
 

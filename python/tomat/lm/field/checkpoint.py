@@ -1,0 +1,92 @@
+"""Open the field model of a run or checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from levanter.utils.tree_utils import inference_mode
+
+from tomat.codec.relative import RelativeCodec
+from tomat.lm.checkpoint import load_weights, open_place, run_of, weights_hash
+from tomat.lm.digests import check_folder
+from tomat.lm.field.config import FieldShape
+from tomat.lm.field.levels import Levels
+from tomat.lm.field.network import FieldModel
+from tomat.lm.field.surroundings import Surroundings
+from tomat.lm.record import NOTE, kept_promolecule, part
+from tomat.promolecule import UnscaledPromolecule
+from tomat.storage.remote import place as place_of
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedField:
+    """A trained field model with what prediction needs to know.
+
+    Attributes:
+        path: its checkpoint folder.
+        step: number of training steps.
+        model: in inference mode, float32.
+        codec: of its levels.
+        surroundings: what it sees, with its promolecule.
+        note: the content of ``tomat.json``.
+    """
+
+    path: str
+    step: int
+    model: FieldModel
+    codec: RelativeCodec
+    surroundings: Surroundings
+    note: dict[str, Any]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the weights; equal fingerprints give equal densities."""
+        return weights_hash(self.model)
+
+
+def open_field(path: str, *, weights: str = "best") -> TrainedField:
+    """Open the field model of a run or checkpoint, see :func:`tomat.lm.checkpoint.open_checkpoint`.
+
+    Raises:
+        FileNotFoundError: there is no complete checkpoint, or no initial weights for ``start``.
+        ValueError: damaged, missing or extra files, no digests, or a note that does not fit them.
+    """
+    root = path.rstrip("/")
+    place, note = open_place(root, weights=weights)
+    check_folder(place)
+    try:
+        stored = dict(part(note, "model", dict, place)["field"])
+        lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
+        shape = dataclasses.replace(FieldShape(), **(stored | lists))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{NOTE} of {place}: the model cannot be rebuilt from it: {error}") from error
+    promolecule = kept_promolecule(note, place)
+    if promolecule is None:
+        raise ValueError(
+            f"{NOTE} of {place}: no promolecule in it; the file is damaged, copy the folder again"
+        )
+    codec = _codec(note, [place, run_of(place), root])
+    levels = Levels.of(codec)
+    model = load_weights(place, lambda key: FieldModel.init(key, shape, levels))
+    surroundings = Surroundings(shape, UnscaledPromolecule.load(promolecule))
+    step = part(note, "step", int, place) + 1
+    return TrainedField(place, step, inference_mode(model, True), codec, surroundings, note)
+
+
+def _codec(note: dict[str, Any], folders: list[str]) -> RelativeCodec:
+    about = part(note, "codec", dict, folders[0])
+    name, file = str(about.get("name")), str(about.get("file"))
+    if "/" in file:
+        raise ValueError(f"{NOTE} of {folders[0]}: codec file is {file!r}, which is no file beside it")
+    found = next((where for f in folders if place_of(where := f"{f}/{file}").exists()), name)
+    codec = RelativeCodec.load(found)
+    if codec.hash != about.get("hash"):
+        raise ValueError(
+            f"{found}: codec {codec.hash[:12]} is not {str(about.get('hash'))[:12]}, which {NOTE} of {folders[0]} says "
+            "the model was made with"
+        )
+    codec.name = name
+    return codec

@@ -1,0 +1,192 @@
+"""A trained field model as a patch predictor; needs JAX and Levanter."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat.lm.data.shuffle import key_of, random_bits
+from tomat.lm.decode.estimates import Sampling
+from tomat.lm.field.checkpoint import TrainedField, open_field
+from tomat.lm.field.inference import BLOCK, FieldInference
+from tomat.lm.field.network import count_parameters
+from tomat.lm.field.surroundings import FLOOR
+from tomat.prediction.predictor import PatchPrediction, PatchRequest, TrainingFacts
+from tomat.tokenizer import PatchTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from tomat.codec.relative import RelativeCodec
+    from tomat.crystal import Crystal
+    from tomat.prediction.cover import Triple
+    from tomat.prediction.options import DecodingConfig, Mode
+
+    type Floats = NDArray[np.float32]
+
+#: Largest edge of a patch in grid points; crystals whose atoms' weights are kept.
+_EDGE, _KEPT = 32, 8
+
+
+class FieldPredictor:
+    """Predicts patches with a field model; implements :class:`tomat.prediction.predictor.PatchPredictor`.
+
+    A voxel's prediction depends on the crystal and its place alone, not on the patch it is asked in.
+    """
+
+    #: The only mode: all voxels at once, from atoms and promolecule.
+    modes: tuple[Mode, ...] = ("one_pass",)
+    needs_guess = True
+    gives_expected_error = True
+
+    def __init__(self, trained: TrainedField, decoding: DecodingConfig) -> None:
+        """Take the weights.
+
+        Raises:
+            ValueError: another mode than ``one_pass``.
+        """
+        if decoding.mode not in (None, *self.modes):
+            raise ValueError(
+                f"{trained.path}: a field model predicts in mode {self.modes[0]}, not {decoding.mode}"
+            )
+        self.trained, self.decoding = trained, replace(decoding, mode=self.modes[0])
+        sampling = Sampling(decoding.temperature, decoding.nucleus)
+        self._run = FieldInference(trained.model, trained.surroundings, trained.codec, sampling)
+        self._weights: OrderedDict[int, tuple[Crystal, Floats]] = OrderedDict()
+        # Nothing is encoded: a layout without a lattice and unlimited row length accept every crystal.
+        self.tokenizer = PatchTokenizer("v2", "two_token_9_12", _EDGE, pad_to=1 << 24, unit="e_per_A3")
+
+    @classmethod
+    def open(cls, checkpoint: str, decoding: DecodingConfig) -> FieldPredictor:
+        """Open the predictor of a run or checkpoint, see :func:`tomat.lm.field.checkpoint.open_field`.
+
+        Raises:
+            FileNotFoundError: there is no complete checkpoint.
+            ValueError: the model does not support the mode.
+        """
+        return cls(open_field(checkpoint, weights=decoding.weights), decoding)
+
+    def in_mode(self, mode: Mode) -> FieldPredictor:
+        """The same model in ``mode``, which must be ``one_pass``.
+
+        Raises:
+            ValueError: another mode.
+        """
+        return FieldPredictor(self.trained, replace(self.decoding, mode=mode))
+
+    def at_start(self) -> FieldPredictor:
+        """The same decoding with the run's initial weights.
+
+        Raises:
+            FileNotFoundError: they were not kept.
+        """
+        return FieldPredictor(open_field(self.trained.path, weights="start"), self.decoding)
+
+    def __str__(self) -> str:
+        best = self.trained.note.get("best")
+        why = f", the best held-out {best['metric']} ({best['value']:.4g})" if best else ""
+        after = f"after {self.trained.step} steps" if self.trained.step else "as they began (step 0)"
+        return f"{self.trained.path}: weights {after}{why}"
+
+    @property
+    def codec(self) -> RelativeCodec:
+        """The codec of densities."""
+        return self.trained.codec
+
+    @property
+    def mode(self) -> Mode:
+        """The prediction mode."""
+        return self.modes[0]
+
+    @property
+    def batch_size(self) -> int:
+        """Patches per call."""
+        return self.decoding.batch_size
+
+    @functools.cached_property
+    def facts(self) -> TrainingFacts:
+        """Facts about the training data."""
+        promolecule = self.trained.surroundings.promolecule
+        facts = TrainingFacts.from_json(self.trained.note.get("data_facts", {}), promolecule.source)
+        return replace(facts, guess=promolecule)
+
+    def identity(self) -> dict[str, Any]:
+        """Checkpoint, step and decoding."""
+        return {
+            "predictor": "field",
+            "run": self.trained.note["name"],
+            "step": self.trained.step,
+            "weights": self.trained.fingerprint,
+            "parameters": count_parameters(self.trained.model),
+            "codec": self.codec.hash,
+            **self.decoding.identity(),
+        }
+
+    def shape_of(self, grid_shape: Triple, overlap: int) -> Triple:
+        """Patches that divide the grid, of at most 32 points along an axis without the overlap."""
+        x, y, z = (-(-n // -(-n // _EDGE)) + overlap for n in grid_shape)
+        return x, y, z
+
+    def predict(self, requests: Sequence[PatchRequest]) -> list[PatchPrediction]:
+        """Predict patches, in order.
+
+        Raises:
+            ValueError: a request has no guess.
+        """
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return [self._patch(request, pool) for request in requests]
+
+    def _patch(self, request: PatchRequest, pool: ThreadPoolExecutor) -> PatchPrediction:
+        if request.guess is None:
+            raise ValueError(f"{request.crystal.name}: the request at {request.offset} has no guess")
+        shape = tuple(request.patch_shape)
+        guess = np.maximum(np.asarray(request.guess, np.float32).ravel(), FLOOR)
+        truth = guess if request.truth is None else np.asarray(request.truth, np.float32).ravel()
+        points = patch_points(request)
+        weights = self._of_atoms(request.crystal)
+        drawn = self._drawn(request)
+        blocks = [slice(first, first + BLOCK) for first in range(0, len(points), BLOCK)]
+
+        def sums(block: slice) -> Floats:
+            return self._run.sums(request.crystal, weights, points[block], guess[block])
+
+        density, spread, error = np.empty((3, len(points)), np.float32)
+        for block, found in zip(blocks, pool.map(sums, blocks), strict=True):
+            of, _ = self._run.read(found, guess[block], truth[block], drawn[block])
+            density[block] = getattr(of, self.decoding.estimate)
+            spread[block], error[block] = of.spread, of.expected_error
+        expected = None if request.truth is None else error.reshape(shape)
+        return PatchPrediction(density.reshape(shape), spread.reshape(shape), expected)
+
+    def _of_atoms(self, crystal: Crystal) -> Floats:
+        """The weights of a crystal's atoms, computed once for all its patches."""
+        found = self._weights.get(id(crystal))
+        if found is None:
+            found = crystal, self._run.weights(crystal)
+            self._weights[id(crystal)] = found
+            while len(self._weights) > _KEPT:
+                self._weights.popitem(last=False)
+        return found[1]
+
+    def _drawn(self, request: PatchRequest) -> Floats:
+        """Uniform numbers of a patch's voxels, independent of its batch."""
+        n = int(np.prod(request.patch_shape))
+        key = key_of(self.decoding.seed, request.crystal.name, *request.offset)
+        return (random_bits([key], n)[0] * np.float32(2.0**-24)).astype(np.float32)
+
+
+def patch_points(request: PatchRequest) -> NDArray[np.float64]:
+    """Fractional coordinates (points, 3) of the voxels of a patch, row-major."""
+    axes = [
+        (low + np.arange(size)) % n / n
+        for low, size, n in zip(request.offset, request.patch_shape, request.grid_shape, strict=True)
+    ]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)

@@ -1,0 +1,118 @@
+"""Runs of field models: what they leave, that they resume to the bit, and that they learn."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("levanter")
+import tiny_field
+import tomat
+from tomat.lm.checkpoint import open_checkpoint
+from tomat.lm.config import TrainConfig
+from tomat.lm.decode.opening import open_predictor
+from tomat.lm.field.checkpoint import open_field
+from tomat.lm.metrics_file import read_metrics
+from tomat.lm.train import Outcome, train
+from tomat.prediction.assemble import predict_density
+from tomat.prediction.options import DecodingConfig
+
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    folder = tmp_path_factory.mktemp("field")
+    return folder / "runs" / "tiny", train(tiny_field.config(folder, steps=STEPS))
+
+
+def losses(run: Path) -> list[float]:
+    return [line["train/loss"] for line in read_metrics(run / "metrics.jsonl") if "train/loss" in line]
+
+
+def test_a_run_logs_start_model_and_floor_from_step_0(finished: tuple[Path, Outcome]) -> None:
+    run, outcome = finished
+    assert outcome.steps == STEPS
+    evaluated = [line for line in read_metrics(run / "metrics.jsonl") if "eval/one_pass/nmae_median" in line]
+    assert [line["step"] for line in evaluated] == [0, 3, 7]
+    first = evaluated[0]
+    # Nothing is learned yet: the median is the promolecule.
+    np.testing.assert_allclose(first["eval/one_pass/nmae_median"], first["eval/promolecule/nmae"], rtol=1e-6)
+    assert 0 < first["eval/codec_floor/nmae"] < 0.1 * first["eval/promolecule/nmae"]
+    assert outcome.best is not None
+    assert outcome.best.metric == "one_pass/nmae_median"
+
+
+def test_a_checkpoint_has_all_that_prediction_needs(finished: tuple[Path, Outcome]) -> None:
+    run, _ = finished
+    trained = open_field(str(run), weights="latest")
+    assert trained.step == STEPS
+    assert trained.codec.name == "rel-128"
+    material = tomat.read(tiny_field.DATA / "label" / "qe-0040.zarr")
+    predictor = open_predictor(run, DecodingConfig(weights="latest"))
+    found = predict_density(predictor, material.crystal, (10, 10, 10))
+    assert found.mode == "one_pass"
+    assert 0.9 < found.electrons.raw / material.n_electrons < 1.1
+    assert predictor.facts.elements is not None
+    assert 6 not in predictor.facts.elements  # so that a crystal with carbon warns
+
+
+def test_a_field_model_is_no_transformer(finished: tuple[Path, Outcome]) -> None:
+    with pytest.raises(ValueError, match="a model of kind field has no tokens"):
+        open_checkpoint(str(finished[0]))
+
+
+def test_a_run_resumes_to_the_bit(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    run, _ = finished
+    config = tiny_field.config(tmp_path, steps=STEPS)
+    _train_until(config, 5)
+    again = train(tiny_field.config(tmp_path, steps=STEPS))
+    assert again.first_step == 5
+    assert losses(tmp_path / "runs" / "tiny") == losses(run)
+    assert (
+        open_field(str(tmp_path / "runs" / "tiny"), weights="latest").fingerprint
+        == open_field(str(run), weights="latest").fingerprint
+    )
+
+
+def _train_until(config: TrainConfig, steps: int) -> None:
+    """Train ``steps`` steps and save, as a stopped run does; the configuration is that of the longer run."""
+    full = config.trainer.num_train_steps
+    config.trainer.num_train_steps = steps
+    train(config)
+    config.trainer.num_train_steps = full
+    root = Path(config.files.root)
+    for note in [root / "tomat.json", *root.glob("checkpoints/*/tomat.json")]:
+        assert json.loads(note.read_text())["schedule"]["num_train_steps"] == steps
+
+
+def test_other_data_or_sizes_do_not_resume(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    shutil.copytree(finished[0], tmp_path / "runs" / "tiny")
+    with pytest.raises(ValueError, match=r"model\.field\.state: was 12, is 13"):
+        train(tiny_field.config(tmp_path, "--model.field.state", "13", steps=STEPS))
+
+
+def test_a_few_dozen_steps_beat_the_start_on_training_crystals(tmp_path: Path) -> None:
+    outcome = train(
+        tiny_field.config(tmp_path, "--validation.split", "train", "--trainer.steps_per_eval", "60", steps=60)
+    )
+    assert outcome.best is not None
+    assert outcome.best.start is not None
+    assert outcome.best.value < 0.9 * outcome.best.start
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("data.patch_size", "7", r"data\.patch_size: for rows of tokens"),
+        ("data.guess", "null", r"data\.guess: a field model starts from a promolecule"),
+        ("model.field.sites_per_row", "2", r"materials have more than 2 atoms: .*sites_per_row"),
+        ("model.field.head", "nose", r"model\.field\.head = 'nose' is not known"),
+        ("model.kind", "fild", r"model\.kind = 'fild' is not known"),
+    ],
+)
+def test_what_does_not_fit_is_refused(argument: str, value: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(tiny_field.config(tmp_path, f"--{argument}", value))
