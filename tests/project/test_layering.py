@@ -34,6 +34,7 @@ ROOMS = (
     "tomat.categories",
     "tomat.valence",
     "tomat.crystal",
+    "tomat.symmetry",
     "tomat.formats",
     "tomat.material",
     "tomat.starting",
