@@ -245,7 +245,8 @@ class RelativeCodec(Codec):
     @override
     def clips(self, values: ArrayLike, guess: ArrayLike | None = None) -> NDArray[np.bool_]:
         x = self.relative(values, guess)
-        return (x < self.edges[0]) | (x > self.edges[-1])
+        outside: NDArray[np.bool_] = (x < self.edges[0]) | (x > self.edges[-1])
+        return outside
 
     @override
     def clipping(self, values: ArrayLike) -> tuple[int, float, float, float, float, int] | None:
