@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, override
 
 from tomat._threads import in_order
 from tomat.dataset.config import identity_hash
-from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, check_shard_name
+from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, CRYSTALS, META, check_shard_name
 from tomat.dataset.records import parse_record, write_record
 from tomat.dataset.run_directory import PROGRESS, RUN, RunDirectory, says_all
 from tomat.storage.files import write_json
@@ -68,7 +68,7 @@ class BucketDirectory(RunDirectory):
     @override
     def clear(self) -> None:
         self.place.remove([META])
-        self.place.remove([COVERAGE, CODEC, BUDGET, *self.strays()])
+        self.place.remove([COVERAGE, CODEC, BUDGET, CRYSTALS, *self.strays()])
         self.clear_progress()
 
     @override
@@ -155,7 +155,7 @@ class BucketDirectory(RunDirectory):
         patches: Mapping[str, int] | None = None,
     ) -> Totals:
         totals = self._write_beside(config, identity, shards, patches)
-        for name in (CODEC, COVERAGE, BUDGET, META):
+        for name in (CODEC, COVERAGE, BUDGET, CRYSTALS, META):
             if (self.path / name).exists():
                 put(self.path / name, self.place / name)
         self.clear_progress()

@@ -21,7 +21,18 @@ from tomat._threads import in_order
 from tomat.clipping import ClippedTotals, Clipping
 from tomat.codec import LogCodec
 from tomat.dataset.config import identity_hash
-from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, FORMAT_VERSION, META, REASONS, SEAL, read_meta
+from tomat.dataset.crystal_table import write_table
+from tomat.dataset.meta import (
+    BUDGET,
+    CODEC,
+    COVERAGE,
+    CRYSTALS,
+    FORMAT_VERSION,
+    META,
+    REASONS,
+    SEAL,
+    read_meta,
+)
 from tomat.dataset.records import read_record
 from tomat.storage.files import atomic_file, read_json, write_json
 from tomat.storage.transfer import sha256_of
@@ -36,7 +47,7 @@ if TYPE_CHECKING:
 _FIRST_IDS = 20
 
 #: Keys of each material in a record. A record without them is of an earlier version, and its shard is written again.
-_OF_A_MATERIAL = ("clipped", "warnings")
+_OF_A_MATERIAL = ("clipped", "warnings", "crystal")
 
 PROGRESS = ".progress"
 RUN = "run.json"
@@ -135,7 +146,7 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove a dataset but no other files, ``meta.json`` first, so that it never looks finished."""
-        for name in (META, COVERAGE, CODEC, BUDGET):
+        for name in (META, COVERAGE, CODEC, BUDGET, CRYSTALS):
             if (self.path / name).exists():
                 (self.path / name).unlink()
         self._clear_debris()
@@ -151,7 +162,7 @@ class RunDirectory:
 
     def _clear_debris(self) -> None:
         """Remove temporary files that a killed run left behind."""
-        for name in (META, COVERAGE, CODEC, BUDGET):
+        for name in (META, COVERAGE, CODEC, BUDGET, CRYSTALS):
             for unfinished in self.path.glob(f".{name}.*.tmp"):
                 unfinished.unlink()
 
@@ -259,6 +270,8 @@ class RunDirectory:
             codec.save(self.path / CODEC)
         if config.budget != "equal" and patches is not None:
             write_json(self.path / BUDGET, {"budget": config.budget, "patches": dict(patches)})
+        materials = (material for name in shards for material in self._record(name)["materials"])
+        write_table(self.path / CRYSTALS, materials)
         totals = Totals([config.tokenizer.patch_size] * 3)
         with atomic_file(self.path / COVERAGE) as file:
             file.write(b'{\n "per_material": {')
@@ -356,6 +369,7 @@ def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: 
         "budget": config.budget,
         "budget_sha256": None if config.budget == "equal" else sha256_of(path / BUDGET),
         "coverage_sha256": sha256_of(path / COVERAGE),
+        "crystals_sha256": sha256_of(path / CRYSTALS),
         "codec_sha256": sha256_of(path / CODEC) if codec.parameters is None else None,
         "pad_to": config.pad_to,
         "total_rows": totals.rows,
