@@ -274,6 +274,7 @@ def dataset_of_others(folder: Path) -> dict[str, Mutation]:
     )
     path.write_text(json.dumps({key: meta[key] for key in known}))
     (folder / "rows" / "coverage_histogram.json").unlink()
+    (folder / "rows" / "crystals.parquet").unlink()
     return {"rows/meta.json": mutate_json, "rows/shard-00000.parquet": mutate_bytes}
 
 

@@ -123,6 +123,8 @@ SHIPPED_RELATIVE = tuple(ShippedRelative(bins) for bins in (128, 256, 1024))
 RELATIVE = "train-relative"
 GUESS = "qe-sg15"
 DIALECT = ("qe-", "qev-")
+#: All codecs.
+ALL: tuple[Shipped | ShippedRelative, ...] = (*SHIPPED, *SHIPPED_RELATIVE)
 
 
 def load(sketch: str) -> Sketch:
@@ -166,7 +168,7 @@ def floors_of(folder: Path, data: str) -> dict[str, dict[str, object]]:
     every = [e for split in ("validation", "test") for e in resolve_inputs([data], split=split)]
     known = of_dialect(data, "validation", "test")
     found: dict[str, dict[str, object]] = {}
-    for shipped in (*SHIPPED, *SHIPPED_RELATIVE):
+    for shipped in ALL:
         codec = load_codec(folder / shipped.file_name)
         unseen = known if codec.needs_guess else every
         nmae = floor(codec, unseen).summary()["nmae"]
@@ -196,7 +198,7 @@ def main() -> None:
         check_relative(arguments.data)
     if arguments.more:
         check_sketch("more-e_per_A3", arguments.more)
-    for shipped in (*SHIPPED, *SHIPPED_RELATIVE):
+    for shipped in ALL:
         path = arguments.out / shipped.file_name
         content = shipped.content()
         same = path.exists() and path.read_bytes() == content

@@ -37,8 +37,8 @@ _ONE_STEP = 1 << (23 - _MANTISSA_BITS)
 class Scale:
     """``s(g) = offset + factor * sqrt(max(g, 0))``, densities in electrons per cubic angstrom.
 
-    The defaults have, within one per cent, the lowest floors of a search over offsets and factors; floors depend on
-    their ratio alone, and change little with it.
+    The defaults have, within two per cent, the lowest error of a search over offsets and factors (docs/codecs.md);
+    errors depend on their ratio alone, and change little with it.
     """
 
     offset: float = 0.005

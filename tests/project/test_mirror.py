@@ -56,6 +56,7 @@ COVERED_BY = {
         "codec.log",
     ),
     "codec/test_codec_files.py": ("_npz",),
+    "dataset/test_crystals.py": ("dataset.crystal_table",),
     "dataset/test_export_hf.py": (
         "cli.export_hf",
         "dataset.hf_card",

@@ -155,7 +155,8 @@ class Codec(_core.DensityCodec):
         """Where ``values`` (any shape) lie outside the range; ``guess`` as for :meth:`roundtrip`."""
         array = np.asarray(values)
         low, high = self.range
-        return (array < low) | (array > high)
+        outside: NDArray[np.bool_] = (array < low) | (array > high)
+        return outside
 
     def roundtrip(self, values: ArrayLike, guess: ArrayLike | None = None) -> NDArray[np.float64]:
         """``values`` (any shape) encoded and decoded, float64.

@@ -27,6 +27,8 @@ COVERAGE = "coverage_histogram.json"
 CODEC = "codec.npz"
 #: Patches of each material, unless the budget is equal.
 BUDGET = "budget.json"
+#: Exact crystals of the materials with rows.
+CRYSTALS = "crystals.parquet"
 
 #: Reasons for leaving a material out, in the order of ``meta.json``.
 REASONS = _core.REASONS
@@ -97,6 +99,8 @@ _OWN_SINCE_2: dict[str, _Kind] = {
     **{f"n_materials_{reason}": int for reason in REASONS},
     **{f"first_materials_{reason}": list for reason in REASONS},
 }
+#: Keys added later, which datasets of version 2 may lack.
+_OWN_IF_THERE: dict[str, _Kind] = {"crystals_sha256": str}
 #: Keys that no other program writes: if one is present, all must be. Several, so that a damaged key does not make the
 #: file look like another program's.
 _MARKS = ("format_version", "identity", "codec_hash", "vocabulary_hash", SEAL)
@@ -137,7 +141,8 @@ def _check_own(meta: Mapping[str, Any], place: Place) -> None:
         )
     if version > 1 or SEAL in meta:
         check_seal(meta, SEAL, place)
-        _check_keys(meta, _OWN_SINCE_2, place, "every dataset of this version has it; fetch it again")
+        later = {key: kind for key, kind in _OWN_IF_THERE.items() if key in meta}
+        _check_keys(meta, _OWN_SINCE_2 | later, place, "every dataset of this version has it; fetch it again")
     _check_keys(meta, _OWN, place, "every dataset of this program has it; fetch it again")
     if meta["lmq_path"] not in (CODEC, None):
         raise ValueError(f"{place}: lmq_path is {meta['lmq_path']!r}; it is {CODEC} or null")
@@ -190,7 +195,7 @@ def _check_names(meta: Mapping[str, Any], place: Place) -> None:
     codec = meta.get("lmq_path")
     if codec is not None and not isinstance(codec, str):
         raise ValueError(f"{place}: 'lmq_path' is {_shown(codec)}, not a name")
-    taken = (META, COVERAGE, BUDGET)
+    taken = (META, COVERAGE, BUDGET, CRYSTALS)
     if (
         codec
         and "/" not in codec

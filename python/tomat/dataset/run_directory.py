@@ -19,7 +19,19 @@ from tomat._seal import sealed
 from tomat._threads import in_order
 from tomat.clipping import ClippedTotals, Clipping
 from tomat.codec import LogCodec
-from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, FORMAT_VERSION, META, REASONS, SEAL, read_meta, summed
+from tomat.dataset.crystal_table import write_table
+from tomat.dataset.meta import (
+    BUDGET,
+    CODEC,
+    COVERAGE,
+    CRYSTALS,
+    FORMAT_VERSION,
+    META,
+    REASONS,
+    SEAL,
+    read_meta,
+    summed,
+)
 from tomat.storage.files import atomic_file, read_json, write_json
 from tomat.storage.transfer import sha256_of
 from tomat.workplace import identity_hash, read_record
@@ -34,10 +46,10 @@ if TYPE_CHECKING:
 _FIRST_IDS = 20
 
 #: Keys of each material in a record. A record without them is of an earlier version, and its shard is written again.
-_OF_A_MATERIAL = {"clipped", "warnings"}
+_OF_A_MATERIAL = {"clipped", "warnings", "crystal"}
 
 #: Files next to the shards, in the order in which they are removed: without the first, nothing looks finished.
-BESIDE = (META, COVERAGE, CODEC, BUDGET)
+BESIDE = (META, COVERAGE, CODEC, BUDGET, CRYSTALS)
 
 PROGRESS = ".progress"
 RUN = "run.json"
@@ -228,6 +240,8 @@ class RunDirectory:
             codec.save(self.path / CODEC)
         if config.budget != "equal" and patches is not None:
             write_json(self.path / BUDGET, {"budget": config.budget, "patches": dict(patches)})
+        materials = (material for name in shards for material in self._record(name)["materials"])
+        write_table(self.path / CRYSTALS, materials)
         totals = Totals([config.tokenizer.patch_size] * 3)
         with atomic_file(self.path / COVERAGE) as file:
             file.write(b'{\n "per_material": {')
@@ -329,6 +343,7 @@ def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: 
         "budget": config.budget,
         "budget_sha256": None if config.budget == "equal" else sha256_of(path / BUDGET),
         "coverage_sha256": sha256_of(path / COVERAGE),
+        "crystals_sha256": sha256_of(path / CRYSTALS),
         "codec_sha256": sha256_of(path / CODEC) if codec.parameters is None else None,
         "pad_to": config.pad_to,
         "total_rows": totals.rows,

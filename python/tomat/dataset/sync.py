@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tomat._threads import in_order
 from tomat.dataset.manifest import Worker, differing, open_dataset
-from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, changed, read_meta
+from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, CRYSTALS, META, changed, read_meta
 from tomat.storage.remote import UrlPath, at_hand, place
 from tomat.storage.retry import retried
 from tomat.storage.transfer import DamagedError, Sums, is_same, put, sha256_of, sums_of
@@ -116,6 +116,7 @@ def _files(worker: Worker, folder: Place) -> Iterator[_File]:
         BUDGET: worker.meta.get("budget_sha256"),
         COVERAGE: worker.meta.get("coverage_sha256"),
         CODEC: worker.meta.get("codec_sha256"),
+        CRYSTALS: worker.meta.get("crystals_sha256"),
     }
     codec = worker.meta.get("lmq_path")
     if codec and "/" not in codec:  # of another writer, under another name

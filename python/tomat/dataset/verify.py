@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 
 from tomat.clipping import ClippedTotals
 from tomat.dataset.account import RowError, check_clipped, compare_clipped
+from tomat.dataset.crystal_table import StoredCrystal
+from tomat.dataset.crystals import crystals_of
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
-from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, REASONS, SEAL, changed, is_own, summed
+from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, CRYSTALS, META, REASONS, SEAL, changed, is_own, summed
 from tomat.dataset.report import Report
 from tomat.material import Material, read
 from tomat.sampling import coverage_histogram, draw, load_sampler
@@ -57,6 +59,8 @@ class _Found:
     patch_shape: tuple[int, int, int] | None = None
     offsets: list[NDArray[np.int32]] = field(default_factory=list)
     error: RowError = field(default_factory=RowError)
+    #: Digest of the source's crystal, where there is a source.
+    crystal: str | None = None
 
     @property
     def rows(self) -> int:
@@ -143,6 +147,7 @@ class _WorkerCheck:
         worker, problems = self.worker, self.report.problems
         materials: dict[str, _Found] = {}
         listed = {shard["name"] for shard in worker.shards}
+        listed |= {CRYSTALS} if "crystals_sha256" in worker.meta else set()
         stray = sorted(path.name for path in worker.path.glob("*.parquet") if path.name not in listed)
         problems += [f"{worker.path / name}: not listed in meta.json" for name in stray]
         for shard in worker.shards:
@@ -252,6 +257,7 @@ class _WorkerCheck:
             return
         if found.rows == 0:
             report.materials_compared += 1
+            found.crystal = StoredCrystal(material.crystal, material.grid_shape).sha256
             compare_clipped(self.worker, tokenizer.density_codec, entry.task_id, material, place, report)
         try:
             rows = tokenizer.encode_material(material, part.offsets)
@@ -347,6 +353,7 @@ def _check_totals(worker: Worker, rows: int, materials: dict[str, _Found], repor
             f"{place}: {meta['n_materials_listed']} materials listed, but {accounted} are in or left out"
         )
     _check_beside(worker, report)
+    _check_crystals(worker, materials, report)
     coverage = worker.path / COVERAGE
     if not coverage.exists():
         report.problems.append(f"{coverage}: missing")
@@ -366,6 +373,26 @@ def _check_beside(worker: Worker, report: Report) -> None:
         path, stated = worker.path / name, worker.meta.get(key)
         if stated is not None and path.exists() and sha256_of(path) != stated:
             report.problems.append(f"{path}: the content is not what {META} states (SHA-256); fetch it again")
+
+
+def _check_crystals(worker: Worker, materials: dict[str, _Found], report: Report) -> None:
+    """Check the table of crystals; datasets of earlier versions have none."""
+    path = worker.path / CRYSTALS
+    if "crystals_sha256" not in worker.meta:
+        return
+    try:
+        stored = crystals_of(worker)
+    except (OSError, ValueError) as error:
+        report.problems.append(str(error))
+        return
+    if stored.keys() != materials.keys():
+        report.problems.append(f"{path}: holds {len(stored)} crystals, the shards {len(materials)} materials")
+    for name in stored.keys() & materials.keys():
+        grid, in_rows = stored[name].grid_shape, materials[name].grid_shape
+        if in_rows not in (None, grid):
+            report.problems.append(f"{path}: {name} has the grid {grid}, its rows {in_rows}")
+        if materials[name].crystal not in (None, stored[name].sha256):
+            report.problems.append(f"{path}: {name} is not the crystal of the source")
 
 
 def _budget(worker: Worker, report: Report) -> Callable[[str], int | None]:

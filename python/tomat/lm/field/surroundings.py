@@ -39,9 +39,7 @@ class Surroundings:
 
     def __post_init__(self) -> None:
         of = self.shape
-        basis = _core.EnvironmentBasis(
-            of.cutoff, of.inner, of.radial, of.l_max, of.core, MOST_STRETCHED
-        )
+        basis = _core.EnvironmentBasis(of.cutoff, of.inner, of.radial, of.l_max, of.core, MOST_STRETCHED)
         object.__setattr__(self, "_basis", basis)
 
     @cached_property
