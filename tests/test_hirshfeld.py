@@ -9,7 +9,7 @@ from tomat.crystal import Crystal
 from tomat.hirshfeld import BACKGROUND, SMEARING, Hirshfeld
 
 SHAPE = (20, 24, 18)
-SALT = Crystal.of(np.diag([4.0, 4.5, 4.2]), [11, 17, 8], [[0, 0, 0], [0.5, 0.5, 0.5], [0.3, 0.1, 0.8]])
+SALT = Crystal.of(np.diag([4.0, 4.5, 4.2]), [11, 17, 8], [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.3, 0.1, 0.8]])
 
 
 def test_weights_divide_everything() -> None:
@@ -42,7 +42,7 @@ def test_free_atoms_have_slaters_electrons_and_radius() -> None:
 
 def test_equal_atoms_have_equal_charges_and_a_supercell_the_same() -> None:
     silicon = Crystal.of(
-        [[0, 2.7, 2.7], [2.7, 0, 2.7], [2.7, 2.7, 0]], [14, 14], [[0, 0, 0], [0.25, 0.25, 0.25]]
+        [[0, 2.7, 2.7], [2.7, 0, 2.7], [2.7, 2.7, 0]], [14, 14], [[0.0, 0.0, 0.0], [0.25, 0.25, 0.25]]
     )
     a, b = Hirshfeld.of(silicon, (16, 16, 16)).charges(np.full((16, 16, 16), 8.0))
     assert a == pytest.approx(4.0, rel=1e-6)
@@ -57,7 +57,7 @@ def test_equal_atoms_have_equal_charges_and_a_supercell_the_same() -> None:
 
 
 def test_far_from_atoms_all_share() -> None:
-    slab = Crystal.of(np.diag([3.0, 3.0, 90.0]), [6, 9], [[0, 0, 0], [0.5, 0.5, 1 / 90]])
+    slab = Crystal.of(np.diag([3.0, 3.0, 90.0]), [6, 9], [[0.0, 0.0, 0.0], [0.5, 0.5, 1 / 90]])
     carbon, fluorine = Hirshfeld.of(slab, (24, 24, 720)).weights()
     assert carbon[0, 0, 0] > 0.99
     assert fluorine[12, 12, 8] > 0.99

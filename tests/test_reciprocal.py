@@ -77,7 +77,7 @@ def test_order_and_direction_of_the_axes_do_not_matter(order: list[int], mirrore
     signs = np.where(mirrored, -1.0, 1.0)
 
     def turned(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        for axis in np.flatnonzero(mirrored):
+        for axis in np.flatnonzero(mirrored).tolist():
             values = np.roll(np.flip(values, axis), 1, axis)  # point 0 stays
         return values.transpose(order)
 

@@ -16,7 +16,7 @@ from tomat.symmetry import grid_operations, operations, unique_voxels
 
 pytest.importorskip("moyopy")
 
-IRON = Crystal.of(np.eye(3) * 2.8, [26, 26], [[0, 0, 0], [0.5, 0.5, 0.5]])
+IRON = Crystal.of(np.eye(3) * 2.8, [26, 26], [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]])
 #: Three atoms of different elements at odd places of a skewed cell.
 P1 = Crystal.of(
     [[3.0, 0.2, -0.4], [1.1, 4.0, 0.3], [-0.7, 0.9, 5.0]],
@@ -88,7 +88,7 @@ def test_a_density_is_the_same_on_an_orbit(name: str) -> None:
     assert found.n_operations > 1
     density = material.density.astype(np.float64)
     assert len(found.indices) < density.size
-    again = found.expand(density.ravel()[found.indices])
+    again = found.expand(density.ravel()[found.indices]).astype(np.float64)
     assert np.abs(again - density).sum() / np.abs(density).sum() < 1e-4
     # Sums over the cell are weighted sums over unique voxels.
     total = (density.ravel()[found.indices] * found.multiplicities).sum()
@@ -103,7 +103,7 @@ def test_a_supercell_has_the_translations_of_its_cells() -> None:
     twice = Crystal.of(
         IRON.lattice * [[2.0], [1.0], [1.0]],
         [26] * 4,
-        [[0, 0, 0], [0.25, 0.5, 0.5], [0.5, 0, 0], [0.75, 0.5, 0.5]],
+        [[0.0, 0.0, 0.0], [0.25, 0.5, 0.5], [0.5, 0, 0], [0.75, 0.5, 0.5]],
     )
     found = unique_voxels(twice, (24, 12, 12))
     assert found.multiplicities.sum() == 24 * 12 * 12
@@ -118,7 +118,7 @@ def test_values_of_another_number() -> None:
 
 
 def test_atoms_in_one_place() -> None:
-    twin = Crystal.of(np.eye(3) * 3, [6, 6], [[0, 0, 0], [0, 0, 1e-6]], "twin")
+    twin = Crystal.of(np.eye(3) * 3, [6, 6], [[0.0, 0.0, 0.0], [0.0, 0.0, 1e-6]], "twin")
     with pytest.raises(ValueError, match=r"twin: its symmetry cannot be found within 0\.0001 angstrom"):
         operations(twin)
 
