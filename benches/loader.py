@@ -31,8 +31,8 @@ import tomat
 from tomat.cli import tokenize_main
 from tomat.lm.data import DataConfig, DensitySource, Rows, open_rows
 from tomat.lm.data.shuffle import key_of, keys_of
-from tomat.lm.data.stream import ExampleDataset
 from tomat.lm.objective import Objective, ObjectiveConfig
+from tomat.lm.stream import ExampleDataset
 from tomat.lm.vocabulary import ModelVocabulary
 
 SIZE = 8192

@@ -6,10 +6,17 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tomat.storage import retry
+
+if TYPE_CHECKING:
+    from buckets import Door
 
 # The oracle is slow by design and its time varies with the drawn sizes: nothing here is timed.
 settings.register_profile(
@@ -50,3 +57,18 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     root = tmp_path_factory.mktemp("datasets")
     return {name: case.write(root / name) for name, case in CASES.items()}
+
+
+@pytest.fixture(scope="module")
+def door() -> Iterator[Door]:
+    """The door of an empty bucket, for the tests of a file."""
+    from buckets import bucket
+
+    with pytest.MonkeyPatch.context() as patch, bucket(patch) as opened:
+        yield opened
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses between tries."""
+    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.0)

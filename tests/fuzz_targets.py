@@ -28,11 +28,11 @@ from tomat.cli.show import read_row
 from tomat.dataset.config import TokenizeConfig
 from tomat.dataset.inputs import resolve_inputs
 from tomat.dataset.manifest import open_dataset
-from tomat.dataset.records import parse_record
 from tomat.dataset.verify import verify_dataset
 from tomat.engine import Run
 from tomat.fitting import Sketch
 from tomat.promolecule import Promolecule
+from tomat.workplace import parse_record
 
 if TYPE_CHECKING:
     import random
@@ -274,6 +274,7 @@ def dataset_of_others(folder: Path) -> dict[str, Mutation]:
     )
     path.write_text(json.dumps({key: meta[key] for key in known}))
     (folder / "rows" / "coverage_histogram.json").unlink()
+    (folder / "rows" / "crystals.parquet").unlink()
     return {"rows/meta.json": mutate_json, "rows/shard-00000.parquet": mutate_bytes}
 
 
@@ -310,7 +311,7 @@ def split_list(folder: Path) -> dict[str, Mutation]:
 
 
 def records(folder: Path) -> dict[str, Mutation]:
-    from tomat.dataset.records import write_record
+    from tomat.workplace import write_record
 
     write_record(
         folder / "shard-00000.parquet.json", {"identity": "1", "shard": "shard-00000.parquet", "rows": 3}

@@ -41,6 +41,11 @@ class TokenPredictor:
     needs_guess: bool = False
     batch_size: int = 7
     facts: TrainingFacts = field(default_factory=TrainingFacts)
+    weights: str = ""
+
+    @property
+    def sees_truth(self) -> bool:
+        return self.mode == "teacher_forced"
 
     @property
     def tokenizer(self) -> tomat.PatchTokenizer:
@@ -86,7 +91,8 @@ class TruthPredictor:
     batch_size: int = 16
     facts: TrainingFacts = field(default_factory=TrainingFacts)
     about: dict[str, Any] = field(default_factory=dict)
-    gives_expected_error: bool = True
+    sees_truth: bool = True
+    weights: str = ""
 
     @property
     def tokenizer(self) -> tomat.PatchTokenizer:
@@ -118,6 +124,8 @@ class CodecFloorPredictor:
     batch_size: int = 256
     mode: Mode = "teacher_forced"
     needs_guess: bool = False
+    sees_truth: bool = True
+    weights: str = ""
     facts: TrainingFacts = field(default_factory=TrainingFacts)
 
     def identity(self) -> dict[str, Any]:

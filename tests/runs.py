@@ -204,7 +204,11 @@ def meta(folder: Path) -> dict[str, Any]:
 def write_meta(folder: Path, content: Mapping[str, Any]) -> None:
     """Write ``meta.json`` as a writer of these facts would have: with the digests of what is there."""
     facts = dict(content)
-    for key, name in (("coverage_sha256", "coverage_histogram.json"), ("codec_sha256", "codec.npz")):
+    for key, name in (
+        ("coverage_sha256", "coverage_histogram.json"),
+        ("codec_sha256", "codec.npz"),
+        ("crystals_sha256", "crystals.parquet"),
+    ):
         if facts.get(key) is not None and (folder / name).exists():
             facts[key] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     if "meta_sha256" in facts:
@@ -232,6 +236,7 @@ def make_foreign(folder: Path) -> None:
     """Make a dataset look as one that another program wrote."""
     facts = meta(folder)
     (folder / "meta.json").write_text(json.dumps({key: facts[key] for key in FOREIGN}))
+    (folder / "crystals.parquet").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -245,7 +250,7 @@ class Rows:
 def rows_of(folder: Path) -> dict[str, Rows]:
     """All rows under a folder by material, read with pyarrow."""
     found: dict[str, tuple[list[list[int]], list[list[int]]]] = {}
-    for path in sorted(folder.rglob("*.parquet")):
+    for path in sorted(folder.rglob("shard-*.parquet")):
         for row in pq.read_table(path).to_pylist():
             offsets, ids = found.setdefault(row["task_id"], ([], []))
             offsets.append([row[f"offset_{axis}"] for axis in "xyz"])

@@ -28,8 +28,8 @@ from runs import (
 )
 from tomat.clipping import Clipping, recount
 from tomat.codec import Codec
-from tomat.dataset.config import TokenizeConfig, identity_hash
-from tomat.dataset.records import read_record, write_record
+from tomat.dataset.config import TokenizeConfig
+from tomat.workplace import identity_hash, read_record, write_record
 
 #: Rows with room for the atoms of a supercell.
 LONG = ("--patch-size", "4", "--pad-to", "4096", "--patches-per-material", "4", "--codec", "lmq-16k")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import chisquare
 
-from tomat import metrics
+from tomat import metrics, reciprocal
 
 PAIRWISE: list[Callable[[Any, Any], float]] = [
     metrics.nmae,
@@ -223,11 +223,134 @@ def test_sums_run_in_float64() -> None:
     assert metrics.nmae(predicted, true) == pytest.approx(expected, rel=1e-12)
 
 
+# --- potential, energy, gradient, charges -------------------------------------------------------------------
+
+SKEW = np.array([[3.0, 0.2, -0.4], [1.1, 4.0, 0.3], [-0.7, 0.9, 5.0]])
+
+
+class Halves:
+    """Two atoms: the lower and the upper half of the cell along z."""
+
+    def charges(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        half = values.shape[2] // 2
+        return np.array([values[..., :half].sum(), values[..., half:].sum()]) / values.size
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_density_wave_in_closed_form(axis: int) -> None:
+    """d = A cos(2 pi x / L) makes V = 4 pi e^2 A (L / 2 pi)^2 cos(2 pi x / L): axes of unequal length and points."""
+    lengths, shape, amplitude = (3.0, 4.0, 7.0), (36, 48, 60), 0.02
+    x = (np.arange(shape[axis]) / shape[axis]).reshape([-1 if i == axis else 1 for i in range(3)])
+    true = np.full(shape, 0.5)
+    predicted = true + amplitude * np.cos(2 * math.pi * x)
+    lattice, volume = np.diag(lengths), 84.0
+    height = 4 * math.pi * 14.399645 * amplitude * (lengths[axis] / (2 * math.pi)) ** 2
+    mean = np.abs(np.cos(2 * math.pi * x)).mean()
+    assert mean == pytest.approx(2 / math.pi, rel=3e-3)
+    hartree = metrics.hartree_error(predicted, true, lattice, unit="e_per_A3")
+    assert hartree == pytest.approx(1000 * height * mean, rel=1e-6)
+    energy = metrics.coulomb_energy(predicted, true, lattice, unit="e_per_A3")
+    assert energy.energy == pytest.approx(volume * amplitude * height / 4, rel=1e-6)
+    assert energy.per_electron == pytest.approx(1000 * energy.energy / (0.5 * volume), rel=1e-12)
+    wave = 1 + np.cos(2 * math.pi * x) + np.zeros(shape)
+    assert metrics.gradient_error(1.25 * wave, wave, lattice) == pytest.approx(0.25, rel=1e-12)
+
+
+def test_the_hartree_error_weighs_by_the_density() -> None:
+    """All electrons in one voxel: its potential alone counts."""
+    true = np.zeros((6, 5, 4))
+    true[1, 2, 3] = 8.0
+    predicted = true + density(7) - density(8)
+    potential = reciprocal.hartree_potential((predicted - true) / abs(np.linalg.det(SKEW)), SKEW)
+    assert metrics.hartree_error(predicted, true, SKEW) == pytest.approx(1000 * abs(potential[1, 2, 3]))
+
+
+@given(st.integers(0, 2**32 - 1), st.permutations([0, 1, 2]))
+def test_cells_units_and_axes_do_not_matter(seed: int, order: list[int]) -> None:
+    """The same for a supercell, in either unit, for axes in another order; the energy of a cell adds up."""
+    p, t = density(seed), density(seed + 1)
+    volume = abs(float(np.linalg.det(SKEW)))
+
+    def numbers(p: Any, t: Any, lattice: Any, unit: str = "chgcar") -> list[float]:
+        energy = metrics.coulomb_energy(p, t, lattice, unit=unit)
+        hartree = metrics.hartree_error(p, t, lattice, unit=unit)
+        return [hartree, energy.per_electron, metrics.gradient_error(p, t, lattice), energy.energy]
+
+    once = numbers(p, t, SKEW)
+    assert min(once) > 0.0
+    assert numbers(p / volume, t / volume, SKEW, "e_per_A3") == pytest.approx(once, rel=1e-9)
+    assert numbers(p.transpose(order), t.transpose(order), SKEW[order]) == pytest.approx(once, rel=1e-9)
+    assert numbers(1.5 * p, 1.5 * t, SKEW)[:3] == pytest.approx(
+        [1.5 * once[0], 1.5 * once[1], once[2]], rel=1e-9
+    )
+    # In the chgcar unit, values are electrons times the number of cells.
+    tiles = (2, 1, 3)
+    big = numbers(6 * np.tile(p, tiles), 6 * np.tile(t, tiles), SKEW * np.array(tiles)[:, None])
+    assert big == pytest.approx([*once[:3], 6 * once[3]], rel=1e-9)
+
+
+def test_long_waves_count_most() -> None:
+    """Two errors of one NMAE: that of twice the wave length makes four times the potential."""
+    x = np.arange(48).reshape(-1, 1, 1) / 48
+    true = np.ones((48, 4, 4))
+    long, short = (true + 0.1 * np.cos(2 * math.pi * k * x) for k in (1, 2))
+    lattice = np.diag([6.0, 2.0, 2.0])
+    assert metrics.nmae(long, true) == pytest.approx(metrics.nmae(short, true), rel=1e-2)
+    hartree = [metrics.hartree_error(of, true, lattice) for of in (long, short)]
+    assert hartree[0] == pytest.approx(4 * hartree[1], rel=1e-2)
+
+
+def test_charges_at_the_wrong_atom() -> None:
+    true = np.ones((3, 4, 6))
+    moved = true.copy()
+    moved[..., :3] += 0.2
+    moved[..., 3:] -= 0.2
+    assert metrics.charge_error(moved, true, Halves()) == pytest.approx(0.1)
+    assert metrics.charge_error(moved, true, Halves(), unit="e_per_A3", volume=5.0) == pytest.approx(0.5)
+    p, t = density(9), density(10)
+    missing = metrics.electron_error(p, t).electrons
+    assert metrics.charge_error(p, t, Halves()) >= abs(missing) / 2 * (1 - 1e-12)
+    with pytest.raises(ValueError, match="need the cell volume"):
+        metrics.charge_error(p, t, Halves(), unit="e_per_A3")
+
+
+def test_no_error_and_nothing_to_divide_by() -> None:
+    t, zero = density(11), np.zeros((6, 5, 4))
+    assert metrics.measure(t, t, lattice=SKEW, atoms=Halves())[-5:] == (0.0,) * 5
+    assert metrics.measure(zero, zero, lattice=SKEW, atoms=Halves())[-5:] == (0.0,) * 5
+    assert metrics.hartree_error(t, zero, SKEW) == math.inf
+    assert metrics.gradient_error(t, zero, SKEW) == math.inf
+    assert metrics.coulomb_energy(t, zero, SKEW).per_electron == math.inf
+    # A uniform background makes no potential.
+    assert metrics.hartree_error(t + 1.0, t, SKEW) == pytest.approx(0.0, abs=1e-9)
+    with pytest.raises(ValueError, match=r"give \(nx, ny, nz\)"):
+        metrics.hartree_error([1.0, 2.0], [1.0, 1.0], SKEW)
+
+
 def test_measure_is_all_of_them() -> None:
     p, t = density(5), density(6)
-    got = metrics.measure(p, t, unit="e_per_A3", volume=3.0)
-    electrons = metrics.electron_error(p, t, unit="e_per_A3", volume=3.0)
+    volume = abs(float(np.linalg.det(SKEW)))
+    got = metrics.measure(p, t, unit="e_per_A3", lattice=SKEW, atoms=Halves())
+    electrons = metrics.electron_error(p, t, unit="e_per_A3", volume=volume)
     of_electrons = dict(zip(("electron_error", "electron_error_relative"), electrons, strict=True))
-    others = {name: getattr(metrics, name)(p, t) for name in got._fields if name not in of_electrons}
-    assert got._asdict() == others | of_electrons
-    assert others.keys() >= {"nmae", "chi_square", "hellinger", "jensen_shannon", "relative_mae"}
+    energy = metrics.coulomb_energy(p, t, SKEW, unit="e_per_A3")
+    of_cell = {
+        "hartree_error": metrics.hartree_error(p, t, SKEW, unit="e_per_A3"),
+        "coulomb_energy": energy.energy,
+        "coulomb_energy_per_electron": energy.per_electron,
+        "gradient_error": metrics.gradient_error(p, t, SKEW),
+        "charge_error": metrics.charge_error(p, t, Halves(), unit="e_per_A3", volume=volume),
+    }
+    others = {
+        name: getattr(metrics, name)(p, t) for name in got._fields if name not in of_electrons | of_cell
+    }
+    assert got._asdict() == others | of_electrons | of_cell
+    assert others.keys() == {"nmae", "chi_square", "hellinger", "jensen_shannon", "relative_mae"}
+    assert list(metrics.UNITS) == list(got._fields)
+
+
+def test_measure_without_a_lattice_leaves_out_what_needs_it() -> None:
+    p, t = density(5).ravel(), density(6).ravel()
+    got = metrics.measure(p, t, unit="e_per_A3", volume=3.0)
+    assert got[-5:] == (None,) * 5
+    assert got.electron_error == metrics.electron_error(p, t, unit="e_per_A3", volume=3.0).electrons

@@ -4,11 +4,12 @@
     make codecs DATA=/path/to/rho_gga    from the densities of its train split, checking the sketches on the way
     ... MORE=/path/to/rho_gga_more       and from those of the second set; with DATA, the floors of the default family
 
-Two families. ``l1-16k`` and ``l1-16k-e_per_A3`` are fitted to the 377 training materials described in
+Three families. ``l1-16k`` and ``l1-16k-e_per_A3`` are fitted to the 377 training materials described in
 tests/data/README.md (the larger set) and end where these do. ``l1-16k-e_per_A3-1e4``, the default, is fitted to them
-and 383 more, has bins below zero, and a tail (tomat.tail) to 1e4 e/A^3. The sketches' weights are rounded to three
-significant bits, so that they pack into a megabyte each; codecs are fitted to what is in these files. All arithmetic
-is integer, decimal, or float64 in a fixed order, so every machine gives the same bytes.
+and 383 more, has bins below zero, and a tail (tomat.tail) to 1e4 e/A^3. ``rel-256`` is fitted to the differences of 334
+of the training materials, those of one dialect, from the promolecule ``qe-sg15``. The sketches' weights are rounded to
+three significant bits, so that they pack into a megabyte each; codecs are fitted to what is in these files. All
+arithmetic is integer, decimal, or float64 in a fixed order, so every machine gives the same bytes.
 """
 
 from __future__ import annotations
@@ -17,12 +18,18 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tomat.codec import FLOORS
+from tomat.codec import FLOORS, LloydMaxCodec, RelativeCodec, load_codec
 from tomat.dataset.inputs import resolve_inputs
 from tomat.fitting import Sketch, fit_codec, sketch_entries
+from tomat.fitting_relative import Scale, fit_relative, relative_sketch
 from tomat.floors import floor
+from tomat.promolecule import UnscaledPromolecule
 from tomat.tail import Tail
+
+if TYPE_CHECKING:
+    from tomat.material import Entry
 
 HERE = Path(__file__).parent
 SKETCHES = HERE / "sketches"
@@ -62,6 +69,11 @@ class Shipped:
         return f"l1-{SIZES[self.bins]}{unit}{end}"
 
     @property
+    def file_name(self) -> str:
+        """Name of its file."""
+        return self.name + LloydMaxCodec.suffix
+
+    @property
     def sketches(self) -> tuple[str, ...]:
         """The sketches it is fitted to, merged."""
         return (f"train-{self.unit}",) if self.tail is None else (f"train-{self.unit}", f"more-{self.unit}")
@@ -83,6 +95,38 @@ SHIPPED = (
 )
 
 
+@dataclass(frozen=True)
+class ShippedRelative:
+    """A bundled relative codec of ``bins`` levels."""
+
+    bins: int
+
+    @property
+    def name(self) -> str:
+        """Kind and size."""
+        return f"rel-{SIZES.get(self.bins, self.bins)}"
+
+    @property
+    def file_name(self) -> str:
+        """Name of its file."""
+        return self.name + RelativeCodec.suffix
+
+    def content(self) -> bytes:
+        """The bytes of its file."""
+        codec = fit_relative(load(RELATIVE), self.bins, Scale(), guess=GUESS)
+        codec.about["tomat"] = FITTED_BY
+        return codec.to_bytes()
+
+
+#: Relative codecs, their sketch, the starting density, and how the ids of their materials begin.
+SHIPPED_RELATIVE = tuple(ShippedRelative(bins) for bins in (128, 256, 1024))
+RELATIVE = "train-relative"
+GUESS = "qe-sg15"
+DIALECT = ("qe-", "qev-")
+#: All codecs.
+ALL: tuple[Shipped | ShippedRelative, ...] = (*SHIPPED, *SHIPPED_RELATIVE)
+
+
 def load(sketch: str) -> Sketch:
     """A sketch of the repository."""
     return Sketch.load(SKETCHES / f"{sketch}.sketch.xz")
@@ -90,9 +134,26 @@ def load(sketch: str) -> Sketch:
 
 def check_sketch(name: str, data: str) -> None:
     """Make a sketch of the train split of ``data``, and compare it with the one in the repository or write it."""
-    path = SKETCHES / f"{name}.sketch.xz"
     split = "train" if name.startswith("train") else None
-    made = sketch_entries(resolve_inputs([data], split=split), name.partition("-")[2]).rounded(WEIGHT_BITS)
+    compare(name, sketch_entries(resolve_inputs([data], split=split), name.partition("-")[2]), data)
+
+
+def check_relative(data: str) -> None:
+    """The same for the sketch of differences."""
+    guess = UnscaledPromolecule.load(GUESS)
+    compare(RELATIVE, relative_sketch(of_dialect(data, "train"), guess, Scale()), data)
+
+
+def of_dialect(data: str, *splits: str) -> list[Entry]:
+    """The materials of some splits that the promolecule was made for."""
+    entries = [entry for split in splits for entry in resolve_inputs([data], split=split)]
+    return [entry for entry in entries if entry.task_id.startswith(DIALECT)]
+
+
+def compare(name: str, sketch: Sketch, data: str) -> None:
+    """Compare a sketch, its weights rounded, with the one in the repository, or write it."""
+    path = SKETCHES / f"{name}.sketch.xz"
+    made = sketch.rounded(WEIGHT_BITS)
     if not path.exists():
         made.save(path)
         print(f"{path}: written, {path.stat().st_size:,} bytes")
@@ -104,12 +165,12 @@ def check_sketch(name: str, data: str) -> None:
 
 def floors_of(folder: Path, data: str) -> dict[str, dict[str, object]]:
     """Floors of the codecs on the validation and test materials of ``data``, for ``tomat codec list``."""
-    from tomat.codec import LloydMaxCodec
-
-    unseen = [e for split in ("validation", "test") for e in resolve_inputs([data], split=split)]
+    every = [e for split in ("validation", "test") for e in resolve_inputs([data], split=split)]
+    known = of_dialect(data, "validation", "test")
     found: dict[str, dict[str, object]] = {}
-    for shipped in SHIPPED:
-        codec = LloydMaxCodec.load(folder / f"{shipped.name}.npz")
+    for shipped in ALL:
+        codec = load_codec(folder / shipped.file_name)
+        unseen = known if codec.needs_guess else every
         nmae = floor(codec, unseen).summary()["nmae"]
         found[shipped.name] = {
             "hash": codec.hash,
@@ -134,10 +195,11 @@ def main() -> None:
     if arguments.data:
         for unit in ("chgcar", "e_per_A3"):
             check_sketch(f"train-{unit}", arguments.data)
+        check_relative(arguments.data)
     if arguments.more:
         check_sketch("more-e_per_A3", arguments.more)
-    for shipped in SHIPPED:
-        path = arguments.out / f"{shipped.name}.npz"
+    for shipped in ALL:
+        path = arguments.out / shipped.file_name
         content = shipped.content()
         same = path.exists() and path.read_bytes() == content
         path.write_bytes(content)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tomat._core import __version__
-from tomat.codec import LloydMaxCodec, LogCodec, bundled_codecs, load_codec
+from tomat.codec import LloydMaxCodec, LogCodec, RelativeCodec, bundled_codecs, load_codec
 from tomat.fitting import Sketch, fit_codec
 from tomat.material import UNITS, Material, read
 from tomat.sampling import coverage_histogram, sample_offsets
@@ -29,6 +29,7 @@ __all__ = [
     "Material",
     "Patch",
     "PatchTokenizer",
+    "RelativeCodec",
     "Sketch",
     "Vocabulary",
     "__version__",

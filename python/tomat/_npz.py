@@ -16,15 +16,12 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 #: Key of the ``about`` record that holds the digest of the whole file's content.
 DIGEST = "content_sha256"
@@ -66,9 +63,6 @@ class Npz:
     Args:
         data: the file.
         largest: total unpacked bytes that may be read.
-
-    Raises:
-        ValueError: not a zip archive, or its directory and members disagree.
     """
 
     def __init__(self, data: bytes, largest: int) -> None:
@@ -98,12 +92,7 @@ class Npz:
         return name in self._entries
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """A member as an array, with its checksum verified.
-
-        Raises:
-            KeyError: no such member.
-            ValueError: damaged, not a plain array, or too large.
-        """
+        """A member as an array, with its checksum verified."""
         entry = self._entries[name]
         self._left -= entry.file_size
         if self._left < 0:
@@ -241,11 +230,7 @@ def about_bytes(members: Mapping[str, Any], about: Mapping[str, Any]) -> NDArray
 
 
 def check_digest(archive: Npz, about: Mapping[str, Any]) -> None:
-    """Check members and ``about`` against the digest in ``about``.
-
-    Raises:
-        ValueError: they do not match.
-    """
+    """Check members and ``about`` against the digest in ``about``."""
     if DIGEST not in about:
         return  # written by an earlier version or another program
     found = _digest({name: archive[name] for name in archive.names if name != "about"}, about)
@@ -257,11 +242,7 @@ def check_digest(archive: Npz, about: Mapping[str, Any]) -> None:
 
 
 def check_hash(stated: object, found: str, source: str) -> None:
-    """Check the content hash of what was read.
-
-    Raises:
-        ValueError: it is not the one stated in the file.
-    """
+    """Check the content hash of what was read."""
     if stated != found:
         raise ValueError(
             f"{source}: the arrays do not match the content hash in the file (it says {stated}, they give {found}); "

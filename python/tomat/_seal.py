@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
+from typing import Any
 
 
 def digest_of(content: Mapping[str, Any], key: str) -> str:
@@ -25,11 +23,7 @@ def sealed(content: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def check_seal(content: Mapping[str, Any], key: str, source: object) -> None:
-    """Check a record against its digest.
-
-    Raises:
-        ValueError: the digest is missing or does not match.
-    """
+    """Check a record against its digest."""
     stated = content.get(key)
     if stated is None:
         raise ValueError(f"{source}: no {key!r} in it, the digest of its content; fetch it again")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 #: More threads are surely a mistake: each may hold a density.
 MAX_THREADS = 1024
@@ -22,11 +19,7 @@ def processors() -> int:
 
 
 def check_threads(threads: int | None) -> int:
-    """The number of threads; one per processor if None.
-
-    Raises:
-        ValueError: less than one, or more than :data:`MAX_THREADS`.
-    """
+    """The number of threads; one per processor if None."""
     if threads is None:
         return processors()
     if not 1 <= threads <= MAX_THREADS:

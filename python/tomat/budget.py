@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 type Budget = Literal["equal", "electrons"]
 
@@ -46,11 +43,7 @@ class Shares:
 
 
 def check_budget(budget: str) -> Budget:
-    """Check the name of a budget.
-
-    Raises:
-        KeyError: an unknown budget; the message lists the known ones.
-    """
+    """Check the name of a budget."""
     for known in BUDGETS:
         if budget == known:
             return known
@@ -71,10 +64,6 @@ def patches_of(
         mean: patches per material, on average.
         task_ids: all materials of the dataset, those of every worker.
         electrons: (n,) electrons in each cell; only for the budget ``electrons``.
-
-    Raises:
-        KeyError: an unknown budget.
-        ValueError: ``mean`` below one; electrons that are needed and missing, or not above zero and finite.
     """
     check_budget(budget)
     if mean < 1:

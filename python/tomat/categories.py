@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Iterable
+from typing import Literal, get_args
 
 from tomat import _core
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["CATEGORIES", "METALS", "Category", "category", "reduced_formula"]
 

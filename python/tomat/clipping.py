@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from tomat.codec import Codec
+from tomat.codec import Codec
 
 #: Default for the largest share of a material's electrons above the codec's range.
 MAX_CLIPPED = _core.MAX_CLIPPED
@@ -143,11 +139,7 @@ def recount(codec: Codec, density: NDArray[np.float32], unit: str, volume: float
 
 
 def check_limits(max_clipped: float, max_negative: float) -> None:
-    """Check the limits of clipping.
-
-    Raises:
-        ValueError: a limit is not between 0 and 1.
-    """
+    """Check the limits of clipping."""
     for name, value in (("max_clipped", max_clipped), ("max_negative", max_negative)):
         if not 0 <= value <= 1:
             raise ValueError(

@@ -8,21 +8,18 @@
 from __future__ import annotations
 
 import lzma
-from typing import TYPE_CHECKING, Any, Literal, Self, override
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, override
 
 import numpy as np
 
 from tomat import _core
 from tomat._threads import in_order
 from tomat.codec import LloydMaxCodec
+from tomat.material import Entry, Material
 from tomat.storage.files import open_bytes, write_atomically
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from tomat.material import Entry, Material
-    from tomat.tail import Tail
+from tomat.tail import Tail
 
 type Method = Literal["l1", "l2", "companding", "lloyd", "equal-mass"]
 type Weighting = Literal["voxel", "material"]

@@ -37,8 +37,8 @@ _ONE_STEP = 1 << (23 - _MANTISSA_BITS)
 class Scale:
     """``s(g) = offset + factor * sqrt(max(g, 0))``, densities in electrons per cubic angstrom.
 
-    The defaults have, within one per cent, the lowest floors of a search over offsets and factors; floors depend on
-    their ratio alone, and change little with it.
+    The defaults have, within two per cent, the lowest error of a search over offsets and factors (docs/codecs.md);
+    errors depend on their ratio alone, and change little with it.
     """
 
     offset: float = 0.005
@@ -105,8 +105,8 @@ def fit_relative(
     low, high = float(fitted["clip_min"]), float(fitted["clip_max"])
     if not low < 0.0 < high or fitted["bins_used"] < bins or bins < 3:
         raise ValueError(
-            f"{bins} bins for differences from {low:g} to {high:g} s(g), of which {fitted['bins_used']} would hold any; "
-            "give more densities with differences of both signs, or fewer bins, at least 3"
+            f"{bins} bins for differences from {low:g} to {high:g} s(g), of which {fitted['bins_used']} would hold "
+            "any; give more densities with differences of both signs, or fewer bins, at least 3"
         )
     zero = int(np.argmin(np.abs(levels)))
     levels[zero] = 0.0

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import metrics as of_density
 from tomat._threads import in_order
-from tomat.codec import LloydMaxCodec
-from tomat.fitting import METHODS, fit_codec
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-
-    from tomat.codec import Codec
-    from tomat.fitting import Method, Sketch, Weighting
-    from tomat.material import Entry, Material
+from tomat.codec import Codec, LloydMaxCodec
+from tomat.fitting import METHODS, Method, Sketch, Weighting, fit_codec
+from tomat.hirshfeld import Hirshfeld
+from tomat.material import Entry, Material
+from tomat.promolecule import UnscaledPromolecule
+from tomat.starting import StartingDensity
 
 #: Numbers of bins that are compared by default.
 BINS = (1024, 2048, 4096, 16384, 65536)
@@ -53,10 +50,12 @@ class Floor:
 
     def summary(self) -> dict[str, of_density.Statistics]:
         """Statistics of the absolute value of each metric over materials."""
-        return {
-            name: of_density.statistics([abs(getattr(of, name)) for of in self.metrics])
-            for name in of_density.Metrics._fields
-        }
+        found = {}
+        for name in of_density.Metrics._fields:
+            values = [getattr(of, name) for of in self.metrics]
+            if None not in values:
+                found[name] = of_density.statistics(map(abs, values))
+        return found
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -75,6 +74,7 @@ def floor(
     *,
     unit: str | None = None,
     supercell: int = 1,
+    guess: StartingDensity | None = None,
     threads: int | None = None,
     watch: Callable[[str], None] | None = None,
 ) -> Floor:
@@ -85,19 +85,22 @@ def floor(
         entries: materials the codec was not fitted to.
         unit: the unit log codecs encode, ``chgcar`` if None; a fitted codec has its own.
         supercell: number of times each crystal is first repeated along a, b and c.
+        guess: starting density for codecs that need one; the promolecule named in the codec if None.
         threads: number of threads; one per processor if None.
         watch: called with the id of each material when it is done.
 
     Raises:
-        OSError, ValueError: a density cannot be read, or ``unit`` is not the codec's.
+        OSError, ValueError: a density cannot be read, ``unit`` is not the codec's, or the codec needs a starting
+            density and names none.
     """
+    start = _starting_density(codec, guess)
     of_codec = codec.unit_for(unit)
 
     def work(entry: Entry) -> tuple[of_density.Metrics, float]:
         material = entry.read()
         if supercell > 1:
             material = material.supercell((supercell, supercell, supercell))
-        return material_floor(codec, material, of_codec)
+        return material_floor(codec, material, of_codec, start)
 
     result = Floor(codec.name, codec.hash, of_codec, len(codec.sizes), list(codec.sizes), [], [], [])
     for entry, (of, clipped) in in_order(work, entries, threads):
@@ -109,20 +112,36 @@ def floor(
     return result
 
 
-def material_floor(codec: Codec, material: Material, unit: str) -> tuple[of_density.Metrics, float]:
+def material_floor(
+    codec: Codec, material: Material, unit: str, start: StartingDensity | None = None
+) -> tuple[of_density.Metrics, float]:
     """All metrics of one material, and the share of its absolute error from values outside the codec's range."""
     true = material.in_unit(unit).density.astype(np.float64)
-    back = codec.roundtrip(true)
-    measured = of_density.measure(back, true, unit=unit, volume=material.volume)
-    return measured, _clipped_share(codec, back, true)
+    guess = None if start is None else start.density(material.crystal, material.grid_shape, unit)
+    back = codec.roundtrip(true, guess)
+    atoms = Hirshfeld.of(material.crystal, material.grid_shape)
+    measured = of_density.measure(back, true, unit=unit, lattice=material.lattice, atoms=atoms)
+    return measured, _clipped_share(codec, back, true, guess)
 
 
-def _clipped_share(codec: Codec, back: NDArray[np.float64], true: NDArray[np.float64]) -> float:
+def _starting_density(codec: Codec, given: StartingDensity | None) -> StartingDensity | None:
+    if given is not None or not codec.needs_guess:
+        return given
+    if codec.guess is None:
+        raise ValueError(f"codec {codec.name} names no starting density; give the one it was fitted with")
+    return UnscaledPromolecule.load(codec.guess)
+
+
+def _clipped_share(
+    codec: Codec,
+    back: NDArray[np.float64],
+    true: NDArray[np.float64],
+    guess: NDArray[np.float64] | None = None,
+) -> float:
     """The share of the absolute error from values outside the codec's range."""
     error = np.abs(back - true)
     total = float(error.sum())
-    low, high = codec.range
-    return float(error[(true < low) | (true > high)].sum()) / total if total > 0.0 else 0.0
+    return float(error[codec.clips(true, guess)].sum()) / total if total > 0.0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -150,10 +169,6 @@ class FloorCurves:
     n_test: int
     held_out: bool
     curves: list[Curve]
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything, as JSON takes it."""
-        return asdict(self)
 
     def to_csv(self) -> str:
         """One row a method and number of bins."""

@@ -1,8 +1,9 @@
 r"""Error metrics between a predicted and a true density; the package defines them only here.
 
 Every function takes ``(predicted, true)``, two finite arrays of one shape and unit; sums are in float64. d is predicted
-- true; sums and means run over the voxels of the grid. As these have equal volumes, only the electron error depends on
-the unit or the number of voxels.
+- true; sums and means run over the voxels of the grid. As these have equal volumes, only metrics in electrons and eV
+depend on the unit, and only those of a whole cell (``electron_error``, ``coulomb_energy``) on the number of cells.
+Metrics of potential, energy and gradient need the lattice; those by atom also the atoms.
 
 Special cases:
 
@@ -19,23 +20,30 @@ Special cases:
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numpy.typing import ArrayLike, NDArray
+from tomat import reciprocal
 
 __all__ = [
     "EPS",
-    "IN_ELECTRONS",
+    "FRACTION",
+    "UNITS",
+    "CoulombEnergy",
     "ElectronError",
     "Metrics",
+    "Partition",
     "Statistics",
+    "Unit",
+    "charge_error",
     "chi_square",
+    "coulomb_energy",
     "electron_error",
+    "gradient_error",
+    "hartree_error",
     "hellinger",
     "jensen_shannon",
     "measure",
@@ -58,8 +66,25 @@ class ElectronError(NamedTuple):
     relative: float
 
 
+class CoulombEnergy(NamedTuple):
+    """Coulomb energy of an error with itself: eV per cell, and meV per electron."""
+
+    energy: float
+    per_electron: float
+
+
+class Partition(Protocol):
+    """Divides the electrons of a cell among its atoms, see :mod:`tomat.hirshfeld`."""
+
+    def charges(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The mean over the grid of ``values`` (nx, ny, nz) times each atom's weight, (n_atoms,).
+
+        Values in the ``chgcar`` unit give electrons.
+        """
+
+
 class Metrics(NamedTuple):
-    """All metrics of one material."""
+    """All metrics of one material; None for those that need a lattice or atoms that were not given."""
 
     nmae: float
     chi_square: float
@@ -68,10 +93,37 @@ class Metrics(NamedTuple):
     relative_mae: float
     electron_error: float
     electron_error_relative: float
+    hartree_error: float | None = None
+    coulomb_energy: float | None = None
+    coulomb_energy_per_electron: float | None = None
+    gradient_error: float | None = None
+    charge_error: float | None = None
 
 
-#: Metrics that are numbers of electrons; all others are fractions.
-IN_ELECTRONS = ("electron_error",)
+class Unit(NamedTuple):
+    """How numbers are shown: times ``factor``, with the unit ``name``; differences in ``points``."""
+
+    name: str
+    factor: float
+    points: str
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """A unit in which numbers are kept and shown alike."""
+        return cls(name, 1.0, name)
+
+
+#: Fractions are shown in per cent.
+FRACTION = Unit("%", 100.0, "points")
+#: The units of :class:`Metrics`.
+UNITS: dict[str, Unit] = {
+    **dict.fromkeys(Metrics._fields, FRACTION),
+    "electron_error": Unit.of("electrons"),
+    "hartree_error": Unit.of("meV"),
+    "coulomb_energy": Unit.of("eV"),
+    "coulomb_energy_per_electron": Unit.of("meV"),
+    "charge_error": Unit.of("electrons"),
+}
 
 
 class Statistics(NamedTuple):
@@ -212,24 +264,134 @@ def electron_error(
         ValueError: an unknown unit, or ``e_per_A3`` without a positive volume.
     """
     p, t = _pair(predicted, true)
-    if unit not in ("chgcar", "e_per_A3"):
-        raise ValueError(f"unit {unit!r} is not one of chgcar, e_per_A3")
-    factor = 1.0 if unit == "chgcar" else volume
-    if factor is None or not 0.0 < factor < math.inf:
-        raise ValueError(f"electrons from a density in e_per_A3 need the cell volume in A^3; got {volume}")
+    factor = _to_electrons(unit, volume)
     electrons = float((p - t).mean()) * factor
     of = abs(float(t.mean())) * factor
     return ElectronError(electrons, math.copysign(_ratio(abs(electrons), of), electrons))
 
 
-def measure(
-    predicted: ArrayLike, true: ArrayLike, *, unit: str = "chgcar", volume: float | None = None
-) -> Metrics:
-    """All metrics of one material; ``unit`` and ``volume`` as for :func:`electron_error`."""
+def hartree_error(
+    predicted: ArrayLike, true: ArrayLike, lattice: ArrayLike, *, unit: str = "chgcar"
+) -> float:
+    r"""Mean of \|V_H\[d\]\| in meV, weighted by the true density: sum(\|V_H\| \|true\|) / sum \|true\|.
+
+    V_H is the Coulomb potential that d makes, V_H(G) = 4 pi e^2 d(G) / G^2 without G = 0
+    (:func:`tomat.reciprocal.hartree_potential`). Long waves of d count most: a density can have a small ``nmae`` and a
+    large Hartree error, and the bands that a DFT code finds from it follow the latter. The same for a supercell.
+
+    Args:
+        predicted: predicted density (nx, ny, nz).
+        true: true density, of the same shape.
+        lattice: (3, 3), rows a, b, c in angstrom.
+        unit: the unit of both densities.
+
+    Raises:
+        ValueError: densities that are not three-dimensional, a lattice without volume, or an unknown unit.
+    """
     p, t = _pair(predicted, true)
+    _, potential = _potential(p, t, lattice, unit)
+    weight = np.abs(t)
+    total = float(weight.sum())
+    error = np.abs(potential) * (weight if total > 0.0 else 1.0)
+    return 1000.0 * _ratio(float(error.sum()), total)
+
+
+def coulomb_energy(
+    predicted: ArrayLike, true: ArrayLike, lattice: ArrayLike, *, unit: str = "chgcar"
+) -> CoulombEnergy:
+    r"""Coulomb energy of d with itself, 1/2 integral of d V_H\[d\] over the cell, never negative.
+
+    In eV per cell, and in meV per electron of \|true\|, which is the same for a supercell. Arguments and errors as for
+    :func:`hartree_error`.
+    """
+    p, t = _pair(predicted, true)
+    difference, potential = _potential(p, t, lattice, unit)
+    volume = abs(float(np.linalg.det(reciprocal.cell_of(lattice))))
+    # Rounding may leave the energy of no error at -1e-30.
+    energy = max(0.0, 0.5 * volume * float((difference * potential).mean()))
+    electrons = float(np.abs(t).mean()) * _to_electrons(unit, volume)
+    return CoulombEnergy(energy, 1000.0 * _ratio(energy, electrons))
+
+
+def gradient_error(predicted: ArrayLike, true: ArrayLike, lattice: ArrayLike) -> float:
+    r"""sum \|grad d\| / sum \|grad true\|, gradients from the Fourier components.
+
+    What a gradient-corrected functional sees of the error. Densities in any one unit.
+
+    Raises:
+        ValueError: densities that are not three-dimensional, or a lattice without volume.
+    """
+    p, t = _pair(predicted, true)
+    error, of = (float(reciprocal.gradient_norm(values, lattice).sum()) for values in (p - t, t))
+    return _ratio(error, of)
+
+
+def charge_error(
+    predicted: ArrayLike,
+    true: ArrayLike,
+    atoms: Partition,
+    *,
+    unit: str = "chgcar",
+    volume: float | None = None,
+) -> float:
+    r"""Mean over atoms of \|integral of w d\| in electrons, with the smooth weights w of each atom.
+
+    The charge that sits at the wrong atom. With weights that add up to 1, it is at least \|``electron_error``\| per
+    atom.
+
+    Args:
+        predicted: predicted density (nx, ny, nz).
+        true: true density, of the same shape.
+        atoms: the weights, such as :class:`tomat.hirshfeld.Hirshfeld`.
+        unit: the unit of both densities.
+        volume: cell volume in cubic angstrom; needed for ``e_per_A3`` only.
+
+    Raises:
+        ValueError: as :func:`electron_error`, or another grid than that of the weights.
+    """
+    p, t = _pair(predicted, true)
+    return float(np.abs(atoms.charges((p - t) * _to_electrons(unit, volume))).mean())
+
+
+def measure(
+    predicted: ArrayLike,
+    true: ArrayLike,
+    *,
+    unit: str = "chgcar",
+    volume: float | None = None,
+    lattice: ArrayLike | None = None,
+    atoms: Partition | None = None,
+) -> Metrics:
+    """All metrics of one material.
+
+    Args:
+        predicted: predicted density.
+        true: true density, of the same shape.
+        unit: the unit of both.
+        volume: cell volume in cubic angstrom, if there is no ``lattice``; needed for ``e_per_A3`` only.
+        lattice: (3, 3), rows in angstrom; None leaves out Hartree error, Coulomb energy and gradient error.
+        atoms: None leaves out the charge error.
+
+    Raises:
+        ValueError: as the functions of the metrics.
+    """
+    p, t = _pair(predicted, true)
+    if lattice is not None:
+        volume = abs(float(np.linalg.det(reciprocal.cell_of(lattice))))
     electrons = electron_error(p, t, unit=unit, volume=volume)
     distances = (hellinger(p, t), jensen_shannon(p, t))
-    return Metrics(nmae(p, t), chi_square(p, t), *distances, relative_mae(p, t), *electrons)
+    found = Metrics(nmae(p, t), chi_square(p, t), *distances, relative_mae(p, t), *electrons)
+    if lattice is not None:
+        energy = coulomb_energy(p, t, lattice, unit=unit)
+        found = found._replace(
+            hartree_error=hartree_error(p, t, lattice, unit=unit),
+            coulomb_energy=energy.energy,
+            coulomb_energy_per_electron=energy.per_electron,
+            gradient_error=gradient_error(p, t, lattice),
+        )
+    if atoms is not None:
+        found = found._replace(charge_error=charge_error(p, t, atoms, unit=unit, volume=volume))
+    return found
 
 
 def statistics(values: Iterable[float] | NDArray[np.floating]) -> Statistics:
@@ -300,6 +462,25 @@ def _pair(predicted: ArrayLike, true: ArrayLike) -> tuple[NDArray[np.float64], N
         if not math.isfinite(float(np.abs(values).sum())):
             raise ValueError(f"the {name} density holds NaN, infinite or overflowing values")
     return p, t
+
+
+def _to_electrons(unit: str, volume: float | None) -> float:
+    """What the mean over the grid is multiplied by to give electrons."""
+    if unit not in ("chgcar", "e_per_A3"):
+        raise ValueError(f"unit {unit!r} is not one of chgcar, e_per_A3")
+    factor = 1.0 if unit == "chgcar" else volume
+    if factor is None or not 0.0 < factor < math.inf:
+        raise ValueError(f"electrons from a density in e_per_A3 need the cell volume in A^3; got {volume}")
+    return factor
+
+
+def _potential(
+    p: NDArray[np.float64], t: NDArray[np.float64], lattice: ArrayLike, unit: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """d in electrons per cubic angstrom, and the potential it makes in eV."""
+    volume = abs(float(np.linalg.det(reciprocal.cell_of(lattice))))
+    difference = (p - t) * (_to_electrons(unit, volume) / volume)
+    return difference, reciprocal.hartree_potential(difference, lattice)
 
 
 def _distribution(values: NDArray[np.float64]) -> NDArray[np.float64] | None:

@@ -15,29 +15,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from tomat import _core
 from tomat._npz import DIGEST, Npz, about_bytes, bundled_names, check_digest, check_hash, npz_bytes
 from tomat._threads import check_threads
+from tomat.crystal import Crystal
 from tomat.material import UNITS, Entry, Material, task_id_of
-from tomat.starting import StartingDensity
+from tomat.starting import StartingDensity, Triple
 from tomat.storage.files import open_bytes, write_atomically
 from tomat.valence import Valence, fit_valence
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from tomat.crystal import Crystal
-    from tomat.starting import Triple
 
 __all__ = ["FORMS", "LOSSES", "Form", "Loss", "Promolecule", "UnscaledPromolecule", "bundled_promolecules"]
 

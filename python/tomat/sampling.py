@@ -8,19 +8,15 @@ docs/sampling.md defines the built-in ones exactly.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast, runtime_checkable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from tomat import _core
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from importlib.metadata import EntryPoint
-
-    from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "GROUP",

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 #: Default: one bin in this many belongs to the tail, which raises the floor of the fitted bins by 1.6 %.
 _SHARE = 64
@@ -33,9 +31,6 @@ class Tail:
         max: largest value, in the unit of the sketch.
         min: smallest value, below zero in a signed codec; 0 for no tail below zero.
         bins: number of the codec's bins in the tail, on both sides together; one in 64 if None.
-
-    Raises:
-        ValueError: an empty range, or no bins.
     """
 
     max: float
@@ -51,11 +46,7 @@ class Tail:
             )
 
     def shares(self, bins: int) -> tuple[int, int]:
-        """Number of bins below and above, in a codec of ``bins``.
-
-        Raises:
-            ValueError: no bins are left for the sketch.
-        """
+        """Number of bins below and above, in a codec of ``bins``."""
         least = 2 if self.min < 0.0 else 1
         own = max(bins // _SHARE, least) if self.bins is None else self.bins
         if own >= bins:
@@ -70,9 +61,6 @@ class Tail:
             fitted: ``boundaries``, ``recon_points_mean``, ``recon_points_median``, ``clip_min`` and ``clip_max``.
             below: number of bins below ``clip_min``.
             above: number of bins above ``clip_max``.
-
-        Raises:
-            ValueError: densities beyond the end of the tail, or bins narrower than float32 resolves.
         """
         fitted, more = self._without_sparse_end(fitted, above)
         above += more

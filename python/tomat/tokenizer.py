@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from tomat import _core
 from tomat.codec import LOG_CODECS, Codec, load_codec
 from tomat.codec.base import as_floats
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from tomat.material import Material, Unit
+from tomat.material import Material, Unit
 
 __all__ = [
     "FALLBACK_SHAPES",

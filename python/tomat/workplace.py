@@ -1,12 +1,14 @@
 """A folder of results, one file per material, from which interrupted work resumes.
 
-A part is complete or absent. A record holds the identity of the work: everything the results depend on.
+A part is complete or absent. A record holds the identity of the work: everything the results depend on. Parts of other
+folders (the shards of a tokenization) have records that hold their own SHA-256 in a second line.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -15,8 +17,10 @@ from urllib.parse import quote
 from tomat.storage.files import read_json, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
+
+logger = logging.getLogger("tomat")
 
 #: Parts of an identity that may change when work is resumed.
 _FREE = ("command", "versions", "created")
@@ -96,10 +100,36 @@ def file_name(task_id: str) -> str:
     return f"{quote(task_id, safe='')[:100]}-{digest}"
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The keys in which two identities differ, except those that may change."""
-    keys = [key for key in {**one, **other} if key not in _FREE]
-    return sorted(key for key in keys if one.get(key) != other.get(key))
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], free: Collection[str] = _FREE) -> list[str]:
+    """The keys, sorted, in which two identities differ, except the ``free`` ones, which may change."""
+    return sorted(key for key in {**one, **other} if key not in free and one.get(key) != other.get(key))
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """SHA-256 of an identity in canonical JSON."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def parse_record(content: bytes, source: object) -> dict[str, Any] | None:
+    """The record of a part; None, with a warning that names ``source``, if it is damaged."""
+    text, _, digest = content.removesuffix(b"\n").rpartition(b"\n")
+    if hashlib.sha256(text).hexdigest().encode() == digest:
+        record = json.loads(text)
+        if isinstance(record, dict):
+            return record
+    logger.warning("%s: the record is damaged; its shard is written again", source)
+    return None
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """:func:`parse_record` of a file."""
+    return parse_record(path.read_bytes(), path)
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write the record of a part atomically: a line of JSON and a line with its SHA-256."""
+    text = json.dumps(record).encode()
+    write_atomically(path, text + b"\n" + hashlib.sha256(text).hexdigest().encode() + b"\n")
 
 
 def plain(value: Any) -> Any:

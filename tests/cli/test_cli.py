@@ -244,7 +244,7 @@ def test_info(tmp_path: Path) -> None:
         "workers": 1, "left_out": {}, "materials": 13, "rows": 39, "shards": 5,
     }  # fmt: skip
     assert {key: facts[key] for key in expected} == expected
-    assert facts["bytes"] == sum(path.stat().st_size for path in (tmp_path / "out").glob("*.parquet"))
+    assert facts["bytes"] == sum(path.stat().st_size for path in (tmp_path / "out").glob("shard-*.parquet"))
     printed = tomat_main("info", tmp_path / "out")
     assert printed.code == 0
     assert "lmq-16k" in printed.out

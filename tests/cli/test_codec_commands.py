@@ -174,7 +174,7 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list", "--json") == 0
     rows = json.loads(capsys.readouterr().out)
     assert rows["lmq-16k"]["hash"] == rows["l1-16k"]["hash"]
-    assert len(rows) == 20
+    assert len(rows) == 23
     default = rows["l1-16k-e_per_A3-1e4"]
     assert (default["unit"], default["range"], default["signed"]) == ("e_per_A3", "-10 to 1e+04", True)
     assert 0.9e-4 < default["floor"] < 1.05e-4
@@ -189,6 +189,32 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert (facts["unit"], facts["n_materials"], facts["bins"]) == ("e_per_A3", 377, "4,096")
     assert run("show", "two_token_9_12") == 0
     assert "512 x 4,096" in capsys.readouterr().out
+
+
+def test_a_relative_codec_is_fitted_shown_and_measured(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = data / "rho_gga", tmp_path / "mine.rel.npz"
+    arguments: list[str | Path] = ["--kind", "relative", "--split", "train", "--bins", "64", "--quiet"]
+    assert run("fit", root, *arguments, "--offset", "0.01", "--scale-factor", "0.05", "-o", out) == 0
+    assert run("show", out, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["name"], facts["method"], facts["bins"], facts["guess"]) == (
+        "mine",
+        "relative",
+        "64",
+        "qe-sg15",
+    )
+    assert (facts["unit"], facts["s(g)"]) == ("e_per_A3", "0.01 + 0.05 sqrt(g)")
+    means = []
+    for guess in ((), ("--guess", "qe-sg15"), ("--guess", "slater")):
+        assert run("floor", out, root, "--split", "test", *guess, "--json") == 0
+        means.append(json.loads(capsys.readouterr().out)["summary"]["nmae"]["mean"])
+    assert means[0] == means[1] < 0.5 * means[2]
+    assert run("fit", root, *arguments, "-o", tmp_path / "mine.npz") != 0
+    assert ".rel.npz" in capsys.readouterr().err
+    assert run("fit", root, "--bins", "64", "-o", tmp_path / "other.rel.npz") != 0
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.rel.npz"]
 
 
 def test_errors_say_what_to_do(

@@ -41,7 +41,7 @@ def header_of(card: Path) -> dict[str, Any]:
 
 def test_the_files(folders: dict[str, Path]) -> None:
     hub = folders["hub"]
-    n = len(list(folders["train"].rglob("*.parquet")))
+    n = len(list(folders["train"].rglob("shard-*.parquet")))
     names = {str(path.relative_to(hub)) for path in hub.rglob("*") if path.is_file()}
     assert names == {
         "README.md", "codec.npz", "tokenizer.json", "tokenizer_config.json", "tomat.json",

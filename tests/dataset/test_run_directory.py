@@ -21,7 +21,7 @@ from runs import (
     tree,
     wait_for,
 )
-from tomat.dataset.records import read_record, write_record
+from tomat.workplace import read_record, write_record
 
 
 def test_two_runs_on_one_directory(tmp_path: Path) -> None:

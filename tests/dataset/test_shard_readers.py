@@ -38,7 +38,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def shards(folder: Path) -> list[str]:
-    return sorted(map(str, folder.glob("*.parquet")))
+    return sorted(map(str, folder.glob("shard-*.parquet")))
 
 
 def with_polars(folder: Path) -> Rows:
@@ -46,12 +46,12 @@ def with_polars(folder: Path) -> Rows:
 
 
 def with_lazy_polars(folder: Path) -> Rows:
-    return pl.scan_parquet(f"{folder}/*.parquet").filter(pl.col("offset_x") >= 0).collect().to_dicts()
+    return pl.scan_parquet(f"{folder}/shard-*.parquet").filter(pl.col("offset_x") >= 0).collect().to_dicts()
 
 
 def with_duckdb(folder: Path) -> Rows:
     connection = duckdb.connect()
-    table = connection.execute(f"SELECT * FROM '{folder}/*.parquet'").fetchall()
+    table = connection.execute(f"SELECT * FROM '{folder}/shard-*.parquet'").fetchall()
     return [dict(zip(SCHEMA.names, row, strict=True)) for row in table]
 
 

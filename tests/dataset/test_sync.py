@@ -5,28 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
 
-from buckets import Door, bucket, content, on_disk, somewhere
+from buckets import Door, content, on_disk, somewhere
 from runs import ROOT, SHARD_EACH, sound, tomat_main, tree
 from tomat.dataset import open_dataset, sync_dataset
-from tomat.storage import retry, transfer
+from tomat.storage import transfer
 
-
-@pytest.fixture(scope="module")
-def door() -> Iterator[Door]:
-    with pytest.MonkeyPatch.context() as patch, bucket(patch) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.0)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")

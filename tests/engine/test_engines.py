@@ -69,7 +69,7 @@ def test_the_bytes_of_one_command_a_worker(tmp_path: Path) -> None:
     result = sound(ROOT, "--out", tmp_path / "out", *SHARD_EACH, "--workers", 3, "--json").json
     assert tree(tmp_path / "out") == apart(ROOT, tmp_path / "apart", 3)
     assert (result["n_materials"], result["rows"], result["shards"]) == (20, 60, 20)
-    assert result["bytes"] == sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.parquet"))
+    assert result["bytes"] == sum(path.stat().st_size for path in (tmp_path / "out").rglob("shard-*.parquet"))
     one = sound(ROOT, "--out", tmp_path / "one", *SHARD_EACH, "--workers", 1, "--json").json
     sound(ROOT, "--out", tmp_path / "plain", *SHARD_EACH, "--quiet")
     assert tree(tmp_path / "one") == tree(tmp_path / "plain")

@@ -24,7 +24,7 @@ def test_the_same_files_as_the_command_line(tmp_path: Path) -> None:
     sound(ROOT, "--out", tmp_path / "cli", *SMALL, "--rows-per-shard", 9, "--quiet")
     assert tree(tmp_path / "api") == tree(tmp_path / "cli")
     assert (summary.n_materials, summary.rows, summary.shards, summary.tokens) == (20, 60, 7, 60 * 256)
-    assert summary.bytes == sum(path.stat().st_size for path in (tmp_path / "api").glob("*.parquet"))
+    assert summary.bytes == sum(path.stat().st_size for path in (tmp_path / "api").glob("shard-*.parquet"))
     again = tokenize(CONFIG, resolve_inputs([ROOT]), tmp_path / "api", resume=True)
     assert (again.resumed_shards, again.rows, again.bytes) == (7, 60, summary.bytes)
     dataset = open_dataset(tmp_path / "api")

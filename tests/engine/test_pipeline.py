@@ -35,6 +35,7 @@ def test_files_do_not_depend_on_threads(place: Path, tmp_path: Path, threads: in
     assert sorted(path.name for path in out.iterdir()) == [
         "codec.npz",
         "coverage_histogram.json",
+        "crystals.parquet",
         "meta.json",
         *(f"shard-{k:05d}.parquet" for k in range(7)),
     ]
@@ -85,7 +86,8 @@ def test_rows_do_not_depend_on_the_shards(place: Path, tmp_path: Path, rows_per_
     same_rows(rows_of(tmp_path / "out"), rows_of(place / "one"))
     # As many whole materials as fit: none is split.
     each = [
-        pq.read_table(path)["task_id"].to_pylist() for path in sorted((tmp_path / "out").glob("*.parquet"))
+        pq.read_table(path)["task_id"].to_pylist()
+        for path in sorted((tmp_path / "out").glob("shard-*.parquet"))
     ]
     assert [len(ids) for ids in each[:-1]] == [rows_per_shard // 3 * 3] * (len(each) - 1)
     for ids in each:

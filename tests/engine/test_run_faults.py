@@ -185,7 +185,7 @@ def test_a_file_that_cannot_grow(tmp_path: Path) -> None:
     """A limit of the system on file sizes stands for a full disk: the third shard is too large for it."""
     options = ("--patches-per-material", 2, "--rows-per-shard", 2)
     sound(ROOT, "--out", tmp_path / "all", *options, "--quiet")
-    shards_by_size = sorted((tmp_path / "all").glob("*.parquet"), key=lambda path: path.stat().st_size)
+    shards_by_size = sorted((tmp_path / "all").glob("shard-*.parquet"), key=lambda path: path.stat().st_size)
     order = [IDS[int(path.stem[-5:])] for path in shards_by_size]
     inputs = [LABEL / f"{name}.zarr" for name in (order[0], order[1], order[-1], order[2])]
     sound(*inputs, "--out", tmp_path / "calm", *options, "--quiet")

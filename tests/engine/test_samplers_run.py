@@ -187,7 +187,7 @@ def test_rows_by_electrons(tmp_path: Path, catalogue: Path, electrons: dict[str,
     for place in ("one", "parts"):
         report = tomat_main("verify", tmp_path / place, "--source", ROOT)
         assert report.code == 0, report.out
-    shards = [path.name for path in sorted((tmp_path / "one").glob("*.parquet"))]
+    shards = [path.name for path in sorted((tmp_path / "one").glob("shard-*.parquet"))]
     assert len(shards) > 3
     assert all(pq.read_metadata(tmp_path / "one" / name).num_rows <= 16 for name in shards)
     facts = meta(tmp_path / "one")

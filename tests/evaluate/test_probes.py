@@ -15,7 +15,7 @@ from runs import IDS, LABEL, ROOT, tomat_main
 from tomat.evaluate.alterations import PROBES, fourier_shift, generator
 from tomat.evaluate.measure import Truth
 from tomat.evaluate.methods import PatchMethod
-from tomat.evaluate.probes import ProbePlan, probe, probe_material
+from tomat.evaluate.probes import Probing, probe, probe_material
 from tomat.material import Entry
 from tomat.prediction.predictor import PatchPrediction
 
@@ -137,7 +137,7 @@ def test_draws_depend_on_the_material_and_the_probe_alone() -> None:
 
 def test_a_probe_run_goes_on_where_it_was(tmp_path: Any) -> None:
     entries = [Entry(name, str(LABEL / f"{name}.zarr")) for name in NAMES[:3]]
-    plan = ProbePlan(PatchMethod(TokenPredictor()), entries, ("translated", "false_truth"))
+    plan = Probing(PatchMethod(TokenPredictor()), entries, ("translated", "false_truth"))
     first = probe(plan, tmp_path / "p")
     assert first["probes"]["translated"]["n"] == 3
     assert first["probes"]["false_truth"]["moved_max"] == 0.0
@@ -146,14 +146,14 @@ def test_a_probe_run_goes_on_where_it_was(tmp_path: Any) -> None:
         def predict(self, requests: Any) -> list[PatchPrediction]:
             raise AssertionError("measured before")
 
-    again = probe(ProbePlan(PatchMethod(Never()), entries, ("translated", "false_truth")), tmp_path / "p")
+    again = probe(Probing(PatchMethod(Never()), entries, ("translated", "false_truth")), tmp_path / "p")
     assert again["probes"] == first["probes"]
 
 
 def test_failures_are_named(tmp_path: Any) -> None:
     entries = [Entry(name, str(LABEL / f"{name}.zarr")) for name in NAMES[:2]]
     predictor = TruthPredictor(refuses=NAMES[0])
-    content = probe(ProbePlan(PatchMethod(predictor), entries, ("inverted",)), tmp_path / "p")
+    content = probe(Probing(PatchMethod(predictor), entries, ("inverted",)), tmp_path / "p")
     assert [error["task_id"] for error in content["errors"]] == [NAMES[0]]
     assert "not today" in content["errors"][0]["error"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -434,3 +435,62 @@ def test_contenders_that_are_none(tmp_path: Path) -> None:
         compare([contender(str(result.path))] * 2, metric="beauty")
     with pytest.raises(FileNotFoundError):
         contender(str(tmp_path / "none"))
+
+
+def test_the_hartree_error_stands_next_to_the_nmae(tmp_path: Path) -> None:
+    """In rows, tables and comparisons, for the model and its start."""
+    result = scaled(tmp_path / "r", dict.fromkeys(SMALL, 0.1), start=dict.fromkeys(SMALL, 0.2))
+    for row in result.rows:
+        material = tomat.read(row["path"])
+        factor = 0.1 if row["mode"] == "one_pass" else 0.2
+        predicted = material.density.astype(np.float64) * (1 + factor)
+        hartree = metrics.hartree_error(predicted, material.density, material.lattice)
+        assert row["hartree_error"] == pytest.approx(hartree)
+        assert row["gradient_error"] == pytest.approx(factor)
+        # Every atom has its share too much.
+        assert row["charge_error"] == pytest.approx(factor * row["n_electrons"] / row["n_atoms"], rel=1e-6)
+    table = mean_table([result])
+    column = table.head.index("Hartree error, meV")
+    assert table.head[column - 1] == "mean NMAE, %"
+    own, start = (float(line[column].split()[0].replace(",", "")) for line in table.rows)
+    assert own == pytest.approx(np.mean([r["hartree_error"] for r in result.rows[::2]]), rel=5e-3)
+    assert start == pytest.approx(2 * own, rel=1e-2)
+    both = [contender(f"{tmp_path / 'r'}@{mode}") for mode in ("one_pass", "start")]
+    compared = comparison_table(compare(both, metric="hartree_error"))
+    assert compared.head[1:5] == ("mean, meV", "SD over seeds", "difference, meV", "per electron, meV")
+    assert float(compared.rows[1][3].split()[0].replace(",", "")) == pytest.approx(own, rel=1e-2)
+
+
+def test_a_result_of_an_earlier_version_lacks_what_was_added_since(tmp_path: Path) -> None:
+    """Its table shows gaps, also beside a new result; parts of that version go into a new result."""
+    new = ("hartree_error", "coulomb_energy", "coulomb_energy_per_electron", "gradient_error", "charge_error")
+    errors = dict.fromkeys(SMALL, 0.1)
+    scaled(tmp_path / "old", errors)
+    for part in (tmp_path / "old" / "parts").iterdir():
+        content = json.loads(part.read_text())
+        for row in content["rows"]:
+            for name in new:
+                del row[name]
+        part.write_text(json.dumps(content))
+    old = scaled(tmp_path / "old", errors)
+    assert old.aggregates["one_pass"]["metrics"].keys().isdisjoint(new)
+    table = pq.read_table(tmp_path / "old" / "materials.parquet").drop_columns(list(new))
+    pq.write_table(table, tmp_path / "old" / "materials.parquet")
+    content = json.loads((tmp_path / "old" / "result.json").read_text())
+    content["parquet_sha256"] = hashlib.sha256(
+        (tmp_path / "old" / "materials.parquet").read_bytes()
+    ).hexdigest()
+    (tmp_path / "old" / "result.json").write_text(json.dumps(content))
+    read = load_result(tmp_path / "old")
+    assert not set(new) & set(read.rows[0])
+    beside = mean_table([read, scaled(tmp_path / "now", errors)])
+    column = beside.head.index("Hartree error, meV")
+    assert beside.rows[0][column] == "-"
+    assert float(beside.rows[1][column].split()[0].replace(",", "")) > 0
+    done = tomat_main("report", tmp_path / "old", "-o", tmp_path / "report.html")
+    assert done.code == 0, done.err
+    assert "Mean NMAE over materials" in (tmp_path / "report.html").read_text()
+    both = [contender(str(tmp_path / name)) for name in ("old", "now")]
+    assert compare(both)["n"] == len(SMALL)
+    with pytest.raises(ValueError, match="not every row has a number 'hartree_error'; try nmae"):
+        compare(both, metric="hartree_error")

@@ -18,11 +18,11 @@ import tomat
 import tomat.dataset
 from runs import LABEL, SHARD_EACH, sound, tokenize, tree
 from tomat.dataset.inputs import resolve_inputs
-from tomat.dataset.records import parse_record, read_record, write_record
 from tomat.material import task_id_of
 from tomat.prediction.run import expand
 from tomat.prediction.structures import as_crystal, name_of, read_crystal
 from tomat.storage.remote import UrlPath
+from tomat.workplace import parse_record, read_record, write_record
 
 SILICON = LABEL / "qe-0039.zarr"
 

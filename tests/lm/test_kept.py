@@ -103,7 +103,7 @@ def test_the_best_evaluation_is_what_prediction_takes(finished: tuple[Path, Trai
     assert open_checkpoint(str(run)).step == steps
     assert open_checkpoint(str(run), weights="latest").step == STEPS
     assert open_predictor(str(run)).identity()["step"] == steps
-    assert f"after {steps} steps" in str(open_predictor(str(run))) or steps == 0
+    assert f"after {steps} steps" in open_predictor(str(run)).weights or steps == 0
 
 
 def test_a_run_that_got_worse_keeps_its_start(harmed: tuple[Path, Outcome]) -> None:
@@ -114,7 +114,7 @@ def test_a_run_that_got_worse_keeps_its_start(harmed: tuple[Path, Outcome]) -> N
     assert (outcome.best.steps, outcome.best.value) == (0, values[0])
     assert open_checkpoint(str(run)).fingerprint == open_checkpoint(str(run), weights="start").fingerprint
     assert sorted(path.name for path in run.iterdir() if path.is_dir()) == ["checkpoints", "start"]
-    assert "as they began (step 0)" in str(open_predictor(str(run)))
+    assert "as they began (step 0)" in open_predictor(str(run)).weights
 
 
 def test_what_was_kept_outlives_a_resumed_part(

@@ -70,6 +70,11 @@ class Recorder:
     refuse: str = ""
     spread: bool = False
     offset: float = 0.0
+    weights: str = ""
+
+    @property
+    def sees_truth(self) -> bool:
+        return self.mode == "teacher_forced"
 
     def identity(self) -> dict[str, Any]:
         return {"recorder": self.offset}
@@ -158,7 +163,9 @@ def test_what_a_predictor_does_wrong_is_not_hidden() -> None:
 class Stating(Recorder):
     """Also gives the expected error of its distribution, which is one point."""
 
-    gives_expected_error: bool = True
+    @property
+    def sees_truth(self) -> bool:
+        return True
 
     def predict(self, requests: Sequence[PatchRequest]) -> list[PatchPrediction]:
         found = super().predict(requests)

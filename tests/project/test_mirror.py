@@ -56,11 +56,11 @@ COVERED_BY = {
         "codec.log",
     ),
     "codec/test_codec_files.py": ("_npz",),
+    "dataset/test_crystals.py": ("dataset.crystal_table",),
     "dataset/test_export_hf.py": (
         "cli.export_hf",
         "dataset.hf_card",
     ),
-    "dataset/test_run_directory.py": ("dataset.records",),
     "dataset/test_sync.py": ("cli.sync",),
     "dataset/test_verify.py": (
         "cli.verify",

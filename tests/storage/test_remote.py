@@ -19,29 +19,19 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import tomat
-from buckets import BUCKET, Door, bucket, content, on_disk, somewhere, upload
+from buckets import BUCKET, Door, content, on_disk, somewhere, upload
 from runs import IDS, LABEL, ROOT, SHARD_EACH, end, farm, save_zarr, sound, start, tokenize, tomat_main, tree
 from tomat.dataset import TokenizeConfig, open_dataset, resolve_inputs, verify_dataset
-from tomat.dataset.records import parse_record, write_record
 from tomat.engine import Job, ProcessEngine
 from tomat.engine import tokenize as run
 from tomat.storage import retry
 from tomat.storage.remote import place as place_of
 from tomat.storage.transfer import Sums, put, says, sums_of
+from tomat.workplace import parse_record, write_record
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 CONFIG = TokenizeConfig(patch_size=4, pad_to=256, patches_per_material=3, codec="lmq-16k", rows_per_shard=3)
-
-
-@pytest.fixture(scope="module")
-def door() -> Iterator[Door]:
-    with pytest.MonkeyPatch.context() as patch, bucket(patch) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pauses between tries."""
-    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.0)
 
 
 @pytest.fixture(scope="module")

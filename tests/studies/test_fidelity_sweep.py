@@ -269,7 +269,7 @@ def test_codecs_that_are_not_there(entries: list[Entry], tmp_path: Path) -> None
     with pytest.raises(KeyError, match="unknown codec 'nope'"):
         run_sweep(SweepConfig(codecs=("nope",)), entries, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(ValueError, match="two codecs give the name 'direct l1-16k'"):
+    with pytest.raises(ValueError, match="two codecs have the name 'direct l1-16k'"):
         SweepConfig(codecs=("l1-16k", "l1-16k")).representations()
     assert set(SweepConfig().codecs) >= {"l1-16k", "two_token_9_12", "tomol_3byte", "fp16_1token"}
 

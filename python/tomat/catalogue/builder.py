@@ -72,13 +72,14 @@ def build(
         ValueError: ``out`` exists and is not a catalogue.
     """
     target = Path(out)
-    journal = _Journal(target.with_name(f".{target.name}.unfinished"))
+    journal = target.with_name(f".{target.name}.unfinished")
     before = {row["id"]: row for row in load(target).to_pylist()} if target.exists() else {}
-    known = before | journal.load()
+    known = before | _journal_rows(journal)
     report = BuildReport(dropped=len(before.keys() - {entry.task_id for entry in entries}))
     found: dict[str, dict[str, Any]] = {}
     pending: dict[str, dict[str, Any]] = {}
-    for entry, mark in in_order(_or_error(_mark), entries, threads):
+    marked = _or_error(lambda entry: {"path": entry.path, **fingerprint(entry.path)})
+    for entry, mark in in_order(marked, entries, threads):
         if isinstance(mark, Exception):
             report.errors[entry.task_id] = str(mark)
             continue
@@ -90,19 +91,21 @@ def build(
             pending[entry.task_id] = mark
     report.kept = len(found)
     to_read = [entry for entry in entries if entry.task_id in pending]
-    with journal:
+    with journal.open("a") as file:
+        file.write("\n" if file.tell() else "")  # the last line may be cut off
         for entry, made in in_order(_or_error(row_of), to_read, threads):
             if isinstance(made, Exception):
                 report.errors[entry.task_id] = str(made)
             else:
                 found[entry.task_id] = made | pending[entry.task_id]
-                journal.add(found[entry.task_id])
+                file.write(json.dumps(sealed(found[entry.task_id], _SEAL)) + "\n")
+                file.flush()
                 report.read += 1
             if watch is not None:
                 watch(entry.task_id)
     ids = [entry.task_id for entry in entries if entry.task_id in found]
     save(target, ({**found[name], "split": (splits or {}).get(name)} for name in ids))
-    journal.remove()
+    journal.unlink(missing_ok=True)
     report.rows = len(found)
     return report
 
@@ -115,10 +118,6 @@ def _or_error(work: Callable[[Entry], dict[str, Any]]) -> Callable[[Entry], dict
             return error
 
     return run
-
-
-def _mark(entry: Entry) -> dict[str, Any]:
-    return {"path": entry.path, **fingerprint(entry.path)}
 
 
 def fingerprint(path: str) -> dict[str, Any]:
@@ -149,52 +148,29 @@ def _remote(url: str) -> dict[str, Any]:
         is_folder = fs.isdir(inner)
         files = fs.find(inner, detail=True) if is_folder else {inner: fs.info(inner)}
     except FileNotFoundError:
-        raise FileNotFoundError(f"{url}: no such file or folder") from None
+        files = {}
     if not files:
         raise FileNotFoundError(f"{url}: no such file or folder")
     size = sum(int(facts.get("size") or 0) for facts in files.values())
-    tags = [(name, _tag(facts)) for name, facts in sorted(files.items())]
+    tags = [
+        (name, next((f"{key} {facts[key]}" for key in _TAGS if facts.get(key)), None))
+        for name, facts in sorted(files.items())
+    ]
     if any(tag is None for _, tag in tags):
         return {"bytes": size, "version": None}
     digest = hashlib.sha256(json.dumps(tags).encode()).hexdigest()
     return {"bytes": size, "version": f"sha256 {digest[:32]} of {len(tags)} names and tags"}
 
 
-def _tag(facts: Mapping[str, Any]) -> str | None:
-    return next((f"{key} {facts[key]}" for key in _TAGS if facts.get(key)), None)
-
-
-class _Journal:
-    """A file with one line per row read, from which an interrupted build resumes."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def load(self) -> dict[str, dict[str, Any]]:
-        """The rows of an interrupted build, without damaged lines."""
-        rows = {}
-        for line in self.path.read_text(errors="replace").splitlines() if self.path.exists() else ():
-            try:
-                row = json.loads(line)
-                check_seal(row, _SEAL, self.path)
-                del row[_SEAL]
-                rows[row["id"]] = row
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue
-        return rows
-
-    def __enter__(self) -> _Journal:
-        self._file = self.path.open("a")
-        if self.path.stat().st_size:
-            self._file.write("\n")  # the last line may be cut off
-        return self
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(sealed(row, _SEAL)) + "\n")
-        self._file.flush()
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+def _journal_rows(journal: Path) -> dict[str, dict[str, Any]]:
+    """The rows of an interrupted build, without damaged lines."""
+    rows = {}
+    for line in journal.read_text(errors="replace").splitlines() if journal.exists() else ():
+        try:
+            row = json.loads(line)
+            check_seal(row, _SEAL, journal)
+            del row[_SEAL]
+            rows[row["id"]] = row
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return rows

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_right
 from collections import defaultdict
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,11 +41,7 @@ def split_groups(
         fits = {name: left for name, left in room.items() if left >= size}
         if fits:
             place = _word(seed, "side", group) * sum(fits.values()) >> 64
-            for name, left in fits.items():
-                chosen = name
-                place -= left
-                if place < 0:
-                    break
+            chosen = list(fits)[bisect_right(list(accumulate(fits.values())), place)]
         else:
             chosen = max(room, key=lambda name: room[name])
         room[chosen] -= size

@@ -118,7 +118,9 @@ def _check_digests(path: str | Path, schema: pa.Schema, table: pa.Table) -> None
             f"{path}: no digests of its columns: it is damaged, or of an earlier version; {remedy}"
         ) from None
     for name, digest in known.items():
-        is_ours = name in COLUMNS and table[name].type == SCHEMA.field(name).type
+        is_ours = name in COLUMNS and [f.type for f in table.schema if f.name == name] == [
+            SCHEMA.field(name).type
+        ]
         if not is_ours or _digest(name, table[name]) != digest:
             raise ValueError(f"{path}: column {name} is not what was written: the file is damaged; {remedy}")
 

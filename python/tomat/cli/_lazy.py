@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: Settings of every command and group.
 HELP = {"help_option_names": ["-h", "--help"]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Annotated, Any, get_type_hints
@@ -37,18 +36,8 @@ def decoding_options(*names: str) -> Callable[..., DecodingConfig]:
 
 
 def needs_models() -> None:
-    """Check that Levanter is installed.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Check that Levanter is installed."""
     try:
         import levanter  # noqa: F401
     except ImportError as error:
         raise ValueError(f"models need Levanter: pip install 'tomat[train]' ({error})") from error
-
-
-def say_weights(predictor: Any) -> None:
-    """Print to standard error which weights of a run are used; nothing for a predictor without any."""
-    if hasattr(predictor, "at_start"):
-        print(predictor, file=sys.stderr)

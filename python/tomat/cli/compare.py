@@ -43,7 +43,6 @@ def command(
     settings: Settings,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, no table.")] = False,
 ) -> None:
-    """Parse, compare, print."""
     from tomat.evaluate.compare import compare, comparison_table, contender
 
     contenders = [contender(text, mode) for text in results]

@@ -39,7 +39,6 @@ def command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add up, compare, plot, print."""
     if html is not None or png is not None:
         from tomat.report.codecs import check_installed
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tomat.cli._eval import bootstrap_options, print_table, report_errors
-from tomat.cli._models import decoding_options, say_weights
+from tomat.cli._models import decoding_options
 from tomat.cli._shared import Limit, Split, SplitFile, grouped, progress
 from tomat.dataset.inputs import resolve_inputs
 from tomat.prediction.options import DecodingConfig
@@ -80,7 +80,6 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json instead of tables.")] = False,
     decoding: DecodingConfig,
 ) -> None:
-    """Parse, measure, print."""
     from tomat.evaluate.run import Evaluation, called, evaluate
     from tomat.evaluate.sources import open_methods
 
@@ -94,15 +93,15 @@ def command(
         promolecule=promolecule,
         codec=codec,
     )
-    if not (quiet or as_json):
-        say_weights(getattr(methods[0], "predictor", None))
+    if methods[0].weights and not (quiet or as_json):
+        print(methods[0].weights, file=sys.stderr)
     about = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}
     plan = Evaluation(
         methods, entries, unit, about, name or out.name, called(), settings=settings, pictures=pictures
     )
     try:
         with progress("evaluating", len(entries), quiet=quiet or as_json) as step:
-            result = evaluate(plan, out, overwrite=overwrite, watch=lambda task_id, _error: step(task_id))
+            result = evaluate(plan, out, overwrite=overwrite, watch=step)
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None

@@ -33,7 +33,6 @@ def command(
     *,
     decoding: DecodingConfig,
 ) -> None:
-    """Open, export, print what was written."""
     needs_models()
     from tomat.lm.checkpoint import open_checkpoint
     from tomat.lm.export import export_model

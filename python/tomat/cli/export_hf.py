@@ -38,7 +38,6 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export, print."""
     from rich.console import Console
 
     if len(paths) < 2:

@@ -28,7 +28,6 @@ def command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Open, add up, print."""
     dataset = open_dataset(directory, allow_partial=allow_partial)
     facts = describe(dataset)
     if as_json:

@@ -55,7 +55,6 @@ def command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read, measure, plan, print."""
     if rate is not None and not rate > 0:
         raise typer.BadParameter("--rate must be above 0")
     if rate is not None and measure_on:

@@ -17,13 +17,14 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tomat.cli._models import decoding_options, say_weights
+from tomat.cli._models import decoding_options
 from tomat.cli._shared import grouped
 from tomat.formats.vasp import AUGMENTATION_NOTE
 from tomat.prediction.checks import MAX_GUESS_ERROR
@@ -104,7 +105,6 @@ def command(
     *,
     decoding: DecodingConfig,
 ) -> None:
-    """Predict, write, report."""
     from tomat.lm.decode.opening import open_predictor
     from tomat.material import read
     from tomat.prediction.grid import parse_grid
@@ -129,8 +129,8 @@ def command(
     )
     paths = expand(structures)
     predictor = open_predictor(checkpoint, decoding)
-    if not (quiet or as_json):
-        say_weights(predictor)
+    if predictor.weights and not (quiet or as_json):
+        print(predictor.weights, file=sys.stderr)
     with _bar(len(paths), shown=not (quiet or as_json)) as report:
         summary = predict_files(predictor, paths, out, suffixes, options, report)
     if as_json:
@@ -164,8 +164,6 @@ def _bar(total: int, *, shown: bool) -> Iterator[Report]:
 
 
 def _print(summary: RunSummary, out: Path, suffixes: tuple[str, ...], *, quiet: bool, note: bool) -> None:
-    import sys
-
     for failure in summary.failed[:_SHOWN]:
         named = failure.error.startswith((failure.name, failure.path))
         print(f"failed: {'' if named else failure.name + ': '}{failure.error}", file=sys.stderr)

@@ -13,13 +13,14 @@ Examples:
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tomat.cli._eval import bootstrap_options, print_table, report_errors
-from tomat.cli._models import decoding_options, say_weights
+from tomat.cli._models import decoding_options
 from tomat.cli._shared import Limit, Split, SplitFile, grouped, progress
 from tomat.dataset.inputs import resolve_inputs
 from tomat.prediction.options import DecodingConfig
@@ -47,22 +48,21 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print probes.json instead of a table.")] = False,
     decoding: DecodingConfig,
 ) -> None:
-    """Parse, probe, print."""
     from tomat.evaluate.methods import PatchMethod
-    from tomat.evaluate.probes import ProbePlan, probe_table
+    from tomat.evaluate.probes import Probing, probe_table
     from tomat.evaluate.probes import probe as run
     from tomat.evaluate.run import called
     from tomat.lm.decode.opening import open_predictor
 
     entries = resolve_inputs(data, split_file=split_file, split=split, limit=limit)
     predictor = open_predictor(checkpoint, decoding)
-    if not (quiet or as_json):
-        say_weights(predictor)
+    if predictor.weights and not (quiet or as_json):
+        print(predictor.weights, file=sys.stderr)
     about = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}
     method = PatchMethod(predictor, overlap)
-    plan = ProbePlan(method, entries, tuple(probe or ()), seed, about, name or out.name, called(), settings)
+    plan = Probing(method, entries, tuple(probe or ()), seed, about, name or out.name, called(), settings)
     with progress("probing", len(entries), quiet=quiet or as_json) as step:
-        content = run(plan, out, overwrite=overwrite, watch=lambda task_id, _error: step(task_id))
+        content = run(plan, out, overwrite=overwrite, watch=step)
     if as_json:
         print(json.dumps(content))
     elif not quiet:

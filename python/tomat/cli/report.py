@@ -25,7 +25,6 @@ def command(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="HTML file to write.")],
     title: Annotated[str, typer.Option(help="Title of the page.")] = "tomat report",
 ) -> None:
-    """Parse, build, write."""
     from tomat.report.build import build
     from tomat.report.sources import load_sources
 

@@ -23,7 +23,6 @@ def command(
     path: Annotated[str, typer.Argument(help="Folder or URL of a run, a checkpoint or an export.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the files written as JSON.")] = False,
 ) -> None:
-    """Seal, print what was written."""
     written = seal_trained(path)
     if as_json:
         print(json.dumps({"written": written}))

@@ -36,7 +36,6 @@ def command(
         bool, typer.Option("--json", help="Print ids, names and the decoded patch as JSON.")
     ] = False,
 ) -> None:
-    """Read one row, print it."""
     record = read_row(file, row)
     # One worker's part is enough to read its rows.
     tokenizer = open_dataset(place(file).parent, allow_partial=True).tokenizer
@@ -49,12 +48,7 @@ def command(
 
 
 def read_row(file: str | Path, row: int) -> dict[str, Any]:
-    """One row of a shard as a dict of its columns.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a parquet file, or no such row.
-    """
+    """One row of a shard as a dict of its columns."""
     try:
         with place(file).open("rb") as source, pq.ParquetFile(source) as parquet:
             first = 0

@@ -36,7 +36,6 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Copy, count, print."""
     from rich.console import Console
 
     start = time.monotonic()

@@ -161,7 +161,6 @@ def command(
         bool, typer.Option("--json", help="Print the summary as JSON, without progress.")
     ] = False,
 ) -> None:
-    """Parse, run, report."""
     if not inputs:
         raise typer.BadParameter("give at least one INPUT (or inputs: in the --config file)")
     if out is None:

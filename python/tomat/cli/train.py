@@ -47,7 +47,6 @@ def command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Read the configuration, train, print the outcome."""
     needs_models()
     from tomat.lm.config import TrainConfig, describe, load
 

@@ -42,7 +42,6 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check, print, exit 1 on problems."""
     from rich.console import Console
 
     start = time.monotonic()

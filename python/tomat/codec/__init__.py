@@ -6,17 +6,15 @@ A kind of codec is a file here and an entry in :data:`KINDS`, and likewise in th
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from tomat.codec.base import Codec
 from tomat.codec.lloyd_max import ALIASES, LloydMaxCodec, bundled_codecs
 from tomat.codec.log import LOG_CODECS, LogCodec
 from tomat.codec.relative import RelativeCodec, bundled_relative_codecs
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 __all__ = [
     "ALIASES",

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self, override
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self, override
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from tomat import _core
+from tomat.material import Unit
 from tomat.storage.files import write_atomically
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from tomat.material import Unit
 
 
 class Codec(_core.DensityCodec):
@@ -70,6 +66,11 @@ class Codec(_core.DensityCodec):
     @property
     def unit(self) -> Unit | None:
         """The unit of the densities it was made for; None if it takes either."""
+        return None
+
+    @property
+    def guess(self) -> str | None:
+        """Name of the starting density it was fitted with; None if it needs none, or that is not known."""
         return None
 
     @property
@@ -154,7 +155,8 @@ class Codec(_core.DensityCodec):
         """Where ``values`` (any shape) lie outside the range; ``guess`` as for :meth:`roundtrip`."""
         array = np.asarray(values)
         low, high = self.range
-        return (array < low) | (array > high)
+        outside: NDArray[np.bool_] = (array < low) | (array > high)
+        return outside
 
     def roundtrip(self, values: ArrayLike, guess: ArrayLike | None = None) -> NDArray[np.float64]:
         """``values`` (any shape) encoded and decoded, float64.

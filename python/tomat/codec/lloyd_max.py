@@ -14,9 +14,10 @@ import contextlib
 import json
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, override
+from typing import Any, Self, override
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from tomat._npz import (
     DIGEST,
@@ -29,12 +30,8 @@ from tomat._npz import (
     npz_bytes,
 )
 from tomat.codec.base import Codec
+from tomat.material import Unit
 from tomat.storage.files import open_bytes
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from tomat.material import Unit
 
 _REQUIRED = ("boundaries", "recon_points", "clip_max")
 _OPTIONAL = ("clip_min", "recon_points_mean", "recon_points_median")
@@ -113,7 +110,6 @@ class LloydMaxCodec(Codec):
     @override
     @property
     def unit(self) -> Unit:
-        """The unit of the densities it was fitted to."""
         return self.unit_for()
 
     @override
@@ -124,13 +120,6 @@ class LloydMaxCodec(Codec):
     @override
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        """A codec by bundled name (``l1-16k-e_per_A3-1e4``), path or URL.
-
-        Raises:
-            KeyError: neither a bundled name nor a path.
-            FileNotFoundError: no such file.
-            ValueError: not a codec file, or its content does not match its hash.
-        """
         text = str(name)
         bundled = resources.files("tomat").joinpath("codecs", f"{ALIASES.get(text, text)}.npz")
         if "/" not in text and bundled.is_file():
@@ -172,7 +161,6 @@ class LloydMaxCodec(Codec):
 
     @override
     def to_bytes(self) -> bytes:
-        """The content of the ``.npz`` file."""
         about = {**self.about, "format_version": FORMAT_VERSION, "hash": self.hash}
         members: dict[str, Any] = {
             "boundaries": self.boundaries,

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, override
+from typing import Any, Self, override
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core
 from tomat._seal import check_seal, sealed
 from tomat.codec.base import Codec
 from tomat.storage.files import open_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
 
 #: Names of the log codecs in docs/format.md.
 LOG_CODECS = ("two_token_9_12", "tomol_3byte", "fp16_1token")
@@ -70,13 +67,6 @@ class LogCodec(Codec):
     @override
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        """A log codec by name (``two_token_9_12``, ``tomol_3byte`` or ``fp16_1token``), path or URL.
-
-        Raises:
-            KeyError: an unknown name.
-            OSError: the file cannot be read.
-            ValueError: the file is not a log codec.
-        """
         text = str(name)
         parameters = _core.named_log_codec(text)
         if parameters is not None:
@@ -118,7 +108,6 @@ class LogCodec(Codec):
     @override
     @property
     def parameters(self) -> dict[str, Any]:
-        """``log_min``, ``log_max`` and ``token_mag_bits``."""
         return {"log_min": self.log_min, "log_max": self.log_max, "token_mag_bits": self.bits}
 
     @override

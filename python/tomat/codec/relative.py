@@ -179,6 +179,12 @@ class RelativeCodec(Codec):
 
     @override
     @property
+    def guess(self) -> str | None:
+        stated = self.about.get("guess")
+        return stated if isinstance(stated, str) else None
+
+    @override
+    @property
     def meta(self) -> dict[str, Any]:
         size = {"n_bins": self.sizes[0], "unit": self.unit}
         return {"kind": self.kind, **size, "offset": self.offset, "scale_factor": self.scale_factor}
@@ -239,7 +245,7 @@ class RelativeCodec(Codec):
     @override
     def clips(self, values: ArrayLike, guess: ArrayLike | None = None) -> NDArray[np.bool_]:
         x = self.relative(values, guess)
-        return (x < self.edges[0]) | (x > self.edges[-1])
+        return np.asarray((x < self.edges[0]) | (x > self.edges[-1]), np.bool_)
 
     @override
     def clipping(self, values: ArrayLike) -> tuple[int, float, float, float, float, int] | None:

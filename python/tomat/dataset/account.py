@@ -77,85 +77,65 @@ class RowError:
 
 
 class _Account:
-    """Clipping as stored in ``meta.json`` of a worker, to be checked against itself and the sources."""
+    """Clipping as stored in ``meta.json`` of a worker."""
 
     def __init__(self, worker: Worker) -> None:
-        self._meta, self._place = worker.meta, worker.path / META
+        place = worker.path / META
         self.is_kept = "clipped_materials" in worker.meta
         limits = {"max_clipped": MAX_CLIPPED, "max_negative": MAX_NEGATIVE}
         limits = {name: worker.meta.get(name, value) for name, value in limits.items()}
         for name, limit in limits.items():
             if not isinstance(limit, int | float) or not 0 <= limit <= 1:
-                raise ValueError(f"{self._place}: {name} is {limit!r}, not a share between 0 and 1")
-        self._limits = (float(limits["max_clipped"]), float(limits["max_negative"]))
-        self._allowed = ", ".join(f"{name} = {limit:g}" for name, limit in limits.items())
-        self._materials = worker.meta.get("clipped_materials", {})
-        if not isinstance(self._materials, dict):
-            raise ValueError(
-                f"{self._place}: clipped_materials does not hold what is clipped of each material"
-            )
-
-    def problems(self, totals: ClippedTotals, materials: Collection[str]) -> list[str]:
-        """Contradictions in the stored clipping, given its ``totals`` and the ids of the ``materials`` with rows."""
-        if not self.is_kept:
-            return []
-        found = []
-        for key, counted in (("clipped_voxels", totals.voxels), ("clipped_electrons", totals.electrons)):
-            stated = self._meta.get(key)
-            if not isinstance(stated, int | float) or not _close(float(stated), float(counted)):
-                found.append(f"{self._place}: {key} = {stated}, but its materials add up to {counted}")
-        for name, stored in self._materials.items():
-            if name not in materials:
-                found.append(f"{self._place}: clipped_materials has {name}, which has no rows")
-            lost = Clipping.of(stored)
-            if lost.exceeds(*self._limits):
-                found.append(f"{self._place}: {name} loses {lost}, more than {self._allowed}")
-        return found
-
-    def check(
-        self, name: str, codec: Codec, material: Material, place: str
-    ) -> tuple[Clipping | None, list[str]]:
-        """The clipping of a source, counted again, and the problems with it."""
-        found = recount(codec, material.density, material.unit, material.volume)
-        problems = []
-        if found is not None and found.exceeds(*self._limits):
-            problems.append(f"{place}: the codec loses {found}, more than {self._allowed}")
-        if self.is_kept:
-            stored = self._materials.get(name)
-            stated = None if stored is None else Clipping.of(stored)
-            if not _same(found, stated):
-                problems.append(
-                    f"{place}: meta.json says that {stated or 'nothing'} is clipped, the source says "
-                    f"{found or 'nothing'}"
-                )
-        return found, problems
+                raise ValueError(f"{place}: {name} is {limit!r}, not a share between 0 and 1")
+        self.limits = (float(limits["max_clipped"]), float(limits["max_negative"]))
+        self.allowed = ", ".join(f"{name} = {limit:g}" for name, limit in limits.items())
+        stored = worker.meta.get("clipped_materials", {})
+        if not isinstance(stored, dict):
+            raise ValueError(f"{place}: clipped_materials does not hold what is clipped of each material")
+        self.materials: dict[str, Any] = stored
 
 
 def compare_clipped(
     worker: Worker, codec: Codec, name: str, material: Material, place: str, report: Report
 ) -> None:
-    """Check the clipping of a density against what ``meta.json`` states and allows."""
+    """Check the clipping of a density, counted again, against what ``meta.json`` states and allows."""
     try:
-        lost, problems = _Account(worker).check(name, codec, material, place)
+        account = _Account(worker)
+        stated = Clipping.of(account.materials[name]) if name in account.materials else None
     except (ValueError, KeyError, TypeError):
         return  # reported when the totals are checked
-    report.problems += problems
-    if lost is not None and lost.exceeds():
-        report.lossy[name] = str(lost)
+    found = recount(codec, material.density, material.unit, material.volume)
+    if found is not None and found.exceeds(*account.limits):
+        report.problems.append(f"{place}: the codec loses {found}, more than {account.allowed}")
+    if account.is_kept and not _same(found, stated):
+        report.problems.append(
+            f"{place}: meta.json says that {stated or 'nothing'} is clipped, the source says {found or 'nothing'}"
+        )
+    if found is not None and found.exceeds():
+        report.lossy[name] = str(found)
 
 
 def check_clipped(worker: Worker, materials: Collection[str], report: Report) -> ClippedTotals:
     """Check that the stored clipping is consistent with itself and with the rows."""
+    place = worker.path / META
     try:
         account, totals = _Account(worker), clipped_totals(worker.meta)
-        report.problems += account.problems(totals, materials)
     except (ValueError, KeyError, TypeError) as error:
         report.problems.append(f"{worker.path}: {error}")
         return ClippedTotals()
     if not account.is_kept:
         report.notes.append(f"{worker.path}: what is clipped was not counted when the rows were written")
-    for name, stored in worker.meta.get("clipped_materials", {}).items():
+        return totals
+    for key, counted in (("clipped_voxels", totals.voxels), ("clipped_electrons", totals.electrons)):
+        stated = worker.meta.get(key)
+        if not isinstance(stated, int | float) or not _close(float(stated), float(counted)):
+            report.problems.append(f"{place}: {key} = {stated}, but its materials add up to {counted}")
+    for name, stored in account.materials.items():
         lost = Clipping.of(stored)
+        if name not in materials:
+            report.problems.append(f"{place}: clipped_materials has {name}, which has no rows")
+        if lost.exceeds(*account.limits):
+            report.problems.append(f"{place}: {name} loses {lost}, more than {account.allowed}")
         if lost.exceeds():
             report.lossy.setdefault(name, str(lost))
     return totals

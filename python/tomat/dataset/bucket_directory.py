@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,20 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, override
 
 from tomat._threads import in_order
-from tomat.dataset.config import identity_hash
-from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, check_shard_name
-from tomat.dataset.records import parse_record, write_record
-from tomat.dataset.run_directory import PROGRESS, RUN, RunDirectory, says_all
-from tomat.storage.files import write_json
+from tomat.dataset.meta import META, check_shard_name
+from tomat.dataset.run_directory import BESIDE, PROGRESS, RUN, RunDirectory, is_current
 from tomat.storage.remote import UrlPath, fetch_files
 from tomat.storage.transfer import Sums, is_same, put
+from tomat.workplace import identity_hash, parse_record, write_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from tomat.dataset.config import TokenizeConfig
-    from tomat.dataset.run_directory import Totals
     from tomat.storage.remote import Place
 
 #: Shards per batch; one batch is written while another is uploaded.
@@ -68,7 +63,7 @@ class BucketDirectory(RunDirectory):
     @override
     def clear(self) -> None:
         self.place.remove([META])
-        self.place.remove([COVERAGE, CODEC, BUDGET, *self.strays()])
+        self.place.remove([*BESIDE[1:], *self.strays()])
         self.clear_progress()
 
     @override
@@ -81,7 +76,7 @@ class BucketDirectory(RunDirectory):
 
     @override
     def start(self, identity: dict[str, Any]) -> None:
-        write_json(self.progress / RUN, {"identity": identity})
+        super().start(identity)
         put(self.progress / RUN, self.place / PROGRESS / RUN)
 
     @override
@@ -93,7 +88,7 @@ class BucketDirectory(RunDirectory):
         for name, content in fetch_files(str(self.place / PROGRESS), names).items():
             record = parse_record(content, self.place / PROGRESS / name)
             shard = str(record.get("shard")) if record else ""
-            if record and record.get("identity") == expected and shard in there and says_all(record):
+            if record and shard in there and is_current(record, expected):
                 check_shard_name(shard, self.place / PROGRESS)
                 # The record of a local run, copied here, has no MD5.
                 if all(key in record for key in ("bytes", "sha256", "md5")):
@@ -147,20 +142,10 @@ class BucketDirectory(RunDirectory):
         (self.path / name).unlink()
 
     @override
-    def finish(
-        self,
-        config: TokenizeConfig,
-        identity: dict[str, Any],
-        shards: Sequence[str],
-        patches: Mapping[str, int] | None = None,
-    ) -> Totals:
-        totals = self._write_beside(config, identity, shards, patches)
-        for name in (CODEC, COVERAGE, BUDGET, META):
+    def _publish_beside(self) -> None:
+        for name in reversed(BESIDE):
             if (self.path / name).exists():
                 put(self.path / name, self.place / name)
-        self.clear_progress()
-        shutil.rmtree(self.progress)
-        return totals
 
 
 def _sums(record: dict[str, Any]) -> Sums:

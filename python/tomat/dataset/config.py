@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -186,8 +185,3 @@ class TokenizeConfig(TokenizerConfig):
             "materials_hash": ids,
             "tomat_version": __version__,
         }
-
-
-def identity_hash(identity: dict[str, Any]) -> str:
-    """SHA-256 of an identity in canonical JSON."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -86,13 +87,11 @@ def export_hf(
     _check_together(datasets, names)
     (root / "data").mkdir(parents=True, exist_ok=True)
     total = sum(len(worker.shards) for dataset in datasets for worker in dataset.workers)
-    done = 0
+    done = itertools.count(1)
 
     def tell() -> None:
-        nonlocal done
-        done += 1
         if watch is not None:
-            watch(done, total)
+            watch(next(done), total)
 
     splits = tuple(
         _export_split(dataset, split, root, link=link, tell=tell)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from tomat.formats import COMPRESSORS, FORMATS
 from tomat.material import Entry, task_id_of
 from tomat.storage.files import filesystem, is_url, open_bytes, parse_json
+from tomat.storage.remote import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from tomat.storage.remote import Place
 
 _LIST_SUFFIXES = (".txt", ".list")
 
@@ -41,13 +43,11 @@ def resolve_inputs(
     entries: list[Entry] = []
     uses_split = False
     for item in inputs:
-        text = str(item)
-        place = _Place.of(text)
-        if _is_root(place):
-            entries.extend(_rho_gga(place, split_file, split))
+        if is_rho_gga(item):
+            entries.extend(_rho_gga(place(item), split_file, split))
             uses_split = True
         else:
-            entries.extend(Entry(task_id_of(path), path) for path in _files(text, place))
+            entries.extend(Entry(task_id_of(path), path) for path in _files(str(item), place(item)))
     if (split or split_file) and not uses_split:
         raise ValueError(
             "--split and --split-file need a rho_gga root (a folder with label/); none was given"
@@ -60,7 +60,7 @@ def resolve_inputs(
 
 def is_rho_gga(item: str | Path) -> bool:
     """Whether an input is a ``rho_gga`` root, which may have a split file."""
-    return _is_root(_Place.of(str(item)))
+    return (place(item) / "label").is_dir()
 
 
 def splits_of(root: str | Path, split_file: str | Path | None = None) -> dict[str, str]:
@@ -71,15 +71,14 @@ def splits_of(root: str | Path, split_file: str | Path | None = None) -> dict[st
     Raises:
         ValueError: an invalid split file, or a material in two splits.
     """
-    place = _Place.of(str(root))
     if split_file is None:
-        candidates = [name for name in place.names(place.root) if fnmatch(name, "split*.json")]
+        candidates = _split_files(place(root))
         if len(candidates) != 1:
             return {}
-        split_file = place.join(candidates[0])
+        split_file = candidates[0]
     found: dict[str, str] = {}
     for name in _splits(split_file):
-        for entry in _rho_gga(place, split_file, name):
+        for entry in _rho_gga(place(root), split_file, name):
             if found.setdefault(entry.task_id, name) != name:
                 raise ValueError(
                     f"{split_file}: {entry.task_id} is in two splits, {found[entry.task_id]!r} and {name!r}"
@@ -87,75 +86,40 @@ def splits_of(root: str | Path, split_file: str | Path | None = None) -> dict[st
     return found
 
 
-def _is_root(place: _Place) -> bool:
-    return place.is_dir(place.join("label"))
-
-
-@dataclass(frozen=True)
-class _Place:
-    root: str
-    fs: Any
-
-    @classmethod
-    def of(cls, text: str) -> _Place:
-        if is_url(text):
-            fs, _ = filesystem(text)
-            return cls(text.rstrip("/"), fs)
-        return cls(text, None)
-
-    def join(self, name: str) -> str:
-        return f"{self.root}/{name}" if self.fs is not None else str(Path(self.root) / name)
-
-    def _inner(self, path: str) -> str:
-        return str(self.fs._strip_protocol(path))
-
-    def is_dir(self, path: str) -> bool:
-        return Path(path).is_dir() if self.fs is None else bool(self.fs.isdir(self._inner(path)))
-
-    def exists(self, path: str) -> bool:
-        return Path(path).exists() if self.fs is None else bool(self.fs.exists(self._inner(path)))
-
-    def glob(self, pattern: str) -> list[str]:
-        if self.fs is not None:
-            return sorted(self.fs.unstrip_protocol(found) for found in self.fs.glob(self._inner(pattern)))
-        path = Path(pattern)
-        anchor = Path(path.anchor) if path.is_absolute() else Path()
-        return sorted(str(found) for found in anchor.glob(str(path.relative_to(anchor))))
-
-    def names(self, path: str) -> list[str]:
-        """Names in a folder, sorted."""
-        if self.fs is None:
-            return sorted(entry.name for entry in Path(path).iterdir())
-        found = self.fs.ls(self._inner(path), detail=False)
-        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
-
-
-def _files(text: str, place: _Place) -> Iterable[str]:
+def _files(text: str, root: Place) -> Iterable[str]:
     """The densities of an input that is not a ``rho_gga`` root."""
-    if any(character in text for character in "*?[") and not place.exists(place.root):
-        found = place.glob(text)
+    if any(character in text for character in "*?[") and not root.exists():
+        found = _matching(text)
         if not found:
             raise FileNotFoundError(f"{text}: nothing matches")
         return found
     if text.rstrip("/").endswith(".zarr"):
         return [text.rstrip("/")]
-    if place.is_dir(place.root):
-        found = list(_search(place, place.root))
+    if root.is_dir():
+        found = list(_search(root))
         if not found:
             raise FileNotFoundError(f"{text}: no densities in this folder (CHGCAR, cube or .zarr by name)")
         return found
-    if not place.exists(place.root):
+    if not root.exists():
         raise FileNotFoundError(f"{text}: no such file or folder")
     return _listed(text) if text.endswith(_LIST_SUFFIXES) else [text]
 
 
-def _search(place: _Place, folder: str) -> Iterable[str]:
-    for name in place.names(folder):
-        path = _Place(folder, place.fs).join(name)
-        if _is_density(name):
-            yield path
-        elif place.is_dir(path) and not name.startswith("."):
-            yield from _search(place, path)
+def _matching(pattern: str) -> list[str]:
+    if is_url(pattern):
+        fs, inner = filesystem(pattern)
+        return sorted(fs.unstrip_protocol(found) for found in fs.glob(inner))
+    path = Path(pattern)
+    return sorted(str(found) for found in Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+
+
+def _search(folder: Place) -> Iterable[str]:
+    below: Iterable[Place] = folder.iterdir()
+    for path in sorted(below, key=str):
+        if _is_density(path.name):
+            yield str(path)
+        elif not path.name.startswith(".") and path.is_dir():
+            yield from _search(path)
 
 
 def _is_density(name: str) -> bool:
@@ -167,36 +131,38 @@ def _is_density(name: str) -> bool:
 def _listed(path: str) -> list[str]:
     """Paths in a list file, without blank lines and comments (#)."""
     lines = _text(path, "a list of paths").splitlines()
-    base = path.rsplit("/", 1)[0] if is_url(path) else str(Path(path).parent)
     found = []
     for line in lines:
         item = line.strip()
         if item and not item.startswith("#"):
             absolute = is_url(item) or Path(item).is_absolute()
-            found.append(item if absolute else f"{base}/{item}" if is_url(base) else str(Path(base) / item))
+            found.append(item if absolute else str(place(path).parent / item))
     if not found:
         raise ValueError(f"{path}: the list is empty; give one path or URL a line")
     return found
 
 
-def _rho_gga(place: _Place, split_file: str | Path | None, split: str | None) -> Iterable[Entry]:
+def _split_files(root: Place) -> list[str]:
+    return [str(path) for path in root.glob("split*.json")]
+
+
+def _rho_gga(root: Place, split_file: str | Path | None, split: str | None) -> Iterable[Entry]:
     """Materials of a ``rho_gga`` root; listed ids without a folder are kept and count as missing."""
-    filelist = place.join("mp_filelist.txt")
-    if place.exists(filelist):
-        ids = _text(filelist, "a list of ids").split()
+    filelist, label = root / "mp_filelist.txt", root / "label"
+    if filelist.exists():
+        ids = _text(str(filelist), "a list of ids").split()
     else:
-        names = place.names(place.join("label"))
+        names = sorted(path.name for path in label.iterdir())
         ids = [name.removesuffix(".zarr") for name in names if name.endswith(".zarr")]
     if split_file is None and split is not None:
-        candidates = [name for name in place.names(place.root) if fnmatch(name, "split*.json")]
+        candidates = _split_files(root)
         if len(candidates) != 1:
             raise ValueError(
-                f"{place.root}: {len(candidates)} files match split*.json; choose one with --split-file"
+                f"{root}: {len(candidates)} files match split*.json; choose one with --split-file"
             )
-        split_file = place.join(candidates[0])
+        split_file = candidates[0]
     if split_file is not None:
         ids = _split_ids(str(split_file), split, ids)
-    label = place.join("label")
     return [Entry(name, f"{label}/{name}.zarr") for name in ids]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,6 @@ from tomat.dataset.meta import (
     COVERAGE,
     META,
     check_shard_name,
-    check_worker_name,
     is_own,
     read_coverage,
     read_meta,
@@ -23,12 +23,14 @@ from tomat.storage.remote import place
 from tomat.tokenizer import PatchTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from tomat.codec import Codec
     from tomat.material import Unit
     from tomat.storage.remote import Place, UrlPath
+
+_WORKER = re.compile(r"worker-[0-9]+")
 
 #: Keys of meta.json that must be equal in all workers; the second part only in datasets written by tomat.
 _SHARED = ("tokenizer_version", "patch_size", "pad_to", "vocab", "vocabulary_hash", "codec_hash")
@@ -155,7 +157,10 @@ def open_dataset(path: str | Path | UrlPath, *, allow_partial: bool = False) -> 
         raise FileNotFoundError(f"{root}: no such directory")
     folders: list[Place] = [root] if (root / META).exists() else sorted(root.glob("worker-*"), key=str)
     for folder in folders if folders != [root] else ():
-        check_worker_name(folder.name, root)
+        if not _WORKER.fullmatch(folder.name):
+            raise ValueError(
+                f"{root}: {folder.name!r} is no folder of a worker (worker-00); rename it or move it away"
+            )
     if not folders:
         if run_directory(root).is_started:
             raise ValueError(f"{root}: the run is not finished; go on with tomat-tokenize --resume")
@@ -177,15 +182,21 @@ def _meta(folder: Place) -> dict[str, Any] | None:
         return None
 
 
+def differing(meta: Mapping[str, Any], first: Mapping[str, Any]) -> str | None:
+    """The first key that the ``meta.json`` of all workers must share, and that ``meta`` and ``first`` do not."""
+    keys = (*_SHARED, *(_SHARED_BY_RUNS if is_own(first) else ()))
+    return next((key for key in keys if meta.get(key) != first.get(key)), None)
+
+
 def _check_workers(root: Place, workers: tuple[Worker, ...], *, allow_partial: bool) -> None:
     first = workers[0].meta
     for worker in workers:
-        for key in (*_SHARED, *(_SHARED_BY_RUNS if is_own(first) else ())):
-            if worker.meta.get(key) != first.get(key):
-                raise ValueError(
-                    f"{root}: workers differ in {key}: {worker.path.name} has {worker.meta.get(key)!r}, "
-                    f"{workers[0].path.name} has {first.get(key)!r}"
-                )
+        key = differing(worker.meta, first)
+        if key is not None:
+            raise ValueError(
+                f"{root}: workers differ in {key}: {worker.path.name} has {worker.meta.get(key)!r}, "
+                f"{workers[0].path.name} has {first.get(key)!r}"
+            )
     n_workers = first.get("n_workers", len(workers))
     there = {worker.meta.get("worker_index", index) for index, worker in enumerate(workers)}
     absent = sorted(set(range(n_workers)) - there)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from tomat import _core
@@ -17,7 +18,7 @@ from tomat.storage.files import parse_json, read_json
 
 if TYPE_CHECKING:
     import types
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tomat.storage.remote import Place
 
@@ -26,6 +27,8 @@ COVERAGE = "coverage_histogram.json"
 CODEC = "codec.npz"
 #: Patches of each material, unless the budget is equal.
 BUDGET = "budget.json"
+#: Exact crystals of the materials with rows.
+CRYSTALS = "crystals.parquet"
 
 #: Reasons for leaving a material out, in the order of ``meta.json``.
 REASONS = _core.REASONS
@@ -39,7 +42,6 @@ FORMAT_VERSION = 2
 SEAL = "meta_sha256"
 
 _SHARD = re.compile(r"shard-[0-9]{5,}\.parquet")
-_WORKER = re.compile(r"worker-[0-9]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: Name of a codec file next to the shards; other programs choose their own.
 _CODEC_NAME = re.compile(r"[^/\\:\0.][^/\\:\0]*")
@@ -97,6 +99,8 @@ _OWN_SINCE_2: dict[str, _Kind] = {
     **{f"n_materials_{reason}": int for reason in REASONS},
     **{f"first_materials_{reason}": list for reason in REASONS},
 }
+#: Keys added later, which datasets of version 2 may lack.
+_OWN_IF_THERE: dict[str, _Kind] = {"crystals_sha256": str}
 #: Keys that no other program writes: if one is present, all must be. Several, so that a damaged key does not make the
 #: file look like another program's.
 _MARKS = ("format_version", "identity", "codec_hash", "vocabulary_hash", SEAL)
@@ -137,7 +141,8 @@ def _check_own(meta: Mapping[str, Any], place: Place) -> None:
         )
     if version > 1 or SEAL in meta:
         check_seal(meta, SEAL, place)
-        _check_keys(meta, _OWN_SINCE_2, place, "every dataset of this version has it; fetch it again")
+        later = {key: kind for key, kind in _OWN_IF_THERE.items() if key in meta}
+        _check_keys(meta, _OWN_SINCE_2 | later, place, "every dataset of this version has it; fetch it again")
     _check_keys(meta, _OWN, place, "every dataset of this program has it; fetch it again")
     if meta["lmq_path"] not in (CODEC, None):
         raise ValueError(f"{place}: lmq_path is {meta['lmq_path']!r}; it is {CODEC} or null")
@@ -156,7 +161,9 @@ def _check_keys(meta: Mapping[str, Any], keys: Mapping[str, _Kind], place: objec
         value = meta[key]
         # JSON's true is a bool, which Python also takes for an int.
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{place}: {key!r} is {_shown(value)}, not {_kind_name(kind)}; {remedy}")
+            raise ValueError(
+                f"{place}: {key!r} is {_shown(value)}, not {getattr(kind, '__name__', kind)}; {remedy}"
+            )
 
 
 def _check_sizes(meta: Mapping[str, Any], place: Place) -> None:
@@ -188,7 +195,7 @@ def _check_names(meta: Mapping[str, Any], place: Place) -> None:
     codec = meta.get("lmq_path")
     if codec is not None and not isinstance(codec, str):
         raise ValueError(f"{place}: 'lmq_path' is {_shown(codec)}, not a name")
-    taken = (META, COVERAGE, BUDGET)
+    taken = (META, COVERAGE, BUDGET, CRYSTALS)
     if (
         codec
         and "/" not in codec
@@ -231,16 +238,6 @@ def check_shard_name(name: object, place: object) -> None:
         )
 
 
-def check_worker_name(name: str, place: object) -> None:
-    """Check the name of a worker's folder.
-
-    Raises:
-        ValueError: an invalid name.
-    """
-    if not _WORKER.fullmatch(name):
-        raise ValueError(f"{place}: {name!r} is no folder of a worker (worker-00); rename it or move it away")
-
-
 def read_coverage(folder: Place, meta: Mapping[str, Any]) -> dict[str, Any]:
     """Read ``coverage_histogram.json`` of a folder and check its digest in ``meta``.
 
@@ -256,13 +253,14 @@ def read_coverage(folder: Place, meta: Mapping[str, Any]) -> dict[str, Any]:
     return parse_json(content, place)
 
 
+def summed(histograms: Iterable[Sequence[int]]) -> list[int]:
+    """The sum of histograms, of the length of the longest."""
+    return [sum(counts) for counts in zip_longest(*histograms, fillvalue=0)]
+
+
 def changed(place: object, found: str, stated: str) -> str:
     """The message for a file whose SHA-256 is not the stated one."""
     return f"{place}: the content is not what was written (SHA-256 {found}, expected {stated})"
-
-
-def _kind_name(kind: _Kind) -> str:
-    return getattr(kind, "__name__", None) or str(kind)
 
 
 def _shown(value: object) -> str:

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -20,11 +19,22 @@ from tomat._seal import sealed
 from tomat._threads import in_order
 from tomat.clipping import ClippedTotals, Clipping
 from tomat.codec import LogCodec
-from tomat.dataset.config import identity_hash
-from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, FORMAT_VERSION, META, REASONS, SEAL, read_meta
-from tomat.dataset.records import read_record
+from tomat.dataset.crystal_table import write_table
+from tomat.dataset.meta import (
+    BUDGET,
+    CODEC,
+    COVERAGE,
+    CRYSTALS,
+    FORMAT_VERSION,
+    META,
+    REASONS,
+    SEAL,
+    read_meta,
+    summed,
+)
 from tomat.storage.files import atomic_file, read_json, write_json
 from tomat.storage.transfer import sha256_of
+from tomat.workplace import identity_hash, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +46,10 @@ if TYPE_CHECKING:
 _FIRST_IDS = 20
 
 #: Keys of each material in a record. A record without them is of an earlier version, and its shard is written again.
-_OF_A_MATERIAL = ("clipped", "warnings")
+_OF_A_MATERIAL = {"clipped", "warnings", "crystal"}
+
+#: Files next to the shards, in the order in which they are removed: without the first, nothing looks finished.
+BESIDE = (META, COVERAGE, CODEC, BUDGET, CRYSTALS)
 
 PROGRESS = ".progress"
 RUN = "run.json"
@@ -45,9 +58,10 @@ RUN = "run.json"
 _ABANDONED_S = 600.0
 
 
-def says_all(record: dict[str, Any]) -> bool:
-    """Whether a shard's record has all current keys."""
-    return all(key in material for material in record.get("materials", ()) for key in _OF_A_MATERIAL)
+def is_current(record: dict[str, Any], identity: str) -> bool:
+    """Whether a shard's record is of the run with this hash of its identity, and has all current keys."""
+    materials = record.get("materials", ())
+    return record.get("identity") == identity and all(m.keys() >= _OF_A_MATERIAL for m in materials)
 
 
 class RunDirectory:
@@ -80,15 +94,6 @@ class RunDirectory:
         """Whether there is an unfinished run."""
         return not self.is_finished and (self.place / PROGRESS / RUN).exists()
 
-    @property
-    def meta(self) -> dict[str, Any]:
-        """``meta.json``.
-
-        Raises:
-            OSError, ValueError: missing or damaged.
-        """
-        return read_meta(self.place)
-
     @contextmanager
     def locked(self, wait_s: float = 0.0) -> Iterator[None]:
         """Lock the directory; the lock ends with the process.
@@ -109,15 +114,12 @@ class RunDirectory:
             self.progress.mkdir(parents=True, exist_ok=True)
             yield
         finally:
-            # While the lock is held.
-            self._tidy()
+            # While the lock is held: leave no empty folder.
+            if self.progress.is_dir() and {entry.name for entry in self.progress.iterdir()} <= {"lock"}:
+                self.clear_progress()
+                if self.path.is_dir() and not any(self.path.iterdir()):
+                    self.path.rmdir()
             lock.release()
-
-    def _tidy(self) -> None:
-        if self.progress.is_dir() and {entry.name for entry in self.progress.iterdir()} <= {"lock"}:
-            self.clear_progress()
-            if self.path.is_dir() and not any(self.path.iterdir()):
-                self.path.rmdir()
 
     def strays(self) -> list[str]:
         """Names of all shards, of any run."""
@@ -135,15 +137,13 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove a dataset but no other files, ``meta.json`` first, so that it never looks finished."""
-        for name in (META, COVERAGE, CODEC, BUDGET):
+        for name in BESIDE:
             if (self.path / name).exists():
                 (self.path / name).unlink()
         self._clear_debris()
-        for shard in self.path.glob("shard-*.parquet"):
-            shard.unlink()
-        for entry in self.progress.glob("*"):
-            if entry.name != "lock":
-                entry.unlink()
+        for path in (*self.path.glob("shard-*.parquet"), *self.progress.glob("*")):
+            if path.name != "lock":
+                path.unlink()
 
     def clear_progress(self) -> None:
         """Remove the records."""
@@ -151,9 +151,8 @@ class RunDirectory:
 
     def _clear_debris(self) -> None:
         """Remove temporary files that a killed run left behind."""
-        for name in (META, COVERAGE, CODEC, BUDGET):
-            for unfinished in self.path.glob(f".{name}.*.tmp"):
-                unfinished.unlink()
+        for unfinished in (path for name in BESIDE for path in self.path.glob(f".{name}.*.tmp")):
+            unfinished.unlink()
 
     def stored_identity(self) -> dict[str, Any]:
         """The identity of the run that began or finished here.
@@ -163,7 +162,7 @@ class RunDirectory:
         """
         path = self.place / META if self.is_finished else self.place / PROGRESS / RUN
         try:
-            stored = self.meta if self.is_finished else read_json(path)
+            stored = read_meta(self.place) if self.is_finished else read_json(path)
         except ValueError as error:
             raise ValueError(f"{error}; start again with --overwrite, or choose another --out") from error
         identity = stored.get("identity")
@@ -177,21 +176,22 @@ class RunDirectory:
         Raises:
             FileExistsError: there is one.
         """
-        if self.is_finished or self.is_started:
-            state, remedy = (
-                ("a finished dataset", "")
-                if self.is_finished
-                else ("an unfinished run", "--resume to go on with it, or ")
+        if self.is_finished:
+            raise FileExistsError(f"{self}: holds a finished dataset; give --overwrite to replace it")
+        if self.is_started:
+            raise FileExistsError(
+                f"{self}: holds an unfinished run; give --resume to go on with it, or --overwrite to replace it"
             )
-            raise FileExistsError(f"{self}: holds {state}; give {remedy}--overwrite to replace it")
 
     def start(self, identity: dict[str, Any]) -> None:
         """Store the identity of the run, before anything else is written."""
         write_json(self.progress / RUN, {"identity": identity})
 
     def finished(self, identity: dict[str, Any]) -> set[str]:
-        """Names of this run's shards whose size and SHA-256 match their record."""
-        self._clear_abandoned()
+        """Names of this run's shards whose size and SHA-256 match their record; files of killed runs are removed."""
+        for path in self.progress.glob("*.unfinished"):
+            if time.time() - path.lstat().st_mtime > _ABANDONED_S:
+                path.unlink(missing_ok=True)
         names = [name for name, _ in self._records(identity)]
         return {name for name, is_whole in in_order(self._is_whole, names) if is_whole}
 
@@ -204,9 +204,7 @@ class RunDirectory:
         expected = identity_hash(identity)
         for path in sorted(self.progress.glob("shard-*.json")):
             record = read_record(path)
-            if record is None or record.get("identity") != expected or record.get("shard") != path.stem:
-                continue
-            if says_all(record):
+            if record is not None and record.get("shard") == path.stem and is_current(record, expected):
                 yield path.stem, record
 
     def _record(self, name: str) -> dict[str, Any]:
@@ -225,12 +223,6 @@ class RunDirectory:
         record = self._record(name)
         return self._has_size(record) and sha256_of(self.place / name) == record.get("sha256")
 
-    def _clear_abandoned(self) -> None:
-        """Remove unfinished files of killed runs, those without recent changes."""
-        for path in self.progress.glob("*.unfinished"):
-            if time.time() - path.lstat().st_mtime > _ABANDONED_S:
-                path.unlink(missing_ok=True)
-
     def finish(
         self,
         config: TokenizeConfig,
@@ -242,23 +234,14 @@ class RunDirectory:
 
         ``patches`` of each listed material are stored unless the budget is ``equal``.
         """
-        totals = self._write_beside(config, identity, shards, patches)
-        self.clear_progress()
-        return totals
-
-    def _write_beside(
-        self,
-        config: TokenizeConfig,
-        identity: dict[str, Any],
-        shards: Sequence[str],
-        patches: Mapping[str, int] | None,
-    ) -> Totals:
         self._clear_debris()
         codec = config.tokenizer.density_codec
         if codec.parameters is None:
             codec.save(self.path / CODEC)
         if config.budget != "equal" and patches is not None:
             write_json(self.path / BUDGET, {"budget": config.budget, "patches": dict(patches)})
+        materials = (material for name in shards for material in self._record(name)["materials"])
+        write_table(self.path / CRYSTALS, materials)
         totals = Totals([config.tokenizer.patch_size] * 3)
         with atomic_file(self.path / COVERAGE) as file:
             file.write(b'{\n "per_material": {')
@@ -268,7 +251,12 @@ class RunDirectory:
             counts = {"n_materials": totals.n_materials, "histogram": totals.coverage}
             file.write(b"},\n " + json.dumps(counts)[1:].encode() + b"\n")
         write_json(self.path / META, sealed(_meta(self.path, config, identity, totals), SEAL))
+        self._publish_beside()
+        self.clear_progress()
         return totals
+
+    def _publish_beside(self) -> None:
+        """Move the other files to their destination; here they are there already."""
 
 
 @dataclass
@@ -305,8 +293,7 @@ class Totals:
         for material in record["materials"]:
             self.n_materials += 1
             self.n_fallback += material["patch_shape"] != self.cube
-            longest = zip_longest(self.coverage, material["coverage"], fillvalue=0)
-            self.coverage = [sum(voxels) for voxels in longest]
+            self.coverage = summed([self.coverage, material["coverage"]])
             if material["clipped"] is not None:
                 self.clipped[material["task_id"]] = Clipping.of(material["clipped"])
             if material["warnings"]:
@@ -356,6 +343,7 @@ def _meta(path: Path, config: TokenizeConfig, identity: dict[str, Any], totals: 
         "budget": config.budget,
         "budget_sha256": None if config.budget == "equal" else sha256_of(path / BUDGET),
         "coverage_sha256": sha256_of(path / COVERAGE),
+        "crystals_sha256": sha256_of(path / CRYSTALS),
         "codec_sha256": sha256_of(path / CODEC) if codec.parameters is None else None,
         "pad_to": config.pad_to,
         "total_rows": totals.rows,

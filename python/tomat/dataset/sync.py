@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tomat._threads import in_order
-from tomat.dataset.manifest import Worker, open_dataset
-from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, changed, read_meta
+from tomat.dataset.manifest import Worker, differing, open_dataset
+from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, CRYSTALS, META, changed, read_meta
 from tomat.storage.remote import UrlPath, at_hand, place
 from tomat.storage.retry import retried
 from tomat.storage.transfer import DamagedError, Sums, is_same, put, sha256_of, sums_of
@@ -20,17 +20,6 @@ if TYPE_CHECKING:
 
 #: Files copied at once.
 THREADS = 8
-#: Keys of ``meta.json`` that the workers of one dataset share.
-_SHARED = (
-    "n_workers",
-    "tokenizer_version",
-    "patch_size",
-    "vocabulary_hash",
-    "codec_hash",
-    "seed",
-    "epoch",
-    "split",
-)
 
 
 @dataclass
@@ -127,6 +116,7 @@ def _files(worker: Worker, folder: Place) -> Iterator[_File]:
         BUDGET: worker.meta.get("budget_sha256"),
         COVERAGE: worker.meta.get("coverage_sha256"),
         CODEC: worker.meta.get("codec_sha256"),
+        CRYSTALS: worker.meta.get("crystals_sha256"),
     }
     codec = worker.meta.get("lmq_path")
     if codec and "/" not in codec:  # of another writer, under another name
@@ -147,12 +137,13 @@ def _check_target(root: Place, folders: list[tuple[Worker, Place]], *, overwrite
         if not (folder / META).exists():
             continue
         worker = ours.get(str(folder))
-        meta = _meta_there(folder)
+        try:
+            meta = read_meta(folder)
+        except ValueError:
+            meta = {}  # damaged: of another dataset
         if worker is not None and meta == worker.meta:
             continue
-        source = folders[0][0].meta
-        same_run = worker is None and all(meta.get(key) == source.get(key) for key in _SHARED)
-        if same_run and folder != root:
+        if worker is None and folder != root and differing(meta, folders[0][0].meta) is None:
             continue  # a worker that the source lacks
         if not overwrite:
             raise ValueError(
@@ -162,14 +153,6 @@ def _check_target(root: Place, folders: list[tuple[Worker, Place]], *, overwrite
             folder.remove([META])
         else:
             (folder / META).unlink()
-
-
-def _meta_there(folder: Place) -> dict[str, Any]:
-    """``meta.json`` at the target; empty, as of another dataset, if it is damaged."""
-    try:
-        return read_meta(folder)
-    except ValueError:
-        return {}
 
 
 def _copy(file: _File) -> int | None:

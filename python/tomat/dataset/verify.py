@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 
 from tomat.clipping import ClippedTotals
 from tomat.dataset.account import RowError, check_clipped, compare_clipped
+from tomat.dataset.crystal_table import StoredCrystal
+from tomat.dataset.crystals import crystals_of
 from tomat.dataset.manifest import Dataset, Worker, open_dataset
-from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, META, REASONS, SEAL, changed, is_own
+from tomat.dataset.meta import BUDGET, CODEC, COVERAGE, CRYSTALS, META, REASONS, SEAL, changed, is_own, summed
 from tomat.dataset.report import Report
 from tomat.material import Material, read
 from tomat.sampling import coverage_histogram, draw, load_sampler
@@ -57,6 +59,8 @@ class _Found:
     patch_shape: tuple[int, int, int] | None = None
     offsets: list[NDArray[np.int32]] = field(default_factory=list)
     error: RowError = field(default_factory=RowError)
+    #: Digest of the source's crystal, where there is a source.
+    crystal: str | None = None
 
     @property
     def rows(self) -> int:
@@ -93,7 +97,7 @@ def verify_dataset(
     for worker in dataset.workers:
         rows_before = report.rows
         tokenizer = _tokenizer(dataset, worker, report)
-        materials = _WorkerCheck(worker, tokenizer, sources, _Origins.of(worker, report), report).run(watch)
+        materials = _WorkerCheck(worker, tokenizer, sources, _sampler(worker, report), report).run(watch)
         seen.update(materials.keys())
         _check_totals(worker, report.rows - rows_before, materials, report)
         clipped.merge(check_clipped(worker, materials, report).stored)
@@ -117,75 +121,15 @@ def _tokenizer(dataset: Dataset, worker: Worker, report: Report) -> PatchTokeniz
         return None
 
 
-def _file_problem(path: Place, local: Path, shard: dict[str, Any]) -> str | None:
-    size = local.stat().st_size
-    if size != shard.get("bytes", size):
-        return f"{path}: {size} bytes, but {shard['bytes']} were written"
-    if "sha256" in shard:
-        digest = sha256_of(local)
-        if digest != shard["sha256"]:
-            return changed(path, digest, shard["sha256"])
-    return None
-
-
-@dataclass(frozen=True)
-class _Origins:
-    """What determines the offsets of a worker's rows; no sampler if they cannot be checked."""
-
-    sampler: Sampler | None
-    seed: int
-    epoch: int
-
-    @classmethod
-    def of(cls, worker: Worker, report: Report) -> _Origins:
-        """From ``meta.json``; datasets of other programs do not state a sampler."""
-        spec = worker.meta.get("sampler")
-        if spec is None:
-            return cls(None, 0, 0)
-        sampler = None
-        try:
-            sampler = load_sampler(str(spec)).sampler
-        except (KeyError, ValueError) as error:
-            message = error.args[0] if error.args else error
-            report.notes.append(f"{worker.path}: the offsets are not checked: {message}")
-        return cls(sampler, worker.meta["seed"], worker.meta["epoch"])
-
-    @property
-    def needs_density(self) -> bool:
-        """Whether checking the offsets takes the source density."""
-        return self.sampler is not None and self.sampler.needs_density
-
-    def check(
-        self, name: str, found: _Found, density: NDArray[np.float32] | None, path: Place, report: Report
-    ) -> None:
-        """Check that the offsets follow from seed, epoch, id, grid and, for some samplers, the density."""
-        if self.sampler is None or found.grid_shape is None or found.patch_shape is None:
-            return
-        if self.sampler.needs_density and density is None:
-            note = "the offsets depend on the densities and are checked only with --source"
-            if note not in report.notes:
-                report.notes.append(note)
-            return
-        try:
-            drawn = draw(
-                self.sampler,
-                found.grid_shape,
-                found.patch_shape,
-                density,
-                found.rows,
-                seed=self.seed,
-                task_id=name,
-                epoch=self.epoch,
-            )
-        except ValueError as error:
-            report.problems.append(f"{path}: {error}")
-            return
-        different = np.flatnonzero((drawn != found.corners).any(axis=1))
-        if len(different):
-            report.problems.append(
-                f"{path}: {name}: the offsets are not those of seed {self.seed} and epoch {self.epoch}, "
-                f"the first of {len(different)} is that of its row {different[0]}"
-            )
+def _sampler(worker: Worker, report: Report) -> Sampler | None:
+    """The sampler in ``meta.json``; None if the offsets cannot be checked. Other programs do not state one."""
+    spec = worker.meta.get("sampler")
+    try:
+        return None if spec is None else load_sampler(str(spec)).sampler
+    except (KeyError, ValueError) as error:
+        message = error.args[0] if error.args else error
+        report.notes.append(f"{worker.path}: the offsets are not checked: {message}")
+        return None
 
 
 @dataclass(frozen=True)
@@ -195,7 +139,7 @@ class _WorkerCheck:
     worker: Worker
     tokenizer: PatchTokenizer | None
     sources: dict[str, Entry] | None
-    origins: _Origins
+    sampler: Sampler | None
     report: Report
 
     def run(self, watch: Callable[[str], None] | None) -> dict[str, _Found]:
@@ -203,6 +147,7 @@ class _WorkerCheck:
         worker, problems = self.worker, self.report.problems
         materials: dict[str, _Found] = {}
         listed = {shard["name"] for shard in worker.shards}
+        listed |= {CRYSTALS} if "crystals_sha256" in worker.meta else set()
         stray = sorted(path.name for path in worker.path.glob("*.parquet") if path.name not in listed)
         problems += [f"{worker.path / name}: not listed in meta.json" for name in stray]
         for shard in worker.shards:
@@ -225,10 +170,14 @@ class _WorkerCheck:
 
     def _file(self, path: Place, local: Path, shard: dict[str, Any]) -> dict[str, _Found] | None:
         """The materials of a shard with the local copy ``local``; None if it is damaged or cannot be read."""
-        problem = _file_problem(path, local, shard)
-        if problem:
-            self.report.problems.append(problem)
-        if problem or self.tokenizer is None:
+        size, stated = local.stat().st_size, shard.get("sha256")
+        if size != shard.get("bytes", size):
+            self.report.problems.append(f"{path}: {size} bytes, but {shard['bytes']} were written")
+            return None
+        if stated is not None and (digest := sha256_of(local)) != stated:
+            self.report.problems.append(changed(path, digest, stated))
+            return None
+        if self.tokenizer is None:
             return None
         try:
             return self._shard(self.tokenizer, path, local, shard)
@@ -257,20 +206,81 @@ class _WorkerCheck:
                         found.grid_shape, found.patch_shape = patch.grid_shape, patch.patch_shape
                     if name in sources:
                         part = _Shard(group.task_ids[rows], group.offsets[rows], group.ids[rows])
-                        _compare(
-                            self.worker, tokenizer, sources[name], part, found, f"{path}: {name}", report
-                        )
+                        self._compare(tokenizer, sources[name], part, found, f"{path}: {name}")
                     found.offsets.append(group.offsets[rows])
         for name, found in materials.items():
             density = None
-            if self.origins.needs_density and name in sources:
+            if self.sampler is not None and self.sampler.needs_density and name in sources:
                 density = _density(sources[name], tokenizer.unit, found)
-            self.origins.check(name, found, density, path, report)
+            self._check_offsets(name, found, density, path)
         total = sum(found.rows for found in materials.values())
         report.rows += total
         if total != shard.get("rows", total):
             report.problems.append(f"{path}: {total} rows, but meta.json lists {shard['rows']}")
         return materials
+
+    def _check_offsets(
+        self, name: str, found: _Found, density: NDArray[np.float32] | None, path: Place
+    ) -> None:
+        """Check that the offsets follow from seed, epoch, id, grid and, for some samplers, the density."""
+        report = self.report
+        if self.sampler is None or found.grid_shape is None or found.patch_shape is None:
+            return
+        if self.sampler.needs_density and density is None:
+            note = "the offsets depend on the densities and are checked only with --source"
+            if note not in report.notes:
+                report.notes.append(note)
+            return
+        seed, epoch = self.worker.meta["seed"], self.worker.meta["epoch"]
+        shapes = (found.grid_shape, found.patch_shape)
+        try:
+            drawn = draw(self.sampler, *shapes, density, found.rows, seed=seed, task_id=name, epoch=epoch)
+        except ValueError as error:
+            report.problems.append(f"{path}: {error}")
+            return
+        different = np.flatnonzero((drawn != found.corners).any(axis=1))
+        if len(different):
+            report.problems.append(
+                f"{path}: {name}: the offsets are not those of seed {seed} and epoch {epoch}, "
+                f"the first of {len(different)} is that of its row {different[0]}"
+            )
+
+    def _compare(
+        self, tokenizer: PatchTokenizer, entry: Entry, part: _Shard, found: _Found, place: str
+    ) -> None:
+        """Check rows of a material, after ``found.rows`` others, against its density."""
+        report = self.report
+        try:
+            material = read(entry.path).in_unit(tokenizer.unit)
+        except (OSError, ValueError) as error:
+            report.problems.append(f"{place}: the source cannot be read: {error}")
+            return
+        if found.rows == 0:
+            report.materials_compared += 1
+            found.crystal = StoredCrystal(material.crystal, material.grid_shape).sha256
+            compare_clipped(self.worker, tokenizer.density_codec, entry.task_id, material, place, report)
+        try:
+            rows = tokenizer.encode_material(material, part.offsets)
+        except ValueError as error:
+            report.problems.append(f"{place}: the source does not give these rows: {error}")
+            return
+        different = np.flatnonzero((rows != part.ids).any(axis=1))
+        if len(different):
+            report.problems.append(
+                f"{place}: {len(different)} rows differ from the source, the first is {different[0]}"
+            )
+            return
+        scale = (1.0 if material.unit == "chgcar" else material.volume) / material.density.size
+        for row, (ids, offset) in enumerate(zip(part.ids, part.offsets, strict=True)):
+            patch = tokenizer.decode(ids)
+            voxels, decoded = _patch(material, offset, patch.patch_shape), patch.density.ravel()
+            found.error.add(tokenizer.density_codec, voxels, decoded, scale)
+            outside = tokenizer.density_codec.outside_bin(voxels, decoded)
+            report.voxels_compared += len(voxels)
+            if outside:
+                report.problems.append(f"{place}: row {row}: {outside} voxels decode outside their bin")
+                return
+        report.errors[entry.task_id] = found.error.stored
 
 
 def _density(entry: Entry, unit: str, found: _Found) -> NDArray[np.float32] | None:
@@ -343,6 +353,7 @@ def _check_totals(worker: Worker, rows: int, materials: dict[str, _Found], repor
             f"{place}: {meta['n_materials_listed']} materials listed, but {accounted} are in or left out"
         )
     _check_beside(worker, report)
+    _check_crystals(worker, materials, report)
     coverage = worker.path / COVERAGE
     if not coverage.exists():
         report.problems.append(f"{coverage}: missing")
@@ -362,6 +373,26 @@ def _check_beside(worker: Worker, report: Report) -> None:
         path, stated = worker.path / name, worker.meta.get(key)
         if stated is not None and path.exists() and sha256_of(path) != stated:
             report.problems.append(f"{path}: the content is not what {META} states (SHA-256); fetch it again")
+
+
+def _check_crystals(worker: Worker, materials: dict[str, _Found], report: Report) -> None:
+    """Check the table of crystals; datasets of earlier versions have none."""
+    path = worker.path / CRYSTALS
+    if "crystals_sha256" not in worker.meta:
+        return
+    try:
+        stored = crystals_of(worker)
+    except (OSError, ValueError) as error:
+        report.problems.append(str(error))
+        return
+    if stored.keys() != materials.keys():
+        report.problems.append(f"{path}: holds {len(stored)} crystals, the shards {len(materials)} materials")
+    for name in stored.keys() & materials.keys():
+        grid, in_rows = stored[name].grid_shape, materials[name].grid_shape
+        if in_rows not in (None, grid):
+            report.problems.append(f"{path}: {name} has the grid {grid}, its rows {in_rows}")
+        if materials[name].crystal not in (None, stored[name].sha256):
+            report.problems.append(f"{path}: {name} is not the crystal of the source")
 
 
 def _budget(worker: Worker, report: Report) -> Callable[[str], int | None]:
@@ -389,61 +420,18 @@ def _check_coverage(
         n = len(per_material) if isinstance(per_material, dict) else "no"
         report.problems.append(f"{place}: lists {n} materials, the shards hold {len(materials)}")
         return
-    total: Counter[int] = Counter()
+    expected: list[int] = []
     for name, found in materials.items():
         if found.grid_shape is None or found.patch_shape is None:
             return  # reported already: its rows do not decode
         counts = coverage_histogram(found.grid_shape, found.patch_shape, found.corners).tolist()
-        total.update(dict(enumerate(counts)))
+        expected = summed([expected, counts])
         if per_material[name] != counts:
             report.problems.append(f"{place}: {name}: {per_material[name]}, but its rows give {counts}")
-    expected = [total[times] for times in range(max(total, default=-1) + 1)]
     if stored.get("histogram") != expected:
         report.problems.append(
             f"{place}: the histogram is {stored.get('histogram')}, the rows give {expected}"
         )
-
-
-def _compare(
-    worker: Worker,
-    tokenizer: PatchTokenizer,
-    entry: Entry,
-    part: _Shard,
-    found: _Found,
-    place: str,
-    report: Report,
-) -> None:
-    """Check rows of a material, after ``found.rows`` others, against its density."""
-    try:
-        material = read(entry.path).in_unit(tokenizer.unit)
-    except (OSError, ValueError) as error:
-        report.problems.append(f"{place}: the source cannot be read: {error}")
-        return
-    if found.rows == 0:
-        report.materials_compared += 1
-        compare_clipped(worker, tokenizer.density_codec, entry.task_id, material, place, report)
-    try:
-        rows = tokenizer.encode_material(material, part.offsets)
-    except ValueError as error:
-        report.problems.append(f"{place}: the source does not give these rows: {error}")
-        return
-    different = np.flatnonzero((rows != part.ids).any(axis=1))
-    if len(different):
-        report.problems.append(
-            f"{place}: {len(different)} rows differ from the source, the first is {different[0]}"
-        )
-        return
-    scale = (1.0 if material.unit == "chgcar" else material.volume) / material.density.size
-    for row, (ids, offset) in enumerate(zip(part.ids, part.offsets, strict=True)):
-        patch = tokenizer.decode(ids)
-        voxels, decoded = _patch(material, offset, patch.patch_shape), patch.density.ravel()
-        found.error.add(tokenizer.density_codec, voxels, decoded, scale)
-        outside = tokenizer.density_codec.outside_bin(voxels, decoded)
-        report.voxels_compared += len(voxels)
-        if outside:
-            report.problems.append(f"{place}: row {row}: {outside} voxels decode outside their bin")
-            return
-    report.errors[entry.task_id] = found.error.stored
 
 
 def _patch(material: Material, offset: NDArray[np.int32], shape: tuple[int, int, int]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -21,7 +22,7 @@ from tomat.storage.files import is_url
 from tomat.storage.remote import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from tomat.budget import Shares
     from tomat.dataset.config import TokenizeConfig
@@ -154,15 +155,6 @@ class Job:
             patches = replace(shares, patches=tuple(config.own(shares.patches)))
             yield Part(config, own, self.out, self.on_error, self.threads or threads, patches, codec_file)
 
-    def complete(self, summaries: Iterable[Summary]) -> Summary:
-        """Check that all parts are in one place, and sum up their summaries.
-
-        Raises:
-            ValueError: parts are missing.
-        """
-        check(self.out)
-        return add_up(self.out, summaries)
-
 
 def prepare(out: str, *, resume: bool, overwrite: bool) -> None:
     """Prepare ``out`` for parts that all resume; with ``overwrite``, clear it.
@@ -224,7 +216,18 @@ class Engine(ABC):
             StoppedError: :meth:`cancel` was called.
         """
         self._prepare(job.out, resume=resume, overwrite=overwrite)
-        return self._work(job, watch)
+        board, summaries = Board(job), []
+        with contextlib.closing(self._work(job)) as steps:
+            for news in steps:
+                for index, told in news:
+                    if isinstance(told, Summary):
+                        summaries.append(told)
+                    else:
+                        board.post(index, told)
+                if watch is not None:
+                    watch(board.total)
+        self._check(job.out)
+        return add_up(job.out, summaries)
 
     def cancel(self) -> None:
         """Stop all workers at their next material; finished shards are kept."""
@@ -234,9 +237,16 @@ class Engine(ABC):
         """:func:`prepare`, run where the workers see the directory."""
         prepare(out, resume=resume, overwrite=overwrite)
 
+    def _check(self, out: str) -> None:
+        """:func:`check`, run where the workers see the directory."""
+        check(out)
+
     @abstractmethod
-    def _work(self, job: Job, watch: Callable[[Progress], None] | None) -> Summary:
-        """Run every part; the first error of a worker is raised after the others have stopped."""
+    def _work(self, job: Job) -> Generator[list[tuple[int, Progress | Summary]]]:
+        """Run every part, and give what the workers say, by index: their progress, and a summary of each at its end.
+
+        The first error of a worker is raised after the others have stopped, as they also are when this is closed.
+        """
 
     def _check_not_cancelled(self, job: Job) -> None:
         if self._is_cancelled.is_set():

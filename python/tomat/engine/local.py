@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,13 +16,13 @@ import numpy as np
 from tomat import _core
 from tomat._threads import check_threads
 from tomat.dataset.bucket_directory import run_directory
-from tomat.dataset.config import identity_hash
-from tomat.dataset.meta import REASONS
+from tomat.dataset.meta import REASONS, read_meta
 from tomat.dataset.run_directory import clipped_totals
 from tomat.formats.zarr import fetch_group
 from tomat.sampling import draw, native_arguments
 from tomat.storage.files import is_url, open_bytes
 from tomat.storage.remote import place
+from tomat.workplace import differences, identity_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -170,30 +171,24 @@ class Run:
         self._check_place()
         try:
             with self.directory.locked(wait_s):
-                return self._execute(resume=resume, overwrite=overwrite, watch=watch, start=start)
+                directory = self.directory
+                if self._prepare(resume=resume, overwrite=overwrite):
+                    directory.clear_progress()
+                    return self._summary(None, len(self.plan), start, {})
+                there = directory.finished(self.identity)
+                names = [name for name, _, _ in self.plan]
+                native = self._pipeline()
+                self._drive(native, [shard for shard in self.plan if shard[0] not in there], watch, start)
+                vanished = directory.missing(self.identity, names)
+                if vanished:
+                    raise OSError(f"{directory}: shards vanished while the run went on: {vanished[:5]}")
+                rows = dict(zip((entry.task_id for entry in self.entries), self.patches, strict=True))
+                totals = directory.finish(self.config, self.identity, names, rows)
+                counters = dict(native.progress())
+                stages = {stage: counters[f"{stage}_ns"] / 1e9 for stage in _STAGES}
+                return self._summary(totals, len(there), start, stages)
         finally:
             self._remove_empty_root()
-
-    def _execute(
-        self, *, resume: bool, overwrite: bool, watch: Callable[[Progress], None] | None, start: float
-    ) -> Summary:
-        """:meth:`execute`, while the directory is locked."""
-        directory = self.directory
-        if self._prepare(resume=resume, overwrite=overwrite):
-            directory.clear_progress()
-            return self._summary(None, len(self.plan), start, {})
-        there = directory.finished(self.identity)
-        names = [name for name, _, _ in self.plan]
-        native = self._pipeline()
-        self._drive(native, [shard for shard in self.plan if shard[0] not in there], watch, start)
-        vanished = directory.missing(self.identity, names)
-        if vanished:
-            raise OSError(f"{directory}: shards vanished while the run went on: {vanished[:5]}")
-        rows = dict(zip((entry.task_id for entry in self.entries), self.patches, strict=True))
-        totals = directory.finish(self.config, self.identity, names, rows)
-        counters = dict(native.progress())
-        stages = {stage: counters[f"{stage}_ns"] / 1e9 for stage in _STAGES}
-        return self._summary(totals, len(there), start, stages)
 
     def cancel(self) -> None:
         """Stop at the next material; :meth:`execute` then raises :class:`StoppedError`."""
@@ -214,14 +209,10 @@ class Run:
         whole = run_directory(root)
         if whole.is_finished or whole.is_started:
             raise FileExistsError(f"{root}: holds a dataset of one worker; choose another --out")
-        checked = 0
-        for path in sorted(parts, key=str):
-            part = run_directory(path)
-            if path != self.directory.place and (part.is_finished or part.is_started):
-                self._check_identity(part, ignore=_OWN)
-                checked += 1
-            if checked == _NEIGHBOURS:
-                return
+        others = (run_directory(path) for path in sorted(parts, key=str) if path != self.directory.place)
+        begun = (part for part in others if part.is_finished or part.is_started)
+        for part in islice(begun, _NEIGHBOURS):
+            self._check_identity(part, ignore=_OWN)
 
     def _remove_empty_root(self) -> None:
         if isinstance(self.root, Path) and self.root.is_dir() and not any(self.root.iterdir()):
@@ -253,18 +244,12 @@ class Run:
     def _check_identity(self, directory: RunDirectory, ignore: frozenset[str] = frozenset()) -> None:
         """Check that the run in ``directory`` differs from this one in no key but ``ignore``."""
         stored = directory.stored_identity()
-        keys = [
-            key
-            for key in {**stored, **self.identity}
-            if key not in ignore and stored.get(key) != self.identity.get(key)
-        ]
+        keys = differences(stored, self.identity, free=ignore)
         if keys:
-            differences = "; ".join(
-                f"{key} was {stored.get(key)!r}, is {self.identity.get(key)!r}" for key in keys
-            )
+            changes = (f"{key} was {stored.get(key)!r}, is {self.identity.get(key)!r}" for key in keys)
             remedy = "--overwrite" if directory is self.directory else "another --out"
             raise ValueError(
-                f"{directory}: the run there has other options ({differences}); give the same, or {remedy}"
+                f"{directory}: the run there has other options ({'; '.join(changes)}); give the same, or {remedy}"
             )
 
     def _pipeline(self) -> _core.ShardRun:
@@ -312,17 +297,9 @@ class Run:
         n: int,
     ) -> NDArray[np.int64]:
         """Origins by a sampler that is not built in; called from the pipeline's threads."""
-        sampler, config = self.config.origins.sampler, self.config
-        drawn = draw(
-            sampler,
-            grid_shape,
-            patch_shape,
-            density,
-            n,
-            seed=config.seed,
-            task_id=task_id,
-            epoch=config.epoch,
-        )
+        config, shapes = self.config, (grid_shape, patch_shape)
+        seed, epoch = config.seed, config.epoch
+        drawn = draw(config.origins.sampler, *shapes, density, n, seed=seed, task_id=task_id, epoch=epoch)
         return drawn.astype(np.int64)
 
     def _fetch(self, index: int) -> dict[str, bytes] | bytes | None:
@@ -340,29 +317,19 @@ class Run:
         start: float,
     ) -> None:
         """Run the pipeline to its end; an exception in this thread (Ctrl-C) stops it first."""
-        outcome: list[bool | BaseException] = []
-
-        def work() -> None:
-            try:
-                outcome.append(self._write(native, pending))
-            except BaseException as error:
-                outcome.append(error)
-
         total = sum(end - first for _, first, end in pending)
-        thread = threading.Thread(target=work, name="tomat-pipeline")
-        thread.start()
-        try:
-            while thread.is_alive():
-                thread.join(_POLL_S)
-                if watch is not None:
-                    watch(_progress(native, total, start))
-        finally:
-            native.cancel()
-            thread.join()
-        result = outcome[0]
-        if isinstance(result, BaseException):
-            raise result
-        if not result:
+        with ThreadPoolExecutor(1, "tomat-pipeline") as pool:
+            written = pool.submit(self._write, native, pending)
+            try:
+                while not written.done():
+                    wait([written], _POLL_S)
+                    if watch is not None:
+                        counters = dict(native.progress())
+                        told = {name: counters[name] for name in ("materials", "left_out", "rows", "bytes")}
+                        watch(Progress(n_materials=total, seconds=time.monotonic() - start, **told))
+            finally:
+                native.cancel()
+        if not written.result():
             raise StoppedError(f"{self.directory}: stopped; go on with --resume")
 
     def _write(self, native: _core.ShardRun, pending: list[tuple[str, int, int]]) -> bool:
@@ -385,7 +352,7 @@ class Run:
         self, totals: Totals | None, resumed: int, start: float, stages: dict[str, float]
     ) -> Summary:
         """The summary from ``meta.json``, with this run's messages for materials left out."""
-        meta = self.directory.meta
+        meta = read_meta(self.directory.place)
         words = {} if totals is None else totals.first_left_out
         return Summary(
             directory=self.directory.place,
@@ -408,12 +375,6 @@ class Run:
             seconds=time.monotonic() - start,
             stage_seconds=stages,
         )
-
-
-def _progress(native: _core.ShardRun, total: int, start: float) -> Progress:
-    counters = dict(native.progress())
-    told = {name: counters[name] for name in ("materials", "left_out", "rows", "bytes")}
-    return Progress(n_materials=total, seconds=time.monotonic() - start, **told)
 
 
 def tokenize(

@@ -6,16 +6,17 @@ containers, or at URLs that fsspec opens with credentials from a Modal secret.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, override
 
-from tomat.engine.job import Board, Engine, add_up
+from tomat.engine.job import Engine
 from tomat.engine.local import Progress, Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from tomat.engine.job import Job
     from tomat.material import Entry
@@ -173,38 +174,27 @@ class ModalEngine(Engine):
         self._functions["prepare_dataset"].remote(out, resume, overwrite)
 
     @override
-    def _work(self, job: Job, watch: Callable[[Progress], None] | None) -> Summary:
+    def _check(self, out: str) -> None:
+        self._functions["check_dataset"].remote(out)
+
+    @override
+    def _work(self, job: Job) -> Generator[list[tuple[int, Progress | Summary]]]:
         spawn = self._functions["tokenize_worker"].spawn
         calls = {part.config.worker_index: spawn(part) for part in job.parts(1)}
-        summaries: list[Summary] = []
-        board = Board(job)
         try:
             while calls:
                 self._check_not_cancelled(job)
-                for index, summary in _finished(calls):
-                    del calls[index]
-                    summaries.append(summary)
-                    board.post(index, _as_progress(summary))
-                if watch is not None:
-                    watch(board.total)
+                news: list[tuple[int, Progress | Summary]] = []
+                for index, call in list(calls.items()):
+                    with contextlib.suppress(TimeoutError):
+                        done = call.get(timeout=0)
+                        del calls[index]
+                        n, left_out = done.n_listed, done.n_left_out
+                        told = Progress(n, n, left_out, done.rows, done.bytes, done.seconds)
+                        news += [(index, told), (index, done)]
+                yield news
                 if calls:
                     self._is_cancelled.wait(_POLL_S)
         finally:
             for call in calls.values():
                 call.cancel()
-        self._functions["check_dataset"].remote(job.out)
-        return add_up(job.out, summaries)
-
-
-def _finished(calls: dict[int, Any]) -> Iterator[tuple[int, Summary]]:
-    """Workers that have finished, with their summaries; the error of a failed one is raised."""
-    for index, call in list(calls.items()):
-        try:
-            yield index, call.get(timeout=0)
-        except TimeoutError:
-            continue
-
-
-def _as_progress(summary: Summary) -> Progress:
-    n = summary.n_listed
-    return Progress(n, n, summary.n_left_out, summary.rows, summary.bytes, summary.seconds)

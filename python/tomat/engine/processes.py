@@ -10,11 +10,11 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, override
 
 from tomat._threads import processors
-from tomat.engine.job import Board, Engine
+from tomat.engine.job import Engine
 from tomat.engine.local import Progress, Run, Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Generator
     from multiprocessing.context import SpawnProcess
 
     from tomat.engine.job import Job, Part
@@ -41,25 +41,19 @@ class ProcessEngine(Engine):
         super().__init__()
 
     @override
-    def _work(self, job: Job, watch: Callable[[Progress], None] | None) -> Summary:
+    def _work(self, job: Job) -> Generator[list[tuple[int, Progress | Summary]]]:
         at_once = min(self._processes, job.n_workers)
         pool = _Pool(job.parts(max(1, processors() // at_once)), at_once)
-        board = Board(job)
         try:
             while pool.is_busy:
                 self._check_not_cancelled(job)
-                for index, progress in pool.step():
-                    board.post(index, progress)
-                if watch is not None:
-                    watch(board.total)
+                yield pool.step()
         finally:
             pool.stop()
-        return job.complete(pool.summaries)
 
 
 class _Pool:
     def __init__(self, parts: Any, at_once: int) -> None:
-        self.summaries: list[Summary] = []
         self._waiting: deque[Part] = deque(parts)
         self._at_once = at_once
         self._running: dict[Connection, tuple[Part, SpawnProcess]] = {}
@@ -69,8 +63,8 @@ class _Pool:
     def is_busy(self) -> bool:
         return bool(self._waiting or self._running)
 
-    def step(self) -> list[tuple[int, Progress]]:
-        """Start waiting parts, and return new progress of workers; the first error of one is raised."""
+    def step(self) -> list[tuple[int, Progress | Summary]]:
+        """Start waiting parts, and return what workers say; the first error of one is raised."""
         while self._waiting and len(self._running) < self._at_once:
             self._start(self._waiting.popleft())
         told = []
@@ -82,14 +76,12 @@ class _Pool:
             except (EOFError, OSError):
                 self._died(connection)
                 continue
-            if isinstance(message, Progress):
-                told.append((part.config.worker_index, message))
-                continue
-            self._reap(connection)
+            if not isinstance(message, Progress):
+                self._reap(connection)
             if isinstance(message, BaseException):
                 message.add_note(f"worker {part.config.worker_index} of {part.config.n_workers}")
                 raise message
-            self.summaries.append(message)
+            told.append((part.config.worker_index, message))
         return told
 
     def _start(self, part: Part) -> None:

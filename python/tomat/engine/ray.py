@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any, override
 
-from tomat.engine.job import Board, Engine
+from tomat.engine.job import Engine
 from tomat.engine.local import Progress, StoppedError, Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Generator, Iterator
 
     from tomat.engine.job import Job, Part
 
@@ -58,7 +57,7 @@ class RayEngine(Engine):
         super().__init__()
 
     @override
-    def _work(self, job: Job, watch: Callable[[Progress], None] | None) -> Summary:
+    def _work(self, job: Job) -> Generator[list[tuple[int, Progress | Summary]]]:
         with self._connected() as ray:
             reports = ray.remote(num_cpus=0)(_Reports).remote()
             threads = job.threads or 1
@@ -71,10 +70,21 @@ class RayEngine(Engine):
             parts = job.parts(threads)
             running = {task.remote(part, reports): part.config.worker_index for part in parts}
             try:
-                summaries = self._collect(ray, job, running, reports, watch)
+                while running:
+                    self._check_not_cancelled(job)
+                    news: list[tuple[int, Progress | Summary]] = []
+                    for reference in ray.wait(list(running), timeout=_POLL_S)[0]:
+                        index = running.pop(reference)
+                        try:
+                            news.append((index, ray.get(reference)))
+                        except ray.exceptions.RayError as error:
+                            raise _own_error(error, index, job.n_workers) from error
+                    # Progress reports are optional.
+                    with contextlib.suppress(ray.exceptions.RayError):
+                        news += ray.get(reports.latest.remote(), timeout=_POLL_S).items()
+                    yield news
             finally:
                 _stop(ray, list(running))
-        return job.complete(summaries)
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Any]:
@@ -101,57 +111,28 @@ class RayEngine(Engine):
         finally:
             ray.shutdown()
 
-    def _collect(
-        self,
-        ray: Any,
-        job: Job,
-        running: dict[Any, int],
-        reports: Any,
-        watch: Callable[[Progress], None] | None,
-    ) -> list[Summary]:
-        """Wait for all tasks; the first error is raised."""
-        board, summaries = Board(job), []
-        while running:
-            self._check_not_cancelled(job)
-            done, _ = ray.wait(list(running), timeout=_POLL_S)
-            for reference in done:
-                index = running.pop(reference)
-                try:
-                    summaries.append(ray.get(reference))
-                except ray.exceptions.RayError as error:
-                    raise _own_error(error, index, job.n_workers) from error
-            if watch is not None:
-                # Progress reports are optional.
-                with contextlib.suppress(ray.exceptions.RayError):
-                    for index, (progress, _, _) in ray.get(reports.latest.remote(), timeout=_POLL_S).items():
-                        board.post(index, progress)
-                watch(board.total)
-        return summaries
-
 
 class _Reports:
-    """An actor that stores the latest progress, node and process of each worker."""
+    """An actor that stores the latest progress of each worker."""
 
     def __init__(self) -> None:
-        self._latest: dict[int, tuple[Progress, str, int]] = {}
+        self._latest: dict[int, Progress] = {}
 
-    def tell(self, index: int, progress: Progress, node: str, process: int) -> None:
-        self._latest[index] = (progress, node, process)
+    def tell(self, index: int, progress: Progress) -> None:
+        self._latest[index] = progress
 
-    def latest(self) -> dict[int, tuple[Progress, str, int]]:
+    def latest(self) -> dict[int, Progress]:
         return self._latest
 
 
 def _work(part: Part, reports: Any) -> Summary:
-    import ray
-
-    node, index, last = ray.get_runtime_context().get_node_id(), part.config.worker_index, 0.0
+    last = 0.0
 
     def tell(progress: Progress) -> None:
         nonlocal last
         if time.monotonic() - last > _TELL_S:
             last = time.monotonic()
-            reports.tell.remote(index, progress, node, os.getpid())
+            reports.tell.remote(part.config.worker_index, progress)
 
     return part.run(watch=tell)
 

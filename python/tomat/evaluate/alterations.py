@@ -9,19 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from tomat.crystal import Crystal
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from tomat.material import Material
-    from tomat.prediction.assemble import Alteration
-    from tomat.prediction.predictor import PatchRequest
+from tomat.material import Material
+from tomat.prediction.assemble import Alteration
+from tomat.prediction.predictor import PatchRequest
 
 type Density = NDArray[np.float64]
 #: Makes a variant from a material and other ones; None where the probe does not apply.

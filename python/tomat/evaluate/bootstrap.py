@@ -7,14 +7,11 @@ materials (A. C. Davison, D. V. Hinkley, Bootstrap Methods and their Application
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Hashable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
-
-    from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 #: Default number of resamples.
 RESAMPLES = 2000
@@ -41,9 +38,6 @@ class Resampler:
         resamples: number of resamples.
         level: confidence level.
         seed: of the random draws.
-
-    Raises:
-        ValueError: no materials, a level outside (0, 1), fewer than ten resamples, or ``clusters`` of another length.
     """
 
     def __init__(
@@ -64,12 +58,10 @@ class Resampler:
         if clusters is not None and len(clusters) != n:
             raise ValueError(f"{len(clusters)} clusters for {n} materials; give one name per material")
         numbers: dict[Hashable, int] = {}
-        for name in range(n) if clusters is None else clusters:
-            numbers.setdefault(name, len(numbers))
         names = range(n) if clusters is None else clusters
         self.level, self.resamples = level, resamples
+        self._unit = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
         self.n_units = len(numbers)
-        self._unit = np.array([numbers[name] for name in names], dtype=np.int64)
         counts = np.random.default_rng(seed).multinomial(
             self.n_units, np.full(self.n_units, 1.0 / self.n_units), size=resamples
         )
@@ -81,22 +73,13 @@ class Resampler:
         Args:
             values: (n,) finite.
             weights: (n,) not negative; None is all 1. Materials of weight 0 are left out.
-
-        Raises:
-            ValueError: arrays of another length, values that are not finite, or weights that are all 0.
         """
         v, w = self._checked(values), self._weights(weights)
         total = float(w.sum())
         if not total > 0.0:
             raise ValueError("all weights are 0: there is no mean")
         value = float((w * v).sum() / total)
-        above = np.bincount(self._unit, w * v, self.n_units)
-        below = np.bincount(self._unit, w, self.n_units)
-        if np.count_nonzero(below) < 2:
-            return Interval(value, None, None)
-        sums = np.concatenate([chunk @ np.stack([above, below], axis=1) for chunk in self._chunks()])
-        drawn = sums[:, 1] > 0.0
-        return self._interval(value, sums[drawn, 0] / sums[drawn, 1])
+        return self.interval(value, self.means(v[:, None], w)[:, 0], w)
 
     def means(self, values: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.float64]:
         """The weighted mean of each column in each resample; NaN if only materials of weight 0 were drawn.
@@ -127,11 +110,7 @@ class Resampler:
         return self._interval(value, drawn[~np.isnan(drawn)])
 
     def quantile(self, values: ArrayLike, fraction: float) -> Interval:
-        """A quantile, interpolated linearly between ranks as in :func:`tomat.metrics.statistics`.
-
-        Raises:
-            ValueError: arrays of another length, values that are not finite, a fraction outside [0, 1].
-        """
+        """A quantile, interpolated linearly between ranks as in :func:`tomat.metrics.statistics`."""
         v = self._checked(values)
         if not 0.0 <= fraction <= 1.0:
             raise ValueError(f"fraction = {fraction} must be from 0 to 1")

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat.evaluate.aggregate import Settings, modes_of, spread
+from tomat.evaluate.bootstrap import Resampler
+from tomat.evaluate.measure import UNITS
 from tomat.evaluate.methods import BASELINES, DIAGNOSTICS, primary_mode
-from tomat.evaluate.result import load_result
-from tomat.evaluate.tables import NONE, Table, interval, label, percent
-from tomat.metrics import IN_ELECTRONS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from tomat.evaluate.bootstrap import Resampler
-    from tomat.evaluate.result import Result
+from tomat.evaluate.result import Result, load_result
+from tomat.evaluate.tables import NONE, Table, amount, interval, label
+from tomat.metrics import FRACTION, Unit
 
 #: Columns of a row that describe the material.
 FACTS = ("task_id", "data_hash", "formula", "chemsys", "category", "n_electrons")
 
+
+#: Of a column that is no metric.
+_BARE = Unit.of("")
 
 #: The rows of a result by material.
 type Rows = Mapping[str, Mapping[str, Any]]
@@ -45,11 +44,7 @@ class Contender:
     results: tuple[Result, ...]
 
     def runs(self) -> list[dict[str, dict[str, Any]]]:
-        """For each result, its rows by material.
-
-        Raises:
-            ValueError: a result without the mode, or results over different materials.
-        """
+        """For each result, its rows by material."""
         found = []
         for result in self.results:
             rows = result.of_mode(self.mode)
@@ -251,14 +246,13 @@ def _same_materials(name: str, rows: Mapping[str, Any], other_name: str, other: 
 
 def comparison_table(content: Mapping[str, Any]) -> Table:
     """A comparison as a table; diagnostic modes stand below the line."""
-    unit = "x 100" if content["metric"] in (*IN_ELECTRONS, "seconds") else "%"
+    unit = UNITS.get(content["metric"], _BARE)
+    after = f", {unit.points}" if unit.points else ""
     head = (
         "",
-        f"mean, {unit}",
+        f"mean, {unit.name}" if unit.name else "mean",
         "SD over seeds",
-        "difference, points",
-        "per electron, points",
-        "median, points",
+        *(f"{name}{after}" for name in ("difference", "per electron", "median")),
         "better in, %",
     )
     rows: list[tuple[str, ...]] = []
@@ -268,9 +262,10 @@ def comparison_table(content: Mapping[str, Any]) -> Table:
     ]
     for line in with_starts:
         seeds = line["seeds"]
-        cells = [line["name"], interval(line["mean"]), NONE if seeds["sd"] is None else percent(seeds["sd"])]
-        names = ("difference", "difference_per_electron", "median", "wins")
-        cells += [interval(line[name]) if name in line else "" for name in names]
+        spread_of = NONE if seeds["sd"] is None else amount(seeds["sd"], unit)
+        cells = [line["name"], interval(line["mean"], unit), spread_of]
+        names = {"difference": unit, "difference_per_electron": unit, "median": unit, "wins": FRACTION}
+        cells += [interval(line[name], of) if name in line else "" for name, of in names.items()]
         (below if line["mode"] in DIAGNOSTICS else rows).append(tuple(cells))
     note = (
         f"{content['metric']} over {content['n']} materials, paired; {100 * content['intervals']['level']:g} % "

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
 def nearest_atom(
@@ -29,9 +25,6 @@ def nearest_atom(
 
     Returns:
         float32 (nx, ny, nz).
-
-    Raises:
-        ValueError: a cell of zero volume, or a cutoff that is not positive and finite.
     """
     cell = np.asarray(lattice, dtype=np.float64)
     if not 0.0 < cutoff < math.inf:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core, metrics
 from tomat.categories import category, reduced_formula
 from tomat.evaluate.distances import nearest_atom
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-    from tomat.evaluate.methods import Predicted
-    from tomat.material import Material
+from tomat.evaluate.methods import Predicted
+from tomat.hirshfeld import Hirshfeld
+from tomat.material import Material
 
 #: Lower ends of the bins of distance to the nearest atom, in angstrom; the last is open.
 DISTANCES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
@@ -30,6 +27,9 @@ ORDERS = 10
 
 #: Metrics of a row: those of two densities, and two more of a prediction.
 METRICS = ("nmae", "nemd", "nmae_scaled", *(name for name in metrics.Metrics._fields if name != "nmae"))
+
+#: Units of the numbers of a row that tables show.
+UNITS = {**dict.fromkeys(METRICS, metrics.FRACTION), **metrics.UNITS, "seconds": metrics.Unit.of("s")}
 
 #: Columns of a result, with their Arrow types. List columns hold one number per bin; sums are in electrons.
 COLUMNS = {
@@ -72,19 +72,17 @@ class Truth:
         material: its density, in the unit of the evaluation.
         facts: the columns that do not depend on the method.
         distance_bin: (nx, ny, nz) index into :data:`DISTANCES`.
+        atoms: the weights of the atoms, by which charges are counted.
     """
 
     material: Material
     facts: dict[str, Any]
     distance_bin: NDArray[np.int8]
+    atoms: Hirshfeld
 
     @classmethod
     def of(cls, material: Material, path: str, unit: str) -> Truth:
-        """Compute the columns that depend on the material alone.
-
-        Raises:
-            ValueError: a density without electrons, for which relative errors are undefined.
-        """
+        """Compute the columns that depend on the material alone."""
         inside = material.in_unit(unit)
         total = float(np.abs(inside.density).sum(dtype=np.float64))
         if not total > 0.0 or not inside.n_electrons > 0.0:
@@ -109,21 +107,17 @@ class Truth:
         }
         distance = nearest_atom(material.lattice, material.frac_coords, (nx, ny, nz), DISTANCES[-1])
         bins = np.searchsorted(np.asarray(DISTANCES[1:], dtype=np.float32), distance, side="right")
-        return cls(inside, facts, bins.astype(np.int8))
+        return cls(inside, facts, bins.astype(np.int8), Hirshfeld.of(material.crystal, (nx, ny, nz)))
 
 
 def row(truth: Truth, predicted: Predicted, mode: str) -> dict[str, Any]:
-    """The columns of :data:`COLUMNS` for one method.
-
-    Raises:
-        ValueError: a prediction of another shape or unit, or values that are not finite.
-    """
+    """The columns of :data:`COLUMNS` for one method."""
     material = truth.material
     if predicted.unit != material.unit:
         raise ValueError(f"the prediction is in {predicted.unit}, the true density in {material.unit}")
     values = np.asarray(predicted.density, dtype=np.float64)
     true = material.density.astype(np.float64)
-    measured = metrics.measure(values, true, unit=material.unit, volume=material.volume)
+    measured = metrics.measure(values, true, unit=material.unit, lattice=material.lattice, atoms=truth.atoms)
     mean = float(values.mean())
     scaled = metrics.nmae(values * (float(true.mean()) / mean), true) if mean > 0.0 else math.nan
     expected = predicted.expected_error

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tomat.codec import Codec
+from tomat.material import Material
+from tomat.prediction import options
 from tomat.prediction.assemble import CellRequest, Failure, predict_densities
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from tomat.codec import Codec
-    from tomat.material import Material
-    from tomat.prediction import options
-    from tomat.prediction.predictor import PatchPredictor
-    from tomat.promolecule import Promolecule
-    from tomat.starting import StartingDensity
+from tomat.prediction.predictor import PatchPredictor
+from tomat.promolecule import Promolecule
+from tomat.starting import StartingDensity
 
 type Mode = options.Mode | Literal["start", "start_teacher_forced", "promolecule", "codec_floor"]
 
@@ -73,6 +68,11 @@ class Method(Protocol):
     @property
     def mode(self) -> Mode:
         """The mode its numbers are labelled with."""
+
+    @property
+    def weights(self) -> str:
+        """Which weights of which run it uses, in words; empty for a method without any."""
+        return ""
 
     def identity(self) -> dict[str, Any]:
         """Everything its densities depend on, as JSON."""
@@ -172,15 +172,16 @@ class PatchMethod(Method):
 
     @property
     def mode(self) -> Mode:
-        """The predictor's mode.
-
-        Raises:
-            ValueError: an unknown mode.
-        """
+        """The predictor's mode."""
         mode = self.predictor.mode
         if mode not in MODES:
             raise ValueError(f"the predictor has the unknown mode {mode!r}; known: {', '.join(MODES)}")
         return mode
+
+    @property
+    def weights(self) -> str:
+        """The predictor's."""
+        return self.predictor.weights
 
     @property
     def unit(self) -> str:

@@ -11,31 +11,26 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core, metrics
 from tomat.evaluate.aggregate import Settings
 from tomat.evaluate.alterations import PROBES, Probe, Variant, generator
 from tomat.evaluate.measure import Truth
-from tomat.evaluate.methods import EXPECTED
+from tomat.evaluate.methods import EXPECTED, PatchMethod, Predicted
 from tomat.evaluate.result import write_rows
 from tomat.evaluate.run import message, versions
 from tomat.evaluate.tables import Table, interval, percent
-from tomat.material import Material, read
+from tomat.material import Entry, Material, read
 from tomat.prediction.assemble import CellRequest
 from tomat.prediction.cover import cover
+from tomat.prediction.predictor import PatchRequest
 from tomat.storage.files import read_json, write_atomically
 from tomat.tokenizer import PatchTokenizer
 from tomat.workplace import Workplace
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from tomat.evaluate.methods import PatchMethod, Predicted
-    from tomat.material import Entry
-    from tomat.prediction.predictor import PatchRequest
 
 #: Columns of ``probes.parquet``, with their Arrow types.
 COLUMNS = {
@@ -54,7 +49,7 @@ _POOL = 16
 
 
 @dataclass(frozen=True)
-class ProbePlan:
+class Probing:
     """Settings of a probe run.
 
     Attributes:
@@ -78,11 +73,7 @@ class ProbePlan:
     settings: Settings = field(default_factory=Settings)
 
     def chosen(self) -> list[Probe]:
-        """The probes that apply to the method.
-
-        Raises:
-            KeyError: an unknown probe.
-        """
+        """The probes that apply to the method."""
         unknown = [name for name in self.probes if name not in PROBES]
         if unknown:
             raise KeyError(f"unknown probe {unknown[0]!r}; known: {', '.join(PROBES)}")
@@ -107,11 +98,11 @@ class ProbePlan:
 
 
 def probe(
-    plan: ProbePlan,
+    plan: Probing,
     folder: Path,
     *,
     overwrite: bool = False,
-    watch: Callable[[str, str | None], None] | None = None,
+    watch: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Probe every material that ``folder`` does not hold yet; write ``probes.parquet`` and ``probes.json`` there.
 
@@ -133,7 +124,7 @@ def probe(
             place.write(entry.task_id, part)
         parts.append(part)
         if watch:
-            watch(entry.task_id, part["errors"][0]["error"] if part["errors"] else None)
+            watch(entry.task_id)
     rows = [row for part in parts for row in part["rows"]]
     errors = [error for part in parts for error in part["errors"]]
     if not rows:
@@ -162,7 +153,7 @@ def _pool(entries: Sequence[Entry]) -> Iterator[Material]:
             continue
 
 
-def _one(plan: ProbePlan, probes: Sequence[Probe], entry: Entry, pool: Sequence[Material]) -> dict[str, Any]:
+def _one(plan: Probing, probes: Sequence[Probe], entry: Entry, pool: Sequence[Material]) -> dict[str, Any]:
     part: dict[str, Any] = {"task_id": entry.task_id, "path": entry.path, "rows": [], "errors": []}
     try:
         truth = Truth.of(read(entry.path), entry.path, plan.method.unit)
@@ -258,11 +249,7 @@ def summarise(rows: Sequence[dict[str, Any]], settings: Settings) -> dict[str, A
 
 
 def load_probes(path: str | Path) -> dict[str, Any]:
-    """The content of ``probes.json`` in a folder.
-
-    Raises:
-        FileNotFoundError, ValueError: there is none, or it is not a result of ``tomat probe``.
-    """
+    """The content of ``probes.json`` in a folder."""
     place = Path(path) / "probes.json" if Path(path).is_dir() else Path(path)
     if not place.exists():
         raise FileNotFoundError(f"{place}: not found; run tomat probe to make it")

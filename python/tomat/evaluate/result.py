@@ -8,16 +8,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tomat.evaluate.measure import COLUMNS
 from tomat.storage.files import read_json, write_atomically
 from tomat.workplace import plain
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 #: Version of the format; readers accept all versions up to it.
 FORMAT_VERSION = 1

@@ -6,26 +6,21 @@ import functools
 import itertools
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from tomat import _core
 from tomat._threads import in_order
 from tomat.evaluate.aggregate import Settings, aggregate
 from tomat.evaluate.measure import Truth, row
-from tomat.evaluate.methods import EXPECTED, primary_mode
+from tomat.evaluate.methods import EXPECTED, Method, primary_mode
 from tomat.evaluate.result import Result
 from tomat.evaluate.volumes import Gallery
+from tomat.material import Entry, Material
 from tomat.workplace import Workplace
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from tomat.evaluate.methods import Method
-    from tomat.material import Entry, Material
 
 #: Packages whose versions are recorded if installed.
 _PACKAGES = ("numpy", "pyarrow", "jax", "jaxlib", "marin-levanter", "haliax", "equinox")
@@ -84,7 +79,7 @@ def evaluate(
     folder: Path,
     *,
     overwrite: bool = False,
-    watch: Callable[[str, str | None], None] | None = None,
+    watch: Callable[[str], None] | None = None,
 ) -> Result:
     """Measure every material in every mode, resuming what ``folder`` holds, and write the result there.
 
@@ -94,7 +89,7 @@ def evaluate(
         plan: what to measure.
         folder: of the result; created if needed.
         overwrite: start over if the folder holds another evaluation.
-        watch: called for each finished material with its id and its error or None.
+        watch: called with the id of each finished material.
 
     Raises:
         ValueError: two methods of one mode, a folder of another evaluation, or every material failed.
@@ -107,14 +102,14 @@ def evaluate(
     waiting = [entry for entry in plan.entries if not _whole(done[entry.task_id])]
     for entry in plan.entries:
         if watch and _whole(done[entry.task_id]):
-            watch(entry.task_id, None)
+            watch(entry.task_id)
     gallery = Gallery(folder / "volumes", primary_mode(modes), plan.pictures)
     gallery.know(line for part in done.values() if part for line in part["rows"])
     for entry, part in _measured(plan, waiting, gallery):
         place.write(entry.task_id, part)
         done[entry.task_id] = part
         if watch:
-            watch(entry.task_id, part["errors"][0]["error"] if part["errors"] else None)
+            watch(entry.task_id)
     parts = [found for entry in plan.entries if (found := done[entry.task_id])]
     rows = [line for part in parts for line in part["rows"]]
     errors = [error for part in parts for error in part["errors"]]

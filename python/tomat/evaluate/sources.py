@@ -46,10 +46,6 @@ def open_methods(
         promolecule: the baseline; None is the checkpoint's own, or the bundled one.
         codec: the codec of the floor if there is no checkpoint; None is the default of layout v3.
         start: evaluate the weights at step 0 as well, in the first headline mode.
-
-    Raises:
-        ValueError: unknown or repeated modes, modes for a promolecule, or two promolecules.
-        KeyError, OSError: a checkpoint, promolecule or codec is not found.
     """
     if len(set(modes)) != len(modes):
         raise ValueError(f"modes {', '.join(modes)}: give each once")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from tomat.evaluate.aggregate import modes_of
+from tomat.evaluate.measure import UNITS
 from tomat.evaluate.methods import BASELINES, DIAGNOSTICS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from tomat.evaluate.result import Result
+from tomat.evaluate.result import Result
+from tomat.metrics import FRACTION, Unit
 
 #: Names of the modes in tables.
 LABELS = {
@@ -24,8 +23,18 @@ LABELS = {
     "promolecule": "promolecule",
     "codec_floor": "codec floor",
 }
+#: Names of metrics in tables and figures.
+TITLES = {
+    "nmae": "NMAE",
+    "hartree_error": "Hartree error",
+    "nemd": "NEMD",
+    "nmae_scaled": "NMAE scaled",
+    "electron_error_relative": "electrons",
+}
+#: Metrics shown next to the NMAE, as means with intervals.
+_NEXT = ("hartree_error",)
 #: Further metrics shown, as means.
-_BESIDE = {"nemd": "NEMD", "nmae_scaled": "NMAE scaled", "electron_error_relative": "electrons"}
+_BESIDE = ("nemd", "nmae_scaled", "electron_error_relative")
 
 #: Shown for a missing number.
 NONE = "-"
@@ -65,12 +74,21 @@ def percent(value: float | None) -> str:
     return f"{100 * value:#.3g}".rstrip(".") if abs(value) >= 1e-6 else f"{100 * value:.0e}"
 
 
-def interval(content: Mapping[str, Any]) -> str:
-    """A fraction in per cent with its interval."""
-    text = percent(content["value"])
+def amount(value: float | None, unit: Unit) -> str:
+    """A number in its unit to three digits, without the unit's name; None as ``-``."""
+    if unit is FRACTION:
+        return percent(value)
+    if value is None:
+        return NONE
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+
+
+def interval(content: Mapping[str, Any], unit: Unit = FRACTION) -> str:
+    """A number with its interval, as :func:`amount`."""
+    text = amount(content["value"], unit)
     if content["low"] is None:
         return text
-    return f"{text} ({percent(content['low'])} to {percent(content['high'])})"
+    return f"{text} ({amount(content['low'], unit)} to {amount(content['high'], unit)})"
 
 
 def label(mode: str) -> str:
@@ -96,10 +114,11 @@ def mean_table(results: Sequence[Result]) -> Table:
         "",
         "materials",
         "mean NMAE, %",
-        "median, %",
-        "p99, %",
-        "per electron, %",
-        *(f"{name}, %" for name in _BESIDE.values()),
+        *(f"{TITLES[name]}, {UNITS[name].name}" for name in _NEXT),
+        "median NMAE, %",
+        "p99 NMAE, %",
+        "NMAE per electron, %",
+        *(f"{TITLES[name]}, {UNITS[name].name}" for name in _BESIDE),
         "s / material",
     )
     return Table(
@@ -107,7 +126,8 @@ def mean_table(results: Sequence[Result]) -> Table:
         head,
         tuple(rows),
         tuple(below),
-        f"Means over materials, with {ends} bootstrap intervals. NMAE is sum |error| / sum |density|."
+        f"Means over materials, with {ends} bootstrap intervals. NMAE is sum |error| / sum |density|; the "
+        "Hartree error is the mean |potential that the error makes|, weighted by the density."
         + (
             " Below the line: diagnostics, which see the true density and are not predictions."
             if below
@@ -136,16 +156,17 @@ def _numbers(result: Result, mode: str) -> tuple[str, ...]:
     nmae = of["nmae"]
 
     def mean(name: str) -> str:
-        return percent(of[name]["mean"]["value"]) if name in of else NONE
+        return amount(of[name]["mean"]["value"], UNITS[name]) if name in of else NONE
 
     return (
         f"{content['n']}" if content["n"] == asked else f"{content['n']} of {asked}",
         interval(nmae["mean"]),
+        *(interval(of[name]["mean"], UNITS[name]) if name in of else NONE for name in _NEXT),
         percent(nmae["median"]["value"]),
         percent(nmae["p99"]["value"]),
         interval(nmae["per_electron"]),
         *map(mean, _BESIDE),
-        f"{of['seconds']['mean']['value']:.3g}" if "seconds" in of else NONE,
+        mean("seconds"),
     )
 
 

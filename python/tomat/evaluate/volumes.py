@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tomat.material import Material
 from tomat.storage.files import write_atomically
 from tomat.workplace import file_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from tomat.material import Material
 
 #: Points along the longest axis of a volume, and of a plane.
 VOLUME, PLANE = 24, 96
@@ -144,11 +140,7 @@ def save_picture(folder: Path, picture: Picture) -> None:
 
 
 def load_pictures(folder: Path) -> list[Picture]:
-    """The pictures of a result, the largest NMAE first.
-
-    Raises:
-        ValueError: a file is damaged.
-    """
+    """The pictures of a result, the largest NMAE first."""
     found = []
     for path in sorted((folder / "volumes").glob("*.npz")):
         try:

@@ -10,20 +10,17 @@ import bz2
 import gzip
 import lzma
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tomat.crystal import Crystal
 from tomat.formats import cube, vasp, zarr
 from tomat.storage.files import atomic_folder, write_atomically
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from tomat.crystal import Crystal
 
 __all__ = ["COMPRESSORS", "FORMATS", "Format", "format_by_name", "format_of", "write"]
 

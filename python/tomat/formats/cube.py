@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tomat.crystal import Crystal
 from tomat.formats.text import comment, scientific, table
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from tomat.crystal import Crystal
 
 #: CODATA 2018, in angstrom.
 _BOHR = 0.529177210903

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from tomat.crystal import Crystal
+from tomat.crystal import Crystal
 
 
 def comment(crystal: Crystal) -> str:

@@ -7,21 +7,17 @@ import gzip
 import itertools
 import lzma
 import zlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core
+from tomat.crystal import Crystal
 from tomat.formats.text import comment, fortran, table
 from tomat.storage.files import open_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from tomat.crystal import Crystal
 
 #: A note for users of a written CHGCAR.
 AUGMENTATION_NOTE = (
@@ -64,10 +60,6 @@ def read_augmentation(path: str | Path, n_atoms: int) -> bytes:
     """The lines with the PAW augmentation occupancies of the total density in a CHGCAR.
 
     They are valid for the same atoms in the same order with the same POTCAR.
-
-    Raises:
-        ValueError: missing, cut off, or for another number of atoms.
-        OSError: it cannot be read.
     """
     text = _expanded(path)
     start = text.find(_AUGMENTATION)

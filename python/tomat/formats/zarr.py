@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import math
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core
+from tomat.crystal import Crystal
 from tomat.storage.files import json_bytes
 from tomat.storage.remote import fetch_files
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from tomat.crystal import Crystal
 
 #: Name of the array in the ``rho_gga`` layout.
 _ARRAY = "charge_density_total"

@@ -119,14 +119,10 @@ class TrainConfig:
     allow_change: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the name and numbers, and place all that Levanter writes in the run's folder.
-
-        Raises:
-            ValueError: ``name`` is not a valid folder name, or a number is out of range.
-        """
         if not self.name or any(sign in self.name for sign in "/\\ \t\n:") or self.name in (".", ".."):
             raise ValueError(f"name {self.name!r} must be a folder name without spaces, slashes or colons")
         self._check_numbers()
+        # All that Levanter writes lies in the run's folder.
         self.trainer.id = self.name
         self.trainer.log_dir = self.files.local
         self.trainer.checkpointer.base_path = self.files.checkpoints

@@ -77,21 +77,10 @@ def complete(folder: str, metadata: dict[str, Any]) -> None:
         OSError: a file cannot be read or written.
     """
     content = json.dumps(metadata).encode()
-    files = _found(folder) | {METADATA: _entry(len(content), hashlib.sha256(content).hexdigest())}
+    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    files = _found(folder) | {METADATA: entry}
     _write(folder, files)
     write(f"{folder}/{METADATA}", content)
-
-
-def seal(folder: str) -> None:
-    """Write the digests of a checkpoint as it is now.
-
-    Raises:
-        FileExistsError: it already has digests.
-        OSError: a file cannot be read or written.
-    """
-    if (place(folder) / DIGESTS).exists():
-        raise FileExistsError(f"{folder}/{DIGESTS}: exists; delete it first if you know why the files differ")
-    _write(folder, _found(folder))
 
 
 def seal_trained(path: str) -> list[str]:
@@ -110,13 +99,12 @@ def seal_trained(path: str) -> list[str]:
             f"{root}: no {NOTE} there; give the folder of a run, a checkpoint or an export"
         )
     written = _seal_note(root)
-    for folder in (
-        [root] if is_complete(root) else [*_kept(root), *checkpoint_folders(RunFiles(root).checkpoints)]
-    ):
+    single = is_complete(root)
+    for folder in [root] if single else [*_kept(root), *checkpoint_folders(RunFiles(root).checkpoints)]:
         if folder != root:
             written += _seal_note(folder)
         if not (place(folder) / DIGESTS).exists():
-            seal(folder)
+            _write(folder, _found(folder))
             written.append(f"{folder}/{DIGESTS}")
     return written
 
@@ -217,8 +205,4 @@ def _names(folder: str) -> list[str]:
 
 
 def _digest(path: Place) -> dict[str, Any]:
-    return _entry(path.stat().st_size, sha256_of(path))
-
-
-def _entry(size: int, digest: str) -> dict[str, Any]:
-    return {"bytes": size, "sha256": digest}
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}

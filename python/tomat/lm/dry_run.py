@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from tomat.clipping import ClippedTotals
-from tomat.lm.model.flops import StepFlops, device_memory, peak_flops
+from tomat.lm.model.flops import StepFlops, peak_and_memory
 from tomat.lm.model.memory import OPTIMIZER_SLOTS, StepMemory, step_memory
-from tomat.lm.model.presets import ParameterCount
+from tomat.lm.model.presets import ParameterCount, parameter_count
 from tomat.lm.token_task import open_data, training_flops
 from tomat.lm.vocabulary import ModelVocabulary
 
@@ -51,17 +51,15 @@ class Estimate:
         """Total tokens of the run, padding included."""
         return self.flops.tokens * self.config.trainer.num_train_steps
 
-    def hours(self, kind: str, devices: int = 1) -> float | None:
-        """Hours of the run on devices of a kind; None if their peak is not known."""
-        peak = peak_flops(kind)
-        if peak is None:
-            return None
-        return self.flops.seconds(self.mfu, peak, devices) * self.config.trainer.num_train_steps / 3600
+    def hours(self, kind: str) -> float | None:
+        """Hours of the run on one device of a kind; None if its peak is not known."""
+        peak = peak_and_memory(kind)[0]
+        return peak and self.flops.seconds(self.mfu, peak) * self.config.trainer.num_train_steps / 3600
 
     def as_json(self) -> dict[str, Any]:
         """The estimate as JSON."""
         count, kind = self.devices
-        kinds = [*_SHOWN, *([kind] if peak_flops(kind) else [])]
+        kinds = [*_SHOWN, *([kind] if peak_and_memory(kind)[0] else [])]
         return {
             "run": self.config.files.root,
             "batch": [self.config.trainer.train_batch_size, self.config.model.shape().seq_len],
@@ -84,7 +82,7 @@ class Estimate:
         facts = self.as_json()
         shape = self.config.model.shape()
         count, kind = self.devices
-        room = device_memory(kind)
+        room = peak_and_memory(kind)[1]
         lines = [
             f"run         {facts['run']}, {self.config.trainer.num_train_steps:,} steps",
             f"batch       {facts['batch'][0]} rows of {shape.seq_len:,} tokens",
@@ -102,11 +100,8 @@ class Estimate:
             *(f"  {name:<10}{size:8.2f} GiB" for name, size in self.memory.rows()),
             f"time        at {self.mfu:.0%} of the peak, on one device:",
         ]
-        for name in facts["device_hours"]:
-            hours = facts["device_hours"][name]
-            lines.append(
-                f"  {name:<12}{hours:10.3g} h" if hours is not None else f"  {name:<12} peak not known"
-            )
+        for name, hours in facts["device_hours"].items():
+            lines.append(f"  {name:<12} peak not known" if hours is None else f"  {name:<12}{hours:10.3g} h")
         return "\n".join(lines)
 
 
@@ -140,7 +135,7 @@ def estimate(config: TrainConfig, *, mfu: float = 0.4) -> Estimate:
     return Estimate(
         config,
         vocabulary,
-        config.model.parameter_count(vocabulary),
+        parameter_count(shape, vocabulary.padded_size),
         training_flops(config, vocabulary),
         memory,
         rows.counts,

@@ -12,8 +12,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from tomat.lm.data.shuffle import key_of, permute
-from tomat.lm.data.stream import ExampleDataset
 from tomat.lm.numbers import aggregate, count_tokens, row_sums, unigram_bits
+from tomat.lm.stream import ExampleDataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,8 +131,7 @@ class Evaluation(EvaluationHook):
 
     def _describe_rows(self, training: Rows, validation: Rows, vocabulary: ModelVocabulary) -> None:
         """Material and electrons of each row, and the bits per voxel of the unigram baseline."""
-        count = self._dataset.count
-        rows = self._dataset.places(range(count))[1]
+        rows = self._dataset.places(range(self._dataset.count))[1]
         sequences = [int(validation.sequences(int(row))[0]) for row in rows]
         source = validation.source
         self._materials = [source.task_ids[int(source.materials[i])] for i in sequences]

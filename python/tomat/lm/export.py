@@ -10,6 +10,7 @@ checkpoint from the Hub, splits weights over files, and does not read them back.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -28,11 +29,12 @@ from haliax.state_dict import (
     to_torch_compatible_state_dict,
 )
 from jax.experimental import multihost_utils
+from levanter.models.qwen import Qwen3Config
 
 from tomat._core import __version__
 from tomat.dataset.hf_tokenizer import write_tokenizer
 from tomat.lm.card import model_card
-from tomat.lm.model.qwen import DensityLMConfig, attention_for, build, from_qwen3
+from tomat.lm.model.qwen import LEVANTER_BACKENDS, DensityLMConfig, attention_for, build
 from tomat.lm.record import (
     FILES,
     FORMAT,
@@ -51,7 +53,7 @@ from tomat.storage.remote import place as place_of
 from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
-    from levanter.models.qwen import Qwen3Config, Qwen3LMHeadModel
+    from levanter.models.qwen import Qwen3LMHeadModel
     from numpy.typing import NDArray
 
     from tomat.storage.remote import Place
@@ -130,8 +132,19 @@ def export_model(
     partial.mkdir(parents=True)
     checksums = _write_weights(partial / WEIGHTS, weights)
     _write_description(partial, model.config, vocabulary, dtype)
-    metadata = _metadata(model.config, vocabulary, objective, data, extra, checksums)
-    metadata[FILES] = {path.name: sha256_of(path) for path in sorted(partial.iterdir())}
+    metadata = {
+        "format": FORMAT,
+        "tomat": __version__,
+        "tokenizer": tokenizer_note(vocabulary.tokenizer),
+        "vocabulary_hash": vocabulary.hash,
+        "seq_len": model.config.max_seq_len,
+        "bidirectional": bool(getattr(model.config, "bidirectional", False)),
+        "objective": objective,
+        "data": data or {},
+        **(extra or {}),
+        "sha256": checksums,
+        FILES: {path.name: sha256_of(path) for path in sorted(partial.iterdir())},
+    }
     write_indented(str(partial / NOTE), seal_note(json.loads(json.dumps(metadata, default=str))))
     write_atomically(partial / "README.md", model_card(metadata, model.config, vocabulary).encode())
     if target.exists():
@@ -257,38 +270,17 @@ def _write_description(directory: Path, config: Qwen3Config, vocabulary: ModelVo
     write_indented(f"{directory}/config.json", written)
     write_indented(f"{directory}/generation_config.json", {"do_sample": True, "use_cache": True, **roles})
     tokenizer = vocabulary.tokenizer
-    extra = [
-        vocabulary.name(token) for token in range(tokenizer.vocabulary.total_size, vocabulary.padded_size)
-    ]
+    extra = [vocabulary.name(token) for token in range(vocabulary.mask, vocabulary.padded_size)]
     write_tokenizer(directory, tokenizer.vocabulary, extra, max_length=tokenizer.pad_to)
     write_codec(vocabulary.codec, str(directory))
 
 
-def _metadata(
-    config: Qwen3Config,
-    vocabulary: ModelVocabulary,
-    objective: dict[str, Any],
-    data: dict[str, Any] | None,
-    extra: dict[str, Any] | None,
-    checksums: dict[str, str],
-) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "tomat": __version__,
-        "tokenizer": tokenizer_note(vocabulary.tokenizer),
-        "vocabulary_hash": vocabulary.hash,
-        "seq_len": config.max_seq_len,
-        "bidirectional": bool(getattr(config, "bidirectional", False)),
-        "objective": objective,
-        "data": data or {},
-        **(extra or {}),
-        "sha256": checksums,
-    }
-
-
 def _levanter_config(place: Place, bidirectional: bool) -> DensityLMConfig:
+    """The configuration of an export, for prediction with one sequence per row."""
     from transformers import Qwen3Config as HfQwen3Config
 
     plain = DensityLMConfig.from_hf_config(HfQwen3Config.from_dict(read_json(place / "config.json")))
     backend = attention_for("auto", jax.default_backend(), plain.max_seq_len)
-    return from_qwen3(plain, attention=backend, bidirectional=bidirectional)
+    fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(Qwen3Config)}
+    fields |= {"attn_backend": LEVANTER_BACKENDS[backend], "gradient_checkpointing": False}
+    return DensityLMConfig(**fields, attention=backend, bidirectional=bidirectional, sequences_per_row=1)

@@ -41,7 +41,6 @@ class KeptWeights:
     """
 
     def __init__(self, files: RunFiles, config: EvaluationConfig, note: dict[str, Any]) -> None:
-        """Continue from what an earlier part of the run kept."""
         self._files, self._config, self._note = files, config, note
         self.best = read_best(files.best) if config.keep_best else None
         self._begun: int | None = None

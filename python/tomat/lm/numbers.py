@@ -40,17 +40,12 @@ ESTIMATES = ("median", "mean", "mode")
 
 @dataclass(frozen=True)
 class Labelled:
-    """A number with its label, which is always printed with it."""
+    """A number with its label, one of :data:`LABELS`, which is always printed with it."""
 
     value: float
     label: str
 
     def __post_init__(self) -> None:
-        """Check the label.
-
-        Raises:
-            ValueError: it is not one of :data:`LABELS`.
-        """
         if self.label not in LABELS:
             raise ValueError(f"label {self.label!r} is not one of {', '.join(LABELS)}")
 
@@ -230,20 +225,15 @@ def _columns(sums: Iterable[Mapping[str, ArrayLike]]) -> dict[str, Floats]:
     if not parts:
         raise ValueError("there are no rows to aggregate")
     # A batch without a batch axis is one row.
-    for part in parts:
-        if part["tokens"].ndim == 1:
-            part.update({name: array[None] for name, array in part.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    rows = [{name: a[None] for name, a in p.items()} if p["tokens"].ndim == 1 else p for p in parts]
+    return {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
 
 
 def _material_mean(error: Floats, value: Floats, voxels: Floats, materials: Sequence[str]) -> float:
-    of: dict[str, list[float]] = {}
-    for name, e, v, n in zip(materials, error.tolist(), value.tolist(), voxels.tolist(), strict=True):
-        if n > 0:
-            entry = of.setdefault(name, [0.0, 0.0])
-            entry[0] += e
-            entry[1] += v
-    return math.fsum(nmae_of_sums(*entry) for entry in of.values()) / len(of)
+    asked = voxels > 0
+    names, of = np.unique(np.asarray(materials)[asked], return_inverse=True)
+    sums = zip(*(np.bincount(of, weights=array[asked]).tolist() for array in (error, value)), strict=True)
+    return math.fsum(nmae_of_sums(*pair) for pair in sums) / len(names)
 
 
 def _fits[T: np.generic](name: str, array: NDArray[T], n_rows: int) -> NDArray[T]:
@@ -283,9 +273,11 @@ def unigram_bits(
     Raises:
         ValueError: counts do not fit the vocabulary, or a component has no tokens.
     """
-    n = vocabulary.density.stop - vocabulary.density.start
-    scored = _fits_vocabulary(np.asarray(counts, np.float64), n)
-    seen = scored if reference is None else _fits_vocabulary(np.asarray(reference, np.float64), n)
+    n = sum(vocabulary.codec.sizes)
+    scored, seen = (np.asarray(a, np.float64) for a in (counts, counts if reference is None else reference))
+    for array in (scored, seen):
+        if array.shape != (n,):
+            raise ValueError(f"counts have shape {array.shape}; the vocabulary has {n} density tokens")
     seen = seen + pseudo_count
     bits, start = 0.0, 0
     for size in vocabulary.codec.sizes:
@@ -297,9 +289,3 @@ def unigram_bits(
             bits -= float((c[used] * (np.log2(r[used]) - np.log2(r.sum()))).sum() / c.sum())
         start += size
     return bits
-
-
-def _fits_vocabulary(counts: Floats, n: int) -> Floats:
-    if counts.shape != (n,):
-        raise ValueError(f"counts have shape {counts.shape}; the vocabulary has {n} density tokens")
-    return counts

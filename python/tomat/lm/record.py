@@ -11,7 +11,7 @@ import base64
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from tomat._seal import check_seal, sealed
 from tomat.codec import load_codec
@@ -21,7 +21,7 @@ from tomat.storage.remote import place
 from tomat.tokenizer import PatchTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tomat.codec import Codec
 
@@ -47,59 +47,32 @@ _TOKENIZER: dict[str, type] = {
 }
 
 
-@dataclass(frozen=True)
 class RunFiles:
     """The files of one run: ``<out>/<name>/``.
 
     Attributes:
         root: the run's folder, local or a URL that fsspec opens.
+        config: ``config.yaml``: the whole configuration, defaults included.
+        note: ``tomat.json``: the note.
+        metrics: ``metrics.jsonl``: one JSON object per logged step.
+        checkpoints: folder of Levanter's checkpoints, ``step-N`` each.
+        start: folder of the initial weights (step 0), without optimizer state.
+        best: ``best.json``: the best evaluation, and the folder of its weights.
+        local: the run's folder if it is local, else a folder of the same name in ``logs`` of the working directory.
     """
 
-    root: str
+    #: Name of the folder of the initial weights.
+    START = "start"
 
-    #: Folder of the initial weights.
-    START: ClassVar[str] = "start"
-
-    @property
-    def config(self) -> str:
-        """``config.yaml``: the whole configuration, defaults included."""
-        return f"{self.root}/config.yaml"
-
-    @property
-    def note(self) -> str:
-        """``tomat.json``: the note."""
-        return f"{self.root}/{NOTE}"
-
-    @property
-    def metrics(self) -> str:
-        """``metrics.jsonl``: one JSON object per logged step."""
-        return f"{self.root}/metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> str:
-        """Folder of Levanter's checkpoints, ``step-N`` each."""
-        return f"{self.root}/checkpoints"
-
-    @property
-    def start(self) -> str:
-        """Folder of the initial weights (step 0), without optimizer state."""
-        return f"{self.root}/{self.START}"
-
-    @property
-    def best(self) -> str:
-        """``best.json``: the best evaluation, and the folder of its weights."""
-        return f"{self.root}/best.json"
-
-    @property
-    def local(self) -> Path:
-        """The run's folder if it is local, else a folder of the same name in the working directory."""
-        return (
-            Path("logs") / self.root.rstrip("/").rsplit("/", 1)[-1] if is_url(self.root) else Path(self.root)
-        )
-
-    def make(self) -> None:
-        """Make the run's local folder; buckets need none."""
-        self.local.mkdir(parents=True, exist_ok=True)
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.config = f"{root}/config.yaml"
+        self.note = f"{root}/{NOTE}"
+        self.metrics = f"{root}/metrics.jsonl"
+        self.checkpoints = f"{root}/checkpoints"
+        self.start = f"{root}/{self.START}"
+        self.best = f"{root}/best.json"
+        self.local = Path("logs") / root.rstrip("/").rsplit("/", 1)[-1] if is_url(root) else Path(root)
 
 
 def tokenizer_note(tokenizer: PatchTokenizer) -> dict[str, Any]:
@@ -283,10 +256,7 @@ class Change:
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
     """All values in the :data:`SECTIONS` that differ between two identities."""
-    found: list[Change] = []
-    for section in SECTIONS:
-        _compare(section, "", old.get(section), new.get(section), found)
-    return found
+    return [c for section in SECTIONS for c in _changes(section, "", old.get(section), new.get(section))]
 
 
 def check_same(
@@ -321,12 +291,12 @@ def check_same(
     return changes
 
 
-def _compare(section: str, path: str, old: Any, new: Any, found: list[Change]) -> None:
+def _changes(section: str, path: str, old: Any, new: Any) -> Iterator[Change]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):
-            _compare(section, f"{path}.{key}" if path else str(key), old.get(key), new.get(key), found)
+            yield from _changes(section, f"{path}.{key}" if path else str(key), old.get(key), new.get(key))
     elif old != new:
-        found.append(Change(section, path, old, new))
+        yield Change(section, path, old, new)
 
 
 def _short(value: Any) -> str:

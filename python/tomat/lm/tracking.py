@@ -33,7 +33,6 @@ class JsonLines(NoopTracker):
     name = "jsonl"
 
     def __init__(self, path: Path, mirror: str | None = None, mirror_s: float = 300.0) -> None:
-        """Open the file for appending, after terminating a line that a kill cut off."""
         path.parent.mkdir(parents=True, exist_ok=True)
         end_last_line(path)
         self._path = path

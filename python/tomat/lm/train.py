@@ -74,16 +74,8 @@ class Outcome:
 
     def as_json(self) -> dict[str, Any]:
         """The outcome as JSON."""
-        return {
-            "run": self.files.root,
-            "steps": self.steps,
-            "first_step": self.first_step,
-            "loss": self.loss,
-            "evaluation": self.evaluation,
-            "best": None if self.best is None else asdict(self.best),
-            "changes": [str(change) for change in self.changes],
-            "notices": self.notices,
-        }
+        content = asdict(self)
+        return {"run": content.pop("files").root, **content, "changes": [str(c) for c in self.changes]}
 
     def __str__(self) -> str:
         begun = f" (resumed at step {self.first_step})" if self.first_step else ""
@@ -107,7 +99,7 @@ def train(config: TrainConfig) -> Outcome:
         StoppedError: SIGTERM or SIGINT; the state is saved.
     """
     files = config.files
-    files.make()
+    files.local.mkdir(parents=True, exist_ok=True)
     written = dump(config)  # as it was asked for, before the run's own tracker and notes come in
     config.trainer.tracker = (
         JsonLinesConfig(str(files.local / "metrics.jsonl"), files.metrics),
@@ -133,17 +125,14 @@ def _alone(files: RunFiles) -> Iterator[None]:
     if jax.process_index() != 0:
         yield
         return
-    lock = FileLock(files.local / ".lock", timeout=0)
     try:
-        lock.acquire()
+        held = FileLock(files.local / ".lock", timeout=0).acquire()
     except Timeout as error:
         raise ValueError(
             f"{files.root}: another process is training this run; wait for it, or choose another name"
         ) from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def _quieten() -> None:
@@ -158,26 +147,21 @@ def _quieten() -> None:
 
 def make_note(config: TrainConfig, task: Task) -> dict[str, Any]:
     """The note of a run, as JSON; see docs/training.md."""
+    trainer = config.trainer
     return {
         "format": FORMAT,
         "tomat_version": __version__,
         "name": config.name,
         **task.note(),
         "loss": draccus.encode(config.loss),
-        "schedule": _schedule(config),
-    }
-
-
-def _schedule(config: TrainConfig) -> dict[str, Any]:
-    trainer = config.trainer
-    averaging = trainer.model_averaging
-    return {
-        "optimizer": draccus.encode(config.optimizer),
-        "num_train_steps": trainer.num_train_steps,
-        "train_batch_size": trainer.train_batch_size,
-        "seed": trainer.seed,
-        "precision": str(draccus.encode(trainer.mp)),
-        "model_averaging": None if averaging is None else draccus.encode(averaging),
+        "schedule": {
+            "optimizer": draccus.encode(config.optimizer),
+            "num_train_steps": trainer.num_train_steps,
+            "train_batch_size": trainer.train_batch_size,
+            "seed": trainer.seed,
+            "precision": str(draccus.encode(trainer.mp)),
+            "model_averaging": draccus.encode(trainer.model_averaging),
+        },
     }
 
 

@@ -25,7 +25,7 @@ def is_bound(sampler: Sampler) -> bool:
     return isinstance(sampler, Electrons)
 
 
-def summed(a: Pmf, b: Pmf) -> Pmf:
+def added(a: Pmf, b: Pmf) -> Pmf:
     """The sum of two histograms, of the length of the longer one."""
     width = max(len(a), len(b))
     total: Pmf = np.pad(a, (0, width - len(a))) + np.pad(b, (0, width - len(b)))
@@ -183,7 +183,7 @@ def _pass(grid: Shape, patch: Shape, disjoint: int, whole: int, n: int) -> Pmf:
             pmf = np.concatenate([np.zeros(by_disjoint), others])
         spread = np.zeros((len(pmf) - 1) * times + 1)
         spread[::times] = pmf
-        found = summed(found, share * spread)
+        found = added(found, share * spread)
     return _trim(found)
 
 

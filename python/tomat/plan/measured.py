@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tomat.dataset.meta import COVERAGE, read_coverage
-from tomat.plan.expectation import expected_coverage, expected_histogram, is_bound, mean_shares, summed
+from tomat.dataset.meta import COVERAGE, read_coverage, summed
+from tomat.plan.expectation import added, expected_coverage, expected_histogram, is_bound, mean_shares
 from tomat.sampling import load_sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from tomat.dataset.manifest import Dataset, Worker
     from tomat.sampling import Sampler
@@ -67,14 +66,15 @@ def measured_coverage(dataset: Dataset, grids: Mapping[str, Shape] | None = None
     Raises:
         OSError, ValueError: a worker's histograms are missing, damaged or inconsistent.
     """
-    found = Coverage()
-    planned = np.zeros(0)
+    found, grids = Coverage(), grids or {}
+    planned, has_grids = np.zeros(0), False
     sampler = _sampler(dataset, found)
     is_known = sampler is not None
     for worker in dataset.workers:
         stored = _stored(worker)
-        found.histogram = _sum([found.histogram, stored["histogram"]])
-        for task_id, counts, grid, patch in _materials(worker, stored, grids or {}):
+        has_grids |= "grids" in stored
+        found.histogram = summed([found.histogram, stored["histogram"]])
+        for task_id, counts, grid, patch in _materials(worker, stored, grids):
             voxels = int(sum(counts))
             rows = sum(k * n for k, n in enumerate(counts)) // math.prod(patch)
             share = expectation = None
@@ -84,19 +84,15 @@ def measured_coverage(dataset: Dataset, grids: Mapping[str, Shape] | None = None
             if expectation is None:
                 is_known = False
             else:
-                planned = summed(planned, expectation)
+                planned = added(planned, expectation)
             covered = 1 - counts[0] / voxels
             found.materials.append(MaterialCoverage(task_id, voxels, rows, covered, share))
-    _note_grids(found, dataset, grids or {})
+    unknown = any(m.planned is None and m.task_id not in grids for m in found.materials)
+    if unknown and not has_grids:
+        found.notes.append("the dataset does not store the grids: give --catalogue for the expected coverage")
     found.planned = planned.tolist() if is_known and len(planned) else None
     found.facts = _facts(found, sampler)
     return found
-
-
-def _note_grids(found: Coverage, dataset: Dataset, grids: Mapping[str, Shape]) -> None:
-    unknown = [m.task_id for m in found.materials if m.planned is None and m.task_id not in grids]
-    if unknown and not any("grids" in read_coverage(worker.path, worker.meta) for worker in dataset.workers):
-        found.notes.append("the dataset does not store the grids: give --catalogue for the expected coverage")
 
 
 def _sampler(dataset: Dataset, found: Coverage) -> Sampler | None:
@@ -114,7 +110,7 @@ def _stored(worker: Worker) -> dict[str, Any]:
     counts, materials = stored.get("histogram"), stored.get("per_material")
     if not isinstance(counts, list) or not isinstance(materials, dict):
         raise ValueError(f"{path}: not the histograms of a dataset (histogram, per_material)")
-    if _sum(materials.values()) != counts:
+    if summed(materials.values()) != counts:
         raise ValueError(f"{path}: the histogram is not the sum of those of its materials; see tomat verify")
     return stored
 
@@ -135,10 +131,6 @@ def _materials(
                 f"{worker.path / COVERAGE}: {task_id} has {sum(counts)} voxels, its grid is {grid}"
             )
         yield task_id, counts, grid, (x, y, z)
-
-
-def _sum(histograms: Iterable[Sequence[int]]) -> list[int]:
-    return [sum(counts) for counts in zip_longest(*histograms, fillvalue=0)]
 
 
 def _facts(found: Coverage, sampler: Sampler | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -135,15 +136,19 @@ def _sizes(tokenizer: PatchTokenizer, n_atoms: int) -> tuple[tuple[int, int, int
     return shape, tokenizer.length(n_atoms, shape)
 
 
-def _left_out(materials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _grouped(materials: Sequence[Mapping[str, Any]], key: str) -> dict[Any, list[Mapping[str, Any]]]:
+    groups: defaultdict[Any, list[Mapping[str, Any]]] = defaultdict(list)
     for material in materials:
-        if material["reason"] is not None:
-            entry = found.setdefault(material["reason"], {"count": 0, "first": {}})
-            entry["count"] += 1
-            if len(entry["first"]) < SHOWN:
-                entry["first"][material["id"]] = material["detail"]
-    return found
+        groups[material[key]].append(material)
+    return groups
+
+
+def _left_out(materials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        reason: {"count": len(found), "first": {m["id"]: m["detail"] for m in found[:SHOWN]}}
+        for reason, found in _grouped(materials, "reason").items()
+        if reason is not None
+    }
 
 
 def _clipping(config: TokenizeConfig) -> dict[str, Any]:
@@ -159,16 +164,12 @@ def _clipping(config: TokenizeConfig) -> dict[str, Any]:
 
 
 def _fallback(written: Sequence[Mapping[str, Any]], tokenizer: PatchTokenizer) -> dict[str, Any]:
-    cube = (tokenizer.patch_size,) * 3
-    found: dict[str, Any] = {}
-    for material in written:
-        if material["patch_shape"] != cube:
-            name = " x ".join(map(str, material["patch_shape"]))
-            entry = found.setdefault(name, {"count": 0, "first": []})
-            entry["count"] += 1
-            if len(entry["first"]) < SHOWN:
-                entry["first"].append(material["id"])
-    return {"count": sum(entry["count"] for entry in found.values()), "shapes": found}
+    shapes = {
+        " x ".join(map(str, shape)): {"count": len(found), "first": [m["id"] for m in found[:SHOWN]]}
+        for shape, found in _grouped(written, "patch_shape").items()
+        if shape != (tokenizer.patch_size,) * 3
+    }
+    return {"count": sum(entry["count"] for entry in shapes.values()), "shapes": shapes}
 
 
 def _amounts(config: TokenizeConfig, written: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

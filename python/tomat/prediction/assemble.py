@@ -8,9 +8,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core
 from tomat.crystal import Crystal
@@ -19,10 +20,6 @@ from tomat.prediction.checks import check_guess
 from tomat.prediction.cover import Assembly, Cover, Triple, cover
 from tomat.prediction.grid import check_grid
 from tomat.prediction.predictor import PatchPrediction, PatchPredictor, PatchRequest
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 #: Changes a request; the prediction is placed where the unchanged request lies.
 type Alteration = Callable[[PatchRequest], PatchRequest]
@@ -37,7 +34,7 @@ class CellRequest:
     Attributes:
         crystal: the crystal.
         grid_shape: (nx, ny, nz).
-        truth: the true density on that grid; shown only to predictors for which :func:`sees_truth` holds.
+        truth: the true density on that grid; shown only to predictors with ``sees_truth``.
         electrons: valence electrons of the cell; None is the sum over ``facts.valence``.
         alter: changes each patch request before the predictor sees it; None changes nothing.
 
@@ -109,6 +106,7 @@ class Prediction:
     """A predicted density.
 
     Attributes:
+        cell: the request.
         material: the crystal with its density, in the unit of the codec.
         spread: (nx, ny, nz) float32 standard deviation of the prediction in the same unit, or None.
         expected_error: (nx, ny, nz) float32 mean of \\|density - truth\\| over the predicted distribution in the same
@@ -120,6 +118,7 @@ class Prediction:
         mode: the prediction mode.
     """
 
+    cell: CellRequest
     material: Material
     spread: NDArray[np.float32] | None
     expected_error: NDArray[np.float32] | None
@@ -244,11 +243,7 @@ def predict_density(
     electrons: float | None = None,
     truth: Material | None = None,
 ) -> Prediction:
-    """The density of one crystal; see :func:`predict_densities`.
-
-    Raises:
-        ValueError: it cannot be predicted.
-    """
+    """The density of one crystal; see :func:`predict_densities`."""
     cell = CellRequest(crystal, check_grid(grid_shape), truth, electrons)
     (outcome,) = predict_densities(predictor, [cell], overlap=overlap, normalize=normalize)
     if isinstance(outcome, Failure):
@@ -306,15 +301,6 @@ def predict_densities(
         yield _outcome(predictor, waiting.popleft(), normalize)
 
 
-def sees_truth(predictor: PatchPredictor) -> bool:
-    """Whether a predictor is shown the true density: it predicts from true neighbours, or it needs the truth for the
-    expected error of its distribution (``gives_expected_error``).
-
-    :mod:`tomat.evaluate.probes` checks that the densities of the latter do not depend on it.
-    """
-    return predictor.mode == "teacher_forced" or bool(getattr(predictor, "gives_expected_error", False))
-
-
 def patch_shape(predictor: PatchPredictor, crystal: Crystal, grid: Triple, overlap: int) -> Triple:
     """The shape of the patches of a crystal: the tokenizer's, or that of a predictor that takes any (``shape_of``)."""
     shape_of: Callable[[Triple, int], Triple] | None = getattr(predictor, "shape_of", None)
@@ -351,7 +337,7 @@ def _open(
             check_guess(crystal.name, guess, truth, _guessed(predictor, cell, guess), max_guess_error)
     except ValueError as error:
         raise _named(crystal, error) from error
-    opened = _Open(cell, plan, guess, truth if sees_truth(predictor) else None)
+    opened = _Open(cell, plan, guess, truth if predictor.sees_truth else None)
     opened.seconds = time.perf_counter() - started
     return opened
 
@@ -429,6 +415,7 @@ def _close(predictor: PatchPredictor, opened: _Open, normalize: bool) -> Predict
         spread = None if spread is None else (spread * scale).astype(np.float32)
         expected_error, final = None, material.n_electrons
     return Prediction(
+        cell,
         material,
         spread,
         expected_error,

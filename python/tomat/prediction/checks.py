@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core
 from tomat.crystal import Crystal
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numpy.typing import NDArray
-
-    from tomat.material import Material
-    from tomat.prediction.predictor import TrainingFacts
+from tomat.material import Material
+from tomat.prediction.predictor import TrainingFacts
 
 #: Atoms closer than the first share a site; no real atoms are closer than the second. In angstrom.
 SAME_SITE, NEAREST = 0.05, 0.5
@@ -30,11 +25,7 @@ MAX_GUESS_ERROR = 0.25
 
 
 def crystal_warnings(crystal: Crystal, facts: TrainingFacts) -> list[str]:
-    """Reasons to doubt a prediction for this crystal.
-
-    Raises:
-        ValueError: two atoms on one site.
-    """
+    """Reasons to doubt a prediction for this crystal."""
     found: list[str] = []
     symbols = _core.elements()
     if facts.elements is not None:
@@ -63,9 +54,6 @@ def check_same_crystal(crystal: Crystal, truth: Material) -> None:
     """Check that a true density belongs to the crystal.
 
     The order of the atoms and the orientation of the cell may differ, and atoms may move by up to 0.5 angstrom.
-
-    Raises:
-        ValueError: the composition, the cell or the positions differ.
     """
     where = f"{crystal.name}: the true density ({truth.task_id}) is of another crystal"
     mine, other = (_composition(atoms) for atoms in (crystal.atomic_numbers, truth.atomic_numbers))
@@ -105,9 +93,6 @@ def check_guess(
         truth: (nx, ny, nz) the true density in the same unit, or None.
         electrons: of the guess, and expected from the training data; None if not known.
         limit: largest NMAE; the electrons may deviate by half this fraction.
-
-    Raises:
-        ValueError: above the limit.
     """
     problem = None
     if truth is not None:

@@ -13,15 +13,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 type Triple = tuple[int, int, int]
 
@@ -184,11 +180,7 @@ class Assembly:
         self._missing = np.ones(len(cover), dtype=bool)
 
     def add(self, index: int, patch: NDArray[np.float32]) -> None:
-        """Add patch ``index`` of the cover, an array (px, py, pz).
-
-        Raises:
-            ValueError: a patch of another shape, values that are not finite, or a patch added before.
-        """
+        """Add patch ``index`` of the cover, an array (px, py, pz)."""
         if patch.shape != self.cover.patch_shape:
             raise ValueError(f"patch {index} has shape {patch.shape}, not {self.cover.patch_shape}")
         if not np.isfinite(patch).all():
@@ -204,8 +196,8 @@ class Assembly:
         where = self.cover.points(index)
         values = patch.astype(np.float64)
         for target, addend in ((self._sum, weights * values), (self._squares, weights * values * values)):
-            points, folded = _fold(where, addend, self.cover.grid_shape)
-            target[np.ix_(*points)] += folded
+            # A patch longer than the grid holds several images of one point.
+            np.add.at(target, np.ix_(*where), addend)
 
     @property
     def complete(self) -> bool:
@@ -213,11 +205,7 @@ class Assembly:
         return not self._missing.any()
 
     def density(self) -> NDArray[np.float32]:
-        """The assembled density (nx, ny, nz).
-
-        Raises:
-            ValueError: patches are missing.
-        """
+        """The assembled density (nx, ny, nz)."""
         if not self.complete:
             raise ValueError(f"{int(self._missing.sum())} of {len(self.cover)} patches are missing")
         return self._sum.astype(np.float32)
@@ -235,23 +223,6 @@ class Assembly:
         total = float(np.abs(self._sum).sum())
         spread = np.sqrt(np.where(variance > noise, variance, 0.0))
         return float(spread.sum()) / total if total else 0.0
-
-
-def _fold(
-    points: tuple[NDArray[np.int64], ...], values: NDArray[np.float64], grid: Triple
-) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
-    """Sum the images of one grid point within a patch, so that no point occurs twice along an axis."""
-    kept = []
-    for axis, (where, n) in enumerate(zip(points, grid, strict=True)):
-        if len(where) > n:
-            images = -(-len(where) // n)
-            padding = [(0, 0)] * 3
-            padding[axis] = (0, images * n - len(where))
-            shape = list(values.shape)
-            shape[axis : axis + 1] = [images, n]
-            values = np.pad(values, padding).reshape(shape).sum(axis=axis)
-        kept.append(where[:n])
-    return kept, values
 
 
 def _triple(shape: Sequence[int], what: str) -> Triple:

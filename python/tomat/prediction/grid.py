@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from tomat.crystal import Crystal
 from tomat.material import Material, read
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
-
-    from numpy.typing import ArrayLike
-
-    from tomat.crystal import Crystal
 
 #: Default grid spacing in angstrom if a predictor does not know that of its data: the geometric mean over the axes of
 #: 431 plane-wave densities at cutoffs of 60 and 75 Ry.
@@ -27,11 +22,7 @@ RADICES = (2, 3, 5, 7)
 
 
 def friendly_sizes(radices: Sequence[int] = RADICES, limit: int = MAX_AXIS) -> list[int]:
-    """All products of ``radices`` from 2 to ``limit``, ascending.
-
-    Raises:
-        ValueError: radices below 2, or none.
-    """
+    """All products of ``radices`` from 2 to ``limit``, ascending."""
     if not radices or min(radices) < 2:
         raise ValueError(f"radices {tuple(radices)} must be whole numbers of at least 2")
     sizes = {1}
@@ -56,9 +47,6 @@ def grid_for(
         lattice: (3, 3) rows a, b, c in angstrom.
         spacing: distance of grid points in angstrom.
         radices: allowed prime factors of the axes.
-
-    Raises:
-        ValueError: a spacing that is not positive, or needs more than 1023 points along an axis.
     """
     check_spacing(spacing)
     sizes = np.array(friendly_sizes(radices, 2 * MAX_AXIS), dtype=np.float64)
@@ -81,11 +69,7 @@ def grid_for(
 
 
 def check_spacing(spacing: float | None) -> None:
-    """Check a grid spacing; None passes.
-
-    Raises:
-        ValueError: it is not finite and positive.
-    """
+    """Check a grid spacing; None passes."""
     if spacing is not None and not (math.isfinite(spacing) and spacing > 0):
         raise ValueError(f"spacing = {spacing} must be a finite number above 0 angstrom")
 
@@ -132,9 +116,6 @@ def mean_spacing(cells: Iterable[tuple[ArrayLike, Sequence[int]]]) -> float:
     """Grid spacing in angstrom: the geometric mean over all axes of ``(lattice, grid shape)`` pairs.
 
     :func:`grid_for` with it gives grids as dense as these, on average.
-
-    Raises:
-        ValueError: no cells.
     """
     logs = [
         np.log(np.linalg.norm(np.asarray(lattice), axis=1) / np.asarray(shape)) for lattice, shape in cells
@@ -145,11 +126,7 @@ def mean_spacing(cells: Iterable[tuple[ArrayLike, Sequence[int]]]) -> float:
 
 
 def check_grid(grid_shape: Sequence[int]) -> tuple[int, int, int]:
-    """Check a grid: three whole numbers from 1 to 1023.
-
-    Raises:
-        ValueError: other numbers.
-    """
+    """Check a grid: three whole numbers from 1 to 1023."""
     shape = tuple(int(n) for n in grid_shape)
     if len(shape) != 3 or min(shape) < 1 or max(shape) > MAX_AXIS:
         raise ValueError(f"grid {shape} must be three numbers from 1 to {MAX_AXIS}")
@@ -157,11 +134,7 @@ def check_grid(grid_shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def parse_grid(text: str) -> tuple[int, int, int]:
-    """Parse ``48,48,60``, ``48x48x60``, or ``48`` for all three axes.
-
-    Raises:
-        ValueError: anything else.
-    """
+    """Parse ``48,48,60``, ``48x48x60``, or ``48`` for all three axes."""
     parts = text.lower().replace("x", ",").split(",")
     try:
         numbers = [int(part) for part in parts]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tomat._core import __version__
 from tomat.formats import COMPRESSORS, FORMATS
@@ -15,20 +16,13 @@ from tomat.prediction.preview import preview
 from tomat.storage.files import read_json, write_json
 from tomat.workplace import differences
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 _PICTURE = ".png"
 #: Values of ``--format``; text formats may be followed by .gz, .bz2, .xz or .zst.
 OUTPUT_FORMATS = (*FORMATS, "png")
 
 
 def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
-    """File suffixes of formats: ``chgcar.gz`` gives ``.CHGCAR.gz``.
-
-    Raises:
-        ValueError: an unknown format or compression.
-    """
+    """File suffixes of formats: ``chgcar.gz`` gives ``.CHGCAR.gz``."""
     suffixes = []
     for name in names:
         kind, _, compression = name.lower().partition(".")
@@ -63,11 +57,7 @@ class OutputFolder:
     identity: dict[str, Any]
 
     def finished(self, cell: CellRequest, *, overwrite: bool = False) -> dict[str, Any] | None:
-        """The record of a complete prediction; None if it has to be made.
-
-        Raises:
-            ValueError: there is one that was made with other options, and ``overwrite`` is not set.
-        """
+        """The record of a complete prediction; None if it has to be made."""
         record_file = self._file(cell.crystal.name, ".json")
         if not record_file.exists():
             return None
@@ -91,7 +81,6 @@ class OutputFolder:
 
     def write(
         self,
-        cell: CellRequest,
         prediction: Prediction,
         *,
         truth: Material | None = None,
@@ -104,7 +93,7 @@ class OutputFolder:
             OSError: a file cannot be written.
             ValueError: a format cannot represent the density.
         """
-        name = cell.crystal.name
+        cell, name = prediction.cell, prediction.material.task_id
         started = time.perf_counter()
         # The record marks complete files, so it is removed while they change.
         self._file(name, ".json").unlink(missing_ok=True)

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat.crystal import Crystal
+from tomat.material import Material, Unit
 from tomat.prediction.cover import Triple
 from tomat.prediction.grid import mean_spacing
+from tomat.prediction.options import DecodingConfig, Mode
 from tomat.promolecule import Promolecule
+from tomat.starting import StartingDensity
 from tomat.tokenizer import PatchTokenizer
 from tomat.valence import Dispute, fit_valence
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from tomat.material import Material, Unit
-    from tomat.prediction.options import DecodingConfig, Mode
-    from tomat.starting import StartingDensity
 
 #: Given in place of a checkpoint, stands for the sum of spherical atoms; ``promolecule:FILE`` selects another one.
 PROMOLECULE = "promolecule"
@@ -42,7 +39,7 @@ class PatchRequest:
         offset: grid point of the patch's low corner, within the grid.
         patch_shape: (px, py, pz); an axis longer than that of the grid wraps around.
         guess: the starting density on the patch, for predictors that need one.
-        truth: the true density on the patch, see :func:`tomat.prediction.assemble.sees_truth`.
+        truth: the true density on the patch, for predictors with ``sees_truth``.
     """
 
     crystal: Crystal
@@ -91,11 +88,7 @@ class TrainingFacts:
     elements: frozenset[int] | None = None
 
     def starting_density(self, crystal: Crystal, grid_shape: Triple, unit: Unit) -> NDArray[np.float32]:
-        """The starting density (nx, ny, nz) in ``unit``.
-
-        Raises:
-            ValueError: there is no starting density, or it lacks an element.
-        """
+        """The starting density (nx, ny, nz) in ``unit``."""
         start = self.guess or self.promolecule
         if start is None:
             raise ValueError("the predictor needs a starting density and has no promolecule to compute it")
@@ -130,11 +123,7 @@ class TrainingFacts:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], promolecule: Promolecule | None = None) -> Self:
-        """Read the output of :meth:`to_json`.
-
-        Raises:
-            ValueError: it is damaged.
-        """
+        """Read the output of :meth:`to_json`."""
         try:
             spacing, elements = stored.get("spacing"), stored.get("elements")
             valence = {int(z): float(n) for z, n in dict(stored.get("valence") or {}).items()}
@@ -159,8 +148,11 @@ class PatchPredictor(Protocol):
         needs_guess: whether requests must have a ``guess``, made with ``facts.starting_density``.
         batch_size: preferred number of requests per call.
         facts: about its training data.
+        sees_truth: whether requests have the ``truth``: for predictions from true neighbours (a diagnostic), or for the
+            expected error of the predicted distribution (:mod:`tomat.evaluate.probes` checks that densities do not
+            depend on it).
+        weights: which weights of which run it uses, in words; empty for a predictor without any.
 
-    A predictor that needs the truth for the expected error of its distribution sets ``gives_expected_error = True``.
     One whose patches can have any shape gives it by ``shape_of(grid_shape, overlap)``; one whose codec is not the
     tokenizer's has ``codec``.
     """
@@ -175,6 +167,10 @@ class PatchPredictor(Protocol):
     def batch_size(self) -> int: ...  # noqa: D102
     @property
     def facts(self) -> TrainingFacts: ...  # noqa: D102
+    @property
+    def sees_truth(self) -> bool: ...  # noqa: D102
+    @property
+    def weights(self) -> str: ...  # noqa: D102
 
     def identity(self) -> dict[str, Any]:
         """Everything its predictions depend on, as JSON; equal identities give equal densities."""
@@ -207,6 +203,8 @@ class PromoleculePredictor:
     batch_size: int = 256
     mode: Mode = "one_pass"
     needs_guess: bool = True
+    sees_truth: bool = False
+    weights: str = ""
 
     @classmethod
     def open(cls, source: str, decoding: DecodingConfig) -> Self:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat import _core
+from tomat.material import Material
 from tomat.storage.files import write_atomically
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from tomat.material import Material
 
 #: Largest number of points of a slice along an axis.
 _MOST_POINTS = 300

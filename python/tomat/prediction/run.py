@@ -7,23 +7,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tomat import _core
+from tomat.crystal import Crystal
 from tomat.formats.vasp import read_augmentation
+from tomat.hirshfeld import Hirshfeld
+from tomat.material import Material
 from tomat.metrics import measure
 from tomat.prediction.assemble import CellRequest, Failure, Prediction, predict_densities
 from tomat.prediction.checks import MAX_GUESS_ERROR, check_same_crystal, crystal_warnings
 from tomat.prediction.grid import RADICES, check_spacing, choose_grid
 from tomat.prediction.outputs import OutputFolder
+from tomat.prediction.predictor import PatchPredictor
 from tomat.prediction.structures import name_of, read_crystal
+from tomat.promolecule import Promolecule
 from tomat.storage.files import is_url
-
-if TYPE_CHECKING:
-    from tomat.crystal import Crystal
-    from tomat.material import Material
-    from tomat.prediction.predictor import PatchPredictor
-    from tomat.promolecule import Promolecule
 
 #: Called with (number of finished structures, name of the current one, fraction of it that is done).
 type Report = Callable[[int, str, float], None]
@@ -43,7 +42,7 @@ class RunOptions:
         electrons: valence electrons of the cell, for a single structure.
         valence: a promolecule whose valence counts replace the predictor's.
         truth: the true density of a single structure: its grid is the default, and the error and the preview compare
-            with it. See :func:`tomat.prediction.assemble.sees_truth`.
+            with it.
         augmentation: a CHGCAR for a single structure, whose PAW augmentation occupancies are copied to the output.
         overwrite: predict again what was predicted with other options.
         max_guess_error: see :func:`tomat.prediction.assemble.predict_densities`.
@@ -63,11 +62,7 @@ class RunOptions:
     max_guess_error: float | None = MAX_GUESS_ERROR
 
     def check(self, n_structures: int) -> None:
-        """Check the numbers, and that options for a single structure are given with just one.
-
-        Raises:
-            ValueError: a check fails.
-        """
+        """Check the numbers, and that options for a single structure are given with just one."""
         check_spacing(self.spacing)
         for name, number in (("electrons", self.electrons), ("max_guess_error", self.max_guess_error)):
             if number is not None and not (math.isfinite(number) and number > 0):
@@ -111,12 +106,7 @@ class RunSummary:
 
 
 def expand(structures: Sequence[str | Path]) -> list[str]:
-    """Paths of structures: a folder stands for its files, a ``.txt`` file for the paths in it.
-
-    Raises:
-        ValueError: there are none, or two have the same name and thus the same output files.
-        OSError: a list cannot be read.
-    """
+    """Paths of structures: a folder stands for its files, a ``.txt`` file for the paths in it."""
     paths: list[str] = []
     for given in structures:
         path = Path(given)
@@ -189,7 +179,6 @@ class _Run:
     report: Report | None
     summary: RunSummary = field(default_factory=RunSummary)
     paths: dict[str, str] = field(default_factory=dict)
-    waiting: dict[str, CellRequest] = field(default_factory=dict)
     doubts: dict[str, list[str]] = field(default_factory=dict)
 
     def cells(self, structures: Sequence[str]) -> Iterator[CellRequest]:
@@ -207,21 +196,19 @@ class _Run:
                 self.summary.skipped.append(record)
                 self._tell(name, 0.0)
                 continue
-            self.waiting[name] = cell
             yield cell
 
     def finish(self, outcome: Prediction | Failure) -> None:
+        cell = outcome.cell
         if isinstance(outcome, Failure):
-            name = outcome.cell.crystal.name
-            self.waiting.pop(name, None)
-            self._fail(name, str(outcome.error))
+            self._fail(cell.crystal.name, str(outcome.error))
             return
-        cell = self.waiting.pop(outcome.material.task_id)
         truth = self.options.truth
         extra: dict[str, Any] = {}
         if truth is not None:
             predicted, true = (one.in_unit("chgcar").density for one in (outcome.material, truth))
-            extra["metrics"] = measure(predicted, true)._asdict()
+            atoms = Hirshfeld.of(truth.crystal, truth.grid_shape)
+            extra["metrics"] = measure(predicted, true, lattice=truth.lattice, atoms=atoms)._asdict()
         doubts = self.doubts.pop(cell.crystal.name, [])
         if doubts:
             extra["warnings"] = doubts
@@ -229,7 +216,7 @@ class _Run:
             augmentation = b""
             if self.options.augmentation is not None:
                 augmentation = read_augmentation(self.options.augmentation, cell.crystal.n_atoms)
-            record = self.folder.write(cell, outcome, truth=truth, augmentation=augmentation, extra=extra)
+            record = self.folder.write(outcome, truth=truth, augmentation=augmentation, extra=extra)
         except ValueError as error:
             self._fail(cell.crystal.name, str(error))
             return

@@ -32,12 +32,7 @@ _COMPRESSED = re.compile(r"\.(gz|bz2|xz|zst)$", re.IGNORECASE)
 
 
 def as_crystal(source: CrystalLike) -> Crystal:
-    """A crystal from a path, ``Material``, pymatgen ``Structure`` or ASE ``Atoms``.
-
-    Raises:
-        TypeError: none of these.
-        ValueError, OSError: as :func:`read_crystal`.
-    """
+    """A crystal from a path, ``Material``, pymatgen ``Structure`` or ASE ``Atoms``."""
     if isinstance(source, Crystal):
         return source
     if isinstance(source, Material):

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tomat.evaluate.aggregate import modes_of
 from tomat.evaluate.compare import comparison_table
+from tomat.evaluate.measure import UNITS
 from tomat.evaluate.methods import DIAGNOSTICS, HEADLINES, primary_mode
 from tomat.evaluate.probes import probe_table
-from tomat.evaluate.tables import NONE, Table, group_tables, label, mean_table, percent
+from tomat.evaluate.result import Result
+from tomat.evaluate.tables import NONE, Table, amount, group_tables, label, mean_table, percent
 from tomat.evaluate.volumes import load_pictures
 from tomat.report import codecs, coverage, figures
 from tomat.report.page import Figure, Page
-from tomat.report.runs import NMAE
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tomat.evaluate.result import Result
-    from tomat.report.runs import TrainingRun
-    from tomat.report.sources import Sources
+from tomat.report.runs import NMAE, TrainingRun
+from tomat.report.sources import Sources
 
 #: Number of worst and of best materials in the table of materials.
 _NAMED = 10
+#: Metrics whose means are drawn.
+_METRICS = ("nmae", "hartree_error")
 #: Training curves besides the ``eval/`` ones: name, title, logarithmic, steps averaged.
 _CURVES = (
     ("train/loss", "training loss", True, 25),
@@ -100,7 +99,8 @@ def _headline(page: Page, results: Sequence[Result]) -> None:
                 + (" and others." if len(failed) > 5 else "."),
                 "warning",
             )
-    page.figures(figures.mean_errors(results))
+    drawn = [figures.mean_errors(results, metric) for metric in _METRICS]
+    page.figures(*(figure for figure in drawn if figure is not None))
 
 
 def _result(page: Page, result: Result, *, several: bool) -> None:
@@ -129,10 +129,12 @@ def _extremes(result: Result, mode: str) -> Table:
         beside = [result.of_mode(m).get(row["task_id"]) for m in others]
         facts = (row["task_id"], row["formula"], str(row["n_atoms"]), f"{row['n_electrons']:.4g}")
         errors = (NONE if of is None else percent(of["nmae"]) for of in (row, *beside))
-        rest = (f"{row['electron_error']:+.2g}", f"{row['seconds']:.3g}")
+        hartree = amount(row.get("hartree_error"), UNITS["hartree_error"])
+        rest = (hartree, f"{row['electron_error']:+.2g}", f"{row['seconds']:.3g}")
         lines.append((*facts, f"{row['n_voxels']:,}", *errors, *rest))
     modes = (f"NMAE {label(mode)}, %", *(f"{label(m)}, %" for m in others))
-    head = ("material", "formula", "atoms", "electrons", "voxels", *modes, "electron error", "seconds")
+    of = f"Hartree error {label(mode)}, {UNITS['hartree_error'].name}"
+    head = ("material", "formula", "atoms", "electrons", "voxels", *modes, of, "electron error", "seconds")
     what = (
         "All materials" if len(chosen) == len(rows) else f"The {_NAMED} worst and the {_NAMED} best materials"
     )

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from tomat.evaluate.tables import Table, percent
 from tomat.report.figures import colour, plain, png_of
 from tomat.report.page import Figure, Page
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 def check_installed() -> None:
-    """Check that the packages for figures are installed.
-
-    Raises:
-        ValueError: matplotlib or plotly is missing.
-    """
+    """Check that the packages for figures are installed."""
     missing = [name for name in ("matplotlib", "plotly") if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"figures need {' and '.join(missing)}: pip install 'tomat[plot]'")
@@ -28,7 +22,7 @@ def png(content: Mapping[str, Any]) -> bytes:
     """Mean NMAE floor in per cent against the number of bins, both logarithmic; 1,200 x 900 pixels.
 
     Args:
-        content: of :meth:`tomat.floors.FloorCurves.as_json`.
+        content: :class:`tomat.floors.FloorCurves` as a dict.
     """
     from matplotlib.figure import Figure as Drawn
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from tomat.evaluate.tables import NONE, Table
+from tomat.plan.measured import Coverage
 from tomat.report.figures import COLOURS, colour, plain, png_of
 from tomat.report.page import Figure, Page
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tomat.plan.measured import Coverage
 
 _MEASURED, _PLANNED = COLOURS[:2]
 #: Largest number of bars; the last one holds all larger counts.

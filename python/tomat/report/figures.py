@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tomat import _core
 from tomat.evaluate.aggregate import modes_of
+from tomat.evaluate.measure import UNITS
 from tomat.evaluate.methods import DIAGNOSTICS
-from tomat.evaluate.tables import label, shared_baselines
+from tomat.evaluate.result import Result
+from tomat.evaluate.tables import TITLES, label, shared_baselines
+from tomat.evaluate.volumes import Picture
 from tomat.report.isosurface import half_level, isosurface
 from tomat.report.page import Figure, packed
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tomat.evaluate.result import Result
-    from tomat.evaluate.volumes import Picture
-    from tomat.report.runs import Series, TrainingRun
+from tomat.report.runs import Series, TrainingRun
 
 #: Colours that are distinct on white and black, also with colour blindness (after M. Okabe and K. Ito).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#888888")
@@ -44,41 +42,46 @@ def plain(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def mean_errors(results: Sequence[Result]) -> Figure:
-    """Mean NMAE with intervals of every result and mode except diagnostics."""
+def mean_errors(results: Sequence[Result], metric: str = "nmae") -> Figure | None:
+    """Mean of a metric with intervals, of every result and mode except diagnostics; None if no result has it."""
+    unit, title = UNITS[metric], TITLES[metric]
     lines: dict[str, dict[str, Any]] = {}
     shared = shared_baselines(results)
     for result in results:
         for mode in (mode for mode in modes_of(result.rows) if mode not in DIAGNOSTICS):
             bare = mode in shared or len(results) == 1
             name = label(mode) if bare else f"{plain(result.name)}, {label(mode)}"
-            lines[name] = result.aggregates[mode]["metrics"]["nmae"]["mean"]
+            measured = result.aggregates[mode]["metrics"]
+            if metric in measured:
+                lines[name] = measured[metric]["mean"]
+    if not lines:
+        return None
     names = list(lines)[::-1]
-    values = [100 * lines[name]["value"] for name in names]
+    values = [unit.factor * lines[name]["value"] for name in names]
     trace = {
         "type": "scatter",
         "mode": "markers",
         "x": values,
         "y": names,
         "marker": {"size": 11, "color": COLOURS[0]},
-        "error_x": _errors([lines[name] for name in names]),
-        "hovertemplate": "%{y}<br>%{x:.4g} %<extra></extra>",
+        "error_x": _errors([lines[name] for name in names], unit.factor),
+        "hovertemplate": f"%{{y}}<br>%{{x:.4g}} {unit.name}<extra></extra>",
     }
     layout = {
-        "xaxis": {"type": "log", "title": {"text": "mean NMAE, %"}},
+        "xaxis": {"type": "log", "title": {"text": f"mean {title}, {unit.name}"}},
         "yaxis": {"type": "category"},
         "margin": {"l": 10, "r": 20, "t": 34, "b": 50},
         "showlegend": False,
     }
     return Figure(
-        "Mean NMAE over materials with bootstrap intervals.", [trace], layout, 120 + 34 * len(names)
+        f"Mean {title} over materials with bootstrap intervals.", [trace], layout, 120 + 34 * len(names)
     )
 
 
-def _errors(intervals: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Error bars in per cent; zero without an interval."""
-    up = [100 * ((x["high"] or x["value"]) - x["value"]) for x in intervals]
-    down = [100 * (x["value"] - (x["low"] if x["low"] is not None else x["value"])) for x in intervals]
+def _errors(intervals: Sequence[dict[str, Any]], factor: float = 100) -> dict[str, Any]:
+    """Error bars in per cent, or times ``factor``; zero without an interval."""
+    up = [factor * ((x["high"] or x["value"]) - x["value"]) for x in intervals]
+    down = [factor * (x["value"] - (x["low"] if x["low"] is not None else x["value"])) for x in intervals]
     return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.5, "width": 4}
 
 

@@ -7,12 +7,9 @@ its diagonals, which neighbouring cubes cut alike, so that the surface has no ho
 from __future__ import annotations
 
 from itertools import permutations
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
 def half_level(density: NDArray[np.floating]) -> float:

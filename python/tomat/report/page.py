@@ -5,17 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from tomat.evaluate.tables import Table
+from tomat.evaluate.tables import Table
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1c1e21, #e3e6ea); --paper: light-dark(#ffffff, #16181c);

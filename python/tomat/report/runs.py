@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomat.lm.metrics_file import records
 from tomat.lm.model.presets import ModelConfig, parameter_count
 from tomat.lm.record import check_note, is_note
 from tomat.storage.files import read_json
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 #: File of a run with its metrics.
 METRICS_FILE = "metrics.jsonl"
@@ -139,10 +137,6 @@ def load_training_run(path: str | Path) -> TrainingRun:
 
     Unreadable lines are skipped and counted. If a step occurs twice (the run resumed from an earlier checkpoint), the
     later value of each number counts.
-
-    Raises:
-        FileNotFoundError: there are no metrics.
-        ValueError: no line can be read, or the note is damaged.
     """
     given = Path(path)
     place = given if given.name == METRICS_FILE else given / METRICS_FILE

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tomat.dataset.meta import META, read_coverage, read_meta
 from tomat.evaluate.probes import load_probes
-from tomat.evaluate.result import load_result
-from tomat.report.runs import METRICS_FILE, load_training_run
+from tomat.evaluate.result import Result, load_result
+from tomat.report.runs import METRICS_FILE, TrainingRun, load_training_run
 from tomat.storage.files import read_json
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tomat.evaluate.result import Result
-    from tomat.report.runs import TrainingRun
 
 
 @dataclass(frozen=True)
@@ -43,12 +38,7 @@ class Sources:
 
 
 def load_sources(paths: Sequence[str | Path]) -> Sources:
-    """Load all paths; one folder may hold several sources, but subfolders are not searched.
-
-    Raises:
-        FileNotFoundError: a path does not exist.
-        ValueError: a path is not a source of a report, or is damaged.
-    """
+    """Load all paths; one folder may hold several sources, but subfolders are not searched."""
     found = Sources()
     for path in map(Path, paths):
         if not path.exists():

@@ -89,11 +89,11 @@ class UrlPath:
     def iterdir(self) -> list[UrlPath]:
         """The paths directly below, sorted by name."""
         try:
-            found = self._ask(lambda fs, path: fs.ls(path, detail=False))
+            found = self._ask(lambda fs, path: {*fs.ls(path, detail=False)} - {path, f"{path}/"})
         except FileNotFoundError:
             return []
         names = {str(name).rstrip("/").rpartition("/")[2] for name in found}
-        return [self / name for name in sorted(names - {self.name, ""})]
+        return [self / name for name in sorted(names - {""})]
 
     def list_files(self) -> dict[str, dict[str, Any]]:
         """The store's metadata of each file directly below, by name, in one request."""

@@ -19,8 +19,8 @@ from levanter.layers.attention import AttentionBackend, AttentionMask, dot_produ
 
 from random_models import random_model
 from tomat.lm.model.attention import attend
-from tomat.lm.model.presets import PRESETS, ModelConfig
-from tomat.lm.model.qwen import DensityLM, attention_for, build, count_parameters, levanter_config
+from tomat.lm.model.presets import PRESETS, ModelConfig, parameter_count
+from tomat.lm.model.qwen import DensityLM, attention_for, build, levanter_config
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.tokenizer import PatchTokenizer
 
@@ -69,7 +69,8 @@ def test_a_built_model_has_the_parameters_that_are_counted(preset: str, vocabula
     config = ModelConfig(preset=preset)
     key = jax.eval_shape(lambda: jax.random.PRNGKey(0))
     model = eqx.filter_eval_shape(build, levanter_config(config, platform="tpu"), vocabulary, key)
-    assert count_parameters(model) == config.parameter_count(vocabulary).total
+    sizes = [leaf.size for leaf in jax.tree.leaves(model) if isinstance(leaf, jax.ShapeDtypeStruct)]
+    assert sum(sizes) == parameter_count(config.shape(), vocabulary.padded_size).total
     assert model.Vocab.size == vocabulary.padded_size
     assert model.lm_head is None
 

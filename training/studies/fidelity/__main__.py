@@ -41,7 +41,7 @@ INTERRUPTED = 130
 @app.command(help=__doc__, no_args_is_help=True)
 def command(
     inputs: Inputs,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Directory of the results.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Directory for the results.")],
     split_file: SplitFile = None,
     split: Split = None,
     limit: Limit = None,
@@ -62,7 +62,7 @@ def command(
         list[float] | None, typer.Option(help="Share of voxels and of coefficients kept; repeatable.")
     ] = None,
     threshold: Annotated[
-        list[float] | None, typer.Option(help="Voxels of at least so many e/A^3; repeatable.")
+        list[float] | None, typer.Option(help="Keep voxels of at least this many e/A^3; repeatable.")
     ] = None,
     mass: Annotated[
         list[float] | None,
@@ -79,15 +79,17 @@ def command(
         typer.Option(help="Also write the difference from this promolecule: a form (slater), name or file."),
     ] = None,
     fallback: Annotated[
-        str | None, typer.Option(help="Form for elements that the promolecule does not know.")
+        str | None, typer.Option(help="Form for elements that the promolecule lacks.")
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes.", min=1)] = 1,
     plots: Annotated[bool, typer.Option(help="Draw pareto.png and sweep.html.")] = True,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Measure again where DIR is of another configuration.")
+        bool, typer.Option("--overwrite", help="Measure again if DIR holds another configuration.")
     ] = False,
     quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, no tables.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON instead of tables.")
+    ] = False,
 ) -> None:
     """Parse, run, report."""
     chosen = {

@@ -46,7 +46,7 @@ def resample(values: NDArray[np.float64], shape: Sequence[int]) -> NDArray[np.fl
 def coarse_shape(shape: Sequence[int], factor: float) -> tuple[int, ...]:
     """``shape`` with each length divided by ``factor`` and rounded to the nearest, at least 1 and at most itself."""
     if not factor >= 1.0:
-        raise ValueError(f"down-sampling by {factor}: give a factor of at least 1")
+        raise ValueError(f"cannot down-sample by {factor}: give a factor of at least 1")
     return tuple(min(n, max(1, round(n / factor))) for n in shape)
 
 
@@ -87,7 +87,7 @@ class Spectrum:
     def lowest(self, fraction: float) -> NDArray[np.bool_]:
         """The coefficients of lowest \\|G\\|, in whole shells, at most ``fraction`` of them all but always G = 0."""
         if not 0.0 < fraction <= 1.0:
-            raise ValueError(f"a fraction of {fraction} coefficients: give one above 0 and at most 1")
+            raise ValueError(f"fraction {fraction}: must be above 0 and at most 1")
         ascending = np.sort(self.g)
         n = round(fraction * len(ascending))
         # The last place up to n where the next |G| begins a new shell.
@@ -115,7 +115,7 @@ class Spectrum:
         return np.ascontiguousarray(grid)
 
     def _halves(self, kept: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Indices of coefficients written down, and of those among them with an imaginary part."""
+        """Indices of the stored coefficients, and of those among them with an imaginary part."""
         indices = np.flatnonzero(kept)
         partners = self.partner[indices]
         return indices[indices <= partners], indices[indices < partners]

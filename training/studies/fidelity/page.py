@@ -27,9 +27,9 @@ _DASHES = ("solid", "dash", "dashdot", "longdash")
 
 
 def page(lines: Sequence[Line]) -> str:
-    """The page; needs plotly, whose script is in it."""
+    """The page, with plotly's script embedded; needs plotly."""
     made = Page(
-        "What each way of writing a density down costs and loses",
+        "Cost and accuracy of each representation of a density",
         f"{count(lines, ALL)} materials. NMAE is sum |error| / sum |density|; its mean over materials is shown.",
     )
     made.figures(_figure(lines))
@@ -75,8 +75,8 @@ def _figure(lines: Sequence[Line]) -> Figure:
         place = {"xref": "paper", "yref": "paper", "x": (left + right) / 2, "y": 1.0, "yanchor": "bottom"}
         layout["annotations"].append({"text": title, "showarrow": False, **place})
     return Figure(
-        "Mean NMAE against tokens a voxel. Dotted: numbers kept as floats, one token each, so that only the way of "
-        f"writing loses something. Errors below {LEAST_DRAWN:g} are drawn there.",
+        "Mean NMAE against tokens per voxel. Dotted: numbers kept as floats, one token each, so that only the "
+        f"representation loses accuracy. Errors below {LEAST_DRAWN:g} are drawn at that value.",
         data,
         layout,
         height=720,
@@ -84,7 +84,7 @@ def _figure(lines: Sequence[Line]) -> Figure:
 
 
 def _axis(minus_promolecule: bool) -> str:
-    """The number plotly gives the axes of a panel."""
+    """Plotly's number for the axes of a panel."""
     return "2" if minus_promolecule else ""
 
 

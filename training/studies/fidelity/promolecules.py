@@ -44,7 +44,7 @@ class NamedPromolecule:
 
     @property
     def identity(self) -> str:
-        """What its densities depend on.
+        """Everything its densities depend on.
 
         Raises:
             KeyError, OSError, ValueError: no such promolecule.

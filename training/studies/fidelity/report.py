@@ -70,7 +70,7 @@ class Line:
 
     @property
     def tokens_of_a_vocabulary(self) -> bool:
-        """Whether all its tokens can be in a vocabulary: not so for float32 numbers."""
+        """Whether all its tokens fit in a vocabulary; those of float32 numbers do not."""
         return self.codec is not None or self.representation == PROMOLECULE
 
 
@@ -118,7 +118,7 @@ def _line(name: str, members: list[dict[str, Any]]) -> Line:
 
 
 def pareto_front(lines: Sequence[Line]) -> list[Line]:
-    """Lines that no other beats in both tokens and mean NMAE, sorted by tokens.
+    """Lines that no other line beats in both tokens and mean NMAE, sorted by tokens.
 
     Only those whose tokens are those of a vocabulary: a float32 number is none, such lines show what a way of
     writing loses by itself.
@@ -172,7 +172,7 @@ def count(lines: Sequence[Line], name: str) -> int:
 
 
 def curves(lines: Sequence[Line]) -> list[list[Line]]:
-    """The lines of all materials by representation; each is one curve."""
+    """The lines over all materials by representation; each representation is one curve."""
     found: dict[str, list[Line]] = {}
     for x in lines:
         if x.category == ALL and x.representation != PROMOLECULE:
@@ -238,7 +238,7 @@ def pareto_png(lines: Sequence[Line]) -> bytes:
             xscale="log", yscale="log", title=title, xlabel="tokens a voxel", ylim=(LEAST_DRAWN * 0.5, 2.0)
         )
         axes.grid(visible=True, which="major", alpha=0.25)
-    grid[0].set_ylabel(f"mean NMAE (at {LEAST_DRAWN:g}: that or less)")
+    grid[0].set_ylabel(f"mean NMAE (values below {LEAST_DRAWN:g} drawn there)")
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8, frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})

@@ -61,7 +61,7 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """A decoded field (nx, ny, nz) float64, with the real numbers and tokens it took."""
+    """A decoded field (nx, ny, nz) float64, and the number of real numbers and tokens it needs."""
 
     values: NDArray[np.float64]
     numbers: int
@@ -120,7 +120,7 @@ class Quantiser:
         return np.asarray(decoded / factor, dtype=np.float64), tokens
 
     def _takes_signs(self) -> bool:
-        """Whether it reaches as far below zero as above; a few bins for negative voxels are not for differences."""
+        """Whether its range is symmetric about zero; a few bins for negative voxels do not suffice for differences."""
         low, high = self.codec.decode(self.codec.encode(np.array([-np.inf, np.inf])))
         return bool(low <= -high)
 
@@ -128,7 +128,7 @@ class Quantiser:
 def _stored(
     field: Field, numbers: NDArray[np.float64], quantiser: Quantiser | None, *, signed: bool
 ) -> tuple[NDArray[np.float64], int]:
-    """Numbers in the field's unit after storage as float32 or through a codec, and the tokens taken."""
+    """Numbers in the field's unit as stored in float32 or by a codec, and the number of tokens."""
     if quantiser is None:
         return numbers.astype(np.float32).astype(np.float64), len(numbers)
     return quantiser.through(numbers, field.per(quantiser.unit), signed=signed)
@@ -173,7 +173,7 @@ def voxel_cutoff(by: str, parameters: tuple[float, ...]) -> Representation:
         "mass": "share of mass",
     }
     if by not in names:
-        raise ValueError(f"a cutoff by {by!r}: choose one of {', '.join(names)}")
+        raise ValueError(f"cutoff by {by!r}: choose one of {', '.join(names)}")
 
     def prepare(field: Field) -> Writer:
         flat = field.values.ravel()
@@ -219,7 +219,7 @@ def fourier(by: str, parameters: tuple[float, ...], quantiser: Quantiser | None 
     """
     names = {"g_max": "largest |G|, 1/A", "fraction": "fraction of coefficients"}
     if by not in names:
-        raise ValueError(f"a Fourier cutoff by {by!r}: choose one of {', '.join(names)}")
+        raise ValueError(f"Fourier cutoff by {by!r}: choose one of {', '.join(names)}")
 
     def prepare(field: Field) -> Writer:
         spectrum = Spectrum.of(field.values, field.lattice)

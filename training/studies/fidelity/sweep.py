@@ -80,7 +80,7 @@ type Reference = Promolecule | Callable[[Material], NDArray[np.floating[Any]]]
 
 @dataclass(frozen=True)
 class SweepConfig:
-    r"""What is tried on every material.
+    r"""The configuration of a sweep: what is measured on every material.
 
     Attributes:
         codecs: names or paths of codecs for the voxels; default all in the package and the log codecs.
@@ -146,7 +146,7 @@ class SweepConfig:
         names = [representation.name for representation in found]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two codecs give the name {name!r}; give files of different names")
+                raise ValueError(f"two codecs have the name {name!r}; use files with different names")
         return found
 
     def identity(self, promolecule: str | None) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def measure_material(
     true = material.density.astype(np.float64)
 
     def row(labels: dict[str, Any], written: Written, seconds: float) -> dict[str, Any]:
-        measured = metrics.measure(written.values, true, unit=material.unit, volume=material.volume)
+        measured = metrics.measure(written.values, true, unit=material.unit, lattice=material.lattice)
         return {
             **facts,
             **labels,
@@ -308,7 +308,7 @@ def _work(
     promolecule: Reference | None,
     jobs: int,
 ) -> Iterator[str]:
-    """Task ids as they are done."""
+    """Yield task ids as they finish."""
     if jobs <= 1:
         for entry in waiting:
             yield _do_one(config, entry, place, promolecule)

@@ -64,7 +64,7 @@ def sampling_weight(
     arms = [Contender("equal", mode, tuple(equal)), Contender("electrons", mode, tuple(electrons))]
     for arm in arms:
         if not arm.results:
-            raise ValueError(f"no results of the budget {arm.name}; give at least one, better three seeds")
+            raise ValueError(f"no results for the budget {arm.name}; give at least one, ideally three seeds")
     if not unmatched:
         _check_lengths([*equal, *electrons], mode)
     runs = [arm.runs() for arm in arms]
@@ -105,7 +105,7 @@ def _starts(
     facts: Sequence[Mapping[str, Any]],
     electrons: NDArray[np.float64],
 ) -> list[dict[str, Any]]:
-    """The metrics of what the models began with, step 0; none where a result has no row of it."""
+    """The metrics of the initial weights (step 0); empty if a result has no rows for them."""
     mode = "start_teacher_forced" if arms[0].mode in DIAGNOSTICS else "start"
     runs = [[result.of_mode(mode) for result in arm.results] for arm in arms]
     if not all(set(names) <= set(rows) for arm in runs for rows in arm):
@@ -122,7 +122,7 @@ def _starts(
 def _hypotheses(
     draws: _Draws, electrons: NDArray[np.float64], bottom: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
-    """The three, with their differences and verdicts; ``bottom`` is 1 in the first decile, 0 elsewhere."""
+    """The three hypotheses, with differences and verdicts; ``bottom`` is 1 in the first decile, 0 elsewhere."""
     ones = np.ones(len(electrons))
     asked = (
         (
@@ -162,7 +162,7 @@ def _verdict(of: Interval, bound: float, *, above: bool) -> str:
 
 
 class _Draws:
-    """Resamples of materials and of seeds together."""
+    """Bootstrap resamples over materials and seeds."""
 
     def __init__(self, tables: Sequence[NDArray[np.float64]], resampler: Resampler, seed: int) -> None:
         self._tables, self._resampler = tables, resampler
@@ -173,7 +173,7 @@ class _Draws:
         ]
 
     def difference(self, weights: NDArray[np.float64], minus: NDArray[np.float64] | None = None) -> Interval:
-        """Weighted mean of electrons minus equal; with ``minus``, less the same with those weights."""
+        """Weighted mean of electrons minus that of equal; with ``minus``, less the same for those weights."""
         value, drawn = self._gap(weights)
         if minus is not None:
             other, others = self._gap(minus)
@@ -190,7 +190,7 @@ class _Draws:
         return value, (self._resampler.means(table, weights) * self._shares[arm]).sum(axis=1)
 
     def metric(self, name: str, weights: NDArray[np.float64]) -> dict[str, Any]:
-        """One metric of both budgets, and the difference."""
+        """One metric for both budgets, and their difference."""
         found: dict[str, Any] = {"name": name, "n": int(np.count_nonzero(weights))}
         for arm, key in enumerate(("equal", "electrons")):
             found[key] = self._resampler.interval(*self._mean(arm, weights), weights)._asdict()
@@ -206,9 +206,9 @@ def _check_lengths(results: Sequence[Result], mode: str) -> None:
         if len({value for value in said.values() if value is not None}) > 1:
             listed = ", ".join(f"{value} ({path})" for path, value in said.items())
             raise ValueError(
-                f"the models were trained for different {key}: {listed}; the study asks for matched steps. Train the "
-                "others as long, evaluate the latest weights instead of the best (tomat eval --weights latest), or "
-                "compare all the same with --unmatched"
+                f"the models were trained for different {key}: {listed}; the study needs equal steps. Train the "
+                "others for as long, evaluate the latest weights instead of the best (tomat eval --weights latest), or "
+                "compare them anyway with --unmatched"
             )
 
 
@@ -221,11 +221,11 @@ def _tables(content: Mapping[str, Any]) -> list[Table]:
     seeds = content["seeds"]
     note = (
         f"{content['n']} materials, {seeds['equal']} seeds of equal and {seeds['electrons']} of electrons; "
-        f"{100 * content['intervals']['level']:g} % intervals over materials and seeds. Points of NMAE, electrons "
-        "minus equal; of H3, the difference in the bottom decile minus that over all."
+        f"{100 * content['intervals']['level']:g} % intervals over materials and seeds. Differences are percentage "
+        "points of NMAE, electrons minus equal; for H3, the difference in the bottom decile minus that over all."
     )
     if min(seeds.values()) < 2:
-        note += " With one seed the intervals do not know how much training varies: repeat with other seeds."
+        note += " With one seed, the intervals do not include the variation between training runs: add other seeds."
     metrics = [
         (
             of["name"],
@@ -249,5 +249,5 @@ def _tables(content: Mapping[str, Any]) -> list[Table]:
     )
     return [
         Table("Hypotheses", ("", "difference, points", "bound", "verdict"), tuple(verdicts), (), note),
-        Table("NMAE by budget", head, tuple(metrics), (), "Decile 1: the fewest electrons."),
+        Table("NMAE by budget", head, tuple(metrics), (), "Decile 1 has the fewest electrons."),
     ]

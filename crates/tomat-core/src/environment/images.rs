@@ -28,7 +28,8 @@ impl Images {
         let matrix = *crystal.lattice.matrix();
         let [a, b, c] = matrix;
         let volume = crystal.lattice.volume();
-        let reach = [cross(b, c), cross(c, a), cross(a, b)].map(|area| cutoff * dot(area, area).sqrt() / volume);
+        let reach =
+            [cross(b, c), cross(c, a), cross(a, b)].map(|area| cutoff * dot(area, area).sqrt() / volume);
         let number = reach.iter().map(|n| 2.0 * n + 2.0).product::<f64>() * crystal.frac_coords.len() as f64;
         if !number.is_finite() || number > MOST_IMAGES {
             return Err(Error::invalid(format!(
@@ -40,7 +41,8 @@ impl Images {
             let home = frac.map(|x| x - x.floor());
             // The cell is [0, 1): images up to `reach` before it and behind it.
             let range = |axis: usize| {
-                let (low, high) = ((-reach[axis] - home[axis]).ceil(), (1.0 + reach[axis] - home[axis]).floor());
+                let (low, high) =
+                    ((-reach[axis] - home[axis]).ceil(), (1.0 + reach[axis] - home[axis]).floor());
                 low as i32..=high as i32
             };
             for i in range(0) {
@@ -104,7 +106,12 @@ impl Near {
 
     /// Calls `visit(site, vector from the point to the image, squared distance)` for each image within the cutoff.
     #[inline]
-    pub(super) fn for_each(&mut self, point: usize, square: f32, mut visit: impl FnMut(usize, [f32; 3], f32)) {
+    pub(super) fn for_each(
+        &mut self,
+        point: usize,
+        square: f32,
+        mut visit: impl FnMut(usize, [f32; 3], f32),
+    ) {
         let [px, py, pz] = self.points[point];
         let [xs, ys, zs] = &self.positions;
         // All distances first: vector registers do these, and most images are passed over.

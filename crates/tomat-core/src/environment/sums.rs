@@ -11,6 +11,7 @@ use crate::promolecule::{Promolecule, RadialBasis};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Basis {
     radial: RadialBasis,
+    cutoff: f64,
     l_max: usize,
     core: f64,
 }
@@ -43,14 +44,14 @@ impl Basis {
     /// # Errors
     /// [`Error::Invalid`] when the splines are not those of [`RadialBasis::new`], `l_max` is above [`MAX_L`] or `core`
     /// is not above 0.
-    pub fn new(cutoff: f64, inner: f64, radial: usize, l_max: usize, core: f64) -> Result<Self> {
+    pub fn new(cutoff: f64, inner: f64, radial: usize, l_max: usize, core: f64, reach: f64) -> Result<Self> {
         if l_max > MAX_L {
             return Err(Error::invalid(format!("l_max is {l_max}; give 0 to {MAX_L}")));
         }
         if !(core.is_finite() && core > 0.0) {
             return Err(Error::invalid(format!("core is {core} angstrom; give a number above 0")));
         }
-        Ok(Self { radial: RadialBasis::new(cutoff, inner, radial)?, l_max, core })
+        Ok(Self { radial: RadialBasis::new(cutoff * reach, inner, radial)?, cutoff, l_max, core })
     }
 
     /// The number of radial functions, with the atom's own density or without.
@@ -65,16 +66,23 @@ impl Basis {
     /// # Errors
     /// [`Error::Invalid`] for atoms or points that are not finite, an element without a density, or not one factor a
     /// point; [`Error::OutOfMemory`].
-    pub fn by_site(&self, crystal: &Crystal, points: &[[f64; 3]], densities: Option<Densities<'_>>) -> Result<Vec<f32>> {
+    pub fn by_site(
+        &self,
+        crystal: &Crystal,
+        points: &[[f64; 3]],
+        densities: Option<Densities<'_>>,
+        scales: Option<&[f64]>,
+    ) -> Result<Vec<f32>> {
         let sites = crystal.frac_coords.len();
         let (radial, angular) = (self.radial_count(densities.is_some()), angular_count(self.l_max));
         let size = radial * angular;
         let mut out = memory::filled(sites * points.len() * size, 0.0_f32)?;
-        self.visit(crystal, points, densities, |point, site, first, radials, y| {
+        self.visit(crystal, points, densities, scales, |point, site, first, radials, y| {
             let start = (site * points.len() + point) * size;
             let block = &mut out[start..start + size];
             let end = (first + 4).min(self.radial.len());
-            for (row, r) in (first..end).zip(radials).chain((densities.is_some()).then_some((radial - 1, radials[4])))
+            for (row, r) in
+                (first..end).zip(radials).chain((densities.is_some()).then_some((radial - 1, radials[4])))
             {
                 for (sum, y) in block[row * angular..(row + 1) * angular].iter_mut().zip(y) {
                     *sum += r * y;
@@ -94,6 +102,7 @@ impl Basis {
         crystal: &Crystal,
         points: &[[f64; 3]],
         densities: Option<Densities<'_>>,
+        scales: Option<&[f64]>,
         weights: Channels<'_>,
     ) -> Result<Vec<f32>> {
         let channels = weights.channels;
@@ -110,11 +119,12 @@ impl Basis {
         let width: usize = channels.iter().enumerate().map(|(l, c)| (2 * l + 1) * c).sum();
         let mut out = memory::filled(points.len() * width, 0.0_f32)?;
         let mut values = vec![0.0_f32; total];
-        self.visit(crystal, points, densities, |point, site, first, radials, y| {
+        self.visit(crystal, points, densities, scales, |point, site, first, radials, y| {
             let rows = &weights.weights[site * radial * total..(site + 1) * radial * total];
             values.fill(0.0);
             let end = (first + 4).min(self.radial.len());
-            for (row, r) in (first..end).zip(radials).chain((densities.is_some()).then_some((radial - 1, radials[4])))
+            for (row, r) in
+                (first..end).zip(radials).chain((densities.is_some()).then_some((radial - 1, radials[4])))
             {
                 for (value, w) in values.iter_mut().zip(&rows[row * total..(row + 1) * total]) {
                     *value += r * w;
@@ -144,14 +154,15 @@ impl Basis {
         crystal: &Crystal,
         points: &[[f64; 3]],
         densities: Option<Densities<'_>>,
+        scales: Option<&[f64]>,
         mut add: impl FnMut(usize, usize, usize, [f32; 5], [f32; MAX_ANGULAR]),
     ) -> Result<()> {
         if points.iter().flatten().any(|x| !x.is_finite()) {
             return Err(Error::invalid("a point is not finite; give fractional coordinates"));
         }
         let tables = densities.map(|d| d.tables(crystal, points.len())).transpose()?;
-        let images = Images::new(crystal, self.radial.cutoff())?;
-        let square = (self.radial.cutoff() as f32).powi(2);
+        let images = Images::new(crystal, self.cutoff)?;
+        let square = (self.cutoff as f32).powi(2);
         let core = (self.core * self.core) as f32;
         let mut near = Near::default();
         for (block, chunk) in points.chunks(BLOCK).enumerate() {
@@ -160,8 +171,12 @@ impl Basis {
                 let point = block * BLOCK + i;
                 let factor = densities.map_or(0.0, |d| d.factors[point]);
                 near.for_each(i, square, |site, d, d2| {
-                    let Some((first, w)) = self.radial.at(f64::from(d2)) else { return };
-                    let own = tables.as_ref().map_or(0.0, |t| t[site].value(f64::from(d2.sqrt())) as f32 * factor);
+                    let scale = scales.map_or(1.0, |s| s[site] * s[site]);
+                    let Some((first, w)) = self.radial.at(f64::from(d2) * scale) else { return };
+                    let window = if scales.is_some() { f64::from((1.0 - d2 / square).powi(3)) } else { 1.0 };
+                    let w = w.map(|w| w * window);
+                    let own =
+                        tables.as_ref().map_or(0.0, |t| t[site].value(f64::from(d2.sqrt())) as f32 * factor);
                     let damping = 1.0 / (d2 + core).sqrt();
                     let y = solid_harmonics(d.map(|x| x * damping));
                     add(point, site, first, [w[0] as f32, w[1] as f32, w[2] as f32, w[3] as f32, own], y);
@@ -180,7 +195,9 @@ impl<'a> Densities<'a> {
         }
         let radial = self.promolecule.radial();
         let find = |z: &u8| {
-            radial.get(z).ok_or_else(|| Error::invalid(format!("the promolecule has no radial function for Z = {z}")))
+            radial
+                .get(z)
+                .ok_or_else(|| Error::invalid(format!("the promolecule has no radial function for Z = {z}")))
         };
         crystal.atomic_numbers.iter().map(find).collect()
     }

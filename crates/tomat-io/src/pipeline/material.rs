@@ -7,7 +7,7 @@ use tomat_core::patch::check_offset;
 use tomat_core::refusal::{Inspection, Reason, Subject};
 use tomat_core::sampler::{SampleKey, Target};
 
-use super::record::{LeftOut, MaterialRecord};
+use super::record::{CrystalRecord, LeftOut, MaterialRecord};
 use super::{Job, OnError, Progress};
 use crate::parquet::{EncodedRows, RowEncoder};
 use crate::{Error, Material, Result};
@@ -100,6 +100,11 @@ impl<'a> MaterialEncoder<'a> {
             coverage,
             clipped: found.clipped,
             warnings: found.warnings,
+            crystal: CrystalRecord {
+                lattice: *crystal.lattice.matrix(),
+                atomic_numbers: crystal.atomic_numbers,
+                frac_coords: crystal.frac_coords,
+            },
         };
         Ok(EncodedMaterial { record, rows })
     }

@@ -39,6 +39,19 @@ pub struct MaterialRecord {
     pub clipped: Option<Clipped>,
     /// What is implausible about it, in words.
     pub warnings: Vec<String>,
+    /// The crystal as it was read.
+    pub crystal: CrystalRecord,
+}
+
+/// A crystal, exactly: rows hold lattices and positions in bins.
+#[derive(Debug, Clone, Serialize)]
+pub struct CrystalRecord {
+    /// Rows a, b, c in angstrom.
+    pub lattice: [[f64; 3]; 3],
+    /// Of the atoms.
+    pub atomic_numbers: Vec<u8>,
+    /// Fractional coordinates.
+    pub frac_coords: Vec<[f64; 3]>,
 }
 
 /// A material left out of the shard.

@@ -44,7 +44,6 @@ def command(
     quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Resolve, read, write, report."""
     tables = [item for item in inputs if is_csv(item)]
     if tables and len(tables) < len(inputs):
         raise typer.BadParameter("CSV files and densities do not mix: build two catalogues")

@@ -26,7 +26,6 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """Query, print."""
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv exclude each other")
     columns, rows = query(catalogue, sql)

@@ -34,7 +34,6 @@ def command(
     seed: Annotated[int, typer.Option(help="Seed of the division.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
-    """Read, divide, write."""
     table = load(catalogue, ["id", by])
     groups = table[by].to_pylist()
     unknown = groups.count(None)

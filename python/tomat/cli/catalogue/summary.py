@@ -22,7 +22,6 @@ def command(
     catalogue: Annotated[Path, typer.Argument(metavar="CATALOGUE", help="Parquet file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Add up, print."""
     facts = summary(catalogue)
     if as_json:
         print(json.dumps(facts))

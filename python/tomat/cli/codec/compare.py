@@ -14,8 +14,10 @@ Examples:
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -26,9 +28,6 @@ from tomat.fitting import METHODS, Method, Sketch, sketch_entries
 from tomat.floors import BINS, FloorCurves, floor_curves
 from tomat.material import Entry
 from tomat.storage.files import write_atomically
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def command(
@@ -59,7 +58,6 @@ def command(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Sketch, fit, measure, draw."""
     methods = [_method(name) for name in method] if method else METHODS
     if out is not None:
         from tomat.report import codecs as report
@@ -80,15 +78,16 @@ def command(
             threads=threads,
             watch=watch,
         )
+    content = asdict(result)
     if as_json:
-        print(json.dumps(result.as_json()))
+        print(json.dumps(content))
     else:
         _print(result)
     if out is not None:
         write_atomically(f"{out}.csv", result.to_csv().encode())
-        write_atomically(f"{out}.json", (json.dumps(result.as_json(), indent=1) + "\n").encode())
-        write_atomically(f"{out}.png", report.png(result.as_json()))
-        write_atomically(f"{out}.html", report.html(result.as_json()).encode())
+        write_atomically(f"{out}.json", (json.dumps(content, indent=1) + "\n").encode())
+        write_atomically(f"{out}.png", report.png(content))
+        write_atomically(f"{out}.html", report.html(content).encode())
         if not (quiet or as_json):
             print(", ".join(str(Path(f"{out}.{suffix}")) for suffix in ("csv", "json", "png", "html")))
 

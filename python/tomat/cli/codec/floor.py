@@ -6,6 +6,7 @@ was not fitted to. A fitted codec is measured in its own unit; --unit is for log
 \b
 Examples:
   tomat codec floor l1-16k-e_per_A3-1e4 tests/data/rho_gga --split test
+  tomat codec floor rel-256 tests/data/rho_gga --split test
   tomat codec floor lmq-16k tests/data/rho_gga --supercell 2
   tomat codec floor mine.npz /data/rho_gga --split-file split.json --split validation --json
 """
@@ -22,7 +23,8 @@ from tomat.cli._tokenizer import LogUnit
 from tomat.codec import load_codec
 from tomat.dataset.inputs import resolve_inputs
 from tomat.floors import Floor, floor
-from tomat.metrics import IN_ELECTRONS
+from tomat.metrics import FRACTION, UNITS
+from tomat.promolecule import UnscaledPromolecule
 
 
 def command(
@@ -32,6 +34,12 @@ def command(
     supercell: Annotated[
         int, typer.Option(help="Repeat each crystal this many times along a, b and c.", min=1)
     ] = 1,
+    guess: Annotated[
+        str | None,
+        typer.Option(
+            help="Starting density of a relative codec: promolecule by name or file.  [default: the codec's]"
+        ),
+    ] = None,
     split_file: SplitFile = None,
     split: Split = None,
     threads: Threads = None,
@@ -39,11 +47,13 @@ def command(
     quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with all materials.")] = False,
 ) -> None:
-    """Measure, print."""
     loaded = load_codec(codec)
     entries = resolve_inputs(inputs, split_file=split_file, split=split)
+    start = None if guess is None else UnscaledPromolecule.load(guess)
     with progress("measuring", len(entries), quiet=quiet or as_json) as watch:
-        result = floor(loaded, entries, unit=unit, supercell=supercell, threads=threads, watch=watch)
+        result = floor(
+            loaded, entries, unit=unit, supercell=supercell, guess=start, threads=threads, watch=watch
+        )
     if as_json:
         print(json.dumps(result.as_json()))
     else:
@@ -60,11 +70,9 @@ def _print(result: Floor, worst: int) -> None:
     )
     table = plain_table("error", "mean", "median", "p99", "max")
     for name, of in result.summary().items():
-        # Fractions in per cent; the electron error is a number of electrons.
-        is_share = name not in IN_ELECTRONS
-        label = f"{name.replace('_', ' ')} {'%' if is_share else '(electrons)'}"
-        factor = 100.0 if is_share else 1.0
-        table.add_row(label, *(f"{factor * v:.3g}" for v in (of.mean, of.median, of.p99, of.max)))
+        unit = UNITS[name]
+        label = f"{name.replace('_', ' ')} {unit.name if unit is FRACTION else f'({unit.name})'}"
+        table.add_row(label, *(f"{unit.factor * v:.3g}" for v in (of.mean, of.median, of.p99, of.max)))
     console.print(table)
     by_error = sorted(range(len(result.task_ids)), key=lambda i: -result.metrics[i].nmae)[:worst]
     if not by_error:

@@ -11,12 +11,18 @@ import json
 
 from tomat.cli._shared import AsJson
 from tomat.cli.codec.show import facts
-from tomat.codec import ALIASES, LOG_CODECS, bundled_codecs, bundled_floor, load_codec
+from tomat.codec import (
+    ALIASES,
+    LOG_CODECS,
+    bundled_codecs,
+    bundled_floor,
+    bundled_relative_codecs,
+    load_codec,
+)
 
 
 def command(as_json: AsJson = False) -> None:
-    """Load, print."""
-    codecs = {name: load_codec(name) for name in [*bundled_codecs(), *LOG_CODECS]}
+    codecs = {name: load_codec(name) for name in [*bundled_codecs(), *bundled_relative_codecs(), *LOG_CODECS]}
     rows = {name: {**facts(codec), "floor": bundled_floor(codec)} for name, codec in codecs.items()}
     if as_json:
         print(json.dumps(rows))

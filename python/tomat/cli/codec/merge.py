@@ -22,7 +22,6 @@ def command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Sketch to write; compressed if it ends in .xz.")],
     quiet: Quiet = False,
 ) -> None:
-    """Read, add, write."""
     sketch = merge_sketches(sketches)
     sketch.save(out)
     if not quiet:

@@ -24,7 +24,6 @@ def command(
     codec: Annotated[str, typer.Argument(metavar="CODEC", help="Name, path or URL.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Load, print."""
     loaded = facts(load_codec(codec))
     if as_json:
         print(json.dumps(loaded))

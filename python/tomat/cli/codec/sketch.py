@@ -38,7 +38,6 @@ def command(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Read, add up, write."""
     entries = resolve_inputs(inputs, split_file=split_file, split=split)
     with progress("sketching", len(entries), quiet=quiet) as watch:
         sketch = sketch_entries(entries, unit, threads=threads, watch=watch)

@@ -1,10 +1,10 @@
-"""Training data: two sources, rows of the model, and their order. NumPy only, except :mod:`tomat.lm.data.stream`."""
+"""Training data: two sources, rows of the model, and their order. NumPy only."""
 
 from tomat.lm.data.config import DataConfig
 from tomat.lm.data.on_the_fly import DensitySource
 from tomat.lm.data.opening import open_rows
 from tomat.lm.data.parquet import ParquetSource
-from tomat.lm.data.rows import Row, RowBatch, Rows, Source
+from tomat.lm.data.rows import RowBatch, Rows, Source
 from tomat.lm.data.store import DensityStore
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "DensitySource",
     "DensityStore",
     "ParquetSource",
-    "Row",
     "RowBatch",
     "Rows",
     "Source",

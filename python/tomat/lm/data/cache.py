@@ -14,10 +14,10 @@ import numpy as np
 from filelock import FileLock
 
 from tomat.storage.files import atomic_folder, read_json, write_json
+from tomat.workplace import identity_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from numpy.typing import DTypeLike, NDArray
 
@@ -66,9 +66,7 @@ class FlatFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
 
@@ -93,27 +91,20 @@ def built(
             return _open(Path(folder), notes, in_memory=True)
     root = Path(cache)
     root.mkdir(parents=True, exist_ok=True)
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
-    target = root / f"{name}-{key}"
+    target = root / f"{name}-{identity_hash(identity)[:20]}"
     with FileLock(root / f".{target.name}.lock"):
         notes_there = _sound(target, identity)
         if notes_there is None:
-            _build(root, target, identity, build)
+            for stale in (target, *root.glob(f".{target.name}.*.tmp*")):
+                shutil.rmtree(stale, ignore_errors=True)
+            with atomic_folder(target) as folder:
+                made = {"identity": identity, "notes": build(folder, None)}
+                prints = {path.name: _fingerprint(path) for path in sorted(folder.iterdir())}
+                write_json(folder / _COMPLETE, made | {"files": prints})
             notes_there = _sound(target, identity)
         if notes_there is None:
             raise OSError(f"{target}: what was just written does not read back; check the disk")
     return _open(target, notes_there, in_memory=False)
-
-
-def _build(
-    root: Path, target: Path, identity: dict[str, Any], build: Callable[[Path, int | None], dict[str, Any]]
-) -> None:
-    for stale in (target, *root.glob(f".{target.name}.*.tmp*")):
-        shutil.rmtree(stale, ignore_errors=True)
-    with atomic_folder(target) as folder:
-        notes = build(folder, None)
-        prints = {path.name: _fingerprint(path) for path in sorted(folder.iterdir())}
-        write_json(folder / _COMPLETE, {"identity": identity, "notes": notes, "files": prints})
 
 
 def _sound(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:

@@ -75,11 +75,6 @@ class DataConfig:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        """Check what can be checked without the data.
-
-        Raises:
-            ValueError: both sources or neither, or an invalid value.
-        """
         if (self.path is None) == (not self.densities):
             raise ValueError("give either data.path (a dataset directory) or data.densities")
         if self.on_error not in ("raise", "skip"):

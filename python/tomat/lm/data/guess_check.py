@@ -106,11 +106,15 @@ class GuessCheck:
                 "(data.prefix), or raise data.max_guess_nmae"
             )
 
+    @property
+    def lacking(self) -> list[int]:
+        """Atomic numbers that the promolecule lacks in any sampled material."""
+        return sorted({z for one in self.misfits for z in one.lacking})
+
     def _lacking(self) -> str:
         symbols = _core.elements()
-        lacking = sorted({z for one in self.misfits for z in one.lacking})
-        names = ", ".join(symbols[z - 1] for z in lacking)
-        return f" ({names}: not in it, taken from slater)" if lacking else ""
+        names = ", ".join(symbols[z - 1] for z in self.lacking)
+        return f" ({names}: not in it, taken from slater)" if names else ""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON, for the run's note."""
@@ -122,7 +126,7 @@ class GuessCheck:
             "worst": self.worst.material,
             "electrons_off": self.off.electrons,
             "electrons_off_in": self.off.material,
-            "lacking": sorted({z for one in self.misfits for z in one.lacking}),
+            "lacking": self.lacking,
         }
 
     def __str__(self) -> str:

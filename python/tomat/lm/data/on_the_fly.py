@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tomat.lm.data.config import DataConfig
     from tomat.lm.data.guess_check import GuessCheck
-    from tomat.lm.data.rows import RowBatch
+    from tomat.lm.data.rows import Ints, RowBatch
     from tomat.material import Material
     from tomat.starting import StartingDensity
     from tomat.tokenizer import PatchTokenizer
@@ -127,7 +127,7 @@ class DensitySource:
             )
         return kept
 
-    def offsets(self, epoch: int, sequences: NDArray[np.int64]) -> NDArray[np.int64]:
+    def offsets(self, epoch: int, sequences: Ints) -> Ints:
         """Low corners (n, 3) of sequences in an epoch; those of one material are drawn together."""
         found = self._offsets.get(epoch)
         if found is None:
@@ -147,7 +147,7 @@ class DensitySource:
             drawn[material] = True  # after the numbers: another thread may be looking
         return table[sequences].astype(np.int64)
 
-    def _draw(self, material: int, n: int, epoch: int) -> NDArray[np.int64]:
+    def _draw(self, material: int, n: int, epoch: int) -> Ints:
         known = self.store.material(int(self._kept[material]))
         corners = np.asarray(self._sampler(known, n, self._seed, epoch))
         grid = np.array(known.grid_shape)
@@ -158,14 +158,7 @@ class DensitySource:
             )
         return corners.astype(np.int64)
 
-    def fill(
-        self,
-        epoch: int,
-        sequences: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
-        batch: RowBatch,
-    ) -> NDArray[np.int64]:
+    def fill(self, epoch: int, sequences: Ints, rows: Ints, columns: Ints, batch: RowBatch) -> Ints:
         """As :meth:`tomat.lm.data.rows.Source.fill`."""
         places = np.empty((len(sequences), 6), dtype=np.int64)
         places[:, 0] = self._kept[self.materials[sequences]]

@@ -60,21 +60,17 @@ def open_rows(
     """
     if guess is None and config.guess and config.guess != FIT:
         guess = UnscaledPromolecule.load(config.guess)
-    source: Source = (
-        _densities(config, size, guess, sampler, budget, earlier)
-        if config.path is None
-        else _dataset(config, guess)
-    )
-    return Rows(source, size, packed=config.pack, seed=config.seed)
-
-
-def _dataset(config: DataConfig, guess: StartingDensity | None) -> ParquetSource:
-    if guess is None and config.guess == FIT:
+    source: Source
+    if config.path is None:
+        source = _densities(config, size, guess, sampler, budget, earlier)
+    elif guess is None and config.guess == FIT:
         raise ValueError(
             f"{config.path}: data.guess: fit needs whole densities (data.densities), and a dataset has only patches; "
             "run tomat promolecule fit on the densities it was made from, and give the file as data.guess"
         )
-    return ParquetSource(config, guess)
+    else:
+        source = ParquetSource(config, guess)
+    return Rows(source, size, packed=config.pack, seed=config.seed)
 
 
 def _densities(

@@ -114,6 +114,30 @@ def _separate(
     free = size - np.bincount(rows, weights=lengths[sequences]).astype(np.int64)
     by_length = np.argsort(lengths[sequences], kind="stable")
     twice = _repeated(rows, materials[sequences])
+
+    def clashes(at: int, material: int) -> bool:
+        row = rows[at]
+        there = range(int(starts[row]), int(starts[row + 1]))
+        return any(p != at and materials[sequences[p]] == material for p in there)
+
+    def swap(place: int, other: int) -> bool:
+        """Swap two places if both rows have room and it adds no repeated material.
+
+        True if the first place's material then occurs only once in its row.
+        """
+        mine, theirs = sequences[place], sequences[other]
+        if not clashes(place, materials[mine]):
+            return True  # its double has moved
+        longer = int(lengths[theirs]) - int(lengths[mine])
+        fits = longer <= free[rows[place]] and -longer <= free[rows[other]]
+        same = materials[mine] == materials[theirs] or rows[place] == rows[other]
+        if same or not fits or clashes(place, materials[theirs]) or clashes(other, materials[mine]):
+            return False
+        sequences[[place, other]] = sequences[[other, place]]
+        free[rows[place]] -= longer
+        free[rows[other]] += longer
+        return True
+
     for repair in range(_REPAIRS):
         if not twice.size:
             return
@@ -126,8 +150,7 @@ def _separate(
             high = np.searchsorted(there, lengths[sequences[twice]], side="right")
         stay = []
         for place, draw, first, end in zip(twice.tolist(), draws, low.tolist(), high.tolist(), strict=True):
-            other = int(by_length[first + draw % (end - first)])
-            if not _swap(place, other, starts, sequences, rows, free, lengths, materials):
+            if not swap(place, int(by_length[first + draw % (end - first)])):
                 stay.append(place)
         twice = np.array(stay, dtype=np.int64)
 
@@ -138,40 +161,6 @@ def _repeated(rows: NDArray[np.int64], materials: NDArray[np.int32]) -> NDArray[
     order = np.argsort(pairs, kind="stable")
     repeated: NDArray[np.int64] = order[1:][pairs[order][1:] == pairs[order][:-1]]
     return repeated
-
-
-def _swap(
-    place: int,
-    other: int,
-    starts: NDArray[np.int64],
-    sequences: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    free: NDArray[np.int64],
-    lengths: NDArray[np.int32],
-    materials: NDArray[np.int32],
-) -> bool:
-    """Swap two places if both rows have room and it adds no repeated material.
-
-    True if the first place's material then occurs only once in its row.
-    """
-
-    def clashes(at: int, material: int) -> bool:
-        row = rows[at]
-        there = range(int(starts[row]), int(starts[row + 1]))
-        return any(p != at and materials[sequences[p]] == material for p in there)
-
-    mine, theirs = sequences[place], sequences[other]
-    if not clashes(place, materials[mine]):
-        return True  # its double has moved
-    longer = int(lengths[theirs]) - int(lengths[mine])
-    fits = longer <= free[rows[place]] and -longer <= free[rows[other]]
-    same = materials[mine] == materials[theirs] or rows[place] == rows[other]
-    if same or not fits or clashes(place, materials[theirs]) or clashes(other, materials[mine]):
-        return False
-    sequences[[place, other]] = sequences[[other, place]]
-    free[rows[place]] -= longer
-    free[rows[other]] += longer
-    return True
 
 
 def _fill(lengths: NDArray[np.int32], rows: int, size: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -26,16 +26,15 @@ from tomat.promolecule import Promolecule
 from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from tomat.lm.data.config import DataConfig
     from tomat.lm.data.guess_check import GuessCheck
-    from tomat.lm.data.rows import RowBatch
+    from tomat.lm.data.rows import Ints, RowBatch
     from tomat.starting import StartingDensity
-    from tomat.storage.remote import Place
     from tomat.tokenizer import Patch, PatchTokenizer
 
 _COLUMNS = ("task_id", "offset_x", "offset_y", "offset_z", "input_ids")
@@ -58,12 +57,17 @@ class ParquetSource:
     def __init__(self, config: DataConfig, guess: StartingDensity | None = None) -> None:
         path = str(config.path)
         codec_hash = load_codec(config.codec).hash if config.codec else None
-        self._valence = _valence(config.valence)
+        valence = _valence(config.valence)
         self._dataset = open_dataset(path, allow_partial=config.allow_partial)
         self.tokenizer = self._dataset.tokenizer
         _check_expected(self._dataset, config, codec_hash)
+        self._shards = [(worker, shard) for worker in self._dataset.workers for shard in worker.shards]
         self._threads, self._cache = config.threads, config.cache
-        self._content = self._hashes()
+        #: Name and SHA-256 of each shard, as stated in ``meta.json`` or computed.
+        self._content = [
+            [worker.path.name, shard["name"], digest]
+            for (worker, shard), digest in in_order(self._hash, self._shards, self._threads)
+        ]
         identity = {"format": 1, "shards": self._content, "vocabulary": self.tokenizer.vocabulary.hash}
         self._arrays = built(config.cache, "rows", identity, self._build)
         if len(self._arrays["starts"]) - 1 != self._dataset.total_rows:
@@ -78,6 +82,7 @@ class ParquetSource:
         self.materials = self._arrays["material"]
         self.task_ids: Sequence[str] = [str(name) for name in self._arrays.notes["task_ids"]]
         self.elements = np.unique(self._arrays["numbers"]).tolist()
+        self.weight, self.electrons = self._per_material(valence)
         self.left_out = _left_out(self._dataset)
         self.clipped = ClippedTotals()
         for worker in self._dataset.workers:
@@ -87,11 +92,6 @@ class ParquetSource:
             self.guess_check = self._check(guess)
             self.guess_check.enforce(config.max_guess_nmae, guess.identity)
         self._guess = self._guess_tokens(guess) if guess else None
-
-    def _hashes(self) -> list[list[Any]]:
-        """Name and SHA-256 of each shard, as stated in ``meta.json`` or computed."""
-        parts = in_order(self._hash, list(self._shards()), self._threads)
-        return [[worker.path.name, shard["name"], content] for (worker, shard), content in parts]
 
     def _hash(self, part: tuple[Worker, dict[str, Any]]) -> str:
         worker, shard = part
@@ -115,7 +115,7 @@ class ParquetSource:
         }
         atoms: list[bytes] = []
         with FlatFile(folder, "tokens", np.uint16 if small else np.int32, limit) as file:
-            for _, shard in in_order(self._read_shard, list(self._shards()), self._threads):
+            for _, shard in in_order(partial(_read_shard, self.tokenizer), self._shards, self._threads):
                 for row, name in enumerate(shard.task_ids):
                     if name not in names:
                         names[name] = len(names)
@@ -139,35 +139,21 @@ class ParquetSource:
                 file.append(np.concatenate([part.ravel() for part in columns[name]] or [np.zeros(0)]))
         return {"task_ids": list(names)}
 
-    def _shards(self) -> Iterable[tuple[Worker, dict[str, Any]]]:
-        return ((worker, shard) for worker in self._dataset.workers for shard in worker.shards)
+    def _per_material(self, valence: dict[int, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Weight, and electrons per voxel and unit of density, of each material from its atoms and cell.
 
-    def _read_shard(self, part: tuple[Worker, dict[str, Any]]) -> _Shard:
-        worker, shard = part
-        return _read_shard(worker.path / shard["name"], shard, self.tokenizer)
-
-    @cached_property
-    def _per_material(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weight, and electrons per voxel and unit of density, of each material from its atoms and cell."""
+        The weight is NaN where the valence electrons of an atom are not known, the electrons where the unit needs the
+        cell and the layout has none.
+        """
         points = self._arrays["grid"].reshape(-1, 3).astype(np.int64).prod(axis=1)
         atoms = np.concatenate([[0], np.cumsum(self._arrays["atoms"])])
-        table = np.array([self._valence.get(z, float("nan")) for z in range(119)])
+        table = np.array([valence.get(z, float("nan")) for z in range(119)])
         counts = table[self._arrays["numbers"]]
         electrons = np.array([counts[a:b].sum() for a, b in pairwise(atoms.tolist())])
         if self.tokenizer.unit == "chgcar":
             return 1.0 / electrons, 1.0 / points
         volume = np.array([_volume(cell) for cell in self._arrays["cell"].reshape(-1, 6)])
         return volume / electrons, volume / points
-
-    @property
-    def weight(self) -> NDArray[np.float64]:
-        """1 / mean |density| of each material, from the valence electrons of its atoms; NaN if not known."""
-        return self._per_material[0]
-
-    @property
-    def electrons(self) -> NDArray[np.float64]:
-        """Electrons per voxel and unit of density; NaN if the unit needs the cell and the layout has none."""
-        return self._per_material[1]
 
     @cached_property
     def _decoded(self) -> NDArray[np.float32] | None:
@@ -177,14 +163,7 @@ class ParquetSource:
             return None
         return codec.decode(np.arange(codec.sizes[0])[:, None]).astype(np.float32)
 
-    def fill(
-        self,
-        epoch: int,
-        sequences: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
-        batch: RowBatch,
-    ) -> NDArray[np.int64]:
+    def fill(self, epoch: int, sequences: Ints, rows: Ints, columns: Ints, batch: RowBatch) -> Ints:
         """As :meth:`tomat.lm.data.rows.Source.fill`."""
         starts, ends = self._starts[sequences], self._starts[sequences + 1]
         first = self._density[sequences].astype(np.int64)
@@ -282,8 +261,10 @@ class _Shard:
     density: NDArray[np.int64]
 
 
-def _read_shard(path: Place, shard: dict[str, Any], tokenizer: PatchTokenizer) -> _Shard:
+def _read_shard(tokenizer: PatchTokenizer, part: tuple[Worker, dict[str, Any]]) -> _Shard:
     """Read a shard and check its digest and that all its rows decode."""
+    worker, shard = part
+    path = worker.path / shard["name"]
     data = path.read_bytes()
     stated = shard.get("sha256")
     if stated is not None and hashlib.sha256(data).hexdigest() != stated:

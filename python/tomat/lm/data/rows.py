@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from tomat.starting import StartingDensity
     from tomat.tokenizer import PatchTokenizer
 
+    type Ints = NDArray[np.int64]
+
 #: Number of materials named in a message.
 _NAMED = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """One row of the model, of length L.
+class RowBatch:
+    """A batch of rows of the model: arrays (n, L), and (n,) for the last two.
 
     Attributes:
         tokens: int32, padded with ``[PAD]``.
@@ -36,8 +38,8 @@ class Row:
         positions: int32, from 0 in each sequence.
         weight: float32, 1 / mean \\|density\\| of the material in the codec's unit at density tokens, 0 elsewhere; the
             mean of weight times \\|error\\| over a material's voxels is its NMAE.
-        n_voxels: int64 scalar, voxels in the row.
-        electrons: float32 scalar, electrons in these voxels.
+        n_voxels: int64, voxels in the row.
+        electrons: float32, electrons in these voxels.
     """
 
     tokens: NDArray[np.int32]
@@ -49,26 +51,19 @@ class Row:
     n_voxels: NDArray[np.int64]
     electrons: NDArray[np.float32]
 
-
-class RowBatch(Row):
-    """A batch of rows: arrays (n, L) and scalars (n,)."""
-
     @classmethod
     def empty(cls, n: int, size: int, pad: int, *, guess: bool) -> RowBatch:
         """``n`` rows of padding."""
-
-        def zeros(dtype: Any) -> NDArray[Any]:
-            return np.zeros((n, size), dtype=dtype)
-
+        shape = (n, size)
         return cls(
-            tokens=np.full((n, size), pad, dtype=np.int32) if pad else zeros(np.int32),
-            values=zeros(np.float32),
-            guess=zeros(np.int32) if guess else None,
-            segments=np.full((n, size), -1, dtype=np.int32),
-            positions=zeros(np.int32),
-            weight=zeros(np.float32),
-            n_voxels=np.zeros(n, dtype=np.int64),
-            electrons=np.zeros(n, dtype=np.float32),
+            tokens=np.full(shape, pad, np.int32),
+            values=np.zeros(shape, np.float32),
+            guess=np.zeros(shape, np.int32) if guess else None,
+            segments=np.full(shape, -1, np.int32),
+            positions=np.zeros(shape, np.int32),
+            weight=np.zeros(shape, np.float32),
+            n_voxels=np.zeros(n, np.int64),
+            electrons=np.zeros(n, np.float32),
         )
 
     def clear(self, pad: int) -> None:
@@ -81,21 +76,6 @@ class RowBatch(Row):
 
     def __len__(self) -> int:
         return len(self.tokens)
-
-    def __getitem__(self, index: int) -> Row:
-        """One row; its arrays are views."""
-        views: dict[str, Any] = {name: None if a is None else a[index] for name, a in vars(self).items()}
-        return Row(**views)
-
-    @classmethod
-    def of(cls, row: Row) -> RowBatch:
-        """A batch of one."""
-        if isinstance(row, RowBatch):
-            return row
-        added: dict[str, Any] = {
-            name: None if a is None else np.asarray(a)[None] for name, a in vars(row).items()
-        }
-        return cls(**added)
 
 
 class Source(Protocol):
@@ -112,25 +92,12 @@ class Source(Protocol):
     guess_check: GuessCheck | None
     #: Atomic numbers in the data, ascending.
     elements: list[int]
+    #: 1 / mean |density| of each material, in the codec's unit.
+    weight: NDArray[np.float64]
+    #: Electrons per voxel and unit of density, of each material.
+    electrons: NDArray[np.float64]
 
-    @property
-    def weight(self) -> NDArray[np.float64]:
-        """1 / mean |density| of each material, in the codec's unit."""
-        ...
-
-    @property
-    def electrons(self) -> NDArray[np.float64]:
-        """Electrons per voxel and unit of density, of each material."""
-        ...
-
-    def fill(
-        self,
-        epoch: int,
-        sequences: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
-        batch: RowBatch,
-    ) -> NDArray[np.int64]:
+    def fill(self, epoch: int, sequences: Ints, rows: Ints, columns: Ints, batch: RowBatch) -> Ints:
         """Write tokens, values and guess of sequences; returns (n, 3): length, and first and end of density tokens."""
         ...
 
@@ -168,6 +135,10 @@ class Rows:
                 "lengthen the model or cut smaller patches"
             )
         self.source, self.size, self.packed, self.seed = source, size, packed, seed
+        #: The tokenizer of the rows.
+        self.tokenizer = source.tokenizer
+        #: Whether rows have a starting density.
+        self.has_guess = source.starting is not None
         self.packing: Packing = (
             pack(lengths, source.materials, size, seed) if packed else one_each(lengths, size)
         )
@@ -179,27 +150,9 @@ class Rows:
         """Rows per epoch."""
         return len(self.packing)
 
-    @property
-    def tokenizer(self) -> PatchTokenizer:
-        """The tokenizer of the rows."""
-        return self.source.tokenizer
-
-    @property
-    def has_guess(self) -> bool:
-        """Whether rows have a starting density."""
-        return self.source.starting is not None
-
-    def sequences(self, index: int) -> NDArray[np.int64]:
+    def sequences(self, index: int) -> Ints:
         """The sequences in a row."""
         return self.packing.sequences[self.packing.starts[index] : self.packing.starts[index + 1]]
-
-    def row(self, epoch: int, index: int) -> Row:
-        """One row.
-
-        Raises:
-            IndexError: no such row.
-        """
-        return self.rows(epoch, [index])[0]
 
     def rows(self, epoch: int, indices: ArrayLike, into: RowBatch | None = None) -> RowBatch:
         """A batch of rows; each depends only on (epoch, index).
@@ -230,13 +183,7 @@ class Rows:
         return batch
 
     def _annotate(
-        self,
-        batch: RowBatch,
-        sequences: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
-        number: NDArray[np.int64],
-        spans: NDArray[np.int64],
+        self, batch: RowBatch, sequences: Ints, rows: Ints, columns: Ints, number: Ints, spans: Ints
     ) -> None:
         materials = self.source.materials[sequences]
         weights = self.source.weight[materials].tolist()

@@ -20,7 +20,7 @@ from tomat.storage.files import filesystem, is_url
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from tomat.material import Entry
     from tomat.starting import StartingDensity
@@ -63,7 +63,7 @@ class DensityStore:
         identity = {
             "format": 2,
             "unit": unit,
-            "entries": [[entry.task_id, _absolute(entry.path), *_stamp(entry.path)] for entry in entries],
+            "entries": [[entry.task_id, *_stamp(entry.path)] for entry in entries],
         }
 
         def build(folder: Path, limit: int | None) -> dict[str, Any]:
@@ -213,26 +213,30 @@ def _build(
                 if not skip and len(problems) >= _NAMED:
                     _refuse(left_out, problems)
                 continue
-            file.append(material.density)
+            values = material.density
+            file.append(values)
             task_ids.append(entry.task_id)
             hashes.append(result.content)
-            values = material.density
-            columns["grid"].append(np.array(values.shape))
-            columns["lattice"].append(material.lattice)
-            columns["atoms"].append(np.array([len(material.atomic_numbers)]))
-            columns["numbers"].append(material.atomic_numbers)
-            columns["coordinates"].append(material.frac_coords)
-            columns["mean"].append(np.array([values.mean(dtype=np.float64)]))
-            columns["min"].append(np.array([values.min()]))
-            columns["max"].append(np.array([values.max()]))
-            columns["mean_abs"].append(np.array([np.abs(values).mean(dtype=np.float64)]))
+            row: dict[str, ArrayLike] = {
+                "grid": values.shape,
+                "lattice": material.lattice,
+                "atoms": len(material.atomic_numbers),
+                "numbers": material.atomic_numbers,
+                "coordinates": material.frac_coords,
+                "mean": values.mean(dtype=np.float64),
+                "min": values.min(),
+                "max": values.max(),
+                "mean_abs": np.abs(values).mean(dtype=np.float64),
+            }
+            for name, column in columns.items():
+                column.append(np.ravel(row[name]))
     if not skip:
         _refuse(left_out, problems)
     if not task_ids:
         raise ValueError(f"none of the {len(entries)} materials can be read: {'; '.join(problems[:_NAMED])}")
     for name, dtype in _COLUMNS.items():
         with FlatFile(folder, name, dtype) as file:
-            file.append(np.concatenate([part.ravel() for part in columns[name]]))
+            file.append(np.concatenate(columns[name]))
     return {"task_ids": task_ids, "hashes": hashes, "left_out": left_out, "problems": problems[:_NAMED]}
 
 
@@ -277,25 +281,22 @@ def _refuse(left_out: dict[str, list[str]], problems: list[str]) -> None:
         )
 
 
-def _absolute(path: str) -> str:
-    return path if is_url(path) else str(Path(path).absolute())
-
-
 def _stamp(path: str) -> list[Any]:
-    """Size and modification time of a path, or that it is missing; includes all files of a Zarr group."""
+    """Absolute path with size and modification time, or that it is missing; includes all files of a Zarr group."""
     if is_url(path):
         fs, inner = filesystem(path)
         try:
             found = fs.find(inner, detail=True) if fs.isdir(inner) else {inner: fs.info(inner)}
         except FileNotFoundError:
-            return ["missing"]
-        return sorted(
+            return [path, "missing"]
+        stamps = [
             [info.get("size"), str(info.get("etag") or info.get("md5Hash") or info.get("mtime"))]
             for info in found.values()
-        )
-    place = Path(path)
+        ]
+        return [path, *sorted(stamps)]
+    place = Path(path).absolute()
     if not place.exists():
-        return ["missing"]
+        return [str(place), "missing"]
     files = sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else [place]
     stats = [file.stat() for file in files]
-    return [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+    return [str(place), *([stat.st_size, stat.st_mtime_ns] for stat in stats)]

@@ -55,22 +55,16 @@ class Decoded:
 
     def where(self, known: NDArray[np.bool_], other: Decoded) -> Decoded:
         """These values where ``known`` holds, those of ``other`` elsewhere."""
-
-        def choose(mine: Any, others: Any) -> Any:
-            return None if mine is None or others is None else np.where(known, mine, others)
-
-        return Decoded(
-            choose(self.density, other.density),
-            choose(self.spread, other.spread),
-            choose(self.error, other.error),
-        )
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        chosen: list[Any] = [None if a is None or b is None else np.where(known, a, b) for a, b in pairs]
+        return Decoded(*chosen)
 
 
 class Decoder:
     """Decodes densities from a trained model.
 
     Args:
-        trained: the model.
+        trained: the model; its weights are converted to bfloat16 on accelerators and float32 on CPUs.
         decoding: decoding options.
 
     Raises:
@@ -78,8 +72,8 @@ class Decoder:
     """
 
     def __init__(self, trained: Trained, decoding: DecodingConfig) -> None:
-        """Convert the weights: bfloat16 on accelerators, float32 on CPUs."""
         self.decoding = decoding
+        self._sampling = Sampling(decoding.temperature, decoding.nucleus)
         self._tokenizer = trained.vocabulary.tokenizer
         self._causal = trained.objective.causal
         self._targets = DensityTargets.of(trained.vocabulary)
@@ -115,6 +109,7 @@ class Decoder:
         """
         tokens = batch.tokens.copy()
         count, k = batch.count, self.components
+        rows, columns = np.arange(len(tokens))[:, None], batch.first[:, None] + np.arange(count)
         known = np.zeros((len(tokens), count // k), bool)
         kept: Decoded | None = None
         passes = min(self.decoding.passes, count // k)
@@ -130,28 +125,19 @@ class Decoder:
             newly = np.zeros_like(known)
             np.put_along_axis(newly, order, True, axis=1)
             newly &= ~known
-            self._write(tokens, batch, self._answered(found), np.repeat(newly, k, axis=1))
+            tokens[rows, columns] = np.where(
+                np.repeat(newly, k, axis=1), self._answered(found), tokens[rows, columns]
+            )
             known |= newly
         assert kept is not None
         return kept
-
-    def _write(
-        self, tokens: NDArray[np.int32], batch: OpenRows, ids: NDArray[np.int32], where: NDArray[np.bool_]
-    ) -> None:
-        columns = batch.first[:, None] + np.arange(batch.count)
-        rows = np.arange(len(tokens))[:, None]
-        tokens[rows, columns] = np.where(where, ids, tokens[rows, columns])
 
     def _free_running(self, batch: OpenRows) -> Decoded:
         sampled = self.decoding.samples > 1 or self.decoding.estimate == "sample"
         fed: Fed = "sample" if sampled else "mode" if self.decoding.estimate == "mode" else "median"
         truth = self._truth(batch)
-        values = np.stack(
-            [
-                self._generated(batch, _uniform(batch.keys + np.uint64(number), batch.count), truth, fed)
-                for number in range(self.decoding.samples)
-            ]
-        )
+        drawn = [_uniform(batch.keys + np.uint64(i), batch.count) for i in range(self.decoding.samples)]
+        values = np.stack([self._generated(batch, numbers, truth, fed) for numbers in drawn])
         density = np.median(values, axis=0).astype(np.float32)
         spread = values.std(axis=0).astype(np.float32) if len(values) > 1 else None
         error = None
@@ -173,10 +159,6 @@ class Decoder:
         if self.components == 1 and self.decoding.samples == 1:
             return np.asarray(getattr(found, self.decoding.estimate), np.float32)
         return self._values(self._ids(getattr(found, f"{fed}_place")))
-
-    @property
-    def _sampling(self) -> Sampling:
-        return Sampling(self.decoding.temperature, self.decoding.nucleus)
 
     def _forward(self, tokens: NDArray[np.int32], batch: OpenRows, drawn: NDArray[np.float32]) -> Estimates:
         """One forward pass; estimates as NumPy arrays (rows, count)."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tomat.lm.loss import functions
+from tomat.lm.loss import blocks, functions
 
 if TYPE_CHECKING:
     from tomat.lm.loss import DensityTargets
@@ -57,8 +57,8 @@ def estimates(
     targets: DensityTargets,
     *,
     sampling: Sampling,
+    component: jax.Array,
     block: int = 1024,
-    component: jax.Array | None = None,
 ) -> Estimates:
     """Compute the estimates of positions block by block, so that not all logits exist at once.
 
@@ -70,28 +70,18 @@ def estimates(
         targets: the density tokens.
         sampling: temperature and nucleus of the samples.
         block: positions at a time.
-        component: (t,) component of the voxel at each position; None is 0. For codecs with several components only the
-            places are meaningful; they index all density tokens.
+        component: (t,) component of the voxel at each position. For codecs with several components only the places are
+            meaningful; they index all density tokens.
     """
-    rows = targets.rows(head, all_ids=False).astype(x.dtype)
-    which = jnp.zeros(x.shape[:1], jnp.int32) if component is None else component
     points = None if targets.bins is None else jnp.asarray(targets.bins.points)
 
-    def one(part: tuple[jax.Array, ...]) -> Estimates:
-        x, drawn, truth, which = part
-        logits = jnp.einsum("td,vd->tv", x, rows, preferred_element_type=jnp.float32)
+    def one(logits: jax.Array, given: tuple[jax.Array, ...]) -> Estimates:
+        drawn, truth, which = given
         return of_logits(targets.within_component(logits, which), drawn, truth, points, sampling)
 
-    t = x.shape[0]
-    size = min(block, t)
-    fill = -t % size
-
-    def cut(a: jax.Array) -> jax.Array:
-        padded = jnp.pad(a, ((0, fill),) + ((0, 0),) * (a.ndim - 1))
-        return padded.reshape(-1, size, *a.shape[1:])
-
-    out = jax.lax.map(one, (cut(x), cut(drawn), cut(truth), cut(which)))
-    return Estimates(*(a.reshape(-1)[:t] for a in out))
+    rows = targets.rows(head, all_ids=False)
+    found: Estimates = blocks.of_logits(one, block, x, rows, (drawn, truth, component))
+    return found
 
 
 def of_logits(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tomat.lm.loss import DensityTargets
 
 type Fed = Literal["median", "mode", "sample"]
+#: Keys and values (rows, length, kv heads, head size) of each layer.
 type Cache = tuple[tuple[jax.Array, jax.Array], ...]
 
 #: Value of masked scores before the softmax: its exp is 0.
@@ -41,7 +42,6 @@ def generate(
     fed: Fed,
 ) -> Estimates:
     """Generate the density tokens of rows, drawing only tokens that the layout allows at each position.
-
 
     Args:
         model: a causal Levanter Qwen3.
@@ -76,9 +76,10 @@ def generate(
     # Preambles may differ in length: later columns are computed too, and overwritten as they are generated.
     columns = jnp.broadcast_to(jnp.arange(length), tokens.shape)
     widest = length - count  # static bound of the preamble
-    x, cache = _forward(
-        model, tokens[:, :widest], columns[:, :widest], _empty_cache(model, rows, length, head.dtype)
-    )
+    config = model.config
+    size = config.head_dim or config.hidden_dim // config.num_heads
+    empty = jnp.zeros((rows, length, config.num_kv_heads, size), head.dtype)
+    x, cache = _forward(model, tokens[:, :widest], columns[:, :widest], ((empty, empty),) * config.num_layers)
     last = jnp.take_along_axis(x, (first - 1)[:, None, None], axis=1)[:, 0]
     found, ids = ask(last, jnp.int32(0))
 
@@ -90,14 +91,6 @@ def generate(
 
     _, rest = jax.lax.scan(step, (cache, ids), jnp.arange(1, count))
     return Estimates(*(jnp.concatenate([a[:, None], b.T], axis=1) for a, b in zip(found, rest, strict=True)))
-
-
-def _empty_cache(model: Any, rows: int, length: int, dtype: Any) -> Cache:
-    """Empty keys and values (rows, length, kv heads, head size) of each layer."""
-    config = model.config
-    size = config.head_dim or config.hidden_dim // config.num_heads
-    empty = jnp.zeros((rows, length, config.num_kv_heads, size), dtype)
-    return tuple((empty, empty) for _ in range(config.num_layers))
 
 
 def _forward(model: Any, ids: jax.Array, columns: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from levanter.utils.jax_utils import parameter_count
 
 from tomat.lm.checkpoint import Trained, open_checkpoint
 from tomat.lm.data.shuffle import key_of
 from tomat.lm.decode.decoding import Decoder, OpenRows
-from tomat.lm.model.qwen import count_parameters
 from tomat.lm.record import kept_promolecule
 from tomat.prediction.predictor import PatchPrediction, PatchRequest, TrainingFacts
 from tomat.promolecule import Promolecule, UnscaledPromolecule
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tomat.codec import Codec
     from tomat.prediction.options import DecodingConfig, Mode
-    from tomat.tokenizer import PatchTokenizer
 
 #: Short rows are padded to multiples of this many tokens.
 _STEP = 128
@@ -40,25 +38,32 @@ class _Layout:
 
 
 class ModelPredictor:
-    """Predicts patches with a trained model; implements :class:`tomat.prediction.predictor.PatchPredictor`."""
+    """Predicts patches with a trained model; implements :class:`tomat.prediction.predictor.PatchPredictor`.
+
+    Args:
+        trained: the model; its weights are placed on the devices.
+        decoding: decoding options.
+
+    Raises:
+        ValueError: the model does not support the mode, or the codec the estimate.
+    """
 
     def __init__(self, trained: Trained, decoding: DecodingConfig) -> None:
-        """Place the weights on the devices.
-
-        Raises:
-            ValueError: the model does not support the mode, or the codec the estimate.
-        """
-        known = trained.objective.modes
-        # The objective's default mode.
-        decoding = replace(decoding, mode=decoding.mode or known[0])
-        if decoding.mode not in known:
+        self.modes = trained.objective.modes
+        self.mode: Mode = decoding.mode or self.modes[0]  # the first is the objective's default
+        if self.mode not in self.modes:
             raise ValueError(
                 f"{trained.path}: a model of objective {trained.objective.config.kind} predicts in mode "
-                f"{' or '.join(known)}, not {decoding.mode}"
+                f"{' or '.join(self.modes)}, not {self.mode}"
             )
-        self.trained, self.decoding = trained, decoding
+        self.trained, self.decoding = trained, replace(decoding, mode=self.mode)
         self.vocabulary = trained.vocabulary
-        self.decoder = Decoder(trained, decoding)
+        self.tokenizer, self.codec = trained.vocabulary.tokenizer, trained.vocabulary.codec
+        self.needs_guess = trained.objective.needs_guess
+        self.batch_size = decoding.batch_size
+        self.decoder = Decoder(trained, self.decoding)
+        #: Whether requests have the truth: as neighbours, or for the ``expected_error`` of predictions.
+        self.sees_truth = self.decoder.components == 1 or self.mode in ("free_running", "teacher_forced")
 
     @classmethod
     def open(cls, checkpoint: str, decoding: DecodingConfig) -> ModelPredictor:
@@ -86,46 +91,13 @@ class ModelPredictor:
         """
         return ModelPredictor(open_checkpoint(self.trained.path, weights="start"), self.decoding)
 
-    def __str__(self) -> str:
+    @property
+    def weights(self) -> str:
+        """Which weights of which run it uses, in words."""
         best = self.trained.note.get("best")
         why = f", the best held-out {best['metric']} ({best['value']:.4g})" if best else ""
         after = f"after {self.trained.step} steps" if self.trained.step else "as they began (step 0)"
         return f"{self.trained.path}: weights {after}{why}"
-
-    @property
-    def tokenizer(self) -> PatchTokenizer:
-        """The tokenizer of the model's rows."""
-        return self.vocabulary.tokenizer
-
-    @property
-    def codec(self) -> Codec:
-        """The codec of densities."""
-        return self.vocabulary.codec
-
-    @property
-    def mode(self) -> Mode:
-        """The prediction mode."""
-        return self.decoding.mode or self.modes[0]
-
-    @property
-    def modes(self) -> tuple[Mode, ...]:
-        """All modes that the model supports."""
-        return self.trained.objective.modes
-
-    @property
-    def gives_expected_error(self) -> bool:
-        """Whether predictions have an ``expected_error`` if requests have the truth."""
-        return self.decoder.components == 1 or self.mode == "free_running"
-
-    @property
-    def needs_guess(self) -> bool:
-        """Whether requests must have a starting density."""
-        return self.trained.objective.needs_guess
-
-    @property
-    def batch_size(self) -> int:
-        """Patches per forward pass."""
-        return self.decoding.batch_size
 
     @functools.cached_property
     def facts(self) -> TrainingFacts:
@@ -153,7 +125,7 @@ class ModelPredictor:
             "run": note["name"],
             "step": self.trained.step,
             "weights": self.trained.fingerprint,
-            "parameters": count_parameters(self.trained.model),
+            "parameters": parameter_count(self.trained.model),
             "tokens": batch and self.trained.step * batch * self.trained.config.max_seq_len,
             "codec": self.vocabulary.codec.hash,
             "vocabulary": self.vocabulary.hash,
@@ -227,16 +199,17 @@ class ModelPredictor:
     def _batch(
         self, requests: list[PatchRequest], layouts: list[_Layout], length: int
     ) -> list[PatchPrediction]:
-        n = len(requests)
         size = self.batch_size
         tokens = np.full((size, length), self.vocabulary.pad, np.int32)
         segments = np.full((size, length), -1, np.int32)
         first = np.zeros(size, np.int32)
-        for row, layout in enumerate(layouts):
+        # The random keys of samples are independent of the batch.
+        keys = np.zeros(size, np.uint64)
+        for row, (request, layout) in enumerate(zip(requests, layouts, strict=True)):
             tokens[row, : layout.tokens.size] = layout.tokens
             segments[row, : layout.tokens.size] = 0
             first[row] = layout.first
-        keys = np.array([self._key(request) for request in requests] + [0] * (size - n), np.uint64)
+            keys[row] = key_of(self.decoding.seed, request.crystal.name, *request.offset)
         count = layouts[0].count
         truth = None
         if all(request.truth is not None for request in requests):
@@ -244,17 +217,11 @@ class ModelPredictor:
             for row, request in enumerate(requests):
                 truth[row] = np.asarray(request.truth).ravel()
         found = self.decoder.decode(OpenRows(tokens, segments, first, count, keys, truth))
-        shapes = [tuple(request.patch_shape) for request in requests]
         return [
             PatchPrediction(
-                density=found.density[i].reshape(shape),
-                spread=None if found.spread is None else found.spread[i].reshape(shape),
-                expected_error=None if found.error is None else found.error[i].reshape(shape),
+                density=found.density[i].reshape(request.patch_shape),
+                spread=None if found.spread is None else found.spread[i].reshape(request.patch_shape),
+                expected_error=None if found.error is None else found.error[i].reshape(request.patch_shape),
             )
-            for i, shape in enumerate(shapes)
+            for i, request in enumerate(requests)
         ]
-
-    def _key(self, request: PatchRequest) -> int:
-        """The random key of a patch's samples, independent of its batch."""
-        key: int = key_of(self.decoding.seed, request.crystal.name, *request.offset)
-        return key

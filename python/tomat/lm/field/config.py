@@ -30,6 +30,7 @@ class FieldShape:
         mlp: hidden widths of the map from sums to distributions at a voxel.
         head: distribution over the codec's levels, a name of :data:`tomat.lm.field.head.HEADS`.
         feature_noise: standard deviation of noise on the features of elements in training.
+        feature_dropout: share of these features that are set to zero in training.
         sites_per_row, crystals_per_row: largest numbers of atoms and crystals in a training row.
         voxels_per_crystal: voxels of each crystal in a row.
         points_per_material: voxels drawn of each training material, once.
@@ -38,7 +39,7 @@ class FieldShape:
 
     cutoff: float = 5.0
     inner: float = 0.5
-    radial: int = 16
+    radial: int = 18
     core: float = 0.3
     state: int = 48
     channels: tuple[int, ...] = (64, 24, 16, 8)
@@ -47,7 +48,8 @@ class FieldShape:
     message: int = 96
     mlp: tuple[int, ...] = (128, 128)
     head: str = "categorical"
-    feature_noise: float = 0.1
+    feature_noise: float = 0.2
+    feature_dropout: float = 0.15
     sites_per_row: int = 48
     crystals_per_row: int = 16
     voxels_per_crystal: int = 64
@@ -60,7 +62,7 @@ class FieldShape:
         Raises:
             ValueError: a number out of range; the message names the field.
         """
-        least: dict[str, float] = {"rounds": 0, "feature_noise": 0.0}
+        least: dict[str, float] = {"rounds": 0, "feature_noise": 0.0, "feature_dropout": 0.0}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             values = value if isinstance(value, tuple) else () if isinstance(value, str) else (value,)
@@ -146,6 +148,7 @@ class FieldConfig:
     mlp: tuple[int, ...] | None = None
     head: str | None = None
     feature_noise: float | None = None
+    feature_dropout: float | None = None
     sites_per_row: int | None = None
     crystals_per_row: int | None = None
     voxels_per_crystal: int | None = None

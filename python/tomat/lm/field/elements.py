@@ -12,7 +12,7 @@ import numpy as np
 from tomat import _core
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from tomat.promolecule import UnscaledPromolecule
 
@@ -60,6 +60,8 @@ _ROW_ENDS = (2, 10, 18, 36, 54, 86, 118)
 _DISTANCES = (0.0, 0.3, 0.6, 1.0, 1.5, 2.0, 2.7, 3.5)
 _FLOOR = 1e-6
 
+#: Largest factor of :func:`stretches`; its inverse is the smallest.
+MOST_STRETCHED = 1.42
 #: (mean, scale) of each feature: row, group, the four tables, log of valence electrons, blocks, logs of densities.
 _STANDARD = (
     (4.4, 1.5),
@@ -106,6 +108,18 @@ def element_features(promolecule: UnscaledPromolecule) -> NDArray[np.float32]:
     mean, scale = np.array(_STANDARD).T
     table[1:] = (table[1:] - mean) / scale
     return table.astype(np.float32)
+
+
+def stretches(atomic_numbers: ArrayLike) -> list[float]:
+    """Factors by which the distances from atoms are stretched before the radial functions read them.
+
+    ``sqrt(1.2 / r)`` with the covalent radius ``r`` in angstrom: the bond of a small atom and that of a large one look
+    more alike. Half way (the root) was measured to carry over to other elements better than the whole way or none,
+    see docs/models.md.
+    """
+    radii = np.array(_RADIUS.split(), np.float64)[np.asarray(atomic_numbers, np.int64) - 1]
+    stretched: list[float] = np.clip(np.sqrt(1.2 / radii), 1.0 / MOST_STRETCHED, MOST_STRETCHED).tolist()
+    return stretched
 
 
 def periodic_place(atomic_number: int) -> tuple[int, int, str]:

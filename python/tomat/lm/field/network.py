@@ -142,7 +142,7 @@ class FieldModel(eqx.Module):
         environment: what a voxel sees of the atoms around it.
         readout: from invariants and promolecule to activations.
         head: from activations to logits over the levels.
-        noise: standard deviation of noise on features in training.
+        noise, dropout: standard deviation of noise on features in training, and share of features set to zero.
     """
 
     embedding: Mlp
@@ -151,6 +151,7 @@ class FieldModel(eqx.Module):
     readout: Mlp
     head: Head
     noise: float = eqx.field(static=True)
+    dropout: float = eqx.field(static=True)
 
     @classmethod
     def init(cls, key: jax.Array, shape: FieldShape, levels: Levels) -> FieldModel:
@@ -169,6 +170,7 @@ class FieldModel(eqx.Module):
             Mlp.init(readout, (shape.width + 2, *shape.mlp), last=True),
             HEADS[shape.head](shape.mlp[-1], levels),
             shape.feature_noise,
+            shape.feature_dropout,
         )
 
     def states(
@@ -189,8 +191,10 @@ class FieldModel(eqx.Module):
             crystal, place: [sites], the crystal of each atom, and its place among that crystal's atoms.
             key: of the noise on features; None is none.
         """
-        if key is not None and self.noise:
-            features = features + self.noise * jax.random.normal(key, features.shape, features.dtype)
+        if key is not None:
+            noise, dropped = jax.random.split(key)
+            features = features + self.noise * jax.random.normal(noise, features.shape, features.dtype)
+            features = features * jax.random.bernoulli(dropped, 1.0 - self.dropout, features.shape)
         h = self.embedding(features)
         for step in self.rounds:
             sums = [part[crystal, place] for part in step.environment.sums(h, atoms, members)]

@@ -45,7 +45,7 @@ class FieldPredictor:
     #: The only mode: all voxels at once, from atoms and promolecule.
     modes: tuple[Mode, ...] = ("one_pass",)
     needs_guess = True
-    gives_expected_error = True
+    sees_truth = True  # for the expected error of its distributions
 
     def __init__(self, trained: TrainedField, decoding: DecodingConfig) -> None:
         """Take the weights.
@@ -57,6 +57,8 @@ class FieldPredictor:
             raise ValueError(
                 f"{trained.path}: a field model predicts in mode {self.modes[0]}, not {decoding.mode}"
             )
+        self.mode: Mode = self.modes[0]
+        self.batch_size = decoding.batch_size
         self.trained, self.decoding = trained, replace(decoding, mode=self.modes[0])
         sampling = Sampling(decoding.temperature, decoding.nucleus)
         self._run = FieldInference(trained.model, trained.surroundings, trained.codec, sampling)
@@ -90,7 +92,9 @@ class FieldPredictor:
         """
         return FieldPredictor(open_field(self.trained.path, weights="start"), self.decoding)
 
-    def __str__(self) -> str:
+    @property
+    def weights(self) -> str:
+        """Which weights of which run it uses, in words."""
         best = self.trained.note.get("best")
         why = f", the best held-out {best['metric']} ({best['value']:.4g})" if best else ""
         after = f"after {self.trained.step} steps" if self.trained.step else "as they began (step 0)"
@@ -100,16 +104,6 @@ class FieldPredictor:
     def codec(self) -> RelativeCodec:
         """The codec of densities."""
         return self.trained.codec
-
-    @property
-    def mode(self) -> Mode:
-        """The prediction mode."""
-        return self.modes[0]
-
-    @property
-    def batch_size(self) -> int:
-        """Patches per call."""
-        return self.decoding.batch_size
 
     @functools.cached_property
     def facts(self) -> TrainingFacts:

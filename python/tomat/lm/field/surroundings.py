@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tomat import _core
-from tomat.lm.field.elements import element_features
+from tomat.lm.field.elements import MOST_STRETCHED, element_features, stretches
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -39,7 +39,7 @@ class Surroundings:
 
     def __post_init__(self) -> None:
         of = self.shape
-        basis = _core.EnvironmentBasis(of.cutoff, of.inner, of.radial, of.l_max, of.core)
+        basis = _core.EnvironmentBasis(of.cutoff, of.inner, of.radial, of.l_max, of.core, MOST_STRETCHED)
         object.__setattr__(self, "_basis", basis)
 
     @cached_property
@@ -62,6 +62,7 @@ class Surroundings:
             _points(points),
             self.promolecule.native,
             (1.0 / np.asarray(guess, np.float32)).astype(np.float32),
+            stretches(crystal.atomic_numbers),
         )
 
     def at_atoms(self, crystal: Crystal) -> Floats:
@@ -74,6 +75,7 @@ class Surroundings:
             _points(crystal.frac_coords),
             self.promolecule.native,
             np.ones(n, np.float32),
+            stretches(crystal.atomic_numbers),
         )
         guess = np.maximum(sums[:, :, -1, 0].sum(axis=0), _FLOOR_AT_ATOMS)
         for site, z in enumerate(crystal.atomic_numbers.tolist()):
@@ -93,6 +95,7 @@ class Surroundings:
             list(self.shape.channels),
             self.promolecule.native,
             (1.0 / np.asarray(guess, np.float32)).astype(np.float32),
+            stretches(crystal.atomic_numbers),
         )
 
     @cached_property

@@ -45,7 +45,7 @@ def per_position(
     Returns:
         Losses [...] and the extras of ``loss``, which carry no gradient.
     """
-    out: tuple[jax.Array, Tree] = _split(functools.partial(_forward, loss, block), spec, x, head, (given,))
+    out: tuple[jax.Array, Tree] = _split(functools.partial(of_logits, loss, block), spec, x, head, (given,))
     return out
 
 
@@ -88,7 +88,7 @@ def weighted_sum(
     As :func:`per_position`, but gradients are computed together with the block's logits: three matrix products instead
     of four, and one softmax. Only the sum carries a gradient.
     """
-    losses, extras = _split(functools.partial(_forward, loss, block), spec, x, head, (given,))
+    losses, extras = _split(functools.partial(of_logits, loss, block), spec, x, head, (given,))
     return jnp.sum(weight * losses), losses, extras
 
 
@@ -134,7 +134,9 @@ def _split(
         shape = x.shape[:lead]
         x, rest = jax.tree.map(lambda a: a.reshape(-1, *a.shape[lead:]), (x, rest))
         out = list(local(x, head, *rest))
-        dhead = [_over_devices(out.pop(), axes)] if sums_head else []
+        dhead = [out.pop()] if sums_head else []
+        if axes:
+            dhead = [jax.lax.psum(a, axes) for a in dhead]  # type: ignore[no-untyped-call]
         return (*jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), out), *dhead)
 
     axes = tuple(name for entry in spec if entry for name in ((entry,) if isinstance(entry, str) else entry))
@@ -148,24 +150,21 @@ def _split(
     )(x, head, rest)
 
 
-def _over_devices(a: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-    return jax.lax.psum(a, axes) if axes else a  # type: ignore[no-untyped-call]
-
-
 def _logits(x: jax.Array, head: jax.Array) -> jax.Array:
     """[t, d] and [v, d] to [t, v]: float32 sums of products in the type of ``x``."""
     return jnp.einsum("td,vd->tv", x, head.astype(x.dtype), preferred_element_type=jnp.float32)
 
 
-def _forward(
-    loss: PositionLoss, block: int, x: jax.Array, head: jax.Array, given: Tree
-) -> tuple[jax.Array, Tree]:
+def of_logits(
+    function: Callable[[jax.Array, Tree], Tree], block: int, x: jax.Array, head: jax.Array, given: Tree
+) -> Tree:
+    """A function of logits [t, v] and a tree of [t, ...], block by block of the activations ``x`` [t, d]."""
+
     def step(_: None, part: Tree) -> tuple[None, Tree]:
         x, given = part
-        return None, loss(_logits(x, head), given)
+        return None, function(_logits(x, head), given)
 
-    out: tuple[jax.Array, Tree] = _scan(step, None, (x, given), x.shape[0], block)[1]
-    return out
+    return _scan(step, None, (x, given), x.shape[0], block)[1]
 
 
 def _gradients(

@@ -107,11 +107,6 @@ class LossConfig:
         return self.scope == "vocabulary"
 
     def __post_init__(self) -> None:
-        """Check names and numbers.
-
-        Raises:
-            ValueError: an unknown name or a number out of range.
-        """
         unknown = [name for name in self.terms if name not in TERMS]
         if unknown:
             raise ValueError(f"unknown loss {', '.join(unknown)}; known: {', '.join(TERMS)}")
@@ -176,22 +171,15 @@ class DensityLoss:
         flat = Flat.of(model, activations, example)
         weight = self.effective_weight(flat.weight, flat.given["target"])
         head = self.targets.rows(flat.head, all_ids=self.config.over_all_ids)
+        walk = (self.position_losses, self.config.block_size, flat.spec, flat.x, head, flat.given)
         if reduction is hax.mean and reduction_axis is None:
-            divisor = self.divisor(weight)
-            total, _, terms = weighted_sum(
-                self.position_losses,
-                self.config.block_size,
-                flat.spec,
-                flat.x,
-                head,
-                flat.given,
-                weight / divisor,
-            )
-            return hax.named(total, ()) + auxiliary, self._metrics(terms, weight, flat.given["target"])
-        losses, terms = per_position(
-            self.position_losses, self.config.block_size, flat.spec, flat.x, head, flat.given
-        )
-        reduced = self._reduced(losses * weight, weight, flat.axes, reduction, reduction_axis)
+            total, _, terms = weighted_sum(*walk, weight / self.divisor(weight))
+            reduced = hax.named(total, ())
+        else:
+            losses, terms = per_position(*walk)
+            reduced = hax.named(losses * weight, flat.axes)
+            if reduction is not None:
+                reduced = self._reduced(reduced, weight, reduction, reduction_axis)
         return reduced + auxiliary, self._metrics(terms, weight, flat.given["target"])
 
     def effective_weight(self, weight: jax.Array, target: jax.Array) -> jax.Array:
@@ -204,9 +192,12 @@ class DensityLoss:
         """The divisor of sums of weight * loss over arrays [rows ..., positions]."""
         if self.config.normalise == "fixed":
             return jnp.asarray(self.positions_per_row * math.prod(weight.shape[:-1]), jnp.float32)
-        of = weight if self.config.normalise == "weights" else (weight > 0).astype(jnp.float32)
-        total = jnp.sum(of)
+        total = jnp.sum(self._counted(weight))
         return jnp.asarray(jnp.where(total > 0, total, 1.0))
+
+    def _counted(self, weight: jax.Array) -> jax.Array:
+        """What positions count in a divisor: their weight, or 1 where it is above 0."""
+        return weight if self.config.normalise == "weights" else (weight > 0).astype(jnp.float32)
 
     def position_losses(self, logits: jax.Array, given: Arrays) -> tuple[jax.Array, Arrays]:
         """The loss [t] of positions with logits [t, ids], and its unweighted terms [t]."""
@@ -234,36 +225,27 @@ class DensityLoss:
     def _metrics(self, terms: Arrays, weight: jax.Array, target: jax.Array) -> dict[str, Metric]:
         """Sums and divisors of the terms, each over its own positions."""
         density = self.targets.asked(target).density
-        by_weight = self.config.normalise == "weights"
         metrics = {}
         for name, term in terms.items():
             here = weight if name == "z" else weight * (density ^ (name == "other_cross_entropy"))
-            divisor = jnp.sum(here if by_weight else (here > 0).astype(jnp.float32))
-            metrics[name] = Metric(jnp.sum(here * jax.lax.stop_gradient(term)), divisor, ReductionType.MEAN)
+            total = jnp.sum(here * jax.lax.stop_gradient(term))
+            metrics[name] = Metric(total, jnp.sum(self._counted(here)), ReductionType.MEAN)
         positions = jnp.sum((weight > 0) & density).astype(jnp.float32)
         metrics["density_positions"] = Metric(positions, jnp.float32(0.0), ReductionType.SUM)
         return metrics
 
     def _reduced(
-        self,
-        losses: jax.Array,
-        weight: jax.Array,
-        axes: tuple[hax.Axis, ...],
-        reduction: Any,
-        reduction_axis: Any,
+        self, losses: hax.NamedArray, weight: jax.Array, reduction: Any, axis: Any
     ) -> hax.NamedArray:
-        named = hax.named(losses, axes)
-        if reduction is None:
-            return named
+        total = hax.sum(losses, axis=axis)
         if reduction is hax.sum:
-            return hax.sum(named, axis=reduction_axis)
+            return total
         if reduction is not hax.mean:
             raise ValueError(f"reduction {reduction} is not one of hax.mean, hax.sum, None")
         if self.config.normalise == "fixed":
             raise ValueError("normalise = 'fixed' divides by rows: take the mean over all axes")
-        of = weight if self.config.normalise == "weights" else (weight > 0).astype(jnp.float32)
-        total = hax.sum(hax.named(of, axes), axis=reduction_axis)
-        return hax.sum(named, axis=reduction_axis) / hax.where(total > 0, total, 1.0)
+        counted = hax.sum(hax.named(self._counted(weight), losses.axes), axis=axis)
+        return total / hax.where(counted > 0, counted, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,7 +278,7 @@ class Flat:
         head = model.get_lm_head()
 
         def of_axes(named: hax.NamedArray) -> jax.Array:
-            array: jax.Array = named.broadcast_to(axes).rearrange(axes).array
+            array: jax.Array = named.broadcast_to(axes).array
             return array
 
         mapping = partitioning.current_thread_local_mapping()

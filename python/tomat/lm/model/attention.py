@@ -159,15 +159,13 @@ def _lower(
         made = mask.materialize(position, keys)
     else:
         causal, made = False, mask
-    missing = tuple(axis for axis in batch if axis not in made.axes)
-    made = made.broadcast_axis(missing).rearrange((*batch, position, keys))
-    return causal, None, jnp.expand_dims(made.array, -3)
+    axes = (*batch, position, keys)
+    return causal, None, jnp.expand_dims(made.broadcast_to(axes).array, -3)
 
 
 def _lengths(segments: hax.NamedArray, position: hax.Axis, batch: tuple[hax.Axis, ...]) -> jax.Array:
     """Length of the sequence that starts each row, int32 {batch}."""
     first = segments[position.name, 0]
     lengths = hax.sum((segments == first).astype(jnp.int32), position)
-    missing = tuple(axis for axis in batch if axis not in lengths.axes)
-    array: jax.Array = lengths.broadcast_axis(missing).rearrange(batch).array
+    array: jax.Array = lengths.broadcast_to(batch).array
     return array

@@ -80,13 +80,7 @@ class StepFlops:
         return self.model / (utilisation * peak * devices)
 
 
-def step_flops(
-    shape: ModelShape,
-    rows: int,
-    head_ids: int,
-    *,
-    causal: bool,
-) -> StepFlops:
+def step_flops(shape: ModelShape, rows: int, head_ids: int, *, causal: bool) -> StepFlops:
     """FLOPs of a step.
 
     Args:
@@ -106,15 +100,6 @@ def step_flops(
     return StepFlops(tokens, layers, attention, head, again + head)
 
 
-def peak_flops(device_kind: str) -> float | None:
-    """Dense bfloat16 FLOP/s of a device by JAX's ``device.device_kind``; None if unknown, as for CPUs."""
-    return _device(device_kind)[0]
-
-
-def device_memory(device_kind: str) -> float | None:
-    """Bytes a program may use on a device by JAX's ``device.device_kind``; None if unknown."""
-    return _device(device_kind)[1]
-
-
-def _device(kind: str) -> tuple[float | None, float | None]:
+def peak_and_memory(kind: str) -> tuple[float | None, float | None]:
+    """Dense bfloat16 FLOP/s, and the bytes a program may use, of a device by JAX's ``device_kind``; None if unknown."""
     return next((known for prefix, known in DEVICES.items() if kind.startswith(prefix)), (None, None))

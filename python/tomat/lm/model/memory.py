@@ -7,7 +7,6 @@ docs/tpu.md), which ``training/aot.py`` obtains.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,20 +46,14 @@ class StepMemory:
     logits: float
 
     @property
-    def state(self) -> float:
-        """Memory between steps: parameters, optimizer and average."""
-        return self.parameters + self.optimizer + self.average
-
-    @property
     def total(self) -> float:
         """The total."""
-        total: float = sum(getattr(self, field.name) for field in dataclasses.fields(self))
+        total: float = sum(vars(self).values())
         return total
 
     def rows(self) -> list[tuple[str, float]]:
         """Names and GiB, the total last, for a dry run."""
-        parts = [(field.name, getattr(self, field.name) / _GIB) for field in dataclasses.fields(self)]
-        return [*parts, ("total", self.total / _GIB)]
+        return [(name, size / _GIB) for name, size in (*vars(self).items(), ("total", self.total))]
 
 
 def step_memory(

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tomat.lm.field.config import FieldConfig
-
-if TYPE_CHECKING:
-    from tomat.lm.vocabulary import ModelVocabulary
 
 #: Implementations of attention; ``auto`` is the fastest on the platform (see docs/models.md).
 ATTENTION = ("auto", "splash", "cudnn", "xla", "flash", "vanilla")
@@ -58,12 +55,6 @@ class ModelShape:
     gradient_checkpointing: str = "full"
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: a count below 1, ``num_kv_heads`` that does not divide ``num_heads``, an odd ``head_dim``, or an
-                unknown word.
-        """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name != "gradient_checkpointing" and value < 1:
@@ -220,7 +211,3 @@ class ModelConfig:
     def note(self) -> dict[str, Any]:
         """A transformer's fields as JSON, as notes of all versions have them; the kind is not among them."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in _OF_KINDS}
-
-    def parameter_count(self, vocabulary: ModelVocabulary) -> ParameterCount:
-        """Parameters of the model with a vocabulary, padding rows included."""
-        return parameter_count(self.shape(), vocabulary.padded_size)

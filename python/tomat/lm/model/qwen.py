@@ -34,7 +34,8 @@ _SHARPNESS = 12.0
 #: Default tokens per block of Levanter's flash attention.
 _FLASH_BLOCK = 1024
 
-_LEVANTER_BACKENDS = {
+#: Levanter's backends by the name of an implementation.
+LEVANTER_BACKENDS = {
     "splash": AttentionBackend.SPLASH,
     "flash": AttentionBackend.JAX_FLASH,
     "vanilla": AttentionBackend.VANILLA,
@@ -125,13 +126,6 @@ def _attention(transformer: LlamaTransformer) -> Attention:
     return transformer.layers.stacked.self_attn
 
 
-def from_qwen3(plain: Qwen3Config, *, attention: str, bidirectional: bool) -> DensityLMConfig:
-    """Our configuration from Levanter's Qwen3 configuration, for prediction with one sequence per row."""
-    fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(Qwen3Config)}
-    fields |= {"attn_backend": _LEVANTER_BACKENDS[attention], "gradient_checkpointing": False}
-    return DensityLMConfig(**fields, attention=attention, bidirectional=bidirectional, sequences_per_row=1)
-
-
 def attention_for(choice: str, platform: str, seq_len: int) -> str:
     """The implementation of attention: ``choice``, or the fastest on the platform for ``auto``.
 
@@ -193,7 +187,7 @@ def levanter_config(
         head_dim=shape.head_dim,
         layer_norm_epsilon=1e-6,
         tie_word_embeddings=True,
-        attn_backend=_LEVANTER_BACKENDS[backend],
+        attn_backend=LEVANTER_BACKENDS[backend],
         flash_attention_block_size=config.attention_block,
         gradient_checkpointing={"off": False, "full": True}.get(kept, kept),
         scan_layers=True,
@@ -261,9 +255,3 @@ def ordinal_rows(n: int, width: int, key: jax.Array) -> jax.Array:
     waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=1)[:, :width]
     scaled: jax.Array = waves * (_SHARPNESS / width**0.5 / half**0.5)
     return scaled
-
-
-def count_parameters(model: Qwen3LMHeadModel) -> int:
-    """Number of parameters of a model, or of its shapes (``eqx.filter_eval_shape(build, ...)``)."""
-    leaves = jax.tree.leaves(model)
-    return sum(leaf.size for leaf in leaves if eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct))

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 import draccus
 import numpy as np
 
-from tomat.lm.data.rows import Row, RowBatch
-
 if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
 
+    from tomat.lm.data.rows import RowBatch
     from tomat.lm.vocabulary import ModelVocabulary
     from tomat.prediction.options import Mode
     from tomat.prediction.predictor import PatchRequest
@@ -53,11 +52,6 @@ class ObjectiveConfig:
     voxel_weights: str = "equal"
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ValueError: an unknown word, or a ``preamble_weight`` that is negative or has no effect.
-        """
         for name, known in (
             ("kind", tuple(Objective.get_known_choices())),
             ("schedule", get_args(Schedule.__value__)),
@@ -107,13 +101,15 @@ class Objective(draccus.ChoiceRegistry):
         """The label of numbers on its examples, one of :data:`LABELS`."""
         return ONE_PASS if self.config.schedule == "all" else PARTLY_MASKED
 
-    def examples(self, rows: Row, vocabulary: ModelVocabulary, keys: ArrayLike) -> dict[str, NDArray[Any]]:
+    def examples(
+        self, batch: RowBatch, vocabulary: ModelVocabulary, keys: ArrayLike
+    ) -> dict[str, NDArray[Any]]:
         """The arrays of examples, aligned with the model's activations.
 
         Args:
-            rows: one row (L,) or a batch (n, L).
+            batch: the rows (n, L).
             vocabulary: of the model.
-            keys: (n,) uint64 or one number: random keys of the mask, one per row.
+            keys: (n,) uint64, random keys of the mask, one per row.
 
         Returns:
             ``tokens`` int32 (inputs), ``targets`` int32, ``values`` float32 (the truth where the target is the last
@@ -123,7 +119,6 @@ class Objective(draccus.ChoiceRegistry):
         Raises:
             ValueError: rows lack the starting density, or weights ``nmae`` the mean density of a material.
         """
-        batch = RowBatch.of(rows)
         density = (batch.tokens >= vocabulary.density.start) & (batch.tokens < vocabulary.density.stop)
         weight = self._voxel_weight(batch, density)
         arrays = {
@@ -134,8 +129,7 @@ class Objective(draccus.ChoiceRegistry):
             "pos_ids": batch.positions,
             "segments": batch.segments,
         }
-        arrays |= self.asked(batch, density, weight, vocabulary, np.asarray(keys, dtype=np.uint64))
-        return arrays if isinstance(rows, RowBatch) else {name: array[0] for name, array in arrays.items()}
+        return arrays | self.asked(batch, density, weight, vocabulary, np.asarray(keys, dtype=np.uint64))
 
     @abc.abstractmethod
     def asked(

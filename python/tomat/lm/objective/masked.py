@@ -54,7 +54,6 @@ def _drawn(
     density: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     """Which density tokens are masked: all tokens of a voxel or none, and at least one voxel a row."""
-    keys = np.atleast_1d(keys)
     segments = max(int(batch.segments.max()) + 1, 1)
     drawn = random_bits(keys ^ np.uint64(0x5EED), segments) / 2.0**24
     share = np.cos(drawn * (np.pi / 2)) if schedule == "cosine" else drawn

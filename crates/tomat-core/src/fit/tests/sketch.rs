@@ -54,6 +54,26 @@ proptest! {
     }
 
     #[test]
+    fn a_weight_counts_like_copies(values in prop::collection::vec((any_value(), 0_u8..4), 1..60)) {
+        // Weights that are sixteenths: exact as integers.
+        let weights: Vec<f64> = values.iter().map(|&(_, n)| f64::from(n) / 16.0).collect();
+        let single: Vec<f32> = values.iter().map(|&(value, _)| value).collect();
+        let mut sketch = Sketch::new(Unit::Chgcar);
+        sketch.add_weighted("one", &single, &weights).unwrap();
+        prop_assert_eq!(Sketch::from_bytes(&sketch.to_bytes()).unwrap(), sketch.clone());
+        let plain = sketch_from([(0, &single)]);
+        prop_assert_eq!(sketch.range(), plain.range());
+        prop_assert_eq!(sketch.n_voxels(), plain.n_voxels());
+        for (cell, (value, mine)) in plain.ascending().iter().zip(sketch.ascending()) {
+            prop_assert_eq!(cell.0, value);
+            prop_assert_eq!(cell.1.count, mine.count);
+            let same = |x: f32| (x.to_bits() >> LOW_BITS == value.to_bits() >> LOW_BITS) && (x == 0.0) == (value == 0.0);
+            let copies: u128 = values.iter().filter(|v| same(v.0)).map(|v| u128::from(v.1)).sum();
+            prop_assert_eq!(mine.weight, copies << (WEIGHT_BITS - 4));
+        }
+    }
+
+    #[test]
     fn rounding_keeps_counts_range_and_validity(materials in materials(), bits in 0_u32..8) {
         let sketch = sketch_from(materials.iter().enumerate());
         let rounded = sketch.rounded(bits);

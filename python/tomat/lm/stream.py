@@ -62,7 +62,6 @@ class ExampleDataset(AsyncDataset[DensityExample]):
         limit: int | None = None,
         threads: int = 1,
     ) -> None:
-        """Check that rows, objective and model fit together."""
         super().__init__()
         if Pos.size != rows.size:
             raise ValueError(f"the model has {Pos.size} positions, the rows {rows.size}")
@@ -73,7 +72,8 @@ class ExampleDataset(AsyncDataset[DensityExample]):
             raise ValueError("the model's vocabulary is not that of the rows")
         self._rows, self._objective, self._vocabulary, self._seed = rows, asked, vocabulary, seed
         self._finite, self._threads = finite, threads
-        self._length = min(len(rows), limit or len(rows))
+        #: Examples per epoch, or in all if finite.
+        self.count = min(len(rows), limit or len(rows))
         self._scratch = threading.local()
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         segments = hax.NamedArray(np.zeros(Pos.size, dtype=np.int32), (Pos,))
@@ -94,7 +94,7 @@ class ExampleDataset(AsyncDataset[DensityExample]):
         """
         if not self._finite:
             raise ValueError("the training stream has no length")
-        return self._length
+        return self.count
 
     def loader(
         self, trainer: Trainer, batch_size: int, *, buffered: int, fetched: int
@@ -164,10 +164,10 @@ class ExampleDataset(AsyncDataset[DensityExample]):
         index = np.asarray(indices, dtype=np.int64).reshape(-1)
         n = len(self._rows)
         if self._finite:
-            if index.size and index.max() >= self._length:
-                raise IndexError(f"example {index.max()} of {self._length}")
+            if index.size and index.max() >= self.count:
+                raise IndexError(f"example {index.max()} of {self.count}")
             # Only a subset is drawn at random; all rows keep their order.
-            rows = index if self._length == n else permute(index, n, key_of(self._seed, "subset"))
+            rows = index if self.count == n else permute(index, n, key_of(self._seed, "subset"))
             return np.zeros_like(index), rows
         epochs = index // n
         rows = np.empty_like(index)
@@ -175,11 +175,6 @@ class ExampleDataset(AsyncDataset[DensityExample]):
             chosen = epochs == epoch
             rows[chosen] = permute(index[chosen] % n, n, key_of(self._seed, "order", int(epoch)))
         return epochs, rows
-
-    @property
-    def count(self) -> int:
-        """Examples per epoch, or in all if finite."""
-        return self._length
 
     def row_id(self, index: int) -> str:
         """Sequences in example ``index``: ``mp-12@0,5,7+mp-3@1,2,3``."""

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from data_sets import CASES
 from places import TESTS
 from tomat.lm.data import Rows, open_rows
-from tomat.lm.data.stream import ExampleDataset
 from tomat.lm.example import DensityExample
 from tomat.lm.objective import ObjectiveConfig
+from tomat.lm.stream import ExampleDataset
 from tomat.lm.vocabulary import ModelVocabulary
 
 SIZE = 1024
