@@ -226,7 +226,8 @@ def load_weights[Model](place: str, build: Callable[[jax.Array], Model]) -> Mode
     subpath = "model_averaging/model" if averaged else "model"
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))
     with _less_said("levanter.tensorstore_serialization"):
-        return load_checkpoint(shape, place, subpath=subpath, mesh=mesh, axis_mapping={})
+        model: Model = load_checkpoint(shape, place, subpath=subpath, mesh=mesh, axis_mapping={})
+        return model
 
 
 @contextlib.contextmanager

@@ -87,7 +87,8 @@ class FieldShape:
         Raises:
             TypeError, ValueError: unknown fields or invalid numbers.
         """
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()})
+        fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in stored.items()}
+        return cls(**fields)
 
     @property
     def l_max(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -56,7 +56,8 @@ class FieldInference:
         features = np.zeros((size, self.around.features.shape[1]), np.float32)
         features[:n] = self.around.features[crystal.atomic_numbers]
         members = (np.arange(size) < n).astype(np.float32)[None]
-        found = _weights(self.model, features, tuple(by_l(padded, self.around.shape.l_max)), members)
+        atoms = tuple(jnp.asarray(part) for part in by_l(padded, self.around.shape.l_max))
+        found = _weights(self.model, jnp.asarray(features), atoms, jnp.asarray(members))
         return np.asarray(found)[:n]
 
     def sums(self, crystal: Crystal, weights: Floats, points: NDArray[np.float64], guess: Floats) -> Floats:
@@ -84,8 +85,8 @@ class FieldInference:
         x = ((truth.astype(np.float64) - guess) / scale).astype(np.float32)
         for first in range(0, n, BLOCK):
             part = slice(first, first + BLOCK)
-            given = [_filled(array[part]) for array in (sums, guess, x, drawn)]
-            found = _read(self.model, *given, self._tables, self.sampling)
+            given = Given(*(_filled(array[part]) for array in (sums, guess, x, drawn)))
+            found = _read(self.model, given, self._tables, self.sampling)
             blocks.append(_cut(found, min(BLOCK, n - first)))
         joined: tuple[Estimates, Floats] = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
         of, nats = joined
@@ -94,8 +95,9 @@ class FieldInference:
         return of._replace(**values, **widths), nats
 
     @property
-    def _tables(self) -> tuple[Floats, Floats]:
-        return self.codec.levels.astype(np.float32), self.codec.edges[1:-1].astype(np.float32)
+    def _tables(self) -> tuple[jax.Array, jax.Array]:
+        codec = self.codec
+        return jnp.asarray(codec.levels, jnp.float32), jnp.asarray(codec.edges[1:-1], jnp.float32)
 
 
 def _cut(found: tuple[Estimates, jax.Array], size: int) -> tuple[Estimates, Floats]:
@@ -104,9 +106,19 @@ def _cut(found: tuple[Estimates, jax.Array], size: int) -> tuple[Estimates, Floa
     return cut
 
 
-def _filled(array: NDArray[Any]) -> NDArray[Any]:
+class Given(NamedTuple):
+    """A block of points: their sums, promolecule, true x and uniform numbers."""
+
+    sums: jax.Array
+    guess: jax.Array
+    x: jax.Array
+    drawn: jax.Array
+
+
+def _filled(array: NDArray[Any]) -> jax.Array:
     """A block of full size; what is added repeats the last row."""
-    return np.pad(array, [(0, BLOCK - len(array))] + [(0, 0)] * (array.ndim - 1), mode="edge")
+    width = [(0, BLOCK - len(array))] + [(0, 0)] * (array.ndim - 1)
+    return jnp.asarray(np.pad(array, width, mode="edge"))
 
 
 @eqx.filter_jit
@@ -121,15 +133,10 @@ def _weights(
 
 @eqx.filter_jit
 def _read(
-    model: FieldModel,
-    sums: jax.Array,
-    guess: jax.Array,
-    x: jax.Array,
-    drawn: jax.Array,
-    tables: tuple[jax.Array, jax.Array],
-    sampling: Sampling,
+    model: FieldModel, given: Given, tables: tuple[jax.Array, jax.Array], sampling: Sampling
 ) -> tuple[Estimates, jax.Array]:
     levels, inner = tables
+    sums, guess, x, drawn = given
     first, parts = 0, []
     for l, n in enumerate(model.environment.channels):  # noqa: E741 - the angular momentum
         size = (2 * l + 1) * n

@@ -7,7 +7,7 @@ of the sums are used. So densities are equal in every orientation, cell and orde
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -212,7 +212,7 @@ class FieldModel(eqx.Module):
         keys = None if key is None else jax.random.split(key, example.guess.array.shape[0])
         return jax.vmap(self._row, in_axes=(0, None if keys is None else 0))(_arrays(example), keys)
 
-    def _row(self, row: dict[str, jax.Array], key: jax.Array | None) -> jax.Array:
+    def _row(self, row: dict[str, Any], key: jax.Array | None) -> jax.Array:
         dtype = self.environment.weights.weight.dtype
         members = jax.nn.one_hot(row["crystal"], row["guess"].shape[0], axis=0, dtype=dtype)
         atoms, voxels = ([part.astype(dtype) for part in row[name]] for name in ("atoms", "voxels"))
@@ -220,7 +220,7 @@ class FieldModel(eqx.Module):
         return self.logits(self.environment.sums(h, voxels, members), row["guess"])
 
 
-def _arrays(example: FieldExample) -> dict[str, jax.Array]:
+def _arrays(example: FieldExample) -> dict[str, Any]:
     """The arrays of a batch, rows first."""
     return {
         name: tuple(part.array for part in value) if isinstance(value, tuple) else value.array

@@ -174,7 +174,8 @@ class FieldPredictor:
         """Uniform numbers of a patch's voxels, independent of its batch."""
         n = int(np.prod(request.patch_shape))
         key = key_of(self.decoding.seed, request.crystal.name, *request.offset)
-        return (random_bits([key], n)[0] * np.float32(2.0**-24)).astype(np.float32)
+        drawn: Floats = (random_bits([key], n)[0] * np.float32(2.0**-24)).astype(np.float32)
+        return drawn
 
 
 def patch_points(request: PatchRequest) -> NDArray[np.float64]:

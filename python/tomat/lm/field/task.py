@@ -33,12 +33,13 @@ if TYPE_CHECKING:
     from tomat.lm.data.opening import OpenStore
     from tomat.lm.field.config import FieldShape
     from tomat.lm.kept import KeptWeights
+    from tomat.material import Unit
     from tomat.valence import Valence
 
 #: The default codec.
 DEFAULT_CODEC = "rel-256"
 #: Unit of the densities.
-UNIT = "e_per_A3"
+UNIT: Unit = "e_per_A3"
 #: Names in a message.
 _NAMED = 5
 
