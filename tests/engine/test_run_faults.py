@@ -78,7 +78,7 @@ def test_killed_at_random_moments_and_resumed(place: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("after", ["pass", "_replace(self, target)"], ids=["before", "after"])
 def test_killed_at_each_file_beside_the_shards(tmp_path: Path, after: str) -> None:
-    """run.json, codec.npz, the crystals, the coverage and meta.json: killed just before and just after each is in place."""
+    """run.json, codec, crystals, coverage and meta.json: killed just before and just after each is in place."""
     inputs = [LABEL / f"{name}.zarr" for name in ("qe-0039", "qe-0048", "qe-1004")]
     sound(*inputs, "--out", tmp_path / "calm", *SHARD_EACH, "--quiet")
     for n in range(1, 7):
