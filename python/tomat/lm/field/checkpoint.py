@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -58,9 +57,7 @@ def open_field(path: str, *, weights: str = "best") -> TrainedField:
     place, note = open_place(root, weights=weights)
     check_folder(place)
     try:
-        stored = dict(part(note, "model", dict, place)["field"])
-        lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
-        shape = dataclasses.replace(FieldShape(), **(stored | lists))
+        shape = FieldShape.from_json(part(note, "model", dict, place)["field"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{NOTE} of {place}: the model cannot be rebuilt from it: {error}") from error
     promolecule = kept_promolecule(note, place)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Largest angular momentum of the core's sums.
 MAX_L = 3
@@ -70,6 +74,20 @@ class FieldShape:
                 f"model.field.channels = {self.channels} has {len(self.channels)} numbers; give at most {MAX_L + 1}, "
                 f"for l = 0 to {MAX_L}"
             )
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON."""
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Read the output of :meth:`to_json`.
+
+        Raises:
+            TypeError, ValueError: unknown fields or invalid numbers.
+        """
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()})
 
     @property
     def l_max(self) -> int:

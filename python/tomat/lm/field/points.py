@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,12 +82,14 @@ class DrawnPoints:
             return index, weight, np.maximum(guess[index], FLOOR), of.density.ravel()[index]
 
         def build(folder: Path, limit: int | None) -> dict[str, Any]:
-            files = [FlatFile(folder, name, dtype, limit) for name, dtype in _COLUMNS.items()]
-            for _, columns in in_order(one, range(len(store)), threads):
-                for file, values in zip(files, columns, strict=True):
-                    file.append(values)
-            for file in files:
-                file.__exit__(None, None, None)
+            with ExitStack() as stack:
+                files = [
+                    stack.enter_context(FlatFile(folder, name, dtype, limit))
+                    for name, dtype in _COLUMNS.items()
+                ]
+                for _, columns in in_order(one, range(len(store)), threads):
+                    for file, values in zip(files, columns, strict=True):
+                        file.append(values)
             return {}
 
         arrays = built(store.cache, "points", identity, build)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -170,7 +169,7 @@ class FieldTask:
                 for name, part in parts.items()
             },
             "codec": {"name": self.codec.name, "hash": self.codec.hash, "file": self.codec.file_name},
-            "model": {"kind": self.config.model.kind, "field": dataclasses.asdict(self.shape)},
+            "model": {"kind": self.config.model.kind, "field": self.shape.to_json()},
         }
 
     def build(self, key: jax.Array) -> FieldModel:
