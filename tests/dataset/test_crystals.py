@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tomat.dataset.records import read_record, write_record
 
 import flips
 import tomat
@@ -35,6 +34,7 @@ from runs import (
 from tomat.dataset import open_dataset, read_crystals, sync_dataset, verify_dataset
 from tomat.dataset.crystal_table import read_table, write_table
 from tomat.dataset.inputs import resolve_inputs
+from tomat.workplace import read_record, write_record
 
 INPUTS = [LABEL / f"{name}.zarr" for name in ("qe-0039", "vasp-pmg-Fe3O4", "qev-0003", "vasp-mp-2300242")]
 TABLE = "crystals.parquet"

@@ -78,10 +78,10 @@ def test_killed_at_random_moments_and_resumed(place: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("after", ["pass", "_replace(self, target)"], ids=["before", "after"])
 def test_killed_at_each_file_beside_the_shards(tmp_path: Path, after: str) -> None:
-    """run.json, codec.npz, the coverage and meta.json: killed just before and just after each is in place."""
+    """run.json, codec, crystals, coverage and meta.json: killed just before and just after each is in place."""
     inputs = [LABEL / f"{name}.zarr" for name in ("qe-0039", "qe-0048", "qe-1004")]
     sound(*inputs, "--out", tmp_path / "calm", *SHARD_EACH, "--quiet")
-    for n in range(1, 6):
+    for n in range(1, 7):
         out = tmp_path / f"{n}"
         killed = run_process(
             *inputs, "--out", out, *SHARD_EACH, before=KILL_AT_REPLACE.format(n=n, after=after)
@@ -89,10 +89,10 @@ def test_killed_at_each_file_beside_the_shards(tmp_path: Path, after: str) -> No
         if killed.code == 0:
             break
         assert killed.code == -signal.SIGKILL, killed.err
-        assert (out / "meta.json").exists() == (n == 4 and after != "pass")
+        assert (out / "meta.json").exists() == (n == 5 and after != "pass")
         sound(*inputs, "--out", out, *SHARD_EACH, "--quiet", "--resume")
         assert tree(out) == tree(tmp_path / "calm"), f"killed at file {n}"
-    assert n == 5
+    assert n == 6
 
 
 def test_overwrite_killed_in_the_middle(place: Path, tmp_path: Path) -> None:

@@ -141,7 +141,8 @@ def test_datasets_of_other_programs_open_as_they_did(rows: Path, tmp_path: Path)
 
 def test_every_key_of_its_version_is_required(rows: Path) -> None:
     facts = meta(rows)
-    for key in facts:
+    # Datasets from before there was such a table have no such key.
+    for key in facts.keys() - {"crystals_sha256"}:
         edit_meta(rows, lambda content, key=key: content.pop(key))  # type: ignore[misc]
         with pytest.raises(ValueError, match=r"meta\.json"):
             open_dataset(rows)

@@ -14,12 +14,12 @@ from tomat.lm.data import open_rows
 from tomat.lm.data.facts import data_facts, store_valence
 from tomat.lm.data.guess_fit import FIT
 from tomat.lm.data.on_the_fly import DensitySource
-from tomat.lm.data.stream import ExampleDataset
 from tomat.lm.evaluation_hook import Evaluation
 from tomat.lm.loss import DensityLoss
 from tomat.lm.model.flops import StepFlops, step_flops
 from tomat.lm.model.qwen import build, levanter_config
 from tomat.lm.record import earlier_promolecule, tokenizer_note
+from tomat.lm.stream import ExampleDataset
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.valence import Valence
 
