@@ -263,6 +263,34 @@ class Promolecule:
 def valence_electrons(atomic_number: int) -> int: ...
 
 @final
+class EnvironmentBasis:
+    def __new__(
+        cls, cutoff: float, inner: float, radial: int, l_max: int, core: float, reach: float = 1.0
+    ) -> Self: ...
+    def by_site(
+        self,
+        lattice: NDArray[np.float64],
+        atomic_numbers: list[int],
+        frac_coords: NDArray[np.float64],
+        points: NDArray[np.float64],
+        promolecule: Promolecule | None = None,
+        factors: NDArray[np.float32] | None = None,
+        scales: list[float] | None = None,
+    ) -> NDArray[np.float32]: ...
+    def contracted(
+        self,
+        lattice: NDArray[np.float64],
+        atomic_numbers: list[int],
+        frac_coords: NDArray[np.float64],
+        points: NDArray[np.float64],
+        weights: NDArray[np.float32],
+        channels: list[int],
+        promolecule: Promolecule | None = None,
+        factors: NDArray[np.float32] | None = None,
+        scales: list[float] | None = None,
+    ) -> NDArray[np.float32]: ...
+
+@final
 class NormalEquations:
     def __new__(cls, cutoff: float, inner: float, splines: int) -> Self: ...
     def add(

@@ -155,7 +155,7 @@ impl Promolecule {
         Ok(images)
     }
 
-    fn check_elements(&self, atomic_numbers: &[u8]) -> Result<()> {
+    pub(crate) fn check_elements(&self, atomic_numbers: &[u8]) -> Result<()> {
         let missing: BTreeSet<u8> =
             atomic_numbers.iter().copied().filter(|z| !self.radial.contains_key(z)).collect();
         if missing.is_empty() {

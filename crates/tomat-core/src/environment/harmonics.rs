@@ -14,7 +14,8 @@ pub const fn angular_count(l_max: usize) -> usize {
 /// The real solid harmonics of a vector, in the order `(0, 0), (1, -1), (1, 0), (1, 1), (2, -2), ...`, normalised so
 /// that the squares of one `l` add up to `|v|^(2 l)` (Racah's normalisation; D. M. Brink and G. R. Satchler, Angular
 /// Momentum, 1993).
-#[inline]
+#[inline(always)]
+#[allow(clippy::inline_always)] // see vector::Kernel
 pub(super) fn solid_harmonics([x, y, z]: [f32; 3]) -> [f32; MAX_ANGULAR] {
     const R3: f32 = 1.732_050_8;
     const R3_8: f32 = 0.612_372_44;

@@ -1,11 +1,33 @@
 //! The sums themselves, for each atom apart or contracted with each atom's weights.
 
-use super::harmonics::{MAX_ANGULAR, MAX_L, angular_count, solid_harmonics};
-use super::images::{BLOCK, Images, Near};
+use super::blocks::{Block, Placement};
+use super::contraction::{Contract, LANES, Table};
+use super::harmonics::{MAX_L, angular_count};
+use super::images::{Images, Near};
+use super::neighbours::{Collect, Functions, Neighbour, Room};
+use super::vector;
 use crate::error::{Error, Result};
-use crate::grid::Crystal;
+use crate::grid::{Crystal, check_atoms};
 use crate::memory;
-use crate::promolecule::{Promolecule, RadialBasis};
+use crate::promolecule::{Promolecule, RadialBasis, RadialTable};
+
+/// Points whose sums are worked on at a time: they and the weights of an atom stay in the nearest cache.
+const POINTS: usize = 16;
+/// Neighbours that are gathered before they are added.
+const NEIGHBOURS: usize = 4096;
+
+/// The radial functions of a [`Basis`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Radial {
+    /// The distance in angstrom from which on all functions are zero.
+    pub cutoff: f64,
+    /// The stretched distance in angstrom around which knots are densest.
+    pub inner: f64,
+    /// The number of splines.
+    pub splines: usize,
+    /// The splines end at this many cutoffs of stretched distance: 1, or the largest scale that will be used.
+    pub reach: f64,
+}
 
 /// Radial and angular functions.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +50,15 @@ pub struct Densities<'a> {
     pub factors: &'a [f32],
 }
 
+/// What may be added to a crystal and points.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// One more radial function.
+    pub densities: Option<Densities<'a>>,
+    /// By what distances from each atom are multiplied before the splines; 1 if none.
+    pub scales: Option<&'a [f64]>,
+}
+
 /// Each atom's weights of the radial functions, `channels[l]` sums for each `l`.
 #[derive(Debug, Clone, Copy)]
 pub struct Channels<'a> {
@@ -37,21 +68,36 @@ pub struct Channels<'a> {
     pub weights: &'a [f32],
 }
 
+impl Channels<'_> {
+    /// The sums of a point: `2 l + 1` for each channel of `l`.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        let widths = self.channels.iter().enumerate().map(|(l, c)| c.saturating_mul(2 * l + 1));
+        widths.fold(0, usize::saturating_add)
+    }
+}
+
 impl Basis {
-    /// `radial` splines up to `cutoff` angstrom graded around `inner`, angular functions up to `l_max`, damped within
-    /// `core` angstrom of an atom.
+    /// The functions `radial`, angular functions up to `l_max`, damped within `core` angstrom of an atom.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the splines are not those of [`RadialBasis::new`], `l_max` is above [`MAX_L`] or `core`
-    /// is not above 0.
-    pub fn new(cutoff: f64, inner: f64, radial: usize, l_max: usize, core: f64, reach: f64) -> Result<Self> {
+    /// [`Error::Invalid`] when a distance is not above 0, the splines are not those of [`RadialBasis::new`] or `l_max`
+    /// is above [`MAX_L`].
+    pub fn new(radial: Radial, l_max: usize, core: f64) -> Result<Self> {
+        let Radial { cutoff, inner, splines, reach } = radial;
         if l_max > MAX_L {
             return Err(Error::invalid(format!("l_max is {l_max}; give 0 to {MAX_L}")));
         }
-        if !(core.is_finite() && core > 0.0) {
-            return Err(Error::invalid(format!("core is {core} angstrom; give a number above 0")));
+        let lengths = [("cutoff", cutoff, " angstrom"), ("core", core, " angstrom"), ("reach", reach, "")];
+        for (name, value, unit) in lengths {
+            // A thousandth to a thousand: squares and their inverses stay well within single precision.
+            if !(1e-3..=1e3).contains(&value) {
+                return Err(Error::invalid(format!(
+                    "{name} is {value}{unit}; give a number from 0.001 to 1000"
+                )));
+            }
         }
-        Ok(Self { radial: RadialBasis::new(cutoff * reach, inner, radial)?, cutoff, l_max, core })
+        Ok(Self { radial: RadialBasis::new(cutoff * reach, inner, splines)?, cutoff, l_max, core })
     }
 
     /// The number of radial functions, with the atom's own density or without.
@@ -60,40 +106,46 @@ impl Basis {
         self.radial.len() + usize::from(densities)
     }
 
+    /// The number of angular functions: `(l_max + 1)^2`.
+    #[must_use]
+    pub const fn angular_count(&self) -> usize {
+        angular_count(self.l_max)
+    }
+
     /// The sums for each atom of the cell apart: `(sites, points, radial functions, angular functions)`, row-major.
-    /// Points are fractional coordinates.
+    /// Points are fractional coordinates, anywhere in space.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for atoms or points that are not finite, an element without a density, or not one factor a
-    /// point; [`Error::OutOfMemory`].
-    pub fn by_site(
-        &self,
-        crystal: &Crystal,
-        points: &[[f64; 3]],
-        densities: Option<Densities<'_>>,
-        scales: Option<&[f64]>,
-    ) -> Result<Vec<f32>> {
-        let sites = crystal.frac_coords.len();
-        let (radial, angular) = (self.radial_count(densities.is_some()), angular_count(self.l_max));
+    /// [`Error::Invalid`] for a crystal without atoms or with coordinates that are not finite, points or factors that
+    /// are not finite, an element without a density, not one factor a point, or not one scale above 0 an atom;
+    /// [`Error::Memory`].
+    pub fn by_site(&self, crystal: &Crystal, points: &[[f64; 3]], options: Options<'_>) -> Result<Vec<f32>> {
+        let splines = self.radial.len();
+        let radial = self.radial_count(options.densities.is_some());
+        let angular = angular_count(self.l_max);
         let size = radial * angular;
-        let mut out = memory::filled(sites * points.len() * size, 0.0_f32)?;
-        self.visit(crystal, points, densities, scales, |point, site, first, radials, y| {
-            let start = (site * points.len() + point) * size;
-            let block = &mut out[start..start + size];
-            let end = (first + 4).min(self.radial.len());
-            for (row, r) in
-                (first..end).zip(radials).chain((densities.is_some()).then_some((radial - 1, radials[4])))
-            {
-                for (sum, y) in block[row * angular..(row + 1) * angular].iter_mut().zip(y) {
-                    *sum += r * y;
+        let functions = self.functions(crystal, points, options)?;
+        let number = crystal.frac_coords.len().saturating_mul(points.len()).saturating_mul(size);
+        let mut out = memory::filled(number, 0.0_f32)?;
+        let mut add = |chunk: &[(u64, usize)], neighbours: &[Neighbour]| {
+            for neighbour in neighbours {
+                let (_, point) = chunk[neighbour.point as usize];
+                let block = &mut out[(neighbour.site as usize * points.len() + point) * size..][..size];
+                let first = neighbour.first as usize;
+                let of_splines = (first..splines).zip(&neighbour.radial[..4]);
+                for (row, r) in of_splines.chain((splines..radial).zip(&neighbour.radial[4..])) {
+                    for (sum, y) in block[row * angular..][..angular].iter_mut().zip(&neighbour.angular) {
+                        *sum += r * y;
+                    }
                 }
             }
-        })?;
+        };
+        self.visit(crystal, points, options, &functions, &mut add, &mut |_| ())?;
         Ok(out)
     }
 
     /// The sums with each atom's weights: `(points, sum over l of (2 l + 1) channels[l])`, row-major; for each `l` all
-    /// channels of the first `m`, then of the next.
+    /// channels of the first `m`, then of the next. Weights that are not finite give such sums.
     ///
     /// # Errors
     /// As [`Basis::by_site`], and for weights of the wrong number.
@@ -101,86 +153,108 @@ impl Basis {
         &self,
         crystal: &Crystal,
         points: &[[f64; 3]],
-        densities: Option<Densities<'_>>,
-        scales: Option<&[f64]>,
+        options: Options<'_>,
         weights: Channels<'_>,
     ) -> Result<Vec<f32>> {
-        let channels = weights.channels;
-        let total: usize = channels.iter().sum();
-        let radial = self.radial_count(densities.is_some());
-        let wanted = crystal.frac_coords.len() * radial * total;
-        if channels.len() != self.l_max + 1 || weights.weights.len() != wanted {
-            return Err(Error::invalid(format!(
-                "{} weights for channels {channels:?}; {wanted} and {} channels are needed",
-                weights.weights.len(),
-                self.l_max + 1
-            )));
+        let sites = crystal.frac_coords.len();
+        let radial = self.radial_count(options.densities.is_some());
+        weights.check(sites, radial, self.l_max)?;
+        let functions = self.functions(crystal, points, options)?;
+        let width = weights.width();
+        let mut out = memory::filled(points.len().saturating_mul(width), 0.0_f32)?;
+        if width == 0 {
+            return Ok(out);
         }
-        let width: usize = channels.iter().enumerate().map(|(l, c)| (2 * l + 1) * c).sum();
-        let mut out = memory::filled(points.len() * width, 0.0_f32)?;
-        let mut values = vec![0.0_f32; total];
-        self.visit(crystal, points, densities, scales, |point, site, first, radials, y| {
-            let rows = &weights.weights[site * radial * total..(site + 1) * radial * total];
-            values.fill(0.0);
-            let end = (first + 4).min(self.radial.len());
-            for (row, r) in
-                (first..end).zip(radials).chain((densities.is_some()).then_some((radial - 1, radials[4])))
-            {
-                for (value, w) in values.iter_mut().zip(&rows[row * total..(row + 1) * total]) {
-                    *value += r * w;
-                }
+        let table = Table::new(weights, sites, self.radial.len(), radial)?;
+        let size = table.sums();
+        let sums = std::cell::RefCell::new(memory::filled(size.saturating_mul(POINTS), [0.0; LANES])?);
+        let mut order = SiteOrder::new(sites)?;
+        let mut add = |_: &[(u64, usize)], neighbours: &[Neighbour]| {
+            let order = order.of(neighbours);
+            let sums = &mut sums.borrow_mut();
+            vector::run(Contract { table: &table, neighbours, order, sums });
+        };
+        let mut finish = |chunk: &[(u64, usize)]| {
+            let mut sums = sums.borrow_mut();
+            for (sums, &(_, point)) in sums.chunks_exact(size).zip(chunk) {
+                table.write(weights.channels, sums, &mut out[point * width..][..width]);
             }
-            let mut sums = &mut out[point * width..(point + 1) * width];
-            let (mut values, mut y) = (values.as_slice(), y.as_slice());
-            for (l, &count) in channels.iter().enumerate() {
-                let (of_l, rest) = values.split_at(count);
-                let (harmonics, further) = y.split_at(2 * l + 1);
-                for y in harmonics {
-                    let (row, after) = std::mem::take(&mut sums).split_at_mut(count);
-                    for (sum, value) in row.iter_mut().zip(of_l) {
-                        *sum += value * y;
-                    }
-                    sums = after;
-                }
-                (values, y) = (rest, further);
-            }
-        })?;
+            sums.fill([0.0; LANES]);
+        };
+        self.visit(crystal, points, options, &functions, &mut add, &mut finish)?;
         Ok(out)
     }
 
-    /// Calls `add(point, site, first spline, [four splines, density], harmonics)` for each point and image.
+    /// Checks what comes from outside, and what is the same for all points.
+    fn functions<'a>(
+        &self,
+        crystal: &Crystal,
+        points: &[[f64; 3]],
+        options: Options<'a>,
+    ) -> Result<Functions<'a>> {
+        // The fields of a crystal are open.
+        check_atoms(&crystal.atomic_numbers, &crystal.frac_coords)?;
+        if let Some(i) = points.iter().position(|point| point.iter().any(|x| !x.is_finite())) {
+            return Err(Error::invalid(format!(
+                "point {i} is {:?}; give finite fractional coordinates",
+                points[i]
+            )));
+        }
+        let sites = crystal.frac_coords.len();
+        let (inverse_square, inverse_step) = self.radial.coordinate();
+        let stretch = match options.scales {
+            None => memory::filled(sites, inverse_square as f32)?,
+            Some(scales) => {
+                check_scales(scales, sites)?;
+                scales.iter().map(|scale| (scale * scale * inverse_square) as f32).collect()
+            }
+        };
+        Ok(Functions {
+            square: (self.cutoff * self.cutoff) as f32,
+            core: (self.core * self.core) as f32,
+            splines: self.radial.len() as f32,
+            inverse_step: inverse_step as f32,
+            stretch,
+            tables: options.densities.map_or(Ok(Vec::new()), |d| d.tables(crystal, points.len()))?,
+        })
+    }
+
+    /// Calls `add(points, neighbours)` for a few points at a time, once or more, and then `finish(points)`; a
+    /// neighbour's point is a place in `points`, which are `(box, point)`.
     fn visit(
         &self,
         crystal: &Crystal,
         points: &[[f64; 3]],
-        densities: Option<Densities<'_>>,
-        scales: Option<&[f64]>,
-        mut add: impl FnMut(usize, usize, usize, [f32; 5], [f32; MAX_ANGULAR]),
+        options: Options<'_>,
+        functions: &Functions<'_>,
+        add: &mut dyn FnMut(&[(u64, usize)], &[Neighbour]),
+        finish: &mut dyn FnMut(&[(u64, usize)]),
     ) -> Result<()> {
-        if points.iter().flatten().any(|x| !x.is_finite()) {
-            return Err(Error::invalid("a point is not finite; give fractional coordinates"));
-        }
-        let tables = densities.map(|d| d.tables(crystal, points.len())).transpose()?;
         let images = Images::new(crystal, self.cutoff)?;
-        let square = (self.cutoff as f32).powi(2);
-        let core = (self.core * self.core) as f32;
-        let mut near = Near::default();
-        for (block, chunk) in points.chunks(BLOCK).enumerate() {
-            images.near(chunk, &mut near);
-            for i in 0..chunk.len() {
-                let point = block * BLOCK + i;
-                let factor = densities.map_or(0.0, |d| d.factors[point]);
-                near.for_each(i, square, |site, d, d2| {
-                    let scale = scales.map_or(1.0, |s| s[site] * s[site]);
-                    let Some((first, w)) = self.radial.at(f64::from(d2) * scale) else { return };
-                    let window = if scales.is_some() { f64::from((1.0 - d2 / square).powi(3)) } else { 1.0 };
-                    let w = w.map(|w| w * window);
-                    let own =
-                        tables.as_ref().map_or(0.0, |t| t[site].value(f64::from(d2.sqrt())) as f32 * factor);
-                    let damping = 1.0 / (d2 + core).sqrt();
-                    let y = solid_harmonics(d.map(|x| x * damping));
-                    add(point, site, first, [w[0] as f32, w[1] as f32, w[2] as f32, w[3] as f32, own], y);
-                });
+        let placement = Placement::new(&crystal.lattice);
+        let order = placement.order(points)?;
+        let (mut block, mut near) = (Block::default(), Near::default());
+        let (mut room, mut found) = (Room::default(), Vec::new());
+        for in_box in order.chunk_by(|(a, _), (b, _)| a == b) {
+            placement.fill(&mut block, in_box.iter().map(|&(_, point)| points[point]));
+            images.near(&block, &mut near);
+            for (chunk, positions) in in_box.chunks(POINTS).zip(block.points.chunks(POINTS)) {
+                for (i, (&(_, point), &position)) in chunk.iter().zip(positions).enumerate() {
+                    vector::run(Collect {
+                        functions,
+                        near: &near,
+                        position,
+                        point: i as u32,
+                        factor: options.densities.map_or(0.0, |d| d.factors[point]),
+                        room: &mut room,
+                        found: &mut found,
+                    });
+                    if found.len() > NEIGHBOURS || i + 1 == chunk.len() {
+                        add(chunk, &found);
+                        found.clear();
+                    }
+                }
+                finish(chunk);
             }
         }
         Ok(())
@@ -189,16 +263,84 @@ impl Basis {
 
 impl<'a> Densities<'a> {
     /// The table of each atom.
-    fn tables(&self, crystal: &Crystal, points: usize) -> Result<Vec<&'a crate::promolecule::RadialTable>> {
+    fn tables(&self, crystal: &Crystal, points: usize) -> Result<Vec<&'a RadialTable>> {
         if self.factors.len() != points {
-            return Err(Error::invalid(format!("{} factors for {points} points", self.factors.len())));
+            return Err(Error::invalid(format!(
+                "{} factors for {points} points; give one each",
+                self.factors.len()
+            )));
         }
+        if let Some(i) = self.factors.iter().position(|x| !x.is_finite()) {
+            return Err(Error::invalid(format!(
+                "the factor of point {i} is {}; every factor must be finite",
+                self.factors[i]
+            )));
+        }
+        self.promolecule.check_elements(&crystal.atomic_numbers)?;
         let radial = self.promolecule.radial();
-        let find = |z: &u8| {
-            radial
-                .get(z)
-                .ok_or_else(|| Error::invalid(format!("the promolecule has no radial function for Z = {z}")))
-        };
-        crystal.atomic_numbers.iter().map(find).collect()
+        Ok(crystal.atomic_numbers.iter().filter_map(|z| radial.get(z)).collect())
+    }
+}
+
+impl Channels<'_> {
+    fn check(&self, sites: usize, radial: usize, l_max: usize) -> Result<()> {
+        let total = self.channels.iter().fold(0_usize, |sum, &c| sum.saturating_add(c));
+        let wanted = sites.saturating_mul(radial).saturating_mul(total);
+        if self.channels.len() == l_max + 1 && self.weights.len() == wanted {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "{} weights for channels {:?}; {} numbers of channels and weights ({sites} atoms, {radial} radial functions, \
+             their sum) are needed",
+            self.weights.len(),
+            self.channels,
+            l_max + 1
+        )))
+    }
+}
+
+fn check_scales(scales: &[f64], sites: usize) -> Result<()> {
+    if scales.len() != sites {
+        return Err(Error::invalid(format!("{} scales for {sites} atoms; give one each", scales.len())));
+    }
+    match scales.iter().position(|scale| !(1e-3..=1e3).contains(scale)) {
+        None => Ok(()),
+        Some(i) => Err(Error::invalid(format!(
+            "the scale of atom {i} is {}; give a number from 0.001 to 1000",
+            scales[i]
+        ))),
+    }
+}
+
+/// Neighbours in the order of their sites.
+struct SiteOrder {
+    ends: Vec<u32>,
+    order: Vec<u32>,
+}
+
+impl SiteOrder {
+    fn new(sites: usize) -> Result<Self> {
+        Ok(Self { ends: memory::filled(sites + 1, 0)?, order: Vec::new() })
+    }
+
+    /// By counting: the places of `neighbours`.
+    fn of(&mut self, neighbours: &[Neighbour]) -> &[u32] {
+        self.ends.fill(0);
+        for neighbour in neighbours {
+            self.ends[neighbour.site as usize + 1] += 1;
+        }
+        let mut sum = 0;
+        for end in &mut self.ends {
+            sum += *end;
+            *end = sum;
+        }
+        self.order.clear();
+        self.order.resize(neighbours.len(), 0);
+        for (i, neighbour) in neighbours.iter().enumerate() {
+            let place = &mut self.ends[neighbour.site as usize];
+            self.order[*place as usize] = i as u32;
+            *place += 1;
+        }
+        &self.order
     }
 }

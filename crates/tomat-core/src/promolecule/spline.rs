@@ -63,10 +63,15 @@ impl RadialBasis {
         self.len
     }
 
+    /// `(a, b)` of the coordinate in which the knots are 0, 1, 2, ...: `b ln(1 + a r^2)`.
+    pub(crate) const fn coordinate(&self) -> (f64, f64) {
+        (self.inverse_square, self.inverse_step)
+    }
+
     /// The first spline that is not zero at squared distance `square`, and the values of it and the next three;
     /// those past the last spline count for nothing. `None` from the cutoff on.
     #[inline]
-    pub(crate) fn at(&self, square: f64) -> Option<(usize, [f64; 4])> {
+    pub(super) fn at(&self, square: f64) -> Option<(usize, [f64; 4])> {
         let x = (1.0 + square * self.inverse_square).ln() * self.inverse_step;
         let interval = x as usize;
         if interval >= self.len {
