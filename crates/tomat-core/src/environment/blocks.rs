@@ -35,11 +35,6 @@ impl Placement {
         Self { matrix, boxes }
     }
 
-    /// In the cell: 0 to 1.
-    pub(super) fn wrapped(&self, frac: [f64; 3]) -> [f64; 3] {
-        frac.map(|x| x - x.floor())
-    }
-
     pub(super) fn cartesian(&self, frac: [f64; 3]) -> [f64; 3] {
         std::array::from_fn(|axis| (0..3).map(|row| frac[row] * self.matrix[row][axis]).sum())
     }
@@ -48,7 +43,7 @@ impl Placement {
     pub(super) fn order(&self, points: &[[f64; 3]]) -> Result<Vec<(u64, usize)>> {
         let mut order = memory::with_room(points.len())?;
         order.extend(points.iter().enumerate().map(|(i, point)| {
-            let wrapped = self.wrapped(*point);
+            let wrapped = wrapped(*point);
             let key = (0..3).fold(0_u64, |key, axis| {
                 let number = (wrapped[axis] * self.boxes[axis]).min(self.boxes[axis] - 1.0);
                 (key << 20) | number as u64
@@ -61,7 +56,7 @@ impl Placement {
 
     /// The points of one box.
     pub(super) fn fill(&self, block: &mut Block, points: impl Iterator<Item = [f64; 3]> + Clone) {
-        let cartesian = points.map(|p| self.cartesian(self.wrapped(p)));
+        let cartesian = points.map(|p| self.cartesian(wrapped(p)));
         let (mut low, mut high) = ([f64::MAX; 3], [f64::MIN; 3]);
         for p in cartesian.clone() {
             for axis in 0..3 {
@@ -78,4 +73,9 @@ impl Placement {
         }
         block.radius = square.sqrt();
     }
+}
+
+/// A place in the cell: 0 to 1 along each axis.
+pub(super) fn wrapped(frac: [f64; 3]) -> [f64; 3] {
+    frac.map(|x| x - x.floor())
 }

@@ -1,6 +1,6 @@
 //! The periodic images of atoms near points.
 
-use super::blocks::{Block, Placement};
+use super::blocks::{Block, Placement, wrapped};
 use crate::error::{Error, Result};
 use crate::grid::{Crystal, cross, dot};
 use crate::memory;
@@ -38,7 +38,7 @@ impl Images {
         }
         let mut all = memory::with_room(number as usize)?;
         for (site, frac) in crystal.frac_coords.iter().enumerate() {
-            let home = placement.wrapped(*frac);
+            let home = wrapped(*frac);
             // Points lie in [0, 1]: images up to `reach` before it and behind it.
             let [along_a, along_b, along_c] = std::array::from_fn(|axis| {
                 let low = (-reach[axis] - home[axis]).ceil();

@@ -11,6 +11,9 @@ use crate::grid::{Crystal, check_atoms};
 use crate::memory;
 use crate::promolecule::{Promolecule, RadialBasis, RadialTable};
 
+/// A point's place among the points, behind the box it lies in.
+type Ordered = (u64, usize);
+
 /// Points whose sums are worked on at a time: they and the weights of an atom stay in the nearest cache.
 const POINTS: usize = 16;
 /// Neighbours that are gathered before they are added.
@@ -127,7 +130,7 @@ impl Basis {
         let functions = self.functions(crystal, points, options)?;
         let number = crystal.frac_coords.len().saturating_mul(points.len()).saturating_mul(size);
         let mut out = memory::filled(number, 0.0_f32)?;
-        let mut add = |chunk: &[(u64, usize)], neighbours: &[Neighbour]| {
+        let mut add = |chunk: &[Ordered], neighbours: &[Neighbour]| {
             for neighbour in neighbours {
                 let (_, point) = chunk[neighbour.point as usize];
                 let block = &mut out[(neighbour.site as usize * points.len() + point) * size..][..size];
@@ -169,12 +172,12 @@ impl Basis {
         let size = table.sums();
         let sums = std::cell::RefCell::new(memory::filled(size.saturating_mul(POINTS), [0.0; LANES])?);
         let mut order = SiteOrder::new(sites)?;
-        let mut add = |_: &[(u64, usize)], neighbours: &[Neighbour]| {
+        let mut add = |_: &[Ordered], neighbours: &[Neighbour]| {
             let order = order.of(neighbours);
             let sums = &mut sums.borrow_mut();
             vector::run(Contract { table: &table, neighbours, order, sums });
         };
-        let mut finish = |chunk: &[(u64, usize)]| {
+        let mut finish = |chunk: &[Ordered]| {
             let mut sums = sums.borrow_mut();
             for (sums, &(_, point)) in sums.chunks_exact(size).zip(chunk) {
                 table.write(weights.channels, sums, &mut out[point * width..][..width]);
@@ -227,8 +230,8 @@ impl Basis {
         points: &[[f64; 3]],
         options: Options<'_>,
         functions: &Functions<'_>,
-        add: &mut dyn FnMut(&[(u64, usize)], &[Neighbour]),
-        finish: &mut dyn FnMut(&[(u64, usize)]),
+        add: &mut dyn FnMut(&[Ordered], &[Neighbour]),
+        finish: &mut dyn FnMut(&[Ordered]),
     ) -> Result<()> {
         let images = Images::new(crystal, self.cutoff)?;
         let placement = Placement::new(&crystal.lattice);

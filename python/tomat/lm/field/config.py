@@ -47,9 +47,9 @@ class FieldShape:
     embedding: int = 64
     message: int = 96
     mlp: tuple[int, ...] = (128, 128)
-    head: str = "categorical"
-    feature_noise: float = 0.2
-    feature_dropout: float = 0.15
+    head: str = "logistics"
+    feature_noise: float = 0.3
+    feature_dropout: float = 0.3
     sites_per_row: int = 48
     crystals_per_row: int = 16
     voxels_per_crystal: int = 64

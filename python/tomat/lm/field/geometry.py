@@ -198,4 +198,5 @@ def contracted(
         return jnp.concatenate(out, -1)
 
     parts = (cut(points), None if own is None else cut(own.factors))
-    return jax.lax.map(sums, parts).reshape(blocks * block, -1)[:n]
+    found: jax.Array = jax.lax.map(sums, parts)
+    return found.reshape(blocks * block, -1)[:n]

@@ -65,7 +65,7 @@ proptest! {
         prop_assert_eq!(sketch.range(), plain.range());
         prop_assert_eq!(sketch.n_voxels(), plain.n_voxels());
         for (cell, (value, mine)) in plain.ascending().iter().zip(sketch.ascending()) {
-            prop_assert_eq!(cell.0, value);
+            prop_assert_eq!(cell.0.to_bits(), value.to_bits());
             prop_assert_eq!(cell.1.count, mine.count);
             let same = |x: f32| (x.to_bits() >> LOW_BITS == value.to_bits() >> LOW_BITS) && (x == 0.0) == (value == 0.0);
             let copies: u128 = values.iter().filter(|v| same(v.0)).map(|v| u128::from(v.1)).sum();
