@@ -32,8 +32,8 @@ def at(predictor: FieldPredictor, crystal: Crystal, points: np.ndarray) -> np.nd
     run = predictor._run
     ones = np.ones(len(points), np.float32)
     guess = np.maximum(run.around.at_points(crystal, points, ones)[:, :, -1, 0].sum(axis=0), FLOOR)
-    of, _ = run.read(run.sums(crystal, run.weights(crystal), points, guess), guess, guess)
-    return np.asarray(of.mean)
+    found = run.read(("mean",), run.sums(crystal, run.weights(crystal), points, guess), guess, guess)
+    return found["mean"]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tomat.lm.decode.estimates import Estimates, Sampling, of_logits
+from tomat.lm.decode.estimates import Sampling, of_logits
 from tomat.lm.field.surroundings import by_l
 from tomat.lm.loss import functions
 
@@ -65,45 +65,46 @@ class FieldInference:
         return self.around.contracted(crystal, points, guess, weights)
 
     def read(
-        self, sums: Floats, guess: Floats, truth: Floats, drawn: Floats | None = None
-    ) -> tuple[Estimates, Floats]:
-        """Statistics of points, and the nats (points,) of their true levels.
+        self,
+        wanted: tuple[str, ...],
+        sums: Floats,
+        guess: Floats,
+        truth: Floats,
+        drawn: Floats | None = None,
+    ) -> dict[str, Floats]:
+        """Statistics of points; only what is wanted is computed.
 
         Args:
+            wanted: fields of :class:`tomat.lm.decode.estimates.Estimates`, and ``nats``, those of the true levels.
             sums: (points, ...) from :meth:`sums`, of any crystals.
             guess: (points,) promolecule in e/A^3.
             truth: (points,) density in e/A^3, for nats and expected errors; any values if these are not needed.
             drawn: (points,) uniform numbers for samples.
 
         Returns:
-            Estimates (points,) of the density in e/A^3.
+            (points,) each, those of the density in e/A^3.
         """
         n = len(sums)
-        blocks = []
+        blocks: list[dict[str, Floats]] = []
         drawn = np.full(n, 0.5, np.float32) if drawn is None else drawn
         scale = self.codec.scale(guess).astype(np.float32)
         x = ((truth.astype(np.float64) - guess) / scale).astype(np.float32)
         for first in range(0, n, BLOCK):
             part = slice(first, first + BLOCK)
             given = Given(*(_filled(array[part]) for array in (sums, guess, x, drawn)))
-            found = _read(self.model, given, self._tables, self.sampling)
-            blocks.append(_cut(found, min(BLOCK, n - first)))
-        joined: tuple[Estimates, Floats] = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
-        of, nats = joined
-        values = {name: guess + scale * getattr(of, name) for name in ("median", "mean", "mode", "sample")}
-        widths = {name: scale * getattr(of, name) for name in ("spread", "expected_error")}
-        return of._replace(**values, **widths), nats
+            found = _read(self.model, given, self._tables, self.sampling, wanted)
+            blocks.append({name: np.asarray(a)[: min(BLOCK, n - first)] for name, a in found.items()})
+        joined = {name: np.concatenate([block[name] for block in blocks]) for name in wanted}
+        for name in {"median", "mean", "mode", "sample"} & joined.keys():
+            joined[name] = guess + scale * joined[name]
+        for name in {"spread", "expected_error"} & joined.keys():
+            joined[name] = scale * joined[name]
+        return joined
 
     @property
     def _tables(self) -> tuple[jax.Array, jax.Array]:
         codec = self.codec
         return jnp.asarray(codec.levels, jnp.float32), jnp.asarray(codec.edges[1:-1], jnp.float32)
-
-
-def _cut(found: tuple[Estimates, jax.Array], size: int) -> tuple[Estimates, Floats]:
-    """The first ``size`` points, on the host."""
-    cut: tuple[Estimates, Floats] = jax.tree.map(lambda a: np.asarray(a)[:size], found)
-    return cut
 
 
 class Given(NamedTuple):
@@ -133,8 +134,12 @@ def _weights(
 
 @eqx.filter_jit
 def _read(
-    model: FieldModel, given: Given, tables: tuple[jax.Array, jax.Array], sampling: Sampling
-) -> tuple[Estimates, jax.Array]:
+    model: FieldModel,
+    given: Given,
+    tables: tuple[jax.Array, jax.Array],
+    sampling: Sampling,
+    wanted: tuple[str, ...],
+) -> dict[str, jax.Array]:
     levels, inner = tables
     sums, guess, x, drawn = given
     first, parts = 0, []
@@ -145,4 +150,9 @@ def _read(
     with jax.default_matmul_precision("highest"):
         z = model.logits(parts, guess).astype(jnp.float32)
     place = jnp.searchsorted(inner, x, side="right")
-    return of_logits(z, drawn, x, levels, sampling), functions.cross_entropy(z, place)
+    # The compiler leaves out what is not returned.
+    found = {
+        **of_logits(z, drawn, x, levels, sampling)._asdict(),
+        "nats": functions.cross_entropy(z, place),
+    }
+    return {name: found[name] for name in wanted}

@@ -152,13 +152,15 @@ class FieldPredictor:
         def sums(block: slice) -> Floats:
             return self._run.sums(request.crystal, weights, points[block], guess[block])
 
-        density, spread, error = np.empty((3, len(points)), np.float32)
+        wanted = [self.decoding.estimate, "spread"] + ["expected_error"] * (request.truth is not None)
+        columns: dict[str, list[Floats]] = {name: [] for name in wanted}
         for block, found in zip(blocks, pool.map(sums, blocks), strict=True):
-            of, _ = self._run.read(found, guess[block], truth[block], drawn[block])
-            density[block] = getattr(of, self.decoding.estimate)
-            spread[block], error[block] = of.spread, of.expected_error
-        expected = None if request.truth is None else error.reshape(shape)
-        return PatchPrediction(density.reshape(shape), spread.reshape(shape), expected)
+            of = self._run.read(tuple(columns), found, guess[block], truth[block], drawn[block])
+            for name, values in of.items():
+                columns[name].append(values)
+        whole = {name: np.concatenate(parts).reshape(shape) for name, parts in columns.items()}
+        density = whole[self.decoding.estimate]
+        return PatchPrediction(density, whole["spread"], whole.get("expected_error"))
 
     def _of_atoms(self, crystal: Crystal) -> Floats:
         """The weights of a crystal's atoms, computed once for all its patches."""
