@@ -19,6 +19,7 @@ __all__ = [
     "REASONS",
     "Crystals",
     "DensityCodec",
+    "EnvironmentBasis",
     "NormalEquations",
     "Patch",
     "Promolecule",

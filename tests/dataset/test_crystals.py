@@ -143,9 +143,18 @@ def test_a_table_of_other_crystals_is_found(rows: Path) -> None:
 
     edit(rows, lambda content: content[0]["lattice"].__setitem__(0, 9.0))
     assert "qe-0039: its content does not give its SHA-256" in problems(rows)
-    edit(rows, lambda content: (put(content), content.append(content[0])))
+
+    def doubled(content: list[dict[str, Any]]) -> None:
+        put(content)
+        content.append(content[0])
+
+    def short(content: list[dict[str, Any]]) -> None:
+        put(content)
+        content.pop()
+
+    edit(rows, doubled)
     assert "qe-0039 is in it twice" in problems(rows)
-    edit(rows, lambda content: (put(content), content.pop()))
+    edit(rows, short)
     assert f"{TABLE}: holds 3 crystals, the shards 4 materials" in problems(rows)
 
     def swapped(content: list[dict[str, Any]]) -> None:

@@ -57,9 +57,9 @@ def command(
         raise typer.BadParameter("give a configuration, or --fields to list its fields", param_hint="CONFIG")
     run = load(config, ctx.args)
     if dry_run:
-        from tomat.lm.dry_run import estimate
+        from tomat.lm.tasks import estimate_task
 
-        report = estimate(run, mfu=mfu)
+        report = estimate_task(run, mfu=mfu)
         print(json.dumps(report.as_json()) if as_json else str(report))
         return
     if quiet:
