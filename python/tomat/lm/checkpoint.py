@@ -156,7 +156,9 @@ def open_place(path: str, *, weights: str = "best") -> tuple[str, dict[str, Any]
 
 def kind_of(note: Mapping[str, Any]) -> str:
     """The kind of model of a note; those without one are of transformers."""
-    return str(dict(note.get("model") or {}).get("kind", KIND))
+    model = note.get("model")
+    # A damaged one is named where it is read.
+    return str(model.get("kind", KIND)) if isinstance(model, dict) else KIND
 
 
 def model_kind(path: str, *, weights: str = "best") -> str:
