@@ -376,7 +376,7 @@ def test_choosing_a_grid() -> None:
 
 
 def test_checkpoints_without_jax_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tomat.lm.decode.predictor", None)
+    monkeypatch.setitem(sys.modules, "tomat.lm.decode.kinds", None)
     with pytest.raises(ValueError, match=r"runs/x: .*pip install 'tomat\[train\]'.*promolecule"):
         open_predictor("runs/x")
     with pytest.raises(ValueError, match="samples = 4: a promolecule has no such option"):
@@ -393,16 +393,14 @@ def test_checkpoints_are_opened_by_the_model(monkeypatch: pytest.MonkeyPatch) ->
     import types
 
     given: dict[str, Any] = {}
-    models = types.ModuleType("tomat.lm.decode.predictor")
+    models = types.ModuleType("tomat.lm.decode.kinds")
 
-    class Opened(Recorder):
-        @classmethod
-        def open(cls, checkpoint: str, decoding: DecodingConfig) -> Recorder:
-            given.update(decoding.given(), checkpoint=checkpoint)
-            return cls()
+    def open_kind(checkpoint: str, decoding: DecodingConfig) -> Recorder:
+        given.update(decoding.given(), checkpoint=checkpoint)
+        return Recorder()
 
-    models.ModelPredictor = Opened  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tomat.lm.decode.predictor", models)
+    models.open_kind = open_kind  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tomat.lm.decode.kinds", models)
     outcome = tomat.predict(
         "runs/x", crystal(), grid=(5, 5, 5), mode="k_pass", passes=3, batch_size=2, seed=5
     )

@@ -62,9 +62,10 @@ def test_a_row_holds_its_materials(dataset: FieldDataset) -> None:
         n = int((crystal == at).sum())
         of = dataset._points.crystal(material)
         assert n == len(of.atomic_numbers)
-        # The shares of the atoms add up to the promolecule.
+        # The shares of the atoms add up to the promolecule, but for what is tapered off towards the cutoff.
         shares = np.asarray(row.voxels[0].array)[first : first + n, :, -1].sum(axis=0)
-        np.testing.assert_allclose(shares, 1.0, rtol=2e-3)
+        assert (shares < 1.0 + 1e-4).all()
+        assert (shares > 0.95).all()
         first += n
     assert (crystal[first:] == c).all()
     weight = np.asarray(row.weight.array)
