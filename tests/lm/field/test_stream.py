@@ -1,12 +1,15 @@
 """Rows of crystals: every material once an epoch, and a row that is what its index says."""
 
 import asyncio
+import itertools
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("levanter")
 import tiny_field
+from tomat.crystal import Crystal
 from tomat.lm.data.store import DensityStore
 from tomat.lm.field.points import DrawnPoints
 from tomat.lm.field.stream import FieldDataset, Packing
@@ -52,6 +55,21 @@ def test_a_row_depends_on_its_index_alone(dataset: FieldDataset) -> None:
     assert (later[0].value.array != later[1].value.array).any()
 
 
+def _shares(crystal: Crystal, points: NDArray[np.float64], guess: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Each atom's tapered share (sites, points) of the promolecule, summed over its images within the cutoff."""
+    promolecule, cutoff = UnscaledPromolecule.load("qe-sg15"), tiny_field.SHAPE.cutoff
+    # Heights of the cell tell how many images reach a point.
+    reach = np.ceil(cutoff * np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)).astype(int) + 1
+    images = np.array(list(itertools.product(*(range(-r, r + 1) for r in reach))))
+    shares = np.zeros((len(crystal.atomic_numbers), len(points)))
+    for site, (z, place) in enumerate(zip(crystal.atomic_numbers.tolist(), crystal.frac_coords, strict=True)):
+        away = (place - points) % 1.0
+        d = np.linalg.norm((away[:, None] + images) @ crystal.lattice, axis=-1)
+        taper = np.where(d < cutoff, 1.0 - (d / cutoff) ** 8, 0.0) ** 3
+        shares[site] = (promolecule.radial(z, d.ravel()).reshape(d.shape) * taper).sum(axis=1) / guess
+    return shares
+
+
 def test_a_row_holds_its_materials(dataset: FieldDataset) -> None:
     row, materials = dataset.row(0), dataset.materials(0)
     assert dataset.row_id(0) == "+".join(NAMES[m] for m in materials)
@@ -62,10 +80,18 @@ def test_a_row_holds_its_materials(dataset: FieldDataset) -> None:
         n = int((crystal == at).sum())
         of = dataset._points.crystal(material)
         assert n == len(of.atomic_numbers)
-        # The shares of the atoms add up to the promolecule, but for what is tapered off towards the cutoff.
-        shares = np.asarray(row.voxels[0].array)[first : first + n, :, -1].sum(axis=0)
-        assert (shares < 1.05).all()
-        assert np.median(shares) > 0.9
+        shares = np.asarray(row.voxels[0].array)[first : first + n, :, -1]
+        guess, value = np.asarray(row.guess.array)[at], np.asarray(row.value.array)[at]
+        drawn = dataset._points
+        same = (drawn.guess[material][:, None] == guess) & (drawn.value[material][:, None] == value)
+        assert same.any(axis=0).all()
+        expected = _shares(of, drawn.places(material, same.argmax(axis=0)), guess)
+        # Atoms of one element together: voxels of equal densities can be images of each other.
+        for z in np.unique(of.atomic_numbers).tolist():
+            its = of.atomic_numbers == z
+            np.testing.assert_allclose(
+                shares[its].sum(axis=0), expected[its].sum(axis=0), rtol=1e-5, atol=1e-5
+            )
         first += n
     assert (crystal[first:] == c).all()
     weight = np.asarray(row.weight.array)
