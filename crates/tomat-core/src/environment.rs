@@ -48,5 +48,6 @@ mod sums;
 mod tests;
 mod vector;
 
+pub use contraction::Channels;
 pub use harmonics::{MAX_L, angular_count};
-pub use sums::{Basis, Channels, Densities, Options, Radial};
+pub use sums::{Basis, Densities, Options, Radial};

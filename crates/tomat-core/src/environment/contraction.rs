@@ -1,14 +1,47 @@
 //! Sums with each atom's weights.
 
 use super::neighbours::Neighbour;
-use super::sums::Channels;
 use super::vector::{Kernel, multiply_add};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory;
 
 /// Channels worked on at a time: one wide register, or two.
 pub(super) const LANES: usize = 8;
 pub(super) type Lane = [f32; LANES];
+
+/// Each atom's weights of the radial functions, `channels[l]` sums for each `l`.
+#[derive(Debug, Clone, Copy)]
+pub struct Channels<'a> {
+    /// The number of sums for each `l`.
+    pub channels: &'a [usize],
+    /// `(sites, radial functions, sum of channels)`, row-major.
+    pub weights: &'a [f32],
+}
+
+impl Channels<'_> {
+    /// The sums of a point: `2 l + 1` for each channel of `l`.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        let widths = self.channels.iter().enumerate().map(|(l, c)| c.saturating_mul(2 * l + 1));
+        widths.fold(0, usize::saturating_add)
+    }
+
+    /// Whether there is a number of channels for each `l`, and a weight for each atom, radial function and channel.
+    pub(super) fn check(&self, sites: usize, radial: usize, l_max: usize) -> Result<()> {
+        let total = self.channels.iter().fold(0_usize, |sum, &c| sum.saturating_add(c));
+        let wanted = sites.saturating_mul(radial).saturating_mul(total);
+        if self.channels.len() == l_max + 1 && self.weights.len() == wanted {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "{} weights for channels {:?}; {} numbers of channels and weights ({sites} atoms, {radial} radial functions, \
+             their sum) are needed",
+            self.weights.len(),
+            self.channels,
+            l_max + 1
+        )))
+    }
+}
 
 /// The weights of all atoms in lanes, with rows of zeros behind the splines: those past the last count for nothing.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The sums themselves, for each atom apart or contracted with each atom's weights.
 
 use super::blocks::{Block, Placement};
-use super::contraction::{Contract, LANES, Table};
+use super::contraction::{Channels, Contract, LANES, Table};
 use super::harmonics::{MAX_L, angular_count};
 use super::images::{Images, Near};
 use super::neighbours::{Collect, Functions, Neighbour, Room};
@@ -60,24 +60,6 @@ pub struct Options<'a> {
     pub densities: Option<Densities<'a>>,
     /// By what distances from each atom are multiplied before the splines; 1 if none.
     pub scales: Option<&'a [f64]>,
-}
-
-/// Each atom's weights of the radial functions, `channels[l]` sums for each `l`.
-#[derive(Debug, Clone, Copy)]
-pub struct Channels<'a> {
-    /// The number of sums for each `l`.
-    pub channels: &'a [usize],
-    /// `(sites, radial functions, sum of channels)`, row-major.
-    pub weights: &'a [f32],
-}
-
-impl Channels<'_> {
-    /// The sums of a point: `2 l + 1` for each channel of `l`.
-    #[must_use]
-    pub fn width(&self) -> usize {
-        let widths = self.channels.iter().enumerate().map(|(l, c)| c.saturating_mul(2 * l + 1));
-        widths.fold(0, usize::saturating_add)
-    }
 }
 
 impl Basis {
@@ -282,23 +264,6 @@ impl<'a> Densities<'a> {
         self.promolecule.check_elements(&crystal.atomic_numbers)?;
         let radial = self.promolecule.radial();
         Ok(crystal.atomic_numbers.iter().filter_map(|z| radial.get(z)).collect())
-    }
-}
-
-impl Channels<'_> {
-    fn check(&self, sites: usize, radial: usize, l_max: usize) -> Result<()> {
-        let total = self.channels.iter().fold(0_usize, |sum, &c| sum.saturating_add(c));
-        let wanted = sites.saturating_mul(radial).saturating_mul(total);
-        if self.channels.len() == l_max + 1 && self.weights.len() == wanted {
-            return Ok(());
-        }
-        Err(Error::invalid(format!(
-            "{} weights for channels {:?}; {} numbers of channels and weights ({sites} atoms, {radial} radial functions, \
-             their sum) are needed",
-            self.weights.len(),
-            self.channels,
-            l_max + 1
-        )))
     }
 }
 
