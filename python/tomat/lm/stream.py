@@ -1,4 +1,4 @@
-"""A dataset of training examples for Levanter's loader; needs JAX and Levanter."""
+"""Datasets of training examples for Levanter's loader; needs JAX and Levanter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,25 @@ if TYPE_CHECKING:
 _BLOCK = 16
 
 
-class ExampleDataset(AsyncDataset[DensityExample]):
+class Stream[Example](AsyncDataset[Example]):
+    """Examples by index, for Levanter's trainer."""
+
+    def loader(
+        self, trainer: Trainer, batch_size: int, *, buffered: int, fetched: int
+    ) -> DataLoader[Example]:
+        """Levanter's loader with less prefetching: its trainer's default of 128 batches takes gigabytes."""
+        return DataLoader(
+            self,
+            batch_size,
+            batch_axis_name=trainer.config.batch_axis_name,
+            max_buffered_batches=buffered,
+            fetch_batch_size=fetched,
+            mesh=trainer.device_mesh,
+            axis_resources=trainer.compute_axis_mapping,
+        )
+
+
+class ExampleDataset(Stream[DensityExample]):
     """Examples made of rows: endless for training, every row once for evaluation.
 
     For training, example i is row ``order(epoch)[i mod rows]`` of epoch ``i // rows``. Every epoch has its own order
@@ -95,20 +113,6 @@ class ExampleDataset(AsyncDataset[DensityExample]):
         if not self._finite:
             raise ValueError("the training stream has no length")
         return self.count
-
-    def loader(
-        self, trainer: Trainer, batch_size: int, *, buffered: int, fetched: int
-    ) -> DataLoader[DensityExample]:
-        """Levanter's loader with less prefetching: its trainer's default of 128 batches takes gigabytes."""
-        return DataLoader(
-            self,
-            batch_size,
-            batch_axis_name=trainer.config.batch_axis_name,
-            max_buffered_batches=buffered,
-            fetch_batch_size=fetched,
-            mesh=trainer.device_mesh,
-            axis_resources=trainer.compute_axis_mapping,
-        )
 
     def is_finite(self) -> bool:
         """Whether every row is given once."""

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import haliax as hax
 import numpy as np
-from levanter.data.dataset import AsyncDataset
-from levanter.data.loader import DataLoader
 
 from tomat.lm.data.shuffle import key_of, permute
 from tomat.lm.field.example import FieldExample
 from tomat.lm.field.surroundings import by_l
+from tomat.lm.stream import Stream
 
 if TYPE_CHECKING:
-    from levanter.trainer import Trainer
     from numpy.typing import NDArray
 
     from tomat.lm.field.points import DrawnPoints
@@ -77,7 +75,7 @@ class Packing:
         return self._kept[epoch]
 
 
-class FieldDataset(AsyncDataset[FieldExample]):
+class FieldDataset(Stream[FieldExample]):
     """Endless rows of crystals; every epoch has its own order, and every row its own draw of voxels.
 
     An example depends only on (seed, index), so a run can resume at any step.
@@ -122,20 +120,6 @@ class FieldDataset(AsyncDataset[FieldExample]):
     def is_finite(self) -> bool:
         """Whether the rows come to an end: no."""
         return False
-
-    def loader(
-        self, trainer: Trainer, batch_size: int, *, buffered: int, fetched: int
-    ) -> DataLoader[FieldExample]:
-        """Levanter's loader of batches."""
-        return DataLoader(
-            self,
-            batch_size,
-            batch_axis_name=trainer.config.batch_axis_name,
-            max_buffered_batches=buffered,
-            fetch_batch_size=fetched,
-            mesh=trainer.device_mesh,
-            axis_resources=trainer.compute_axis_mapping,
-        )
 
     async def get_batch(self, indices: Sequence[int]) -> Sequence[FieldExample]:
         """Rows by index."""
