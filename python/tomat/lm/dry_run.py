@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from tomat.clipping import ClippedTotals
-from tomat.lm.model.flops import StepFlops, peak_and_memory
+from tomat.lm.model.flops import GIB, SHOWN, StepFlops, check_mfu, hours_of, peak_and_memory, time_lines
 from tomat.lm.model.memory import OPTIMIZER_SLOTS, StepMemory, step_memory
 from tomat.lm.model.presets import ParameterCount, parameter_count
 from tomat.lm.token_task import open_data, training_flops
@@ -16,10 +16,6 @@ from tomat.lm.vocabulary import ModelVocabulary
 
 if TYPE_CHECKING:
     from tomat.lm.config import TrainConfig
-
-_GIB = 2**30
-#: Devices whose times are shown in addition to this machine's.
-_SHOWN = ("TPU v6e", "NVIDIA H200", "NVIDIA A100")
 
 
 @dataclass(frozen=True)
@@ -53,13 +49,12 @@ class Estimate:
 
     def hours(self, kind: str) -> float | None:
         """Hours of the run on one device of a kind; None if its peak is not known."""
-        peak = peak_and_memory(kind)[0]
-        return peak and self.flops.seconds(self.mfu, peak) * self.config.trainer.num_train_steps / 3600
+        return hours_of(self.flops.model * self.config.trainer.num_train_steps, self.mfu, kind)
 
     def as_json(self) -> dict[str, Any]:
         """The estimate as JSON."""
         count, kind = self.devices
-        kinds = [*_SHOWN, *([kind] if peak_and_memory(kind)[0] else [])]
+        kinds = [*SHOWN, *([kind] if peak_and_memory(kind)[0] else [])]
         return {
             "run": self.config.files.root,
             "batch": [self.config.trainer.train_batch_size, self.config.model.shape().seq_len],
@@ -96,12 +91,10 @@ class Estimate:
             f"FLOPs       {self.flops.model:.4g} per step, {facts['flops']:.4g} in total; "
             f"{self.flops.hardware / self.flops.model - 1:.0%} more for recomputation",
             f"memory      estimated per device ({count} of {kind} here"
-            + (f", {room / _GIB:.4g} GiB each):" if room else "):"),
+            + (f", {room / GIB:.4g} GiB each):" if room else "):"),
             *(f"  {name:<10}{size:8.2f} GiB" for name, size in self.memory.rows()),
-            f"time        at {self.mfu:.0%} of the peak, on one device:",
+            *time_lines(self.mfu, facts["device_hours"]),
         ]
-        for name, hours in facts["device_hours"].items():
-            lines.append(f"  {name:<12} peak not known" if hours is None else f"  {name:<12}{hours:10.3g} h")
         return "\n".join(lines)
 
 
@@ -111,8 +104,7 @@ def estimate(config: TrainConfig, *, mfu: float = 0.4) -> Estimate:
     Raises:
         OSError, KeyError, ValueError: the data cannot be opened, or the configuration is invalid.
     """
-    if not 0 < mfu <= 1:
-        raise ValueError(f"mfu = {mfu} must be above 0 and at most 1")
+    check_mfu(mfu)
     rows, _ = open_data(config)
     vocabulary = ModelVocabulary(rows.tokenizer)
     shape = config.model.shape()

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from tomat.lm.model.flops import peak_and_memory, step_flops
+from tomat.lm.model.flops import hours_of, peak_and_memory, step_flops
 from tomat.lm.model.memory import step_memory
 from tomat.lm.model.presets import PRESETS, ModelConfig, ModelShape, parameter_count
 from tomat.lm.vocabulary import ModelVocabulary
@@ -99,12 +99,15 @@ def test_flops_count_every_product(causal: bool) -> None:
     assert full.recomputed == full.forward
 
 
-def test_mfu_is_the_share_of_the_peak_of_all_devices() -> None:
+def test_mfu_is_the_share_of_the_peak() -> None:
     flops = step_flops(PRESETS["200M"], 128, 16_384, causal=True)
     # 6 FLOPs a parameter and token outside the embedding, and attention on top.
     dense = 6 * parameter_count(PRESETS["200M"], 0).layers * flops.tokens
     assert 3 * flops.layers == pytest.approx(dense, rel=1e-3)
-    assert flops.model / (flops.seconds(0.45, 989e12, 2) * 2 * 989e12) == pytest.approx(0.45)
+    hours = hours_of(flops.model, 0.45, "NVIDIA H200")
+    assert hours is not None
+    assert flops.model / (3600 * hours * 989e12) == pytest.approx(0.45)
+    assert hours_of(flops.model, 0.45, "cpu") is None
     assert peak_and_memory("cpu") == (None, None)
 
 

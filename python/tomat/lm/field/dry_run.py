@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
+from levanter.utils.jax_utils import parameter_count
 
 from tomat.lm.field.task import FieldTask
-from tomat.lm.model.flops import peak_and_memory
+from tomat.lm.model.flops import GIB, SHOWN, check_mfu, hours_of, time_lines
 from tomat.lm.model.memory import OPTIMIZER_SLOTS
 
 if TYPE_CHECKING:
     from tomat.lm.config import TrainConfig
     from tomat.lm.field.config import FieldShape
 
-_GIB = 2**30
 _FLOAT = 4
-#: Devices whose times are shown in addition to this machine's.
-_SHOWN = ("TPU v6e", "NVIDIA H200", "NVIDIA A100")
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,12 @@ class FieldEstimate:
 
     def hours(self, kind: str) -> float | None:
         """Hours of the run on one device of a kind; None if its peak is not known."""
-        peak = peak_and_memory(kind)[0]
-        return peak and self.total_flops / (self.mfu * peak) / 3600
+        return hours_of(self.total_flops, self.mfu, kind)
 
     def as_json(self) -> dict[str, Any]:
         """The estimate as JSON."""
         steps, rows = self.config.trainer.num_train_steps, self.config.trainer.train_batch_size
-        kinds = dict.fromkeys([*_SHOWN, self.kind])
+        kinds = dict.fromkeys([*SHOWN, self.kind])
         return {
             "run": self.config.files.root,
             "batch": [rows, self.shape.crystals_per_row, self.shape.voxels_per_crystal],
@@ -70,7 +67,7 @@ class FieldEstimate:
             "epochs": steps * self.crystals_per_step / self.materials,
             "flops_per_step": self.flops,
             "flops": self.total_flops,
-            "memory_gib": {name: size / _GIB for name, size in self.memory.items()},
+            "memory_gib": {name: size / GIB for name, size in self.memory.items()},
             "mfu": self.mfu,
             "device_hours": {kind: self.hours(kind) for kind in kinds},
         }
@@ -86,11 +83,9 @@ class FieldEstimate:
             f"{facts['epochs']:.3g} epochs",
             f"FLOPs       {self.flops:.4g} per step, {self.total_flops:.4g} in total",
             "memory      estimated:",
-            *(f"  {name:<10}{size / _GIB:8.3f} GiB" for name, size in self.memory.items()),
-            f"time        at {self.mfu:.0%} of the peak, on one device:",
+            *(f"  {name:<10}{size / GIB:8.3f} GiB" for name, size in self.memory.items()),
+            *time_lines(self.mfu, facts["device_hours"]),
         ]
-        for name, hours in facts["device_hours"].items():
-            lines.append(f"  {name:<12} peak not known" if hours is None else f"  {name:<12}{hours:10.3g} h")
         return "\n".join(lines)
 
 
@@ -100,11 +95,10 @@ def estimate_field(config: TrainConfig, *, mfu: float = 0.4) -> FieldEstimate:
     Raises:
         OSError, KeyError, ValueError: the data cannot be opened, or the configuration is invalid.
     """
-    if not 0 < mfu <= 1:
-        raise ValueError(f"mfu = {mfu} must be above 0 and at most 1")
+    check_mfu(mfu)
     task = FieldTask.open(config)
     model = eqx.filter_eval_shape(task.build, jax.random.PRNGKey(0))
-    sizes = [leaf.size for leaf in jax.tree.leaves(model) if isinstance(leaf, jax.ShapeDtypeStruct)]
+    parameters = parameter_count(model)
     rows, shape = config.trainer.train_batch_size, task.shape
     atoms = task.data.store.arrays["atoms"][task.materials].astype(int)
     optimizer = config.optimizer.get_choice_name(type(config.optimizer))
@@ -117,11 +111,11 @@ def estimate_field(config: TrainConfig, *, mfu: float = 0.4) -> FieldEstimate:
     return FieldEstimate(
         config,
         shape,
-        sum(sizes),
+        parameters,
         len(task.materials),
         rows * min(shape.crystals_per_row, shape.sites_per_row / float(atoms.mean()), len(atoms)),
         task.flops * rows,
-        {"weights": copies * sum(sizes) * _FLOAT, "sums": rows * sums * _FLOAT},
+        {"weights": copies * parameters * _FLOAT, "sums": rows * sums * _FLOAT},
         jax.devices()[0].device_kind,
         mfu,
     )

@@ -15,30 +15,35 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tomat.lm.model.presets import ModelShape
 
-_GIB = 2**30
+#: Bytes.
+GIB = 2**30
+#: Devices whose times are shown in addition to this machine's.
+SHOWN = ("TPU v6e", "NVIDIA H200", "NVIDIA A100")
 
 #: Dense bfloat16 FLOP/s of one device (from the data sheets, without sparsity), and the bytes a program may use on it,
 #: by prefix of JAX's ``device_kind``. The first match counts.
 DEVICES: dict[str, tuple[float, float | None]] = {
-    "TPU v6 lite": (918e12, 31.25 * _GIB),
-    "TPU v6e": (918e12, 31.25 * _GIB),
-    "TPU v5 lite": (197e12, 15.75 * _GIB),
-    "TPU v5e": (197e12, 15.75 * _GIB),
-    "TPU v5": (459e12, 95 * _GIB),
-    "TPU v4": (275e12, 31.25 * _GIB),
-    "NVIDIA B200": (2250e12, 178 * _GIB),
+    "TPU v6 lite": (918e12, 31.25 * GIB),
+    "TPU v6e": (918e12, 31.25 * GIB),
+    "TPU v5 lite": (197e12, 15.75 * GIB),
+    "TPU v5e": (197e12, 15.75 * GIB),
+    "TPU v5": (459e12, 95 * GIB),
+    "TPU v4": (275e12, 31.25 * GIB),
+    "NVIDIA B200": (2250e12, 178 * GIB),
     "NVIDIA GH200": (989e12, None),
-    "NVIDIA H200": (989e12, 139 * _GIB),
-    "NVIDIA H100 PCIe": (756e12, 79 * _GIB),
-    "NVIDIA H100 NVL": (835e12, 93 * _GIB),
-    "NVIDIA H100": (989e12, 79 * _GIB),
-    "NVIDIA A100-SXM4-40GB": (312e12, 39 * _GIB),
-    "NVIDIA A100-PCIE-40GB": (312e12, 39 * _GIB),
-    "NVIDIA A100": (312e12, 79 * _GIB),
-    "NVIDIA L40S": (362e12, 44 * _GIB),
-    "NVIDIA L4": (121e12, 22 * _GIB),
+    "NVIDIA H200": (989e12, 139 * GIB),
+    "NVIDIA H100 PCIe": (756e12, 79 * GIB),
+    "NVIDIA H100 NVL": (835e12, 93 * GIB),
+    "NVIDIA H100": (989e12, 79 * GIB),
+    "NVIDIA A100-SXM4-40GB": (312e12, 39 * GIB),
+    "NVIDIA A100-PCIE-40GB": (312e12, 39 * GIB),
+    "NVIDIA A100": (312e12, 79 * GIB),
+    "NVIDIA L40S": (362e12, 44 * GIB),
+    "NVIDIA L4": (121e12, 22 * GIB),
 }
 
 
@@ -75,10 +80,6 @@ class StepFlops:
         """Model FLOPs plus recomputation: what the device executes."""
         return self.model + self.recomputed
 
-    def seconds(self, utilisation: float, peak: float, devices: int = 1) -> float:
-        """Seconds per step on ``devices`` devices of ``peak`` FLOP/s at an MFU of ``utilisation`` (0 to 1)."""
-        return self.model / (utilisation * peak * devices)
-
 
 def step_flops(shape: ModelShape, rows: int, head_ids: int, *, causal: bool) -> StepFlops:
     """FLOPs of a step.
@@ -103,3 +104,27 @@ def step_flops(shape: ModelShape, rows: int, head_ids: int, *, causal: bool) -> 
 def peak_and_memory(kind: str) -> tuple[float | None, float | None]:
     """Dense bfloat16 FLOP/s, and the bytes a program may use, of a device by JAX's ``device_kind``; None if unknown."""
     return next((known for prefix, known in DEVICES.items() if kind.startswith(prefix)), (None, None))
+
+
+def hours_of(flops: float, mfu: float, kind: str) -> float | None:
+    """Hours that one device of a kind takes for ``flops``; None if its peak is not known."""
+    peak = peak_and_memory(kind)[0]
+    return peak and flops / (mfu * peak) / 3600
+
+
+def time_lines(mfu: float, hours: Mapping[str, float | None]) -> list[str]:
+    """The lines of an estimate with the hours of each kind of device."""
+    lines = [f"time        at {mfu:.0%} of the peak, on one device:"]
+    for kind, time in hours.items():
+        lines.append(f"  {kind:<12} peak not known" if time is None else f"  {kind:<12}{time:10.3g} h")
+    return lines
+
+
+def check_mfu(mfu: float) -> None:
+    """Check a model FLOPs utilisation.
+
+    Raises:
+        ValueError: it is no fraction.
+    """
+    if not 0 < mfu <= 1:
+        raise ValueError(f"mfu = {mfu} must be above 0 and at most 1")
