@@ -10,7 +10,7 @@ import numpy as np
 
 import tomat
 from tomat.prediction.options import Mode
-from tomat.prediction.predictor import PatchPrediction, PatchRequest, TrainingFacts
+from tomat.prediction.predictor import ByTokenizer, PatchPrediction, PatchRequest, TrainingFacts
 
 TOKENIZERS = {
     "v3": tomat.PatchTokenizer("v3", "lmq-16k", patch_size=8, pad_to=1024),
@@ -28,7 +28,7 @@ def preamble(tokenizer: tomat.PatchTokenizer, request: PatchRequest) -> np.ndarr
 
 
 @dataclass(frozen=True, eq=False)
-class TokenPredictor:
+class TokenPredictor(ByTokenizer):
     """Reads the tokens of a request and nothing else: Gaussians where the tokens say that atoms are.
 
     Attributes:
@@ -75,7 +75,7 @@ class TokenPredictor:
 
 
 @dataclass(frozen=True, eq=False)
-class TruthPredictor:
+class TruthPredictor(ByTokenizer):
     """Gives the truth times a factor: a diagnostic, or, as ``one_pass``, a cheat that probes must find.
 
     Attributes:
@@ -117,7 +117,7 @@ class TruthPredictor:
 
 
 @dataclass(frozen=True, eq=False)
-class CodecFloorPredictor:
+class CodecFloorPredictor(ByTokenizer):
     """The truth through the codec and back: what no model with these tokens can beat by much."""
 
     tokenizer: tomat.PatchTokenizer

@@ -34,6 +34,7 @@ from tomat.prediction.assemble import (
 from tomat.prediction.grid import choose_grid
 from tomat.prediction.options import DecodingConfig, Mode
 from tomat.prediction.predictor import (
+    ByTokenizer,
     PatchPrediction,
     PatchPredictor,
     PatchRequest,
@@ -58,7 +59,7 @@ def crystal(name: str = "x", numbers: Sequence[int] = (14, 8)) -> Crystal:
 
 
 @dataclass
-class Recorder:
+class Recorder(ByTokenizer):
     """Predicts a function of the grid point and the crystal, and remembers what it was asked."""
 
     tokenizer: PatchTokenizer = field(default_factory=tokenizer)

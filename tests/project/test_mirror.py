@@ -117,6 +117,7 @@ COVERED_BY = {
     ),
     "lm/decode/test_generate.py": ("lm.decode.estimates",),
     "lm/decode/test_predictor.py": (
+        "lm.decode.base",
         "lm.decode.decoding",
         "lm.decode.opening",
     ),

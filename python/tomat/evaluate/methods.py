@@ -191,7 +191,7 @@ class PatchMethod(Method):
     def identity(self) -> dict[str, Any]:
         """The predictor's identity, with codec and vocabulary."""
         tokenizer = self.predictor.tokenizer
-        codec: Codec = getattr(self.predictor, "codec", tokenizer.density_codec)
+        codec = self.predictor.codec
         return {
             **self.predictor.identity(),
             "overlap": self.overlap,

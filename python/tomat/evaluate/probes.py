@@ -172,10 +172,9 @@ def probe_material(
         ValueError: the material cannot be predicted.
     """
     material = truth.material
-    tokenizer = method.predictor.tokenizer
-    shape = tokenizer.shape_for(len(material.atomic_numbers))
+    shape = _patch_shape(method, material, material.crystal.n_atoms)
     # A preamble of another length may need another patch shape.
-    fitting = [x for x in pool if tokenizer.shape_for(len(x.atomic_numbers)) == shape]
+    fitting = [x for x in pool if _patch_shape(method, material, x.crystal.n_atoms) == shape]
     variants = [one.make(material, generator(seed, material.task_id, one.name), fitting) for one in probes]
     made = [(one, variant) for one, variant in zip(probes, variants, strict=True) if variant is not None]
     # All at once, so that batches span variants.
@@ -198,6 +197,11 @@ def probe_material(
         }
 
 
+def _patch_shape(method: PatchMethod, material: Material, n_atoms: int) -> tuple[int, int, int]:
+    """The patches of a material, if it had ``n_atoms``."""
+    return method.predictor.patch_shape(n_atoms, material.grid_shape, method.overlap)
+
+
 def _density(predicted: Predicted | Exception) -> NDArray[np.float64]:
     if isinstance(predicted, Exception):
         raise predicted
@@ -209,7 +213,9 @@ def same_tokens(method: PatchMethod, material: Material, variant: Variant) -> fl
     if variant.alter is None:
         return None
     of = method.predictor.tokenizer
-    patches = cover(material.grid_shape, of.shape_for(len(material.atomic_numbers)), method.overlap)
+    patches = cover(
+        material.grid_shape, _patch_shape(method, material, material.crystal.n_atoms), method.overlap
+    )
     cell = CellRequest.of(material)
     asked = [cell.patch(patches, index) for index in range(len(patches))]
     changed = [variant.alter(request) for request in asked]

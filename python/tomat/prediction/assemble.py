@@ -301,12 +301,6 @@ def predict_densities(
         yield _outcome(predictor, waiting.popleft(), normalize)
 
 
-def patch_shape(predictor: PatchPredictor, crystal: Crystal, grid: Triple, overlap: int) -> Triple:
-    """The shape of the patches of a crystal: the tokenizer's, or that of a predictor that takes any (``shape_of``)."""
-    shape_of: Callable[[Triple, int], Triple] | None = getattr(predictor, "shape_of", None)
-    return predictor.tokenizer.shape_for(crystal.n_atoms) if shape_of is None else shape_of(grid, overlap)
-
-
 def valence_count(predictor: PatchPredictor, cell: CellRequest) -> float | None:
     """Valence electrons of a cell, as given or from the predictor's facts; None if an element is missing."""
     if cell.electrons is not None:
@@ -324,7 +318,7 @@ def _open(
     grid = check_grid(cell.grid_shape)
     try:
         tokenizer.check(grid, crystal.lattice, crystal.n_atoms)
-        plan = cover(grid, patch_shape(predictor, crystal, grid, overlap), overlap)
+        plan = cover(grid, predictor.patch_shape(crystal.n_atoms, grid, overlap), overlap)
         if normalize:
             _check_valence(predictor, cell)
         facts, guess = predictor.facts, None

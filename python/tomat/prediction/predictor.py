@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tomat.codec import Codec
 from tomat.crystal import Crystal
 from tomat.material import Material, Unit
 from tomat.prediction.cover import Triple
@@ -143,7 +144,8 @@ class PatchPredictor(Protocol):
     """Predicts patches.
 
     Attributes:
-        tokenizer: determines the codec, the unit, and the patch shape of a crystal (``shape_for``).
+        tokenizer: determines the unit.
+        codec: of densities.
         mode: the prediction mode.
         needs_guess: whether requests must have a ``guess``, made with ``facts.starting_density``.
         batch_size: preferred number of requests per call.
@@ -152,13 +154,12 @@ class PatchPredictor(Protocol):
             expected error of the predicted distribution (:mod:`tomat.evaluate.probes` checks that densities do not
             depend on it).
         weights: which weights of which run it uses, in words; empty for a predictor without any.
-
-    One whose patches can have any shape gives it by ``shape_of(grid_shape, overlap)``; one whose codec is not the
-    tokenizer's has ``codec``.
     """
 
     @property
     def tokenizer(self) -> PatchTokenizer: ...  # noqa: D102
+    @property
+    def codec(self) -> Codec: ...  # noqa: D102
     @property
     def mode(self) -> Mode: ...  # noqa: D102
     @property
@@ -176,6 +177,14 @@ class PatchPredictor(Protocol):
         """Everything its predictions depend on, as JSON; equal identities give equal densities."""
         ...
 
+    def patch_shape(self, n_atoms: int, grid_shape: Triple, overlap: int) -> Triple:
+        """The shape of the patches that a grid (nx, ny, nz) of a crystal with ``n_atoms`` is covered with.
+
+        Raises:
+            ValueError: a crystal with too many atoms.
+        """
+        ...
+
     def predict(self, requests: Sequence[PatchRequest]) -> list[PatchPrediction]:
         """Predict patches, in order; requests may differ in crystal, grid and patch shape.
 
@@ -187,8 +196,33 @@ class PatchPredictor(Protocol):
         ...
 
 
+class HasTokenizer(Protocol):
+    """Has a tokenizer."""
+
+    @property
+    def tokenizer(self) -> PatchTokenizer: ...  # noqa: D102
+
+
+class ByTokenizer:
+    """Codec and patches of predictors that have them from their tokenizer."""
+
+    @property
+    def codec(self: HasTokenizer) -> Codec:
+        """The tokenizer's."""
+        return self.tokenizer.density_codec
+
+    def patch_shape(self: HasTokenizer, n_atoms: int, grid_shape: Triple, overlap: int) -> Triple:
+        """That of the tokenizer's rows, on every grid.
+
+        Raises:
+            ValueError: no patch fits a row with so many atoms.
+        """
+        del grid_shape, overlap
+        return self.tokenizer.shape_for(n_atoms)
+
+
 @dataclass(frozen=True, eq=False)
-class PromoleculePredictor:
+class PromoleculePredictor(ByTokenizer):
     """Predicts the promolecule itself, as a baseline.
 
     Attributes:

@@ -7,8 +7,9 @@ import jax
 import pytest
 
 pytest.importorskip("levanter")
+from levanter.utils.jax_utils import parameter_count
+
 import tiny_field
-from tomat.lm.field.network import count_parameters
 from tomat.lm.field.task import FieldTask
 from tomat.lm.tasks import estimate_task
 
@@ -17,7 +18,7 @@ def test_counts_are_those_of_the_model_and_its_data(tmp_path: Path) -> None:
     config = tiny_field.config(tmp_path, steps=10)
     found = estimate_task(config, mfu=0.5)
     task = FieldTask.open(config)
-    assert found.as_json()["parameters"] == count_parameters(task.build(jax.random.PRNGKey(0)))
+    assert found.as_json()["parameters"] == parameter_count(task.build(jax.random.PRNGKey(0)))
     assert found.as_json()["data"]["materials"] == len(task.materials)
     assert found.as_json()["flops_per_step"] == 2 * task.flops  # two rows a step
     assert json.loads(json.dumps(found.as_json()))["batch"] == [2, 16, 16]

@@ -135,7 +135,7 @@ def test_a_voxel_does_not_depend_on_the_patch_it_is_asked_in(
 def test_patches_divide_the_grid_and_overlaps_change_nothing(
     predictor: FieldPredictor, crystal: Crystal
 ) -> None:
-    assert predictor.shape_of((40, 32, 33), 0) == (20, 32, 17)
+    assert predictor.patch_shape(4, (40, 32, 33), 0) == (20, 32, 17)
     whole = predict_density(predictor, crystal, (36, 10, 12))
     assert whole.n_patches == 2
     blended = predict_density(predictor, crystal, (36, 10, 12), overlap=4)

@@ -12,9 +12,10 @@ from levanter.utils.jax_utils import parameter_count
 
 from tomat.lm.checkpoint import Trained, open_checkpoint
 from tomat.lm.data.shuffle import key_of
+from tomat.lm.decode.base import TrainedPredictor
 from tomat.lm.decode.decoding import Decoder, OpenRows
 from tomat.lm.record import kept_promolecule
-from tomat.prediction.predictor import PatchPrediction, PatchRequest, TrainingFacts
+from tomat.prediction.predictor import ByTokenizer, PatchPrediction, PatchRequest, TrainingFacts
 from tomat.promolecule import Promolecule, UnscaledPromolecule
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class _Layout:
     count: int
 
 
-class ModelPredictor:
+class ModelPredictor(ByTokenizer, TrainedPredictor[Trained]):
     """Predicts patches with a trained model; implements :class:`tomat.prediction.predictor.PatchPredictor`.
 
     Args:
@@ -58,46 +59,17 @@ class ModelPredictor:
             )
         self.trained, self.decoding = trained, replace(decoding, mode=self.mode)
         self.vocabulary = trained.vocabulary
-        self.tokenizer, self.codec = trained.vocabulary.tokenizer, trained.vocabulary.codec
+        self.tokenizer = trained.vocabulary.tokenizer
         self.needs_guess = trained.objective.needs_guess
         self.batch_size = decoding.batch_size
         self.decoder = Decoder(trained, self.decoding)
         #: Whether requests have the truth: as neighbours, or for the ``expected_error`` of predictions.
         self.sees_truth = self.decoder.components == 1 or self.mode in ("free_running", "teacher_forced")
 
-    @classmethod
-    def open(cls, checkpoint: str, decoding: DecodingConfig) -> ModelPredictor:
-        """Open the predictor of a run, checkpoint or export, see :func:`tomat.lm.checkpoint.open_checkpoint`.
-
-        Raises:
-            FileNotFoundError: there is no complete checkpoint.
-            ValueError: the model does not support the mode.
-        """
-        return cls(open_checkpoint(checkpoint, weights=decoding.weights), decoding)
-
-    def in_mode(self, mode: Mode) -> ModelPredictor:
-        """The same model in another of its :attr:`modes`, sharing the weights.
-
-        Raises:
-            ValueError: a mode the model does not have.
-        """
-        return ModelPredictor(self.trained, replace(self.decoding, mode=mode))
-
-    def at_start(self) -> ModelPredictor:
-        """The same decoding with the run's initial weights.
-
-        Raises:
-            FileNotFoundError: they were not kept, or the model is an export.
-        """
-        return ModelPredictor(open_checkpoint(self.trained.path, weights="start"), self.decoding)
-
-    @property
-    def weights(self) -> str:
-        """Which weights of which run it uses, in words."""
-        best = self.trained.note.get("best")
-        why = f", the best held-out {best['metric']} ({best['value']:.4g})" if best else ""
-        after = f"after {self.trained.step} steps" if self.trained.step else "as they began (step 0)"
-        return f"{self.trained.path}: weights {after}{why}"
+    @staticmethod
+    def load(path: str, weights: str) -> Trained:
+        """See :func:`tomat.lm.checkpoint.open_checkpoint`."""
+        return open_checkpoint(path, weights=weights)
 
     @functools.cached_property
     def facts(self) -> TrainingFacts:

@@ -226,8 +226,3 @@ def _arrays(example: FieldExample) -> dict[str, Any]:
         name: tuple(part.array for part in value) if isinstance(value, tuple) else value.array
         for name, value in vars(example).items()
     }
-
-
-def count_parameters(model: eqx.Module) -> int:
-    """Number of parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))

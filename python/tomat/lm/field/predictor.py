@@ -10,12 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from levanter.utils.jax_utils import parameter_count
 
 from tomat.lm.data.shuffle import key_of, random_bits
+from tomat.lm.decode.base import TrainedPredictor
 from tomat.lm.decode.estimates import Sampling
 from tomat.lm.field.checkpoint import TrainedField, open_field
 from tomat.lm.field.inference import BLOCK, FieldInference
-from tomat.lm.field.network import count_parameters
 from tomat.lm.field.surroundings import FLOOR
 from tomat.prediction.predictor import PatchPrediction, PatchRequest, TrainingFacts
 from tomat.tokenizer import PatchTokenizer
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 _EDGE, _KEPT = 32, 8
 
 
-class FieldPredictor:
+class FieldPredictor(TrainedPredictor[TrainedField]):
     """Predicts patches with a field model; implements :class:`tomat.prediction.predictor.PatchPredictor`.
 
     A voxel's prediction depends on the crystal and its place alone, not on the patch it is asked in.
@@ -66,39 +67,10 @@ class FieldPredictor:
         # Nothing is encoded: a layout without a lattice and unlimited row length accept every crystal.
         self.tokenizer = PatchTokenizer("v2", "two_token_9_12", _EDGE, pad_to=1 << 24, unit="e_per_A3")
 
-    @classmethod
-    def open(cls, checkpoint: str, decoding: DecodingConfig) -> FieldPredictor:
-        """Open the predictor of a run or checkpoint, see :func:`tomat.lm.field.checkpoint.open_field`.
-
-        Raises:
-            FileNotFoundError: there is no complete checkpoint.
-            ValueError: the model does not support the mode.
-        """
-        return cls(open_field(checkpoint, weights=decoding.weights), decoding)
-
-    def in_mode(self, mode: Mode) -> FieldPredictor:
-        """The same model in ``mode``, which must be ``one_pass``.
-
-        Raises:
-            ValueError: another mode.
-        """
-        return FieldPredictor(self.trained, replace(self.decoding, mode=mode))
-
-    def at_start(self) -> FieldPredictor:
-        """The same decoding with the run's initial weights.
-
-        Raises:
-            FileNotFoundError: they were not kept.
-        """
-        return FieldPredictor(open_field(self.trained.path, weights="start"), self.decoding)
-
-    @property
-    def weights(self) -> str:
-        """Which weights of which run it uses, in words."""
-        best = self.trained.note.get("best")
-        why = f", the best held-out {best['metric']} ({best['value']:.4g})" if best else ""
-        after = f"after {self.trained.step} steps" if self.trained.step else "as they began (step 0)"
-        return f"{self.trained.path}: weights {after}{why}"
+    @staticmethod
+    def load(path: str, weights: str) -> TrainedField:
+        """See :func:`tomat.lm.field.checkpoint.open_field`."""
+        return open_field(path, weights=weights)
 
     @property
     def codec(self) -> RelativeCodec:
@@ -119,13 +91,14 @@ class FieldPredictor:
             "run": self.trained.note["name"],
             "step": self.trained.step,
             "weights": self.trained.fingerprint,
-            "parameters": count_parameters(self.trained.model),
+            "parameters": parameter_count(self.trained.model),
             "codec": self.codec.hash,
             **self.decoding.identity(),
         }
 
-    def shape_of(self, grid_shape: Triple, overlap: int) -> Triple:
+    def patch_shape(self, n_atoms: int, grid_shape: Triple, overlap: int) -> Triple:
         """Patches that divide the grid, of at most 32 points along an axis without the overlap."""
+        del n_atoms  # any number
         x, y, z = (-(-n // -(-n // _EDGE)) + overlap for n in grid_shape)
         return x, y, z
 
