@@ -41,6 +41,7 @@ __all__ = [
     "charge_error",
     "chi_square",
     "coulomb_energy",
+    "coverage",
     "electron_error",
     "gradient_error",
     "hartree_error",
@@ -173,6 +174,19 @@ def nemd(expected_error: ArrayLike, true: ArrayLike) -> float:
     if (e < 0.0).any():
         raise ValueError(f"an expected error of {float(e.min()):g}; it is never negative")
     return _ratio(float(e.sum()), float(np.abs(t).sum()))
+
+
+def coverage(pit: ArrayLike, probability: float) -> float:
+    """Share of voxels whose true density lies in the central interval of this probability.
+
+    Equal to the probability if the predicted distributions are calibrated (Gneiting, Balabdaoui and Raftery, J. R.
+    Stat. Soc. B 69, 243 (2007)).
+
+    Args:
+        pit: in each voxel the predicted probability of less than the truth, within [0, 1].
+        probability: of the interval.
+    """
+    return float((np.abs(np.asarray(pit, dtype=np.float64) - 0.5) <= probability / 2).mean())
 
 
 def chi_square(predicted: ArrayLike, true: ArrayLike, *, eps: float = EPS) -> float:

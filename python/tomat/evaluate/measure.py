@@ -25,8 +25,16 @@ DEPTHS = tuple(range(16))
 #: Number of bins by position in the row-major order of a patch, in which its voxels are written.
 ORDERS = 10
 
-#: Metrics of a row: those of two densities, and two more of a prediction.
-METRICS = ("nmae", "nemd", "nmae_scaled", *(name for name in metrics.Metrics._fields if name != "nmae"))
+#: Central intervals of the predicted distributions, by the probability they should have.
+INTERVALS = {"inside_50": 0.5, "inside_90": 0.9}
+#: Metrics of a row: those of two densities, and more of a prediction.
+METRICS = (
+    "nmae",
+    "nemd",
+    "nmae_scaled",
+    *(name for name in metrics.Metrics._fields if name != "nmae"),
+    *INTERVALS,
+)
 
 #: Units of the numbers of a row that tables show.
 UNITS = {**dict.fromkeys(METRICS, metrics.FRACTION), **metrics.UNITS, "seconds": metrics.Unit.of("s")}
@@ -130,6 +138,10 @@ def row(truth: Truth, predicted: Predicted, mode: str) -> dict[str, Any]:
         **measured._asdict(),
         "nemd": measured.nmae if expected is None else metrics.nemd(expected, true),
         "nmae_scaled": None if math.isnan(scaled) else scaled,
+        **{
+            name: None if predicted.pit is None else metrics.coverage(predicted.pit, probability)
+            for name, probability in INTERVALS.items()
+        },
         "seconds": predicted.seconds,
         "n_patches": predicted.n_patches,
         **sums("distance", truth.distance_bin.ravel(), len(DISTANCES)),

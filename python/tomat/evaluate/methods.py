@@ -48,6 +48,7 @@ class Predicted:
         unit: ``chgcar`` or ``e_per_A3``.
         seconds: time of the prediction, without reading and measuring.
         expected_error: (nx, ny, nz) E|v - true| in ``unit``, or None if the method gives no distribution.
+        pit: (nx, ny, nz) predicted probability of less than the truth, likewise.
         place: (nx, ny, nz) int, row-major index of each voxel within its patch, or None.
         patch_shape: shape of the patches; None without ``place``.
         n_patches: number of predicted patches; 0 for methods without patches.
@@ -57,6 +58,7 @@ class Predicted:
     unit: str
     seconds: float
     expected_error: NDArray[np.float64] | None = None
+    pit: NDArray[np.float64] | None = None
     place: NDArray[np.int64] | None = None
     patch_shape: tuple[int, int, int] | None = None
     n_patches: int = 0
@@ -220,12 +222,13 @@ class PatchMethod(Method):
             if isinstance(one, Failure):
                 yield one.error
                 continue
-            error = one.expected_error
+            error, pit = (None if a is None else a.astype(np.float64) for a in (one.expected_error, one.pit))
             yield Predicted(
                 one.material.density.astype(np.float64),
                 self.unit,
                 one.seconds,
-                None if error is None else error.astype(np.float64),
+                error,
+                pit,
                 one.cover.places(),
                 one.cover.patch_shape,
                 one.n_patches,

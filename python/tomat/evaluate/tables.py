@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tomat.evaluate.aggregate import modes_of
-from tomat.evaluate.measure import UNITS
+from tomat.evaluate.measure import INTERVALS, UNITS
 from tomat.evaluate.methods import BASELINES, DIAGNOSTICS
 from tomat.evaluate.result import Result
 from tomat.metrics import FRACTION, Unit
@@ -30,11 +30,13 @@ TITLES = {
     "nemd": "NEMD",
     "nmae_scaled": "NMAE scaled",
     "electron_error_relative": "electrons",
+    "inside_50": "inside 50 %",
+    "inside_90": "inside 90 %",
 }
 #: Metrics shown next to the NMAE, as means with intervals.
 _NEXT = ("hartree_error",)
 #: Further metrics shown, as means.
-_BESIDE = ("nemd", "nmae_scaled", "electron_error_relative")
+_BESIDE = ("nemd", "nmae_scaled", "electron_error_relative", *INTERVALS)
 
 #: Shown for a missing number.
 NONE = "-"

@@ -111,6 +111,8 @@ class Prediction:
         spread: (nx, ny, nz) float32 standard deviation of the prediction in the same unit, or None.
         expected_error: (nx, ny, nz) float32 mean of \\|density - truth\\| over the predicted distribution in the same
             unit; None if not known, or if the density was normalised.
+        pit: (nx, ny, nz) float32 predicted probability of less than the truth; None if not known, or if the density was
+            normalised.
         electrons: its electron counts.
         cover: its patches; :meth:`tomat.prediction.cover.Cover.places` gives the position of each voxel in its patch.
         disagreement: see :class:`SeamStatistics`.
@@ -122,6 +124,7 @@ class Prediction:
     material: Material
     spread: NDArray[np.float32] | None
     expected_error: NDArray[np.float32] | None
+    pit: NDArray[np.float32] | None
     electrons: Electrons
     cover: Cover
     disagreement: float | None
@@ -174,7 +177,12 @@ class _Open:
 
     def take(self, index: int, patch: PatchPrediction) -> None:
         started = time.perf_counter()
-        parts = {"density": patch.density, "spread": patch.spread, "expected error": patch.expected_error}
+        parts = {
+            "density": patch.density,
+            "spread": patch.spread,
+            "expected error": patch.expected_error,
+            "probability of less than the truth": patch.pit,
+        }
         try:
             for name, values in parts.items():
                 if values is not None:
@@ -393,7 +401,7 @@ def _outcome(predictor: PatchPredictor, opened: _Open | Failure, normalize: bool
 def _close(predictor: PatchPredictor, opened: _Open, normalize: bool) -> Prediction:
     cell = opened.cell
     density, spread = opened.parts["density"].density(), opened.whole("spread")
-    expected_error = opened.whole("expected error")
+    expected_error, pit = opened.whole("expected error"), opened.whole("probability of less than the truth")
     source: dict[str, Any] = {"format": "prediction", "mode": predictor.mode}
     material = Material.on(cell.crystal, density, predictor.tokenizer.unit, source)
     raw, expected = material.n_electrons, valence_count(predictor, cell)
@@ -407,12 +415,13 @@ def _close(predictor: PatchPredictor, opened: _Open, normalize: bool) -> Predict
         scale = np.float64(expected / raw)
         material = replace(material, density=(density * scale).astype(np.float32))
         spread = None if spread is None else (spread * scale).astype(np.float32)
-        expected_error, final = None, material.n_electrons
+        expected_error, pit, final = None, None, material.n_electrons
     return Prediction(
         cell,
         material,
         spread,
         expected_error,
+        pit,
         Electrons(raw, expected, final),
         opened.cover,
         opened.parts["density"].disagreement(),

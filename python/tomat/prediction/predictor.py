@@ -61,11 +61,13 @@ class PatchPrediction:
             not known.
         expected_error: mean of |density - truth| over the predicted distribution, likewise; None if the distribution
             or the truth is not known.
+        pit: probability integral transform of the truth: the predicted probability of less, likewise.
     """
 
     density: NDArray[np.float32]
     spread: NDArray[np.float32] | None = None
     expected_error: NDArray[np.float32] | None = None
+    pit: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -158,4 +158,8 @@ def test_the_truth_changes_the_expected_error_alone(
     )
     np.testing.assert_array_equal(untold.density, told.density)
     assert told.expected_error is not None
+    assert told.pit is not None
+    assert untold.pit is None
+    # What lies above the median is above half of the distribution.
+    assert (told.pit[guess * 1.1 > told.density] >= 0.5 - 1e-5).all()
     assert (told.expected_error >= np.abs(told.density - guess * 1.1) * (1 - 1e-5) - 1e-6).all()

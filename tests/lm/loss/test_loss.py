@@ -120,6 +120,13 @@ def test_estimates_are_their_oracle(drawn: tuple[str, Any, Any, Any]) -> None:
         assert all(low <= m <= high for m in near)
 
 
+def test_pit_counts_what_is_below_and_half_of_the_own_bin() -> None:
+    points = jnp.asarray([0.0, 1.0, 3.0])
+    logits = jnp.log(jnp.asarray([0.5, 0.3, 0.2]))
+    for value, expected in ((-1.0, 0.25), (0.4, 0.25), (0.6, 0.65), (1.9, 0.65), (2.1, 0.9), (9.0, 0.9)):
+        assert float(functions.pit(logits, jnp.float32(value), points)) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("name", [*CODECS, "fp16_1token", "l1-16k"])
 def test_bins_hold_what_encodes_into_them(name: str) -> None:
     codec, bins = codec_and_bins(name)

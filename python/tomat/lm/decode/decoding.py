@@ -47,11 +47,12 @@ class OpenRows:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Decoded arrays (rows, voxels); spread and expected error may be None."""
+    """Decoded arrays (rows, voxels); all but the density may be None."""
 
     density: NDArray[np.float32]
     spread: NDArray[np.float32] | None
     error: NDArray[np.float32] | None
+    pit: NDArray[np.float32] | None
 
     def where(self, known: NDArray[np.bool_], other: Decoded) -> Decoded:
         """These values where ``known`` holds, those of ``other`` elsewhere."""
@@ -143,7 +144,7 @@ class Decoder:
         error = None
         if batch.truth is not None:
             error = np.abs(values - batch.truth).mean(axis=0).astype(np.float32)
-        return Decoded(density, spread, error)
+        return Decoded(density, spread, error, None)
 
     def _generated(
         self, batch: OpenRows, drawn: NDArray[np.float32], truth: NDArray[np.float32], fed: Fed
@@ -204,10 +205,11 @@ class Decoder:
 
     def _read(self, found: Estimates, batch: OpenRows) -> Decoded:
         if self.components > 1:
-            return Decoded(self._values(self._answered(found)), None, None)
+            return Decoded(self._values(self._answered(found)), None, None, None)
         density = np.asarray(getattr(found, self.decoding.estimate), np.float32)
-        error = None if batch.truth is None else np.asarray(found.expected_error, np.float32)
-        return Decoded(density, np.asarray(found.spread, np.float32), error)
+        of_truth = (found.expected_error, found.pit)
+        error, pit = (None if batch.truth is None else np.asarray(a, np.float32) for a in of_truth)
+        return Decoded(density, np.asarray(found.spread, np.float32), error, pit)
 
 
 def _uniform(keys: NDArray[np.uint64], n: int) -> NDArray[np.float32]:

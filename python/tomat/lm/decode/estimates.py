@@ -33,6 +33,8 @@ class Estimates(NamedTuple):
         sample: a random draw.
         spread: standard deviation.
         expected_error: mean of \\|density - truth\\| over the distribution; 0 without a truth.
+        pit: probability of less than the truth, half of its own token included; see
+            :func:`tomat.lm.loss.functions.pit`.
         confidence: probability of the most probable token.
         median_place, mode_place, sample_place: their indices among the density tokens, ascending in value.
     """
@@ -43,6 +45,7 @@ class Estimates(NamedTuple):
     sample: jax.Array
     spread: jax.Array
     expected_error: jax.Array
+    pit: jax.Array
     confidence: jax.Array
     median_place: jax.Array
     mode_place: jax.Array
@@ -66,7 +69,7 @@ def estimates(
         x: (t, d) activations of the positions that predict.
         head: (ids, d) the model's output layer.
         drawn: (t,) uniform numbers in [0, 1), from which samples are drawn by inversion.
-        truth: (t,) true densities for ``expected_error``; any values if that is not needed.
+        truth: (t,) true densities for ``expected_error`` and ``pit``; any values if these are not needed.
         targets: the density tokens.
         sampling: temperature and nucleus of the samples.
         block: positions at a time.
@@ -101,6 +104,7 @@ def of_logits(
         sample=of[sample_place],
         spread=jnp.sqrt(jnp.sum(p * jnp.square(of - mean[:, None]), axis=-1)),
         expected_error=functions.emd(logits, truth, of),
+        pit=functions.pit(logits, truth, of),
         confidence=jnp.max(p, axis=-1),
         median_place=median_place,
         mode_place=mode_place,

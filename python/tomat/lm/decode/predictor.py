@@ -194,6 +194,7 @@ class ModelPredictor(ByTokenizer, TrainedPredictor[Trained]):
                 density=found.density[i].reshape(request.patch_shape),
                 spread=None if found.spread is None else found.spread[i].reshape(request.patch_shape),
                 expected_error=None if found.error is None else found.error[i].reshape(request.patch_shape),
+                pit=None if found.pit is None else found.pit[i].reshape(request.patch_shape),
             )
             for i, request in enumerate(requests)
         ]

@@ -11,6 +11,7 @@ from levanter.utils.tree_utils import inference_mode
 from tomat.codec.relative import RelativeCodec
 from tomat.lm.checkpoint import load_weights, open_place, run_of, weights_hash
 from tomat.lm.digests import check_folder
+from tomat.lm.field.calibration import read_factor
 from tomat.lm.field.config import FieldShape
 from tomat.lm.field.levels import Levels
 from tomat.lm.field.network import FieldModel
@@ -27,7 +28,7 @@ class TrainedField:
     Attributes:
         path: its checkpoint folder.
         step: number of training steps.
-        model: in inference mode, float32.
+        model: in inference mode, float32, calibrated if its run was (:mod:`tomat.lm.field.calibration`).
         codec: of its levels.
         surroundings: what it sees, with its promolecule.
         note: the content of ``tomat.json``.
@@ -70,6 +71,7 @@ def open_field(path: str, *, weights: str = "best") -> TrainedField:
     model = load_weights(place, lambda key: FieldModel.init(key, shape, levels))
     surroundings = Surroundings(shape, UnscaledPromolecule.load(promolecule))
     step = part(note, "step", int, place) + 1
+    model = model.stretched(read_factor(run_of(place), step))
     return TrainedField(place, step, inference_mode(model, True), codec, surroundings, note)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 from levanter.utils.tree_utils import inference_mode
 
 from tomat.lm.evaluation_hook import EvaluationHook
+from tomat.lm.field.calibration import best_factor, write_factor
 from tomat.lm.field.inference import FieldInference
 
 if TYPE_CHECKING:
@@ -19,15 +22,16 @@ if TYPE_CHECKING:
     from tomat.lm.field.surroundings import Surroundings
     from tomat.lm.kept import KeptWeights
 
-#: Crystals whose sums are in memory at a time.
-_AT_A_TIME = 32
+#: Crystals whose sums are in memory at a time; voxels of a crystal by which widths are calibrated.
+_AT_A_TIME, _CALIBRATED_ON = 32, 200
 
 
 class FieldEvaluation(EvaluationHook):
     """A hook of Levanter's trainer: the NMAE on held-out crystals, with that of promolecule and codec beside it.
 
     All are means over crystals of weighted means over their drawn voxels. Bits are those of the true level, averaged
-    over voxels of the grid.
+    over voxels of the grid. The widths of the distributions are calibrated on some of these voxels
+    (:mod:`tomat.lm.field.calibration`), and the factor is kept for predictions with these weights.
 
     Args:
         points: voxels of the held-out crystals.
@@ -36,6 +40,7 @@ class FieldEvaluation(EvaluationHook):
         codec: of the model.
         limit: largest number of crystals; None is all.
         kept: keeps the best weights.
+        run: folder or URL of the run.
     """
 
     def __init__(
@@ -47,9 +52,11 @@ class FieldEvaluation(EvaluationHook):
         *,
         limit: int | None,
         kept: KeptWeights,
+        run: str,
     ) -> None:
         """Measure promolecule and codec."""
         super().__init__(kept)
+        self._run = run
         self._points, self._around, self._codec = points, surroundings, codec
         self._materials = range(min(len(points), limit or len(points)))
         back = codec.roundtrip(points.value, points.guess)
@@ -64,9 +71,12 @@ class FieldEvaluation(EvaluationHook):
         run = FieldInference(inference_mode(model, True), self._around, self._codec)
         points = self._points
         columns: dict[str, list[NDArray[np.float32]]] = {"median": [], "mean": [], "nats": []}
+        some: list[NDArray[np.float32]] = []
         for first in range(0, len(self._materials), _AT_A_TIME):
             chosen = self._materials[first : first + _AT_A_TIME]
-            sums = np.concatenate([self._sums(run, material) for material in chosen])
+            each = [self._sums(run, material) for material in chosen]
+            some += [sums[:: self._stride] for sums in each]
+            sums = np.concatenate(each)
             part = slice(first, first + len(chosen))
             guess, value = points.guess[part].ravel(), points.value[part].ravel()
             found = run.read(tuple(columns), sums, guess, value)
@@ -80,10 +90,41 @@ class FieldEvaluation(EvaluationHook):
             "one_pass/nmae_median": self._nmae(errors["median"]),
             "one_pass/nmae_mean": self._nmae(errors["mean"]),
             "one_pass/bits_per_voxel": bits,
+            **self._calibrated(run, np.concatenate(some)),
             "one_pass/rows": float(shape[0]),
             "one_pass/voxels": float(shape[0] * shape[1]),
             **self._fixed,
         }
+
+    @property
+    def _stride(self) -> int:
+        return max(1, self._points.count // _CALIBRATED_ON)
+
+    def _calibrated(self, run: FieldInference, sums: NDArray[np.float32]) -> dict[str, float]:
+        """Numbers of the calibrated distributions, from the sums of every so many voxels of all crystals."""
+        n, points = len(self._materials), self._points
+        guess, value = (a[:n, :: self._stride].ravel() for a in (points.guess, points.value))
+        weight = points.weight[:n, :: self._stride].astype(np.float64)
+        weight = (weight / weight.sum(axis=1, keepdims=True)).ravel() / n
+
+        def read(factor: float) -> dict[str, NDArray[np.float32]]:
+            return replace(run, model=run.model.stretched(factor)).read(("nats", "pit"), sums, guess, value)
+
+        factor = best_factor(lambda factor: float(weight @ read(factor)["nats"]))
+        found = read(factor)
+        return {
+            "one_pass/width_factor": factor,
+            "one_pass/calibrated_bits_per_voxel": float(weight @ found["nats"]) / math.log(2.0),
+            **{
+                f"one_pass/{name}": float(weight @ (np.abs(found["pit"] - 0.5) <= probability / 2))
+                for name, probability in (("inside_50", 0.5), ("inside_90", 0.9))
+            },
+        }
+
+    def _look(self, model: Any, step: int, steps: int) -> None:
+        super()._look(model, step, steps)
+        if jax.process_index() == 0:
+            write_factor(self._run, steps, self.last["one_pass/width_factor"])
 
     def _sums(self, run: FieldInference, material: int) -> NDArray[np.float32]:
         crystal, points = self._points.crystal(material), self._points.places(material, slice(None))

@@ -35,6 +35,10 @@ class Head(Protocol):
         """Logits [..., levels], float32, of activations [..., width]."""
         ...
 
+    def stretched(self, factor: float) -> Head:
+        """The head with wider distributions, for a factor above 1; with narrower ones below."""
+        ...
+
 
 def start_logits(levels: Levels) -> NDArray[np.float32]:
     """Logits (n,) of a distribution around level 0, half of it below and half above, so that 0 is the median."""
@@ -71,6 +75,10 @@ class CategoricalHead(eqx.Module):
         change = jnp.einsum("...w,wn->...n", x, self.weight, preferred_element_type=jnp.float32)
         return change + self.bias.astype(jnp.float32) + jnp.asarray(start_logits(self.levels))
 
+    def stretched(self, factor: float) -> CategoricalHead:
+        """Logits closer to those of the start by the factor."""
+        return CategoricalHead(self.weight / factor, self.bias / factor, self.levels)
+
 
 class LogisticHead(eqx.Module):
     """A mixture of logistic distributions, discretised on the bins of the levels.
@@ -102,6 +110,12 @@ class LogisticHead(eqx.Module):
         below = jnp.sum(jax.nn.softmax(share, axis=-1)[..., None] * jax.nn.sigmoid(u), axis=-2)
         p = jnp.diff(below, axis=-1, prepend=0.0, append=1.0)
         return jnp.log(jnp.maximum(p, 0.0) + 1e-9)
+
+    def stretched(self, factor: float) -> LogisticHead:
+        """All widths times the factor."""
+        change = np.zeros(3 * _COMPONENTS, np.float32)
+        change[2 * _COMPONENTS :] = np.log(factor)
+        return LogisticHead(self.weight, self.bias + change, self.levels)
 
 
 #: Heads by name; a new one is a class and a line here.

@@ -212,6 +212,11 @@ class FieldModel(eqx.Module):
         keys = None if key is None else jax.random.split(key, example.guess.array.shape[0])
         return jax.vmap(self._row, in_axes=(0, None if keys is None else 0))(_arrays(example), keys)
 
+    def stretched(self, factor: float) -> FieldModel:
+        """The model with distributions wider by a factor."""
+        found: FieldModel = eqx.tree_at(lambda model: model.head, self, self.head.stretched(factor))
+        return found
+
     def _row(self, row: dict[str, Any], key: jax.Array | None) -> jax.Array:
         dtype = self.environment.weights.weight.dtype
         members = jax.nn.one_hot(row["crystal"], row["guess"].shape[0], axis=0, dtype=dtype)

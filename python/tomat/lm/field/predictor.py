@@ -125,7 +125,8 @@ class FieldPredictor(TrainedPredictor[TrainedField]):
         def sums(block: slice) -> Floats:
             return self._run.sums(request.crystal, weights, points[block], guess[block])
 
-        wanted = [self.decoding.estimate, "spread"] + ["expected_error"] * (request.truth is not None)
+        of_truth = [] if request.truth is None else ["expected_error", "pit"]
+        wanted = [self.decoding.estimate, "spread", *of_truth]
         columns: dict[str, list[Floats]] = {name: [] for name in wanted}
         for block, found in zip(blocks, pool.map(sums, blocks), strict=True):
             of = self._run.read(tuple(columns), found, guess[block], truth[block], drawn[block])
@@ -133,7 +134,7 @@ class FieldPredictor(TrainedPredictor[TrainedField]):
                 columns[name].append(values)
         whole = {name: np.concatenate(parts).reshape(shape) for name, parts in columns.items()}
         density = whole[self.decoding.estimate]
-        return PatchPrediction(density, whole["spread"], whole.get("expected_error"))
+        return PatchPrediction(density, whole["spread"], whole.get("expected_error"), whole.get("pit"))
 
     def _of_atoms(self, crystal: Crystal) -> Floats:
         """The weights of a crystal's atoms, computed once for all its patches."""

@@ -194,7 +194,15 @@ class FieldTask:
             return None
         points = self._points(self.validation, self.shape.held_out_points)
         limit = self.config.evaluation.max_rows
-        return FieldEvaluation(points, self._training, self.surroundings, self.codec, limit=limit, kept=kept)
+        return FieldEvaluation(
+            points,
+            self._training,
+            self.surroundings,
+            self.codec,
+            limit=limit,
+            kept=kept,
+            run=self.config.files.root,
+        )
 
     @cached_property
     def _training(self) -> DrawnPoints:

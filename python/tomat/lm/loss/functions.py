@@ -77,6 +77,20 @@ def emd(logits: jax.Array, value: jax.Array, points: jax.Array) -> jax.Array:
     return jnp.sum(p * jnp.abs(points - value[..., None]), axis=-1)
 
 
+def pit(logits: jax.Array, value: jax.Array, points: jax.Array) -> jax.Array:
+    """Probability integral transform: the probability of less than the value, half of its own level included.
+
+    Uniform on [0, 1] if the distributions are right (Dawid, J. R. Stat. Soc. A 147, 278 (1984)).
+    """
+    p = jax.nn.softmax(logits, axis=-1)
+    low = jnp.sum(
+        value[..., None] > (points[1:] + points[:-1]) / 2, axis=-1
+    )  # of the level nearest to the value
+    i = jax.lax.broadcasted_iota(jnp.int32, p.shape, p.ndim - 1)
+    share = jnp.where(i < low[..., None], 1.0, jnp.where(i == low[..., None], 0.5, 0.0))
+    return jnp.sum(p * share, axis=-1)
+
+
 def expected_value_error(logits: jax.Array, value: jax.Array, points: jax.Array) -> jax.Array:
     """|E[c] - value|: the absolute error of the mean of p."""
     return jnp.abs(mean(logits, points) - value)
