@@ -113,7 +113,9 @@ class TruthPredictor(ByTokenizer):
         if self.expected is None:
             return made
         error = np.abs(truth * self.factor - truth) + self.expected * np.abs(truth)
-        return replace(made, expected_error=error.astype(np.float32), pit=np.full(truth.shape, 0.8, np.float32))
+        return replace(
+            made, expected_error=error.astype(np.float32), pit=np.full(truth.shape, 0.8, np.float32)
+        )
 
 
 @dataclass(frozen=True, eq=False)

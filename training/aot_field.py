@@ -101,10 +101,9 @@ def _example(shape: FieldShape, rows: int, atoms: int) -> FieldExample:
     function = hax.Axis("function", shape.functions)
 
     def sums(name: str, points: int) -> tuple[hax.NamedArray, ...]:
-        sizes = [points * (2 * l + 1) for l in range(shape.l_max + 1)]  # noqa: E741 - the angular momentum
-        return tuple(
-            hax.zeros((batch, site, hax.Axis(f"{name}_{l}", n), function)) for l, n in enumerate(sizes)
-        )
+        # Of each angular momentum, from 0 up.
+        axes = [hax.Axis(f"{name}_{i}", points * (2 * i + 1)) for i in range(shape.l_max + 1)]
+        return tuple(hax.zeros((batch, site, axis, function)) for axis in axes)
 
     of_voxels = hax.zeros((batch, crystal, voxel))
     return FieldExample(

@@ -206,7 +206,10 @@ def test_expected_errors_make_the_nemd(tmp_path: Path) -> None:
     for row in result.rows:
         assert row["nmae"] == pytest.approx(0.1, rel=1e-4)
         assert row["nemd"] == pytest.approx(0.15, rel=1e-4)
-        assert (row["inside_50"], row["inside_90"]) == (0.0, 1.0)  # 80 % of the distribution lie below the truth
+        assert (row["inside_50"], row["inside_90"]) == (
+            0.0,
+            1.0,
+        )  # 80 % of the distribution lie below the truth
         # One factor everywhere is mended by the right number of electrons.
         assert row["nmae_scaled"] == pytest.approx(0, abs=1e-6)
         for what in ("depth", "order"):

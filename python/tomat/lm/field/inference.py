@@ -148,11 +148,14 @@ def _read(
         parts.append(sums[:, first : first + size].reshape(-1, 2 * l + 1, n))
         first += size
     with jax.default_matmul_precision("highest"):
-        z = model.logits(parts, guess).astype(jnp.float32)
+        activations = model.activations(parts, guess)
+        z, summary = model.head(activations).astype(jnp.float32), model.head.summary(activations)
     place = jnp.searchsorted(inner, x, side="right")
     # The compiler leaves out what is not returned.
     found = {
         **of_logits(z, drawn, x, levels, sampling)._asdict(),
         "nats": functions.cross_entropy(z, place),
+        "median": levels[summary.median],
+        "spread": summary.spread,
     }
     return {name: found[name] for name in wanted}

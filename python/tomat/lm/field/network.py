@@ -201,11 +201,11 @@ class FieldModel(eqx.Module):
             h = h + step.update(jnp.concatenate([step.environment.invariants(sums), h], axis=-1))
         return h
 
-    def logits(self, sums: Sequence[jax.Array], guess: jax.Array) -> jax.Array:
-        """Logits [..., levels] of points with sums [..., 2 l + 1, channels[l]] and promolecule [...] in e/A^3."""
+    def activations(self, sums: Sequence[jax.Array], guess: jax.Array) -> jax.Array:
+        """What the head takes, of points with sums [..., 2 l + 1, channels[l]] and promolecule [...] in e/A^3."""
         near = jnp.stack([0.5 * jnp.log(guess + 1e-4), jnp.sqrt(guess)], axis=-1)
         invariants = self.environment.invariants(sums)
-        return self.head(self.readout(jnp.concatenate([invariants, near.astype(invariants.dtype)], axis=-1)))
+        return self.readout(jnp.concatenate([invariants, near.astype(invariants.dtype)], axis=-1))
 
     def __call__(self, example: FieldExample, key: jax.Array | None = None) -> jax.Array:
         """Logits [rows, crystals, voxels, levels] of a batch."""
@@ -222,7 +222,7 @@ class FieldModel(eqx.Module):
         members = jax.nn.one_hot(row["crystal"], row["guess"].shape[0], axis=0, dtype=dtype)
         atoms, voxels = ([part.astype(dtype) for part in row[name]] for name in ("atoms", "voxels"))
         h = self.states(row["features"].astype(dtype), atoms, members, row["crystal"], row["place"], key)
-        return self.logits(self.environment.sums(h, voxels, members), row["guess"])
+        return self.head(self.activations(self.environment.sums(h, voxels, members), row["guess"]))
 
 
 def _arrays(example: FieldExample) -> dict[str, Any]:
