@@ -417,9 +417,7 @@ def statistics(values: Iterable[float] | NDArray[np.floating]) -> Statistics:
     Raises:
         ValueError: no values, or a NaN.
     """
-    array = np.sort(
-        np.asarray(values if isinstance(values, np.ndarray) else list(values), dtype=np.float64).ravel()
-    )
+    array = np.sort(_array(values).ravel())
     if array.size == 0:
         raise ValueError("no values to summarise")
     if np.isnan(array).any():
@@ -440,9 +438,7 @@ def weighted_mean(
     Raises:
         ValueError: nothing to average, a NaN, or weights that are negative or sum to zero.
     """
-    v, w = (
-        np.asarray(x if isinstance(x, np.ndarray) else list(x), dtype=np.float64) for x in (values, weights)
-    )
+    v, w = _array(values), _array(weights)
     if v.shape != w.shape or v.size == 0:
         raise ValueError(f"{v.size} values and {w.size} weights; give equal numbers, at least one")
     if np.isnan(v).any() or not np.isfinite(w).all() or (w < 0.0).any() or not float(w.sum()) > 0.0:
@@ -450,16 +446,16 @@ def weighted_mean(
     return float((w[w > 0] * v[w > 0]).sum() / w.sum())
 
 
+def _array(values: Iterable[float] | NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.asarray(values if isinstance(values, np.ndarray) else list(values), dtype=np.float64)
+
+
 def _percentile(ascending: NDArray[np.float64], fraction: float) -> float:
     """``numpy.percentile``, but without NaN next to infinite values."""
     rank = fraction * (len(ascending) - 1)
     below = math.floor(rank)
-    low = float(ascending[below])
-    share = rank - below
-    if share == 0.0:
-        return low
-    high = float(ascending[below + 1])
-    return high if low == high else low + (high - low) * share
+    low, high = float(ascending[below]), float(ascending[math.ceil(rank)])
+    return high if low == high else low + (high - low) * (rank - below)
 
 
 def _pair(predicted: ArrayLike, true: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

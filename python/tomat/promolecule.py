@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -27,12 +26,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomat import _core
 from tomat._npz import DIGEST, Npz, about_bytes, bundled_names, check_digest, check_hash, npz_bytes
-from tomat._threads import check_threads
+from tomat._promolecule_fit import RadialFit, atomic_numbers_of
 from tomat.crystal import Crystal
-from tomat.material import UNITS, Entry, Material, task_id_of
+from tomat.material import UNITS, Entry, Material
 from tomat.starting import StartingDensity, Triple
 from tomat.storage.files import open_bytes, write_atomically
-from tomat.valence import Valence, fit_valence
 
 __all__ = ["FORMS", "LOSSES", "Form", "Loss", "Promolecule", "UnscaledPromolecule", "bundled_promolecules"]
 
@@ -44,8 +42,6 @@ FORMS: tuple[Form, ...] = get_args(Form.__value__)
 #: What a fit can make small, see :meth:`Promolecule.fit`.
 LOSSES: tuple[Loss, ...] = get_args(Loss.__value__)
 
-#: Floor of the divisors of ``relative`` and ``absolute``, in units of a material's mean \|density\|.
-_FLOORS: dict[str, float] = {"squared": 1.0, "relative": 0.03, "absolute": 1e-3}
 #: The largest sum of members a file may hold, in bytes; 118 elements with 1,000 splines take 1 MB.
 _LARGEST = 1 << 24
 _MEMBERS = ("kind", "atomic_numbers", "electrons", "cutoff", "inner", "coefficients", "about")
@@ -165,51 +161,19 @@ class Promolecule(StartingDensity):
             ValueError: no materials, invalid parameters, equations without a unique solution.
             OSError: a file cannot be read.
         """
-        if loss not in LOSSES:
-            raise ValueError(f"unknown loss {loss!r}; known: {', '.join(LOSSES)}")
-        if steps < 0:
-            raise ValueError(f"steps is {steps}; give 0 or more")
-        if voxels is not None and voxels < 1:
-            raise ValueError(f"voxels is {voxels}; give 1 or more")
-        sources = list(materials)
-        if not sources:
-            raise ValueError("no materials to fit to")
-        passes = 1 + (steps if loss == "absolute" else 0)
-        first = "squared" if loss == "absolute" else loss
-        workers = check_threads(threads or None)
-        solution: tuple[list[int], NDArray[np.float64]] | None = None
-        valence: Valence | None = None
-        with ThreadPoolExecutor(workers) as pool:
-            for step in range(passes):
-                name = first if solution is None else loss
-                limit = _FLOORS[name] if floor is None or name == "squared" else floor
-                part = _Pass(_core.NormalEquations(cutoff, inner, splines), name, limit, solution, voxels)
-                counts = []
-                for done, count in enumerate(pool.map(part.add, sources), 1):
-                    counts.append(count)
-                    if progress:
-                        progress(step * len(sources) + done, passes * len(sources))
-                valence = valence or fit_valence(counts)
-                solution = part.equations.solve(
-                    ridge=ridge, smooth=smooth, electrons=valence.counts if conserve else {}
-                )
-        if solution is None or valence is None:  # pragma: no cover - there is at least one pass
-            raise ValueError("no pass was made")
-        numbers, coefficients = solution
-        about: dict[str, Any] = {
-            "method": "linear least squares, cubic B-splines in ln(1 + r^2 / inner^2)",
-            "loss": loss,
-            "steps": passes - 1,
-            "floor": limit,
-            "ridge": ridge,
-            "smooth": smooth,
-            "conserve": conserve,
-            "materials": len(sources),
-            "voxels": part.equations.voxels,
-            "version": _core.__version__,
-        }
-        if valence.disputed:
-            about["disputed"] = {str(z): dispute.to_json() for z, dispute in valence.disputed.items()}
+        fit = RadialFit(
+            cutoff=cutoff,
+            splines=splines,
+            inner=inner,
+            loss=loss,
+            steps=steps,
+            floor=floor,
+            ridge=ridge,
+            smooth=smooth,
+            conserve=conserve,
+            voxels=voxels,
+        )
+        numbers, coefficients, valence, about = fit.run(list(materials), threads, progress)
         electrons = np.array([valence.counts.get(z, np.nan) for z in numbers], dtype=np.float64)
         return cls(
             "splines", np.array(numbers, dtype=np.int32), electrons, cutoff, inner, coefficients, about
@@ -284,7 +248,7 @@ class Promolecule(StartingDensity):
         for source in (fallback, self):
             if source is not None:
                 known.update(zip(source.atomic_numbers.tolist(), source.electrons.tolist(), strict=True))
-        total = float(sum(known.get(z, np.nan) for z in _atomic_numbers(atomic_numbers)))
+        total = float(sum(known.get(z, np.nan) for z in atomic_numbers_of(atomic_numbers)))
         return total if np.isfinite(total) else None
 
     def radial(self, atomic_number: int, distances: ArrayLike) -> NDArray[np.float64]:
@@ -294,7 +258,7 @@ class Promolecule(StartingDensity):
             ValueError: an element without a function.
         """
         r = np.ascontiguousarray(distances, dtype=np.float64).reshape(-1)
-        return self._native.radial(_atomic_numbers([atomic_number])[0], r)
+        return self._native.radial(atomic_numbers_of([atomic_number])[0], r)
 
     @property
     def hash(self) -> str:
@@ -462,47 +426,6 @@ class UnscaledPromolecule(StartingDensity):
 def bundled_promolecules() -> list[str]:
     """Names of the fitted promolecules in the package."""
     return bundled_names("promolecules")
-
-
-@dataclass(frozen=True)
-class _Pass:
-    equations: _core.NormalEquations
-    loss: str
-    floor: float
-    previous: tuple[list[int], NDArray[np.float64]] | None
-    subset: int | None = None
-
-    def add(self, source: Material | Entry | str | Path) -> tuple[str, list[int], float]:
-        """Add a material; returns its name, atomic numbers and electrons."""
-        if not isinstance(source, Material):
-            source = (source if isinstance(source, Entry) else Entry(task_id_of(source), str(source))).read()
-        material = source
-        numbers = _atomic_numbers(material.atomic_numbers)
-        electrons = material.n_electrons
-        if self.subset is not None:
-            material = material.subgrid(self.subset)
-        try:
-            self.equations.add(
-                material.density,
-                material.unit,
-                material.lattice,
-                numbers,
-                material.frac_coords,
-                loss=self.loss,
-                floor=self.floor,
-                previous=self.previous,
-            )
-        except ValueError as error:
-            raise ValueError(f"{material.task_id}: {error}") from error
-        return material.task_id, numbers, electrons
-
-
-def _atomic_numbers(values: ArrayLike) -> list[int]:
-    numbers = [int(z) for z in np.asarray(values).reshape(-1)]
-    bad = [z for z in numbers if not 1 <= z <= 118]
-    if bad:
-        raise ValueError(f"atomic number {bad[0]} is not an element; give 1 (H) to 118 (Og)")
-    return numbers
 
 
 def _grid_shape(values: Sequence[int]) -> tuple[int, int, int]:

@@ -42,6 +42,7 @@ ROOMS = (
     "tomat.codec",
     "tomat.clipping",
     "tomat.tokenizer",
+    "tomat._promolecule_fit",
     "tomat.promolecule",
     "tomat.hirshfeld",
     "tomat.tail",

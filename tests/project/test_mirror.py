@@ -221,7 +221,10 @@ COVERED_BY = {
         "formats.vasp",
         "formats.zarr",
     ),
-    "test_promolecule.py": ("cli.promolecule",),
+    "test_promolecule.py": (
+        "_promolecule_fit",
+        "cli.promolecule",
+    ),
     "training/test_configs.py": ("lm.config",),
 }
 

@@ -162,6 +162,11 @@ def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
             otherwise than the training data.
     """
     size = config.model.shape().seq_len
+    for name, part in (("data", config.data), ("validation", config.validation)):
+        if part is not None and part.unique_voxels:
+            raise ValueError(
+                f"{name}.unique_voxels: a transformer is trained on whole patches; only a field model can use it"
+            )
     rows = open_rows(
         config.data, size, earlier=earlier_promolecule(config.files) if config.data.guess == FIT else None
     )

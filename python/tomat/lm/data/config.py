@@ -39,6 +39,8 @@ class DataConfig:
             densities first; None is none.
         max_guess_nmae: largest mean NMAE of a promolecule on a sample of the data; the electrons of a cell may deviate
             by half this fraction. None checks nothing.
+        unique_voxels: for a field model: draw voxels only from those that the space group does not make equal
+            (docs/training.md); needs ``tomat[symmetry]``.
         valence: a promolecule with the valence electrons of the densities, for the weights of dataset rows.
         on_error: ``raise``, or ``skip`` to leave out materials that cannot be read or encoded.
         max_clipped: largest fraction of a material's electrons that may lie above the codec's range; ``on_error``
@@ -68,6 +70,7 @@ class DataConfig:
     pack: bool = False
     guess: str | None = None
     max_guess_nmae: float | None = 0.15
+    unique_voxels: bool = False
     valence: str = "qe-sg15"
     on_error: str = "raise"
     max_clipped: float = MAX_CLIPPED

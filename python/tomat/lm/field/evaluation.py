@@ -13,6 +13,7 @@ from levanter.utils.tree_utils import inference_mode
 from tomat.lm.evaluation_hook import EvaluationHook
 from tomat.lm.field.calibration import best_factor, write_factor
 from tomat.lm.field.inference import FieldInference
+from tomat.lm.field.surroundings import AtomSums
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,6 +59,7 @@ class FieldEvaluation(EvaluationHook):
         super().__init__(kept)
         self._run = run
         self._points, self._around, self._codec = points, surroundings, codec
+        self._atoms = AtomSums(surroundings, points.crystal)
         self._materials = range(min(len(points), limit or len(points)))
         back = codec.roundtrip(points.value, points.guess)
         self._fixed = {
@@ -128,7 +130,9 @@ class FieldEvaluation(EvaluationHook):
 
     def _sums(self, run: FieldInference, material: int) -> NDArray[np.float32]:
         crystal, points = self._points.crystal(material), self._points.places(material, slice(None))
-        return run.sums(crystal, run.weights(crystal), points, self._points.guess[material])
+        return run.sums(
+            crystal, run.weights(crystal, self._atoms.of(material)), points, self._points.guess[material]
+        )
 
     def _unigram(self, training: DrawnPoints) -> float:
         """Bits per voxel of a model that knows only how frequent each level is in the training crystals."""

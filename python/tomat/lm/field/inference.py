@@ -46,11 +46,16 @@ class FieldInference:
     codec: RelativeCodec
     sampling: Sampling = DEFAULT
 
-    def weights(self, crystal: Crystal) -> Floats:
-        """Weights (sites, functions, width) of the atoms of a crystal in the sums at its points."""
+    def weights(self, crystal: Crystal, sums: Floats | None = None) -> Floats:
+        """Weights (sites, functions, width) of the atoms of a crystal in the sums at its points.
+
+        Args:
+            crystal: the crystal.
+            sums: around its atoms, see :meth:`Surroundings.at_atoms`; None computes them.
+        """
         n = len(crystal.atomic_numbers)
         size = next((s for s in _SITES if s >= n), n)
-        sums = self.around.at_atoms(crystal)
+        sums = self.around.at_atoms(crystal) if sums is None else sums
         padded = np.zeros((size, size, *sums.shape[2:]), np.float32)
         padded[:n, :n] = sums
         features = np.zeros((size, self.around.features.shape[1]), np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 
 from tomat.lm.data.shuffle import key_of, permute
 from tomat.lm.field.example import FieldExample
-from tomat.lm.field.surroundings import by_l
+from tomat.lm.field.surroundings import AtomSums, by_l
 from tomat.lm.stream import Stream
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Promolecule and density of padding, in e/A^3.
 _EMPTY = 0.1
-#: Bytes of sums around atoms that are kept; others are made again for every row.
-_MOST_HELD = 1 << 30
 
 
 class Packing:
@@ -105,8 +103,7 @@ class FieldDataset(Stream[FieldExample]):
         self._materials = materials
         self._packing = Packing(sites, (shape.sites_per_row, shape.crystals_per_row), seed)
         self._most = int(sites.max())
-        self._atoms: dict[int, NDArray[np.float32]] = {}
-        self._held = 0
+        self._atoms = AtomSums(surroundings, points.crystal)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     async def async_len(self) -> int:
@@ -157,7 +154,7 @@ class FieldDataset(Stream[FieldExample]):
             value[at] = points.value[material, chosen]
             weight[at] = points.weight[material, chosen] / (v * len(materials))
             sums["voxels"][sites] = around.at_points(of, points.places(material, chosen), guess[at])
-            sums["atoms"][sites, :size] = self._around_atoms(material)
+            sums["atoms"][sites, :size] = self._atoms.of(material)
             numbers[sites], place[sites], crystal[sites] = of.atomic_numbers, np.arange(size), at
             first += size
         named = {
@@ -180,15 +177,6 @@ class FieldDataset(Stream[FieldExample]):
             weight=hax.NamedArray(weight, points_of),
             **named,
         )
-
-    def _around_atoms(self, material: int) -> NDArray[np.float32]:
-        found = self._atoms.get(material)
-        if found is None:
-            found = self._around.at_atoms(self._points.crystal(material))
-            self._held += found.nbytes
-            if self._held <= _MOST_HELD:
-                self._atoms[material] = found
-        return found
 
 
 _SITE = hax.Axis("site", 1)

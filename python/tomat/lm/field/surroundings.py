@@ -12,6 +12,8 @@ from tomat import _core
 from tomat.lm.field.elements import MOST_STRETCHED, element_features, stretches
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, NDArray
 
     from tomat.crystal import Crystal
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Smallest promolecule in e/A^3, at a point and at an atom.
 FLOOR, _FLOOR_AT_ATOMS = 1e-6, 1e-3
+#: Bytes of sums around atoms that are kept; others are computed again.
+_MOST_HELD = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +109,30 @@ class Surroundings:
         zero = np.zeros((1, 3))
         sums: Floats = self._basis.by_site(apart, [1], zero, zero)[0, 0, :, 0]
         return sums
+
+
+class AtomSums:
+    """Sums around the atoms of materials, see :meth:`Surroundings.at_atoms`; computed once, as long as there is room.
+
+    Args:
+        around: what is summed.
+        crystal: of a material.
+    """
+
+    def __init__(self, around: Surroundings, crystal: Callable[[int], Crystal]) -> None:
+        self._around, self._crystal = around, crystal
+        self._kept: dict[int, Floats] = {}
+        self._held = 0
+
+    def of(self, material: int) -> Floats:
+        """(sites, atoms, functions, angular) of a material."""
+        found = self._kept.get(material)
+        if found is None:
+            found = self._around.at_atoms(self._crystal(material))
+            self._held += found.nbytes
+            if self._held <= _MOST_HELD:
+                self._kept[material] = found
+        return found
 
 
 def grid_points(index: ArrayLike, grid: ArrayLike) -> NDArray[np.float64]:

@@ -146,6 +146,7 @@ class FieldTask:
         """Data, codec and model."""
         elements = np.unique(self.data.store.arrays["numbers"]).tolist()
         parts = {"data": self.data, "validation": self.validation}
+        configs = {"data": self.config.data, "validation": self.config.validation or self.config.data}
         counts = {"data": self.shape.points_per_material, "validation": self.shape.held_out_points}
         return {
             "data_facts": data_facts(
@@ -166,6 +167,8 @@ class FieldTask:
                     "guess": self.promolecule.identity,
                     "points": counts[name],
                     "seed": self.config.data.seed,
+                    # Notes of earlier versions do not say false.
+                    **({"unique_voxels": True} if configs[name].unique_voxels else {}),
                 }
                 for name, part in parts.items()
             },
@@ -190,9 +193,9 @@ class FieldTask:
     def evaluation(self, trainer: Trainer, kept: KeptWeights) -> FieldEvaluation | None:
         """On voxels of the validation crystals."""
         del trainer  # whole crystals, with the weights as they are
-        if self.validation is None:
+        if self.validation is None or self.config.validation is None:
             return None
-        points = self._points(self.validation, self.shape.held_out_points)
+        points = self._points(self.validation, self.config.validation, self.shape.held_out_points)
         limit = self.config.evaluation.max_rows
         return FieldEvaluation(
             points,
@@ -206,11 +209,13 @@ class FieldTask:
 
     @cached_property
     def _training(self) -> DrawnPoints:
-        return self._points(self.data, self.shape.points_per_material)
+        return self._points(self.data, self.config.data, self.shape.points_per_material)
 
-    def _points(self, of: OpenStore, count: int) -> DrawnPoints:
-        data = self.config.data
-        return DrawnPoints.of(of.store, self.promolecule, count, seed=data.seed, threads=data.threads)
+    def _points(self, of: OpenStore, config: DataConfig, count: int) -> DrawnPoints:
+        seed, threads = self.config.data.seed, self.config.data.threads
+        return DrawnPoints.of(
+            of.store, self.promolecule, count, seed=seed, unique=config.unique_voxels, threads=threads
+        )
 
 
 def _check(section: str, config: DataConfig) -> None:
