@@ -11,6 +11,7 @@ from typing import Any
 
 from tomat import _core
 from tomat.crystal import Crystal
+from tomat.formats import format_by_name
 from tomat.formats.vasp import read_augmentation
 from tomat.hirshfeld import Hirshfeld
 from tomat.material import Material
@@ -115,7 +116,7 @@ def expand(structures: Sequence[str | Path]) -> list[str]:
         elif path.suffix == ".txt":
             lines = path.read_text(encoding="utf-8").splitlines()
             paths += [line.strip() for line in lines if line.strip()]
-        elif path.is_dir() and not (path / "zarr.json").exists():
+        elif path.is_dir() and format_by_name(path) is None and not (path / "zarr.json").exists():
             paths += sorted(str(file) for file in path.iterdir() if not file.name.startswith("."))
         else:
             paths.append(str(given))
