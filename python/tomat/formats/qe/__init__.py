@@ -17,12 +17,12 @@ from tomat.crystal import Crystal
 from tomat.formats.qe import charge, schema
 from tomat.formats.qe.vectors import BOHR, fft_grid, miller_indices
 
-__all__ = ["FACTS", "NAMELESS", "PARTS", "Contents", "cutoffs", "decode", "encode"]
+__all__ = ["CUTOFFS", "NAMELESS", "PARTS", "Contents", "cutoffs", "decode", "encode"]
 
 #: The files of a folder that are read.
 PARTS = (schema.NAME, charge.NAME)
-#: What a writer may be told, in a material's ``source``: cutoffs in Ry, and whether to use the gamma trick.
-FACTS = ("ecutwfc_Ry", "ecutrho_Ry", "gamma_only")
+#: What a writer is told in a material's ``source``: cutoffs of the wave functions and of the density, in Ry.
+CUTOFFS = ("ecutwfc_Ry", "ecutrho_Ry")
 #: Prefixes that say nothing of the crystal: the one of pw.x's own choice, and single letters.
 NAMELESS = re.compile(r"pwscf|[a-z]", re.IGNORECASE)
 #: Largest difference between the electrons of the density and those the run counts, as a share.
@@ -76,7 +76,7 @@ def encode(
 
 def _cutoffs(crystal: Crystal, source: dict[str, Any]) -> tuple[float, float]:
     """Cutoffs of the wave functions and of the density, in Ry."""
-    given = {name: float(source[name]) for name in FACTS[:2] if source.get(name) is not None}
+    given = {name: float(source[name]) for name in CUTOFFS if source.get(name) is not None}
     if not given:
         raise ValueError(
             f"{crystal.name}: a Quantum ESPRESSO folder needs the cutoff of the run that will read it: give ecutwfc or "
