@@ -11,9 +11,9 @@ import numpy as np
 
 from tomat import _core
 from tomat.crystal import Crystal, as_array, content_hash
-from tomat.formats import FORMATS, format_of, write
-from tomat.formats.zarr import fetch_group
+from tomat.formats import FORMATS, Folder, format_by_name, format_of, write, zarr
 from tomat.storage.files import is_url, open_bytes
+from tomat.storage.remote import fetch_files
 
 if TYPE_CHECKING:
     from ase.atoms import Atoms
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pymatgen.core.structure import IStructure
     from pymatgen.io.vasp.outputs import Chgcar
 
-__all__ = ["UNITS", "Entry", "Material", "Unit", "read", "task_id_of"]
+__all__ = ["UNITS", "Entry", "Material", "Unit", "fetch", "is_read_by_core", "read", "task_id_of"]
 
 type Unit = Literal["chgcar", "e_per_A3"]
 
@@ -268,9 +268,13 @@ class Material:
         """The same material under another name."""
         return self if task_id == self.task_id else replace(self, crystal=self.crystal.renamed(task_id))
 
+    def with_source(self, **facts: Any) -> Self:
+        """The same material with more facts about its source: ``with_source(ecutwfc_Ry=60.0)``."""
+        return replace(self, source={**self.source, **facts})
+
     def write(self, path: str | Path, format: str | None = None, *, augmentation: bytes = b"") -> None:  # noqa: A002
-        """Write as ``NAME.zarr``, ``CHGCAR``, ``NAME.CHGCAR``, ``NAME.vasp`` or ``NAME.cube``; text is compressed by a
-        suffix .gz, .bz2, .xz or .zst.
+        """Write as ``NAME.zarr``, ``CHGCAR``, ``NAME.CHGCAR``, ``NAME.vasp``, ``NAME.cube`` or ``NAME.save``; text is
+        compressed by a suffix .gz, .bz2, .xz or .zst.
 
         Args:
             path: where to write; an existing file is replaced.
@@ -312,26 +316,89 @@ class Material:
 
 
 def read(path: str | Path) -> Material:
-    """Read a density: a Zarr v3 group in the ``rho_gga`` layout, VASP CHGCAR/CHG/AECCAR, or Gaussian cube.
+    """Read a density: a Zarr v3 group in the ``rho_gga`` layout, VASP CHGCAR/CHG/AECCAR, Gaussian cube, or a save
+    folder of Quantum ESPRESSO (``PREFIX.save``).
 
     Text files may be compressed (.gz, .bz2, .xz, .zst). URLs are opened with fsspec. The unit is that of the file:
-    ``chgcar`` for Zarr and VASP, ``e_per_A3`` for cube.
+    ``chgcar`` for Zarr and VASP, ``e_per_A3`` for cube and Quantum ESPRESSO.
 
     Raises:
         FileNotFoundError: no such file.
         OSError: the file cannot be read.
         ValueError: damaged, or not a density; the message names the file, what is wrong and where.
     """
-    if not is_url(path):
+    folder = _folder(path)
+    if folder is not None:
+        return _decoded(folder, path)
+    content = fetch(path)
+    if content is None:
         return _material(_core.read(str(path)))
-    if str(path).rstrip("/").endswith(".zarr"):
-        return _material(_core.read_group(fetch_group(str(path)), str(path)))
-    return _material(_core.read_bytes(open_bytes(path), str(path)))
+    if isinstance(content, dict):
+        return _material(_core.read_group(content, str(path)))
+    return _material(_core.read_bytes(content, str(path)))
+
+
+def fetch(path: str | Path) -> dict[str, bytes] | bytes | None:
+    """What the core reads a density from: the content of its file, or of those of a Zarr group by their names.
+
+    None for a local path that the core opens itself. A format that it does not read becomes a Zarr group.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as :func:`read`.
+    """
+    if is_read_by_core(path):
+        return None
+    if _folder(path) is not None:
+        material = read(path).in_unit("chgcar")
+        return zarr.encode(material.crystal, material.density, material.n_electrons, material.source)
+    return zarr.fetch_group(str(path)) if str(path).rstrip("/").endswith(".zarr") else open_bytes(path)
+
+
+def is_read_by_core(path: str | Path) -> bool:
+    """Whether the core opens a path itself: a local one, of a format that it reads."""
+    return not is_url(path) and _folder(path) is None
+
+
+def _folder(path: str | Path) -> Folder | None:
+    """How a path is read in Python; None if the core reads it."""
+    form = format_by_name(path)
+    return None if form is None else form.folder
 
 
 def task_id_of(path: str | Path) -> str:
-    """The id of a file's material: its stem, or the name of its folder if the file is just called CHGCAR."""
-    return _core.task_id(str(path))
+    """The id of a file's material: its stem, or the name of its folder if the file is just called CHGCAR or x.save."""
+    name = _core.task_id(str(path))
+    folder = _folder(name)
+    if folder is None:
+        return name
+    stem = name[: -len(Path(name).suffix)]
+    if not folder.nameless.fullmatch(stem):
+        return stem
+    text = str(path).rstrip("/")
+    return _core.task_id(text.rpartition("/")[0] if is_url(path) else str(Path(text).absolute().parent))
+
+
+def _decoded(folder: Folder, path: str | Path) -> Material:
+    """A density in a folder whose format the core does not read."""
+    name = str(path).rstrip("/")
+    if is_url(path):
+        files = fetch_files(name, folder.parts)
+    elif Path(name).is_dir():
+        files = {
+            part: (Path(name) / part).read_bytes() for part in folder.parts if (Path(name) / part).exists()
+        }
+    elif Path(name).exists():
+        raise ValueError(
+            f"{name}: a file, where {Path(name).suffix} is the suffix of folders; give the folder"
+        )
+    else:
+        raise FileNotFoundError(f"{name}: no such folder")
+    found = folder.decode(files, name)
+    try:
+        crystal = Crystal.of(found.lattice, found.atomic_numbers, found.frac_coords, task_id_of(name))
+        return Material.on(crystal, found.density, found.unit, found.source)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _material(raw: _core.RawMaterial) -> Material:

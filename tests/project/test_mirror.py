@@ -93,6 +93,11 @@ COVERED_BY = {
         "evaluate.volumes",
         "workplace",
     ),
+    "formats/test_qe.py": (
+        "formats.qe.charge",
+        "formats.qe.schema",
+        "formats.qe.vectors",
+    ),
     "hostile/test_bombs.py": ("_threads",),
     "hostile/test_integrity.py": (
         "_seal",

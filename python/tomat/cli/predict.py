@@ -5,6 +5,7 @@ Examples:
   tomat predict runs/first POSCAR -o predicted
   tomat predict runs/first structures/*.cif -o predicted --normalize --overlap 4
   tomat predict promolecule Si.cif -o guess --spacing 0.1 --format chgcar --format png
+  tomat predict runs/first Si.cif -o qe --ecutwfc 60 --format qe
 
 CHECKPOINT is a folder or URL written by tomat train (a run's best weights are used, see --weights), or the word
 promolecule: the sum of spherical atoms, the baseline. STRUCTURE is a POSCAR, a CIF, any file pymatgen or ASE reads, a
@@ -26,6 +27,8 @@ import typer
 
 from tomat.cli._models import decoding_options
 from tomat.cli._shared import grouped
+from tomat.formats import FORMATS
+from tomat.formats.qe import cutoffs
 from tomat.formats.vasp import AUGMENTATION_NOTE
 from tomat.prediction.checks import MAX_GUESS_ERROR
 from tomat.prediction.options import DecodingConfig
@@ -64,6 +67,17 @@ def command(
             callback=_positive,
         ),
     ] = None,
+    ecutwfc: Annotated[
+        float | None,
+        typer.Option(
+            help="Cutoff of the wave functions of a Quantum ESPRESSO run, Ry: its grid, and --format qe.",
+            callback=_positive,
+        ),
+    ] = None,
+    ecutrho: Annotated[
+        float | None,
+        typer.Option(help="Cutoff of its density, Ry.  [default: 4 x --ecutwfc]", callback=_positive),
+    ] = None,
     radices: Annotated[
         str, typer.Option(help="Prime factors allowed in a grid chosen by spacing.")
     ] = "2,3,5,7",
@@ -81,7 +95,7 @@ def command(
     ] = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="zarr, chgcar, cube, png, chgcar.gz, ...; repeatable."),
+        typer.Option("--format", help="zarr, chgcar, cube, qe, png, chgcar.gz, ...; repeatable."),
     ] = None,
     truth: Annotated[
         str | None, typer.Option(help="True density of the only STRUCTURE, to compare with.")
@@ -117,6 +131,7 @@ def command(
         grid=None if grid is None else parse_grid(grid),
         like=None if like is None else read(like),
         spacing=spacing,
+        cutoffs=_cutoffs(ecutwfc, ecutrho, suffixes),
         radices=_radices(radices),
         overlap=overlap,
         normalize=normalize or electrons is not None or valence is not None,
@@ -139,6 +154,18 @@ def command(
         _print(summary, out, suffixes, quiet=quiet, note=augmentation is None)
     if summary.failed:
         raise SystemExit(1)
+
+
+def _cutoffs(
+    ecutwfc: float | None, ecutrho: float | None, suffixes: tuple[str, ...]
+) -> tuple[float, float] | None:
+    if ecutwfc is None and ecutrho is None:
+        if FORMATS["qe"].suffix in suffixes:
+            raise ValueError(
+                "--format qe needs the cutoffs of the run that will read it: give --ecutwfc, in Ry"
+            )
+        return None
+    return cutoffs(ecutwfc, ecutrho)
 
 
 def _radices(text: str) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """Turn electron densities into training rows.
 
-INPUT is a density (CHGCAR, CHG, AECCAR or cube, plain or compressed; a .zarr folder), a folder or quoted glob of them,
-a list file (*.txt: one path or URL per line), or a rho_gga root; local, or any URL that fsspec opens.
+INPUT is a density (CHGCAR, CHG, AECCAR or cube, plain or compressed; a .zarr folder; a PREFIX.save folder of Quantum
+ESPRESSO), a folder or quoted glob of them, a list file (*.txt: one path or URL per line), or a rho_gga root; local, or
+any URL that fsspec opens.
 
 \b
 Examples:

@@ -6,7 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat.formats import COMPRESSORS, FORMATS
+from tomat.formats import COMPRESSORS, FORMATS, format_by_name
 from tomat.material import Entry, task_id_of
 from tomat.storage.files import filesystem, is_url, open_bytes, parse_json
 from tomat.storage.remote import place
@@ -93,12 +93,15 @@ def _files(text: str, root: Place) -> Iterable[str]:
         if not found:
             raise FileNotFoundError(f"{text}: nothing matches")
         return found
-    if text.rstrip("/").endswith(".zarr"):
+    form = format_by_name(text.rstrip("/"))
+    if form is not None and not form.is_text:
         return [text.rstrip("/")]
     if root.is_dir():
         found = list(_search(root))
         if not found:
-            raise FileNotFoundError(f"{text}: no densities in this folder (CHGCAR, cube or .zarr by name)")
+            raise FileNotFoundError(
+                f"{text}: no densities in this folder (CHGCAR, cube, .zarr or .save by name)"
+            )
         return found
     if not root.exists():
         raise FileNotFoundError(f"{text}: no such file or folder")

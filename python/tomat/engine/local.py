@@ -18,9 +18,8 @@ from tomat._threads import check_threads
 from tomat.dataset.bucket_directory import run_directory
 from tomat.dataset.meta import REASONS, read_meta
 from tomat.dataset.run_directory import clipped_totals
-from tomat.formats.zarr import fetch_group
+from tomat.material import fetch, is_read_by_core
 from tomat.sampling import draw, native_arguments
-from tomat.storage.files import is_url, open_bytes
 from tomat.storage.remote import place
 from tomat.workplace import differences, identity_hash
 
@@ -266,7 +265,7 @@ class Run:
         self._native = _core.ShardRun(
             config.tokenizer._core,
             [(entry.task_id, entry.path) for entry in self.entries],
-            self._fetch if any(is_url(entry.path) for entry in self.entries) else None,
+            self._fetch if not all(is_read_by_core(entry.path) for entry in self.entries) else None,
             seed=config.seed,
             epoch=config.epoch,
             patches=self.patches,
@@ -303,11 +302,8 @@ class Run:
         return drawn.astype(np.int64)
 
     def _fetch(self, index: int) -> dict[str, bytes] | bytes | None:
-        """The content of a remote material, called from the pipeline's reading threads; None for a local path."""
-        path = self.entries[index].path
-        if not is_url(path):
-            return None
-        return fetch_group(path) if path.rstrip("/").endswith(".zarr") else open_bytes(path)
+        """The content of a material, called from the pipeline's reading threads; None for a local path."""
+        return fetch(self.entries[index].path)
 
     def _drive(
         self,

@@ -1,7 +1,8 @@
 """Density file formats: a registry of names, suffixes and writers.
 
-Files are written atomically; :func:`tomat.read` reads them with the parsers of the core (``tomat-io``). A new format is
-a module here with ``encode``, an entry in :data:`FORMATS`, and a parser in the core.
+Files are written atomically; :func:`tomat.read` reads them with the parsers of the core (``tomat-io``), or with
+``decode`` of a format in a folder. A new format is a module here with ``encode``, an entry in :data:`FORMATS`, and a
+parser in the core or ``decode``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomat.crystal import Crystal
-from tomat.formats import cube, vasp, zarr
+from tomat.formats import cube, qe, vasp, zarr
 from tomat.storage.files import atomic_folder, write_atomically
 
-__all__ = ["COMPRESSORS", "FORMATS", "Format", "format_by_name", "format_of", "write"]
+__all__ = ["COMPRESSORS", "FORMATS", "Folder", "Format", "format_by_name", "format_of", "write"]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder with a density, read in Python.
+
+    Attributes:
+        parts: names of the files that ``decode`` takes, as far as they are there.
+        decode: from the content of each file, and the name of the folder for messages, to what it holds.
+        nameless: pattern of stems that say nothing of the crystal, which is then called after the folder above.
+    """
+
+    parts: tuple[str, ...]
+    decode: Callable[[dict[str, bytes], str], qe.Contents]
+    nameless: re.Pattern[str]
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,7 @@ class Format:
         shared: suffixes also used for other things, which mean this format where a density is expected.
         is_text: files may be compressed.
         has_augmentation: PAW augmentation occupancies may follow the density.
+        folder: how folders are read whose format the core does not know.
     """
 
     name: str
@@ -53,6 +70,7 @@ class Format:
     shared: tuple[str, ...] = ()
     is_text: bool = True
     has_augmentation: bool = False
+    folder: Folder | None = None
 
 
 #: Formats by name.
@@ -72,6 +90,16 @@ FORMATS: dict[str, Format] = {
             has_augmentation=True,
         ),
         Format("cube", ".cube", "e_per_A3", cube.encode, (".cube", ".cub"), ("*.cube", "*.cub")),
+        Format(
+            "qe",
+            ".save",
+            "e_per_A3",
+            qe.encode,
+            (".save",),
+            ("*.save",),
+            is_text=False,
+            folder=Folder(qe.PARTS, qe.decode, qe.NAMELESS),
+        ),
     )
 }
 

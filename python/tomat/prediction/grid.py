@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tomat.crystal import Crystal
+from tomat.formats.qe.vectors import fft_grid
 from tomat.material import Material, read
 
 #: Default grid spacing in angstrom if a predictor does not know that of its data: the geometric mean over the axes of
@@ -80,16 +81,19 @@ def choose_grid(
     grid: Sequence[int] | None = None,
     like: Material | str | Path | None = None,
     spacing: float | None = None,
+    ecutrho: float | None = None,
     radices: Sequence[int] = RADICES,
     default: float | None = None,
 ) -> tuple[int, int, int]:
-    """The grid of a prediction: as given, that of another density, or by spacing.
+    """The grid of a prediction: as given, that of another density, by spacing, or by a cutoff.
 
     Args:
         crystal: the crystal.
         grid: (nx, ny, nz).
         like: a density whose grid is used.
         spacing: distance of grid points in angstrom, see :func:`grid_for`.
+        ecutrho: cutoff of the density in Ry, see :func:`tomat.formats.qe.vectors.fft_grid`; decides where none of the
+            three above is given.
         radices: allowed prime factors of the axes if the spacing decides.
         default: spacing if none of the three is given (a predictor's ``facts.spacing``); None is 0.098 angstrom.
 
@@ -107,6 +111,8 @@ def choose_grid(
     if like is not None:
         return check_grid((like if isinstance(like, Material) else read(like)).grid_shape)
     try:
+        if ecutrho is not None and spacing is None:
+            return check_grid(fft_grid(crystal.lattice, ecutrho))
         return grid_for(crystal.lattice, spacing or default or DEFAULT_SPACING, radices)
     except ValueError as error:
         raise ValueError(f"{crystal.name}: {error}") from error

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tomat import _core
 from tomat.crystal import Crystal
+from tomat.formats import format_by_name
+from tomat.formats.qe import CUTOFFS
 from tomat.formats.vasp import read_augmentation
 from tomat.hirshfeld import Hirshfeld
 from tomat.material import Material
@@ -36,6 +38,8 @@ class RunOptions:
         grid: (nx, ny, nz) for all structures.
         like: a density whose grid is used.
         spacing: distance of grid points in angstrom; None is that of the training data.
+        cutoffs: of the wave functions and of the density in Ry, for Quantum ESPRESSO: they decide the grid if none
+            of the three above is given, and which components are written.
         radices: allowed prime factors of the axes if the spacing decides.
         overlap: grid points by which neighbouring patches overlap.
         normalize: scale to the number of valence electrons.
@@ -51,6 +55,7 @@ class RunOptions:
     grid: tuple[int, int, int] | None = None
     like: Material | None = None
     spacing: float | None = None
+    cutoffs: tuple[float, float] | None = None
     radices: tuple[int, ...] = RADICES
     overlap: int = 0
     normalize: bool = False
@@ -115,7 +120,7 @@ def expand(structures: Sequence[str | Path]) -> list[str]:
         elif path.suffix == ".txt":
             lines = path.read_text(encoding="utf-8").splitlines()
             paths += [line.strip() for line in lines if line.strip()]
-        elif path.is_dir() and not (path / "zarr.json").exists():
+        elif path.is_dir() and format_by_name(path) is None and not (path / "zarr.json").exists():
             paths += sorted(str(file) for file in path.iterdir() if not file.name.startswith("."))
         else:
             paths.append(str(given))
@@ -156,6 +161,8 @@ def predict_files(
         "normalize": options.normalize,
         "augmentation": options.augmentation,
     }
+    if options.cutoffs is not None:
+        identity["cutoffs"] = list(options.cutoffs)
     run = _Run(predictor, OutputFolder(out, suffixes, identity), options, report)
     outcomes = predict_densities(
         predictor,
@@ -216,6 +223,9 @@ class _Run:
             augmentation = b""
             if self.options.augmentation is not None:
                 augmentation = read_augmentation(self.options.augmentation, cell.crystal.n_atoms)
+            if self.options.cutoffs is not None:
+                facts = dict(zip(CUTOFFS, self.options.cutoffs, strict=True))
+                outcome = replace(outcome, material=outcome.material.with_source(**facts))
             record = self.folder.write(outcome, truth=truth, augmentation=augmentation, extra=extra)
         except ValueError as error:
             self._fail(cell.crystal.name, str(error))
@@ -241,6 +251,7 @@ class _Run:
             grid=options.grid,
             like=like,
             spacing=options.spacing,
+            ecutrho=None if options.cutoffs is None else options.cutoffs[1],
             radices=options.radices,
             default=self.predictor.facts.spacing,
         )

@@ -72,7 +72,7 @@ def read_crystal(path: str | Path) -> Crystal:
             several crystals.
     """
     name = name_of(path)
-    if is_url(path) and not str(path).rstrip("/").endswith(".zarr"):
+    if is_url(path) and _is_file(path):
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / Path(str(path).split("?")[0]).name
             local.write_bytes(open_bytes(path))
@@ -80,6 +80,11 @@ def read_crystal(path: str | Path) -> Crystal:
     if not is_url(path) and not Path(path).exists():
         raise FileNotFoundError(f"{path}: no such file")
     return _read(path, str(path)).renamed(name)
+
+
+def _is_file(path: str | Path) -> bool:
+    form = format_by_name(str(path).rstrip("/"))
+    return form is None or form.is_text
 
 
 def _read(path: str | Path, shown: str) -> Crystal:

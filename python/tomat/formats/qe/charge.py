@@ -1,0 +1,190 @@
+"""``charge-density.dat`` of Quantum ESPRESSO 6 and 7: the Fourier components of a density.
+
+Fortran records of a little-endian machine, each between two four-byte counts of its bytes: the flag of the gamma trick,
+the number of G vectors and of spin components (int32); b1, b2, b3 (float64, 1/bohr); Miller indices (n, 3) int32; and
+the components (n,) complex128, in electrons per cubic bohr (``Modules/io_base.f90: write_rhog``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+#: Name in a save folder.
+NAME = "charge-density.dat"
+#: Largest |rho(G) - conj(rho(-G))| of a real density, in units of rho(0).
+_REAL = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """The Fourier components of a density: rho(r) is the sum of rho(G) exp(i G r).
+
+    Attributes:
+        gamma_only: one of each pair G, -G is stored.
+        reciprocal: (3, 3) float64, rows b1, b2, b3 in 1/bohr, with the factor 2 pi.
+        miller: (n, 3) int32, the first (0, 0, 0).
+        values: (n,) complex128, electrons per cubic bohr.
+    """
+
+    gamma_only: bool
+    reciprocal: NDArray[np.float64]
+    miller: NDArray[np.int32]
+    values: NDArray[np.complex128]
+
+
+def dump(components: Components) -> bytes:
+    """The content of the file."""
+    head = np.array([components.gamma_only, len(components.miller), 1], dtype="<i4")
+    arrays = (
+        head,
+        components.reciprocal.astype("<f8"),
+        components.miller.astype("<i4"),
+        components.values.astype("<c16"),
+    )
+    return b"".join(_record(np.ascontiguousarray(array).tobytes()) for array in arrays)
+
+
+def _record(content: bytes) -> bytes:
+    count = len(content).to_bytes(4, "little")
+    return count + content + count
+
+
+def parse(data: bytes, name: str) -> Components:
+    """The components in the content of a file; ``name`` is for messages.
+
+    Raises:
+        ValueError: damaged, cut off, or spin-polarised.
+    """
+    head, at = _next(data, 0, name, "the numbers of G vectors and spins")
+    if len(head) != 12:
+        raise ValueError(
+            f"{name}: the first record has {len(head)} bytes and not 12: not {NAME} of Quantum ESPRESSO 6 or 7; "
+            "files of version 5 are of another kind (charge-density.xml): run pw.x again"
+        )
+    flag, n, n_spins = np.frombuffer(head, "<i4").tolist()
+    if n < 1:
+        raise ValueError(f"{name}: it counts {n} G vectors; the file is damaged: run pw.x again")
+    if n_spins != 1:
+        raise ValueError(
+            f"{name}: spin-polarised ({n_spins} components), which this format does not hold yet; run pw.x with "
+            "nspin = 1, or write the total density with pp.x (plot_num = 0) as a cube file"
+        )
+    sizes = {"b1, b2, b3": 72, "the Miller indices": 12 * n, "the components": 16 * n}
+    records = []
+    for what, size in sizes.items():
+        content, at = _next(data, at, name, what)
+        if len(content) != size:
+            raise ValueError(
+                f"{name}: {what} take {len(content)} bytes and not {size}, as {n} G vectors need; the file is damaged: "
+                "run pw.x again"
+            )
+        records.append(content)
+    if at != len(data):
+        raise ValueError(f"{name}: {len(data) - at} bytes follow the density; the file is damaged")
+    components = Components(
+        flag != 0,
+        np.frombuffer(records[0], "<f8").reshape(3, 3),
+        np.frombuffer(records[1], "<i4").reshape(n, 3),
+        np.frombuffer(records[2], "<c16"),
+    )
+    check(components, name)
+    return components
+
+
+def _next(data: bytes, at: int, name: str, what: str) -> tuple[bytes, int]:
+    """The content of the record at a byte, and where the next one starts."""
+    count = int.from_bytes(data[at : at + 4], "little")
+    end = at + 4 + count
+    if end + 4 > len(data):
+        raise ValueError(
+            f"{name}: cut off or damaged: the record with {what} starts at byte {at} and would take {count + 8}, but "
+            f"{max(0, len(data) - at)} are left; copy the file again, or run pw.x again"
+        )
+    if data[end : end + 4] != data[at : at + 4]:
+        raise ValueError(
+            f"{name}: the record with {what} (byte {at}) is counted as {count} bytes before it and as "
+            f"{int.from_bytes(data[end : end + 4], 'little')} after it; the file is damaged: run pw.x again"
+        )
+    return data[at + 4 : end], end + 4
+
+
+def check(components: Components, name: str) -> None:
+    """Check that the components are those of a real density.
+
+    Raises:
+        ValueError: they are not; ``name`` is for the message.
+    """
+    miller, values = components.miller, components.values
+    if miller[0].any():
+        raise ValueError(f"{name}: the first G vector is {tuple(miller[0].tolist())} and not 0; damaged")
+    if not (np.isfinite(values).all() and np.isfinite(components.reciprocal).all()):
+        raise ValueError(f"{name}: it holds NaN or infinite values; run pw.x again")
+    most = np.abs(miller.astype(np.int64)).max(axis=0)
+    if most.max() > np.iinfo(np.int16).max:
+        raise ValueError(f"{name}: a Miller index of {most.max()}; the file is damaged")
+    keys = _keys(miller, most)
+    order = np.argsort(keys)
+    ascending = keys[order]
+    if (ascending[1:] == ascending[:-1]).any():
+        raise ValueError(f"{name}: a G vector is listed twice; the file is damaged")
+    # The keys of -G are those of G in reverse order: the key of 0 is in their middle.
+    middle = (keys[0] * 2) - ascending[::-1]
+    is_paired = np.array_equal(middle, ascending)
+    if components.gamma_only:
+        if len(keys) > 1 and np.isin(2 * keys[0] - keys[1:], keys, kind="sort").any():
+            raise ValueError(
+                f"{name}: it is marked as of the gamma trick, but lists both G and -G; the flag or the list is damaged"
+            )
+        return
+    if not is_paired:
+        raise ValueError(
+            f"{name}: it lists G without -G, but is not marked as of the gamma trick; the flag or the list is damaged"
+        )
+    error = np.abs(values[order] - values[order[::-1]].conj()).max()
+    if error > _REAL * abs(values[0]):
+        raise ValueError(
+            f"{name}: rho(G) and rho(-G) differ by up to {error:.3g} electrons per cubic bohr, so the density would "
+            "not be real; the file is damaged: run pw.x again"
+        )
+
+
+def _keys(miller: NDArray[np.int32], most: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A number for each G vector; those of G and -G lie alike on both sides of that of 0."""
+    size = 2 * most + 1
+    i, j, k = (miller.astype(np.int64) + most).T
+    return np.asarray((i * size[1] + j) * size[2] + k)
+
+
+def from_grid(density: NDArray[np.floating], miller: NDArray[np.int32]) -> NDArray[np.complex128]:
+    """The components of a density (nx, ny, nz) at Miller indices (n, 3), in its unit; (n,) complex128.
+
+    The highest component of an even axis is shared by its two signs; those that the grid cannot hold are zero.
+    """
+    n = np.array(density.shape)
+    transformed = np.fft.fftn(density.astype(np.float64)) / density.size
+    i, j, k = (miller % n).T
+    doubled = 2 * np.abs(miller.astype(np.int64))
+    weights = np.where(doubled > n, 0.0, np.where(doubled == n, 0.5, 1.0)).prod(axis=1)
+    return np.asarray(transformed[i, j, k] * weights)
+
+
+def to_grid(components: Components, grid_shape: Sequence[int]) -> NDArray[np.float64]:
+    """The density on a grid, (nx, ny, nz) float64 in electrons per cubic bohr, without components it cannot hold."""
+    n = np.array(grid_shape)
+    grid = np.zeros(tuple(grid_shape), dtype=np.complex128)
+    held = (2 * np.abs(components.miller.astype(np.int64)) < n).all(axis=1)
+    miller, values = components.miller[held], components.values[held]
+    i, j, k = (miller % n).T
+    grid[i, j, k] = values
+    if components.gamma_only:
+        i, j, k = (-miller[1:] % n).T
+        grid[i, j, k] = values[1:].conj()
+    return np.asarray(np.fft.ifftn(grid).real * grid.size)

@@ -1,0 +1,157 @@
+"""The study of what a density is worth to pw.x: inputs, bands, which crystals, going on, the table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tomat.lm.decode.opening import open_predictor
+from training.studies.scf import pw, study, table
+from training.studies.scf.study import Candidate, StudyConfig, choose, run_study
+
+INPUT = """&control
+calculation='scf', prefix='x', outdir='./o', disk_io='low'
+pseudo_dir='./pp'
+/
+&system
+ibrav=0, nat=2, ntyp=2, ecutwfc=60, ecutrho=240
+/
+&electrons
+conv_thr=1e-09, startingpot='atomic'
+/
+ATOMIC_SPECIES
+Ti 1.0 Ti.UPF
+H 1.0 H.UPF
+CELL_PARAMETERS angstrom
+0.0 2.0 2.0
+2.0 0.0 2.0
+2.0 2.0 0.0
+"""
+
+
+def test_an_input_is_edited() -> None:
+    text = pw.with_variable(INPUT, "control", "calculation", "'nscf'")
+    text = pw.with_variable(text, "electrons", "startingpot", "'file'")
+    text = pw.with_variable(text, "control", "tstress", ".false.")
+    assert text.count("calculation=") == text.count("startingpot=") == 1
+    control, _, rest = text.partition("\n/")
+    assert "calculation='nscf'" in control
+    assert "tstress=.false." in control
+    assert "outdir='./o'" in control
+    assert "pseudo_dir='./pp'" in control
+    assert "conv_thr=1e-09" in rest
+    assert text.split("ATOMIC_SPECIES")[1] == INPUT.split("ATOMIC_SPECIES")[1]
+    with pytest.raises(ValueError, match="&ions"):
+        pw.with_variable(INPUT, "ions", "x", "1")
+
+
+def test_an_input_is_read() -> None:
+    np.testing.assert_array_equal(pw.lattice_of(INPUT), 2.0 * (1.0 - np.eye(3)))
+    assert pw.species_of(INPUT) == {"Ti": "Ti.UPF", "H": "H.UPF"}
+    with pytest.raises(ValueError, match="angstrom"):
+        pw.lattice_of(INPUT.replace("angstrom", "bohr"))
+
+
+def test_bands_of_a_run(data: Path) -> None:
+    """The four k points of a recorded run; pw.x printed 6.3370 eV for its Fermi level."""
+    bands = pw.bands_of(data / "qe" / "Si.save" / "data-file-schema.xml")
+    assert bands.energies.shape == (4, 8)
+    assert bands.fermi == pytest.approx(6.3370, abs=5e-5)
+    assert (np.diff(bands.energies, axis=1) >= 0).all()
+
+
+def test_the_error_counts_bands_up_to_the_window() -> None:
+    reference = pw.Bands(np.array([[0.0, 1.0, 5.0], [0.5, 2.9, 6.0]]), 1.0)
+    moved = pw.Bands(reference.energies + np.array([0.01, -0.03, 7.0]), 99.0)
+    assert pw.band_error(moved, reference, 2.0) == pytest.approx(20.0)
+    assert pw.band_error(moved, reference, 1.0) == pytest.approx(50 / 3)
+    assert pw.band_error(reference, reference, 2.0) == 0.0
+    shifted = pw.Bands(reference.energies + 0.1, 1.1)
+    assert pw.band_error(shifted, reference, 2.0) == pytest.approx(100.0)  # nothing is aligned
+    with pytest.raises(ValueError, match="shape"):
+        pw.band_error(pw.Bands(np.zeros((1, 3)), 0.0), reference, 2.0)
+
+
+def test_running(tmp_path: Path) -> None:
+    program = tmp_path / "pw"
+    program.write_text(
+        "#!/bin/sh\ncat $2\necho ' estimated scf accuracy    <       0.25 Ry'\n"
+        "echo ' convergence has been achieved in   7 iterations'\necho JOB DONE\n"
+    )
+    program.chmod(0o755)
+    found = pw.run(str(program), tmp_path, INPUT, 60)
+    assert (found.iterations, found.first_accuracy) == (7, 0.25)
+    program.write_text("#!/bin/sh\necho Error in routine readpp\n")
+    with pytest.raises(ValueError, match=r"pw\.x failed(.|\n)*readpp"):
+        pw.run(str(program), tmp_path, INPUT, 60)
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    with pytest.raises(ValueError, match="--timeout"):
+        pw.run(str(program), tmp_path, INPUT, 0.2)
+    (tmp_path / "H.UPF").write_text("h")
+    with pytest.raises(FileNotFoundError, match=r"Ti\.UPF"):
+        pw.unpack(tmp_path, ["H.UPF", "Ti.UPF"], tmp_path)
+
+
+def test_crystals_are_chosen_by_cost_alone(data: Path) -> None:
+    """Held out, of two elements or more, one of each chemical system, the cheapest first."""
+    found = choose(data / "rho_gga", 10)
+    split = {"qe-0015": "TiH2", "qe-0848": "BaTiO3", "qe-0913": "CsCl", "qe-0954": "ZrS2"}
+    assert {one.task_id: one.formula for one in found} == split  # not Mo, Ir, nor the strained diamond
+    assert [one.cost for one in found] == sorted(one.cost for one in found)
+    assert choose(data / "rho_gga", 2) == found[:2]
+    assert len({one.chemsys for one in found}) == len(found)
+
+
+def row(task_id: str, scale: float, *, scf: bool) -> dict[str, Any]:
+    def start(error: float) -> dict[str, Any]:
+        one: dict[str, Any] = {"nmae": error / 100, "hartree_error": 100 * error, "band_error": 90 * error}
+        return one | ({"scf": {"iterations": round(5 + error)}} if scf else {})
+
+    starts = {"exact": start(0.0), "promolecule": start(2 * scale), "field": start(scale)}
+    return {
+        "task_id": task_id,
+        "formula": "LiH",
+        "k_points": 4,
+        "states": 12,
+        "scf": {"iterations": 9},
+        "starts": starts,
+    }
+
+
+def test_a_study_goes_on(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+
+    def measure(one: Candidate, *_: object) -> dict[str, Any]:
+        measured.append(one.task_id)
+        return row(one.task_id, 1.0, scf=False)
+
+    monkeypatch.setattr(study, "measure_crystal", measure)
+    chosen = choose(data / "rho_gga", 3)
+    starts = {"promolecule": open_predictor("promolecule")}
+    config = StudyConfig(tmp_path)
+    first = next(run_study(chosen, starts, config, tmp_path / "out"))
+    assert measured == [chosen[0].task_id]
+    rows = list(run_study(chosen, starts, config, tmp_path / "out"))
+    assert measured == [one.task_id for one in chosen]
+    assert rows[0] == json.loads((tmp_path / "out" / f"{chosen[0].task_id}.json").read_text()) == first
+    list(run_study(chosen, starts, StudyConfig(tmp_path, window=1.0), tmp_path / "out"))
+    assert measured == [one.task_id for one in chosen] * 2
+
+
+def test_the_table() -> None:
+    text = table.markdown([row("a", 1.0, scf=True), row("b", 3.0, scf=True)])
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    assert len({len(line) for line in lines}) == 1
+    named = dict(zip(lines[0], lines[4], strict=True))
+    assert named["crystal"] == "**mean**"
+    assert (named["NMAE promolecule, %"], named["NMAE field, %"]) == ("4.00", "2.00")
+    assert (named["Hartree error field, meV"], named["bands promolecule, meV"]) == ("200", "360")
+    assert (named["bands exact, meV"], named["iterations superposition"]) == ("0", "9")
+    assert named["iterations field"] == "7"
+    assert "iterations" not in table.markdown([row("a", 1.0, scf=False)])
+    with pytest.raises(ValueError, match="no crystals"):
+        table.markdown([])
