@@ -26,6 +26,10 @@ class StartingDensity(ABC):
         """Bytes a checkpoint stores to reproduce it; None if the name suffices."""
         return None
 
+    def model(self) -> str | None:
+        """Path of the model that predicts it, which a checkpoint needs there; None if it keeps all that it needs."""
+        return None
+
     @property
     @abstractmethod
     def identity(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tomat.lm.brick.task import BrickTask
 from tomat.lm.dry_run import estimate
 from tomat.lm.field.dry_run import estimate_field
 from tomat.lm.field.task import FieldTask
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
     from tomat.lm.task import Task
 
 #: Opens the task of a configuration, by ``model.kind``.
-TASKS: dict[str, Callable[[TrainConfig], Task]] = {"transformer": TokenTask.open, "field": FieldTask.open}
+TASKS: dict[str, Callable[[TrainConfig], Task]] = {
+    "transformer": TokenTask.open,
+    "field": FieldTask.open,
+    "brick": BrickTask.open,
+}
 #: Estimates a run without training, by ``model.kind``.
 ESTIMATES: dict[str, Callable[..., Estimate | FieldEstimate]] = {
     "transformer": estimate,

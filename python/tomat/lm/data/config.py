@@ -35,8 +35,8 @@ class DataConfig:
             in the cell, with the same total.
         seed: of the sampler, the packing and the order.
         pack: whether several short sequences share a row.
-        guess: starting density: a promolecule (``qe-sg15``, ``slater``, a path), or ``fit`` to fit one to the training
-            densities first; None is none.
+        guess: starting density: a promolecule (``qe-sg15``, ``slater``, a path), ``fit`` to fit one to the training
+            densities first, or the run or checkpoint of a field model; None is none.
         max_guess_nmae: largest mean NMAE of a promolecule on a sample of the data; the electrons of a cell may deviate
             by half this fraction. None checks nothing.
         unique_voxels: for a field model: draw voxels only from those that the space group does not make equal

@@ -31,7 +31,8 @@ def data_facts(
 ) -> dict[str, Any]:
     """Facts about the training data for predictions, as JSON.
 
-    ``guess``: name of the starting density; ``promolecule``: its content, if it is one; ``elements``: atomic numbers.
+    ``guess``: name of the starting density; ``promolecule``: its content, if it is one, or that of the model it is
+    predicted by; ``guess_model``: path and identity of that model; ``elements``: atomic numbers.
     For densities also ``spacing``, ``valence`` and ``disputed``, see
     :class:`tomat.prediction.predictor.TrainingFacts`.
     """
@@ -39,6 +40,8 @@ def data_facts(
     kept = None if starting is None else starting.kept()
     if kept is not None:
         facts["promolecule"] = base64.b64encode(kept).decode()
+    if starting is not None and starting.model() is not None:
+        facts["guess_model"] = {"path": starting.model(), "identity": starting.identity}
     spacing = None if store is None else mean_spacing(zip(store.lattice, store.grid, strict=True))
     known = TrainingFacts(spacing, valence.counts, disputed=valence.disputed, elements=frozenset(elements))
     return facts | known.to_json()

@@ -13,9 +13,11 @@ from tomat.lm.data.on_the_fly import DensitySource
 from tomat.lm.data.parquet import ParquetSource
 from tomat.lm.data.rows import Rows
 from tomat.lm.data.store import DensityStore
+from tomat.lm.record import NOTE
 from tomat.promolecule import UnscaledPromolecule
 from tomat.sampling import draw, load_sampler
 from tomat.starting import StartingDensity
+from tomat.storage.remote import place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +61,7 @@ def open_rows(
             kind than the data.
     """
     if guess is None and config.guess and config.guess != FIT:
-        guess = UnscaledPromolecule.load(config.guess)
+        guess = open_starting(config.guess)
     source: Source
     if config.path is None:
         source = _densities(config, size, guess, sampler, budget, earlier)
@@ -136,7 +138,7 @@ def open_store(
         FileNotFoundError, KeyError, ValueError: as :func:`open_rows`.
     """
     if guess is None and config.guess and config.guess != FIT:
-        guess = UnscaledPromolecule.load(config.guess)
+        guess = open_starting(config.guess)
     entries = resolve_inputs(
         config.densities,
         split_file=config.split_file,
@@ -158,6 +160,19 @@ def open_store(
         check = check_store(store, guess)
         check.enforce(config.max_guess_nmae, config.guess or guess.identity)
     return OpenStore(store, guess, check)
+
+
+def open_starting(name: str) -> StartingDensity:
+    """A starting density by name: a promolecule, or the run or checkpoint of a field model.
+
+    Raises:
+        KeyError, OSError, ValueError: it is not found, or neither.
+    """
+    if not place(f"{name.rstrip('/')}/{NOTE}").exists():
+        return UnscaledPromolecule.load(name)
+    from tomat.lm.field.starting import FieldStart  # needs JAX, which promolecules do not
+
+    return FieldStart.open(name)
 
 
 def _with_prefix(entries: list[Entry], prefix: Sequence[str]) -> list[Entry]:

@@ -123,6 +123,11 @@ class DensityStore:
         crystal = Crystal.of_checked(lattice, np.array(numbers, dtype=np.int32), coordinates, name)
         return Material.of_checked(crystal, values, self.unit, {})
 
+    def span(self, index: int) -> tuple[int, int]:
+        """Where the values of a material begin and end among all."""
+        first, last = self._starts[0][index : index + 2].tolist()
+        return first, last
+
     def volume(self, index: int) -> float:
         """Cell volume in cubic angstrom."""
         return _core.cell_volume(self.lattice[index])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, Self
 
+from tomat.lm.brick.predictor import BrickPredictor
 from tomat.lm.checkpoint import model_kind
 from tomat.lm.decode.predictor import ModelPredictor
 from tomat.lm.field.predictor import FieldPredictor
@@ -42,6 +43,7 @@ class OpenModel(PatchPredictor, Protocol):
 PREDICTORS: dict[str, Callable[[str, DecodingConfig], OpenModel]] = {
     "transformer": ModelPredictor.open,
     "field": FieldPredictor.open,
+    "brick": BrickPredictor.open,
 }
 
 

@@ -14,6 +14,7 @@ from tomat.lm.checkpoint import Trained, open_checkpoint
 from tomat.lm.data.shuffle import key_of
 from tomat.lm.decode.base import TrainedPredictor
 from tomat.lm.decode.decoding import Decoder, OpenRows
+from tomat.lm.field.starting import starting_of
 from tomat.lm.record import kept_promolecule
 from tomat.prediction.predictor import ByTokenizer, PatchPrediction, PatchRequest, TrainingFacts
 from tomat.promolecule import Promolecule, UnscaledPromolecule
@@ -86,7 +87,8 @@ class ModelPredictor(ByTokenizer, TrainedPredictor[Trained]):
             )
         # The starting density of training; old checkpoints hold only its name.
         promolecule = promolecule or Promolecule.load(name)
-        return replace(facts, promolecule=promolecule, guess=UnscaledPromolecule.load(promolecule))
+        start = starting_of(self.trained.note, self.trained.path) or UnscaledPromolecule.load(promolecule)
+        return replace(facts, promolecule=promolecule, guess=start)
 
     def identity(self) -> dict[str, Any]:
         """Checkpoint, step and decoding."""

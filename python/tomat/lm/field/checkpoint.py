@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from levanter.utils.tree_utils import inference_mode
 
@@ -20,10 +20,23 @@ from tomat.lm.record import NOTE, kept_promolecule, part
 from tomat.promolecule import UnscaledPromolecule
 from tomat.storage.remote import place as place_of
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import jax
+
+
+class Stretched(Protocol):
+    """A model whose distributions can be made wider."""
+
+    def stretched(self, factor: float) -> Self:
+        """The model with distributions wider by a factor."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
-class TrainedField:
-    """A trained field model with what prediction needs to know.
+class RelativeModel[Model: Stretched]:
+    """A trained model over the levels of a relative codec with what prediction needs to know.
 
     Attributes:
         path: its checkpoint folder.
@@ -36,7 +49,7 @@ class TrainedField:
 
     path: str
     step: int
-    model: FieldModel
+    model: Model
     codec: RelativeCodec
     surroundings: Surroundings
     note: dict[str, Any]
@@ -47,6 +60,12 @@ class TrainedField:
         return weights_hash(self.model)
 
 
+#: A trained field model.
+TrainedField = RelativeModel[FieldModel]
+#: Makes a model from a key, the shape of what it sees of the atoms, and its levels.
+type Init[Model] = Callable[[jax.Array, FieldShape, Levels], Model]
+
+
 def open_field(path: str, *, weights: str = "best") -> TrainedField:
     """Open the field model of a run or checkpoint, see :func:`tomat.lm.checkpoint.open_checkpoint`.
 
@@ -54,11 +73,19 @@ def open_field(path: str, *, weights: str = "best") -> TrainedField:
         FileNotFoundError: there is no complete checkpoint, or no initial weights for ``start``.
         ValueError: damaged, missing or extra files, no digests, or a note that does not fit them.
     """
+    return open_relative(path, lambda _: FieldModel.init, weights=weights)
+
+
+def open_relative[Model: Stretched](
+    path: str, init: Callable[[dict[str, Any]], Init[Model]], *, weights: str
+) -> RelativeModel[Model]:
+    """As :func:`open_field`; ``init`` makes the model from the part ``model`` of the note."""
     root = path.rstrip("/")
     place, note = open_place(root, weights=weights)
     check_folder(place)
     try:
-        shape = FieldShape.from_json(part(note, "model", dict, place)["field"])
+        stored = part(note, "model", dict, place)
+        shape, make = FieldShape.from_json(stored["field"]), init(stored)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{NOTE} of {place}: the model cannot be rebuilt from it: {error}") from error
     promolecule = kept_promolecule(note, place)
@@ -68,11 +95,11 @@ def open_field(path: str, *, weights: str = "best") -> TrainedField:
         )
     codec = _codec(note, [place, run_of(place), root])
     levels = Levels.of(codec)
-    model = load_weights(place, lambda key: FieldModel.init(key, shape, levels))
+    model = load_weights(place, lambda key: make(key, shape, levels))
     surroundings = Surroundings(shape, UnscaledPromolecule.load(promolecule))
     step = part(note, "step", int, place) + 1
     model = model.stretched(read_factor(run_of(place), step))
-    return TrainedField(place, step, inference_mode(model, True), codec, surroundings, note)
+    return RelativeModel(place, step, inference_mode(model, True), codec, surroundings, note)
 
 
 def _codec(note: dict[str, Any], folders: list[str]) -> RelativeCodec:

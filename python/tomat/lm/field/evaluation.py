@@ -16,12 +16,16 @@ from tomat.lm.field.inference import FieldInference
 from tomat.lm.field.surroundings import AtomSums
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from tomat.codec.relative import RelativeCodec
     from tomat.lm.field.points import DrawnPoints
     from tomat.lm.field.surroundings import Surroundings
     from tomat.lm.kept import KeptWeights
+
+    type Columns = dict[str, NDArray[np.float32]]
 
 #: Crystals whose sums are in memory at a time; voxels of a crystal by which widths are calibrated.
 _AT_A_TIME, _CALIBRATED_ON = 32, 200
@@ -70,48 +74,63 @@ class FieldEvaluation(EvaluationHook):
 
     def evaluate(self, model: Any) -> dict[str, float]:
         """Numbers by name; those of the model start with ``one_pass``."""
-        run = FieldInference(inference_mode(model, True), self._around, self._codec)
         points = self._points
-        columns: dict[str, list[NDArray[np.float32]]] = {"median": [], "mean": [], "nats": []}
-        some: list[NDArray[np.float32]] = []
-        for first in range(0, len(self._materials), _AT_A_TIME):
-            chosen = self._materials[first : first + _AT_A_TIME]
-            each = [self._sums(run, material) for material in chosen]
-            some += [sums[:: self._stride] for sums in each]
-            sums = np.concatenate(each)
-            part = slice(first, first + len(chosen))
-            guess, value = points.guess[part].ravel(), points.value[part].ravel()
-            found = run.read(tuple(columns), sums, guess, value)
-            columns["median"].append(found["median"] - value)
-            columns["mean"].append(found["mean"] - value)
-            columns["nats"].append(found["nats"])
+        columns, some = self.seen(model)
         shape = (len(self._materials), points.count)
-        errors = {name: np.concatenate(parts).reshape(shape) for name, parts in columns.items()}
-        bits = float((_uniform(points)[: shape[0]] * errors["nats"]).sum(axis=1).mean()) / math.log(2.0)
+        value = points.value[: shape[0]]
+        errors = {name: columns[name].reshape(shape) - value for name in ("median", "mean")}
+        nats = columns["nats"].reshape(shape)
+        bits = float((_uniform(points)[: shape[0]] * nats).sum(axis=1).mean()) / math.log(2.0)
         return {
             "one_pass/nmae_median": self._nmae(errors["median"]),
             "one_pass/nmae_mean": self._nmae(errors["mean"]),
             "one_pass/bits_per_voxel": bits,
-            **self._calibrated(run, np.concatenate(some)),
+            **self._calibrated(some),
             "one_pass/rows": float(shape[0]),
             "one_pass/voxels": float(shape[0] * shape[1]),
             **self._fixed,
         }
 
+    def seen(self, model: Any) -> tuple[Columns, Callable[[float], Columns]]:
+        """What the model says of the points of the crystals, one after another.
+
+        Returns:
+            Median and mean in e/A^3 and nats of the true level; and a function that gives nats and ``pit`` of every so
+            many points for a factor of the widths.
+        """
+        run = FieldInference(inference_mode(model, True), self._around, self._codec)
+        points = self._points
+        columns: dict[str, list[NDArray[np.float32]]] = {"median": [], "mean": [], "nats": []}
+        parts: list[NDArray[np.float32]] = []
+        for first in range(0, len(self._materials), _AT_A_TIME):
+            chosen = self._materials[first : first + _AT_A_TIME]
+            each = [self._sums(run, material) for material in chosen]
+            parts += [sums[:: self._stride] for sums in each]
+            part = slice(first, first + len(chosen))
+            guess, value = points.guess[part].ravel(), points.value[part].ravel()
+            for name, values in run.read(tuple(columns), np.concatenate(each), guess, value).items():
+                columns[name].append(values)
+        some, (guess, value) = np.concatenate(parts), self._some()
+
+        def read(factor: float) -> Columns:
+            return replace(run, model=run.model.stretched(factor)).read(("nats", "pit"), some, guess, value)
+
+        return {name: np.concatenate(parts) for name, parts in columns.items()}, read
+
     @property
     def _stride(self) -> int:
         return max(1, self._points.count // _CALIBRATED_ON)
 
-    def _calibrated(self, run: FieldInference, sums: NDArray[np.float32]) -> dict[str, float]:
-        """Numbers of the calibrated distributions, from the sums of every so many voxels of all crystals."""
+    def _some(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Promolecule and density of every so many points of all crystals."""
         n, points = len(self._materials), self._points
-        guess, value = (a[:n, :: self._stride].ravel() for a in (points.guess, points.value))
-        weight = points.weight[:n, :: self._stride].astype(np.float64)
+        return points.guess[:n, :: self._stride].ravel(), points.value[:n, :: self._stride].ravel()
+
+    def _calibrated(self, read: Callable[[float], Columns]) -> dict[str, float]:
+        """Numbers of the calibrated distributions, from every so many points of all crystals."""
+        n = len(self._materials)
+        weight = self._points.weight[:n, :: self._stride].astype(np.float64)
         weight = (weight / weight.sum(axis=1, keepdims=True)).ravel() / n
-
-        def read(factor: float) -> dict[str, NDArray[np.float32]]:
-            return replace(run, model=run.model.stretched(factor)).read(("nats", "pit"), sums, guess, value)
-
         factor = best_factor(lambda factor: float(weight @ read(factor)["nats"]))
         found = read(factor)
         return {

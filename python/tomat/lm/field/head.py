@@ -5,14 +5,12 @@ Every head begins with the same distribution at all voxels, whose median is the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from tomat.lm.loss import functions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,27 +28,11 @@ _COMPONENTS = 4
 _MOST_LOG_WIDTH = 9.0
 
 
-class Summary(NamedTuple):
-    """What most predictions need of the distributions.
-
-    Attributes:
-        median: [...] int32, the first level at or below which lies at least half of the distribution.
-        spread: [...] standard deviation, in units of the levels.
-    """
-
-    median: jax.Array
-    spread: jax.Array
-
-
 class Head(Protocol):
     """A distribution over levels."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits [..., levels], float32, of activations [..., width]."""
-        ...
-
-    def summary(self, x: jax.Array) -> Summary:
-        """Medians and spreads of activations [..., width]."""
         ...
 
     def stretched(self, factor: float) -> Head:
@@ -93,34 +75,9 @@ class CategoricalHead(eqx.Module):
         change = jnp.einsum("...w,wn->...n", x, self.weight, preferred_element_type=jnp.float32)
         return change + self.bias.astype(jnp.float32) + jnp.asarray(start_logits(self.levels))
 
-    def summary(self, x: jax.Array) -> Summary:
-        """From the logits."""
-        z, points = self(x), jnp.asarray(self.levels.points, jnp.float32)
-        square = jnp.square(points - functions.mean(z, points)[..., None])
-        return Summary(functions.median_bin(z), jnp.sqrt(functions.mean(z, square)))
-
     def stretched(self, factor: float) -> CategoricalHead:
         """Logits closer to those of the start by the factor."""
         return CategoricalHead(self.weight / factor, self.bias / factor, self.levels)
-
-
-class Mixture(NamedTuple):
-    """A mixture of logistic distributions, each array [..., components]."""
-
-    share: jax.Array
-    place: jax.Array
-    log_width: jax.Array
-
-    def below(self, x: jax.Array) -> jax.Array:
-        """Probability [..., n] of less than x, [n] or [..., n]."""
-        u = (x[..., None, :] - self.place[..., None]) * jnp.exp(-self.log_width)[..., None]
-        return jnp.sum(self.share[..., None] * jax.nn.sigmoid(u), axis=-2)
-
-    def spread(self) -> jax.Array:
-        """Standard deviation [...]: that of a logistic distribution of width s is pi s / sqrt(3)."""
-        mean = jnp.sum(self.share * self.place, axis=-1, keepdims=True)
-        variance = jnp.square(self.place - mean) + jnp.exp(2 * self.log_width) * (np.pi**2 / 3)
-        return jnp.sqrt(jnp.sum(self.share * variance, axis=-1))
 
 
 class LogisticHead(eqx.Module):
@@ -145,29 +102,14 @@ class LogisticHead(eqx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logarithms of the probabilities of the levels [..., levels]."""
-        mixture = self._mixture(x)
-        below = mixture.below(jnp.asarray(self.levels.edges[1:-1], jnp.float32))
-        p = jnp.diff(below, axis=-1, prepend=0.0, append=1.0)
-        return jnp.log(jnp.maximum(p, 0.0) + 1e-9)
-
-    def summary(self, x: jax.Array) -> Summary:
-        """Medians by bisection, spreads of the mixture before it is discretised: a tenth of the work of all levels."""
-        mixture, edges = self._mixture(x), jnp.asarray(self.levels.edges[1:-1], jnp.float32)
-        low = jnp.zeros(x.shape[:-1], jnp.int32)
-        high = jnp.full(x.shape[:-1], edges.size, jnp.int32)
-        for _ in range(int(edges.size).bit_length()):
-            # The median is within low..high; of an interval of one level nothing changes.
-            middle = (low + high) // 2
-            above = mixture.below(jnp.take(edges, middle, mode="clip")[..., None])[..., 0] < 0.5
-            low = jnp.where(above & (low < high), middle + 1, low)
-            high = jnp.where(above, high, middle)
-        return Summary(low, mixture.spread())
-
-    def _mixture(self, x: jax.Array) -> Mixture:
         out = jnp.einsum("...w,wn->...n", x, self.weight, preferred_element_type=jnp.float32)
         share, place, log_width = jnp.split(out + self.bias.astype(jnp.float32), 3, axis=-1)
         log_width = jnp.clip(log_width, -_MOST_LOG_WIDTH, _MOST_LOG_WIDTH)
-        return Mixture(jax.nn.softmax(share, axis=-1), place, log_width)
+        edges = jnp.asarray(self.levels.edges[1:-1], jnp.float32)
+        u = (edges - place[..., None]) * jnp.exp(-log_width)[..., None]
+        below = jnp.sum(jax.nn.softmax(share, axis=-1)[..., None] * jax.nn.sigmoid(u), axis=-2)
+        p = jnp.diff(below, axis=-1, prepend=0.0, append=1.0)
+        return jnp.log(jnp.maximum(p, 0.0) + 1e-9)
 
     def stretched(self, factor: float) -> LogisticHead:
         """All widths times the factor."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tomat.lm.decode.estimates import Sampling, of_logits
+from tomat.lm.field.quick import quick_statistics
 from tomat.lm.field.surroundings import by_l
 from tomat.lm.loss import functions
 
@@ -53,17 +54,8 @@ class FieldInference:
             crystal: the crystal.
             sums: around its atoms, see :meth:`Surroundings.at_atoms`; None computes them.
         """
-        n = len(crystal.atomic_numbers)
-        size = next((s for s in _SITES if s >= n), n)
-        sums = self.around.at_atoms(crystal) if sums is None else sums
-        padded = np.zeros((size, size, *sums.shape[2:]), np.float32)
-        padded[:n, :n] = sums
-        features = np.zeros((size, self.around.features.shape[1]), np.float32)
-        features[:n] = self.around.features[crystal.atomic_numbers]
-        members = (np.arange(size) < n).astype(np.float32)[None]
-        atoms = tuple(jnp.asarray(part) for part in by_l(padded, self.around.shape.l_max))
-        found = _weights(self.model, jnp.asarray(features), atoms, jnp.asarray(members))
-        return np.asarray(found)[:n]
+        found = _weights(self.model, *padded_atoms(self.around, crystal, sums))
+        return np.asarray(found)[: len(crystal.atomic_numbers)]
 
     def sums(self, crystal: Crystal, weights: Floats, points: NDArray[np.float64], guess: Floats) -> Floats:
         """Sums (points, sum of (2 l + 1) channels[l]) at points (points, 3) with the promolecule (points,)."""
@@ -112,6 +104,32 @@ class FieldInference:
         return jnp.asarray(codec.levels, jnp.float32), jnp.asarray(codec.edges[1:-1], jnp.float32)
 
 
+def padded_atoms(
+    around: Surroundings, crystal: Crystal, sums: Floats | None = None
+) -> tuple[jax.Array, tuple[jax.Array, ...], jax.Array]:
+    """Features, sums around atoms for each l, and membership of a crystal's atoms, padded to one of few sizes."""
+    n = len(crystal.atomic_numbers)
+    size = next((s for s in _SITES if s >= n), n)
+    sums = around.at_atoms(crystal) if sums is None else sums
+    padded = np.zeros((size, size, *sums.shape[2:]), np.float32)
+    padded[:n, :n] = sums
+    features = np.zeros((size, around.features.shape[1]), np.float32)
+    features[:n] = around.features[crystal.atomic_numbers]
+    members = (np.arange(size) < n).astype(np.float32)[None]
+    atoms = tuple(jnp.asarray(part) for part in by_l(padded, around.shape.l_max))
+    return jnp.asarray(features), atoms, jnp.asarray(members)
+
+
+def split_sums(sums: jax.Array, channels: tuple[int, ...]) -> list[jax.Array]:
+    """Contracted sums (..., sum of (2 l + 1) channels[l]) as (..., 2 l + 1, channels[l]) for each l."""
+    first, parts = 0, []
+    for l, n in enumerate(channels):  # noqa: E741 - the angular momentum
+        size = (2 * l + 1) * n
+        parts.append(sums[..., first : first + size].reshape(*sums.shape[:-1], 2 * l + 1, n))
+        first += size
+    return parts
+
+
 class Given(NamedTuple):
     """A block of points: their sums, promolecule, true x and uniform numbers."""
 
@@ -147,20 +165,17 @@ def _read(
 ) -> dict[str, jax.Array]:
     levels, inner = tables
     sums, guess, x, drawn = given
-    first, parts = 0, []
-    for l, n in enumerate(model.environment.channels):  # noqa: E741 - the angular momentum
-        size = (2 * l + 1) * n
-        parts.append(sums[:, first : first + size].reshape(-1, 2 * l + 1, n))
-        first += size
+    parts = split_sums(sums, model.environment.channels)
     with jax.default_matmul_precision("highest"):
         activations = model.activations(parts, guess)
-        z, summary = model.head(activations).astype(jnp.float32), model.head.summary(activations)
+        quick = quick_statistics(model.head, activations, x, drawn, tables, sampling, wanted)
+        if quick is not None:
+            return quick
+        z = model.head(activations).astype(jnp.float32)
     place = jnp.searchsorted(inner, x, side="right")
     # The compiler leaves out what is not returned.
     found = {
         **of_logits(z, drawn, x, levels, sampling)._asdict(),
         "nats": functions.cross_entropy(z, place),
-        "median": levels[summary.median],
-        "spread": summary.spread,
     }
     return {name: found[name] for name in wanted}

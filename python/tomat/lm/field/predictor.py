@@ -7,7 +7,7 @@ import os
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from levanter.utils.jax_utils import parameter_count
@@ -15,8 +15,9 @@ from levanter.utils.jax_utils import parameter_count
 from tomat.lm.data.shuffle import key_of, random_bits
 from tomat.lm.decode.base import TrainedPredictor
 from tomat.lm.decode.estimates import Sampling
-from tomat.lm.field.checkpoint import TrainedField, open_field
+from tomat.lm.field.checkpoint import RelativeModel, Stretched, TrainedField, open_field
 from tomat.lm.field.inference import BLOCK, FieldInference
+from tomat.lm.field.network import FieldModel
 from tomat.lm.field.surroundings import FLOOR
 from tomat.prediction.predictor import PatchPrediction, PatchRequest, TrainingFacts
 from tomat.tokenizer import PatchTokenizer
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tomat.crystal import Crystal
     from tomat.prediction.cover import Triple
     from tomat.prediction.options import DecodingConfig, Mode
+    from tomat.starting import StartingDensity
 
     type Floats = NDArray[np.float32]
 
@@ -37,18 +39,20 @@ if TYPE_CHECKING:
 _EDGE, _KEPT = 32, 8
 
 
-class FieldPredictor(TrainedPredictor[TrainedField]):
-    """Predicts patches with a field model; implements :class:`tomat.prediction.predictor.PatchPredictor`.
+class RelativePredictor[Model: Stretched](TrainedPredictor[RelativeModel[Model]]):
+    """What predictors of models over the levels of a relative codec have in common.
 
-    A voxel's prediction depends on the crystal and its place alone, not on the patch it is asked in.
+    Attributes:
+        kind: of the model, as configurations name it.
     """
 
     #: The only mode: all voxels at once, from atoms and promolecule.
     modes: tuple[Mode, ...] = ("one_pass",)
     needs_guess = True
+    kind: ClassVar[str]
     sees_truth = True  # for the expected error of its distributions
 
-    def __init__(self, trained: TrainedField, decoding: DecodingConfig) -> None:
+    def __init__(self, trained: RelativeModel[Model], decoding: DecodingConfig) -> None:
         """Take the weights.
 
         Raises:
@@ -56,21 +60,14 @@ class FieldPredictor(TrainedPredictor[TrainedField]):
         """
         if decoding.mode not in (None, *self.modes):
             raise ValueError(
-                f"{trained.path}: a field model predicts in mode {self.modes[0]}, not {decoding.mode}"
+                f"{trained.path}: a {self.kind} model predicts in mode {self.modes[0]}, not {decoding.mode}"
             )
         self.mode: Mode = self.modes[0]
         self.batch_size = decoding.batch_size
         self.trained, self.decoding = trained, replace(decoding, mode=self.modes[0])
-        sampling = Sampling(decoding.temperature, decoding.nucleus)
-        self._run = FieldInference(trained.model, trained.surroundings, trained.codec, sampling)
-        self._weights: OrderedDict[int, tuple[Crystal, Floats]] = OrderedDict()
+        self.sampling = Sampling(decoding.temperature, decoding.nucleus)
         # Nothing is encoded: a layout without a lattice and unlimited row length accept every crystal.
         self.tokenizer = PatchTokenizer("v2", "two_token_9_12", _EDGE, pad_to=1 << 24, unit="e_per_A3")
-
-    @staticmethod
-    def load(path: str, weights: str) -> TrainedField:
-        """See :func:`tomat.lm.field.checkpoint.open_field`."""
-        return open_field(path, weights=weights)
 
     @property
     def codec(self) -> RelativeCodec:
@@ -82,12 +79,16 @@ class FieldPredictor(TrainedPredictor[TrainedField]):
         """Facts about the training data."""
         promolecule = self.trained.surroundings.promolecule
         facts = TrainingFacts.from_json(self.trained.note.get("data_facts", {}), promolecule.source)
-        return replace(facts, guess=promolecule)
+        return replace(facts, guess=self.starting())
+
+    def starting(self) -> StartingDensity:
+        """The starting density of training."""
+        return self.trained.surroundings.promolecule
 
     def identity(self) -> dict[str, Any]:
         """Checkpoint, step and decoding."""
         return {
-            "predictor": "field",
+            "predictor": self.kind,
             "run": self.trained.note["name"],
             "step": self.trained.step,
             "weights": self.trained.fingerprint,
@@ -95,6 +96,37 @@ class FieldPredictor(TrainedPredictor[TrainedField]):
             "codec": self.codec.hash,
             **self.decoding.identity(),
         }
+
+    def drawn(self, request: PatchRequest) -> Floats:
+        """Uniform numbers of a patch's voxels, independent of its batch."""
+        n = int(np.prod(request.patch_shape))
+        key = key_of(self.decoding.seed, request.crystal.name, *request.offset)
+        drawn: Floats = (random_bits([key], n)[0] * np.float32(2.0**-24)).astype(np.float32)
+        return drawn
+
+
+class FieldPredictor(RelativePredictor[FieldModel]):
+    """Predicts patches with a field model; implements :class:`tomat.prediction.predictor.PatchPredictor`.
+
+    A voxel's prediction depends on the crystal and its place alone, not on the patch it is asked in.
+    """
+
+    kind = "field"
+
+    def __init__(self, trained: TrainedField, decoding: DecodingConfig) -> None:
+        """Take the weights.
+
+        Raises:
+            ValueError: another mode than ``one_pass``.
+        """
+        super().__init__(trained, decoding)
+        self._run = FieldInference(trained.model, trained.surroundings, trained.codec, self.sampling)
+        self._weights: OrderedDict[int, tuple[Crystal, Floats]] = OrderedDict()
+
+    @staticmethod
+    def load(path: str, weights: str) -> TrainedField:
+        """See :func:`tomat.lm.field.checkpoint.open_field`."""
+        return open_field(path, weights=weights)
 
     def patch_shape(self, n_atoms: int, grid_shape: Triple, overlap: int) -> Triple:
         """Patches that divide the grid, of at most 32 points along an axis without the overlap."""
@@ -119,7 +151,7 @@ class FieldPredictor(TrainedPredictor[TrainedField]):
         truth = guess if request.truth is None else np.asarray(request.truth, np.float32).ravel()
         points = patch_points(request)
         weights = self._of_atoms(request.crystal)
-        drawn = self._drawn(request)
+        drawn = self.drawn(request)
         blocks = [slice(first, first + BLOCK) for first in range(0, len(points), BLOCK)]
 
         def sums(block: slice) -> Floats:
@@ -145,13 +177,6 @@ class FieldPredictor(TrainedPredictor[TrainedField]):
             while len(self._weights) > _KEPT:
                 self._weights.popitem(last=False)
         return found[1]
-
-    def _drawn(self, request: PatchRequest) -> Floats:
-        """Uniform numbers of a patch's voxels, independent of its batch."""
-        n = int(np.prod(request.patch_shape))
-        key = key_of(self.decoding.seed, request.crystal.name, *request.offset)
-        drawn: Floats = (random_bits([key], n)[0] * np.float32(2.0**-24)).astype(np.float32)
-        return drawn
 
 
 def patch_points(request: PatchRequest) -> NDArray[np.float64]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import bisect
 import threading
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from tomat.lm.stream import Stream
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tomat.lm.data.store import DensityStore
     from tomat.lm.field.points import DrawnPoints
     from tomat.lm.field.surroundings import Surroundings
 
@@ -73,22 +75,22 @@ class Packing:
         return self._kept[epoch]
 
 
-class FieldDataset(Stream[FieldExample]):
-    """Endless rows of crystals; every epoch has its own order, and every row its own draw of voxels.
+class CrystalRows[Example](Stream[Example]):
+    """Endless rows of crystals with their atoms; every epoch has its own order.
 
     An example depends only on (seed, index), so a run can resume at any step.
 
     Args:
-        points: the voxels that are drawn from.
-        surroundings: what is summed around them.
+        store: the crystals.
+        surroundings: what is summed around their atoms.
         materials: the materials of the store to train on.
-        seed: of order and draws.
+        seed: of the order.
         threads: threads that make a batch.
     """
 
     def __init__(
         self,
-        points: DrawnPoints,
+        store: DensityStore,
         surroundings: Surroundings,
         materials: NDArray[np.int64],
         *,
@@ -97,13 +99,13 @@ class FieldDataset(Stream[FieldExample]):
     ) -> None:
         """Pack the materials into rows."""
         super().__init__()
-        self._points, self._around, self._seed = points, surroundings, seed
+        self.store, self.around, self.seed = store, surroundings, seed
         shape = surroundings.shape
-        sites = np.asarray(points.store.arrays["atoms"], np.int64)[materials]
+        sites = np.asarray(store.arrays["atoms"], np.int64)[materials]
         self._materials = materials
         self._packing = Packing(sites, (shape.sites_per_row, shape.crystals_per_row), seed)
         self._most = int(sites.max())
-        self._atoms = AtomSums(surroundings, points.crystal)
+        self._atoms = AtomSums(surroundings, lambda material: store.material(material).crystal)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     async def async_len(self) -> int:
@@ -118,7 +120,7 @@ class FieldDataset(Stream[FieldExample]):
         """Whether the rows come to an end: no."""
         return False
 
-    async def get_batch(self, indices: Sequence[int]) -> Sequence[FieldExample]:
+    async def get_batch(self, indices: Sequence[int]) -> Sequence[Example]:
         """Rows by index."""
         return list(map(self.row, indices) if self._pool is None else self._pool.map(self.row, indices))
 
@@ -128,59 +130,101 @@ class FieldDataset(Stream[FieldExample]):
 
     def row_id(self, index: int) -> str:
         """The materials of a row: ``mp-12+mp-3``."""
-        return "+".join(self._points.store.task_ids[int(m)] for m in self.materials(index))
+        return "+".join(self.store.task_ids[int(m)] for m in self.materials(index))
+
+    @abstractmethod
+    def row(self, index: int) -> Example:
+        """Row ``index``."""
+
+    def of_atoms(self, materials: NDArray[np.int64]) -> dict[str, Any]:
+        """The fields ``features``, ``crystal``, ``place`` and ``atoms`` of a row with these materials."""
+        around, shape = self.around, self.around.shape
+        n, c = shape.sites_per_row, shape.crystals_per_row
+        sums = np.zeros((n, self._most, shape.functions, (shape.l_max + 1) ** 2), np.float32)
+        numbers, place = np.zeros(n, np.int64), np.zeros(n, np.int32)
+        crystal = np.full(n, c, np.int32)
+        for at, (material, sites) in enumerate(self.sites(materials)):
+            of = self.store.atomic_numbers(material)
+            sums[sites, : len(of)] = self._atoms.of(material)
+            numbers[sites], place[sites], crystal[sites] = of, np.arange(len(of)), at
+        features = around.features[numbers]
+        return {
+            "features": hax.NamedArray(features, (_SITE.resize(n), axis("feature", features))),
+            "crystal": hax.NamedArray(crystal, (_SITE.resize(n),)),
+            "place": hax.NamedArray(place, (_SITE.resize(n),)),
+            "atoms": named_sums("atoms", sums, shape.l_max),
+        }
+
+    def sites(self, materials: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
+        """Each material of a row, and the places of its atoms in it."""
+        first = 0
+        for material in materials.tolist():
+            size = int(self.store.arrays["atoms"][material])
+            yield material, slice(first, first + size)
+            first += size
+
+
+class FieldDataset(CrystalRows[FieldExample]):
+    """Endless rows of crystals and voxels; every row has its own draw of voxels.
+
+    Args:
+        points: the voxels that are drawn from.
+
+    All others are those of :class:`CrystalRows`.
+    """
+
+    def __init__(
+        self,
+        points: DrawnPoints,
+        surroundings: Surroundings,
+        materials: NDArray[np.int64],
+        *,
+        seed: int = 0,
+        threads: int = 1,
+    ) -> None:
+        """Pack the materials into rows."""
+        super().__init__(points.store, surroundings, materials, seed=seed, threads=threads)
+        self._points = points
 
     def row(self, index: int) -> FieldExample:
         """Row ``index``."""
-        points, around, shape = self._points, self._around, self._around.shape
+        points, around, shape = self._points, self.around, self.around.shape
         materials = self.materials(index)
-        rng = np.random.Generator(np.random.Philox(key=key_of(self._seed, "voxels", int(index))))
+        rng = np.random.Generator(np.random.Philox(key=key_of(self.seed, "voxels", int(index))))
         n, c, v = shape.sites_per_row, shape.crystals_per_row, shape.voxels_per_crystal
-        sums: dict[str, NDArray[Any]] = {
-            "voxels": np.zeros((n, v, shape.functions, (shape.l_max + 1) ** 2), np.float32),
-            "atoms": np.zeros((n, self._most, shape.functions, (shape.l_max + 1) ** 2), np.float32),
-        }
-        numbers, place = np.zeros(n, np.int64), np.zeros(n, np.int32)
-        crystal = np.full(n, c, np.int32)
+        sums = np.zeros((n, v, shape.functions, (shape.l_max + 1) ** 2), np.float32)
         guess, value = np.full((2, c, v), _EMPTY, np.float32)
         weight = np.zeros((c, v), np.float32)
-        first = 0
-        for at, material in enumerate(materials.tolist()):
+        for at, (material, sites) in enumerate(self.sites(materials)):
             chosen = rng.integers(0, points.count, v)
-            of = points.crystal(material)
-            size = len(of.atomic_numbers)
-            sites = slice(first, first + size)
             guess[at] = points.guess[material, chosen]
             value[at] = points.value[material, chosen]
             weight[at] = points.weight[material, chosen] / (v * len(materials))
-            sums["voxels"][sites] = around.at_points(of, points.places(material, chosen), guess[at])
-            sums["atoms"][sites, :size] = self._atoms.of(material)
-            numbers[sites], place[sites], crystal[sites] = of.atomic_numbers, np.arange(size), at
-            first += size
-        named = {
-            name: tuple(
-                hax.NamedArray(
-                    part, (_SITE.resize(n), hax.Axis(f"{name}_{l}", part.shape[1]), _axis("function", part))
-                )
-                for l, part in enumerate(by_l(array, shape.l_max))  # noqa: E741
-            )
-            for name, array in sums.items()
-        }
-        features = around.features[numbers]
+            places = points.places(material, chosen)
+            sums[sites] = around.at_points(points.crystal(material), places, guess[at])
         points_of = (hax.Axis("crystal", c), hax.Axis("voxel", v))
         return FieldExample(
-            features=hax.NamedArray(features, (_SITE.resize(n), _axis("feature", features))),
-            crystal=hax.NamedArray(crystal, (_SITE.resize(n),)),
-            place=hax.NamedArray(place, (_SITE.resize(n),)),
+            **self.of_atoms(materials),
+            voxels=named_sums("voxels", sums, shape.l_max),
             guess=hax.NamedArray(guess, points_of),
             value=hax.NamedArray(value, points_of),
             weight=hax.NamedArray(weight, points_of),
-            **named,
         )
+
+
+def named_sums(name: str, sums: NDArray[np.float32], l_max: int) -> tuple[hax.NamedArray, ...]:
+    """Sums (sites, points, functions, angular) of a row for each l, as examples hold them."""
+    return tuple(
+        hax.NamedArray(
+            part, (_SITE.resize(len(part)), hax.Axis(f"{name}_{l}", part.shape[1]), axis("function", part))
+        )
+        for l, part in enumerate(by_l(sums, l_max))  # noqa: E741
+    )
 
 
 _SITE = hax.Axis("site", 1)
 
 
-def _axis(name: str, array: NDArray[Any]) -> hax.Axis:
+def axis(name: str, array: NDArray[Any]) -> hax.Axis:
+    """The last axis of an array, by name."""
     return hax.Axis(name, array.shape[-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from tomat.lm.field.points import DrawnPoints
 from tomat.lm.field.stream import FieldDataset
 from tomat.lm.field.surroundings import Surroundings
 from tomat.lm.record import earlier_promolecule
-from tomat.promolecule import UnscaledPromolecule
+from tomat.promolecule import Promolecule, UnscaledPromolecule
 
 if TYPE_CHECKING:
     import jax
@@ -88,17 +88,25 @@ class FieldTask:
         materials = _fitting(data, shape, skip=config.data.on_error == "skip")
         return cls(config, shape, codec, data, validation, materials)
 
+    #: Whether the starting density may be that of a model.
+    from_models: ClassVar[bool] = False
+
     @cached_property
     def promolecule(self) -> UnscaledPromolecule:
-        """The starting density.
+        """The starting density, or the promolecule of the model that predicts it.
 
         Raises:
-            ValueError: it is not a promolecule.
+            ValueError: it has none, or is of a model where that cannot be.
         """
-        found = self.data.starting
-        if not isinstance(found, UnscaledPromolecule):
-            raise ValueError("a field model starts from a promolecule; set data.guess: fit, or a promolecule")
-        return found
+        starting = self.data.starting
+        kept = None if starting is None else starting.kept()
+        if starting is None or kept is None:
+            raise ValueError("the model needs a promolecule; set data.guess: fit, or a promolecule")
+        if starting.model() is not None and not self.from_models:
+            raise ValueError(
+                f"data.guess: {starting.model()} is a model; a field model starts from a promolecule"
+            )
+        return UnscaledPromolecule.load(Promolecule.from_bytes(kept, starting.name))
 
     @cached_property
     def surroundings(self) -> Surroundings:
@@ -150,7 +158,7 @@ class FieldTask:
         counts = {"data": self.shape.points_per_material, "validation": self.shape.held_out_points}
         return {
             "data_facts": data_facts(
-                self.config.data.guess, self.promolecule, self.data.store, elements, self._valence
+                self.config.data.guess, self.data.starting, self.data.store, elements, self._valence
             ),
             "guess_check": {
                 name: part.check.to_json()
@@ -164,7 +172,7 @@ class FieldTask:
                 else {
                     "densities_hash": part.store.hash,
                     "unit": UNIT,
-                    "guess": self.promolecule.identity,
+                    "guess": None if part.starting is None else part.starting.identity,
                     "points": counts[name],
                     "seed": self.config.data.seed,
                     # Notes of earlier versions do not say false.

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from tomat.lm.brick.config import BrickConfig
 from tomat.lm.field.config import FieldConfig
 
 #: Implementations of attention; ``auto`` is the fastest on the platform (see docs/models.md).
@@ -20,7 +21,7 @@ GRADIENT_CHECKPOINTING = ("off", "full", "offload", "nested")
 
 
 #: Fields of :class:`ModelConfig` that do not belong to transformers.
-_OF_KINDS = ("kind", "field")
+_OF_KINDS = ("kind", "field", "brick")
 
 
 def _known(field: str, value: str, known: tuple[str, ...]) -> None:
@@ -154,9 +155,10 @@ class ModelConfig:
     """The ``model`` part of a training configuration: a preset and changes to it.
 
     Attributes:
-        kind: ``transformer``, on rows of tokens, to which all fields but ``field`` belong; or ``field``, at points in
-            space.
-        field: the size of a field model.
+        kind: ``transformer``, on rows of tokens, to which all fields but ``field`` and ``brick`` belong; ``field``, at
+            points in space; or ``brick``, on bricks of voxels and atoms.
+        field: the size of a field model, and of the eyes of a brick model.
+        brick: the size of a brick model.
         preset: a name of :data:`PRESETS`.
         hidden_dim, num_layers, num_heads, intermediate_dim, seq_len, rope_theta, gradient_checkpointing: as in
             :class:`ModelShape`; None keeps the preset's.
@@ -170,6 +172,7 @@ class ModelConfig:
 
     kind: str = "transformer"
     field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
+    brick: BrickConfig = dataclasses.field(default_factory=BrickConfig)
     preset: str = "tiny"
     hidden_dim: int | None = None
     num_layers: int | None = None

@@ -1,0 +1,275 @@
+"""A brick model on patches of a crystal: states of the atoms once, sums in the core, distributions in JAX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tomat.lm.brick.config import EDGE
+from tomat.lm.brick.network import Patch
+from tomat.lm.brick.tiles import Placed, at_points
+from tomat.lm.decode.estimates import Sampling, of_logits
+from tomat.lm.field.inference import DEFAULT, padded_atoms, split_sums
+from tomat.lm.field.quick import quick_statistics
+from tomat.lm.loss import functions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from tomat.codec.relative import RelativeCodec
+    from tomat.crystal import Crystal
+    from tomat.lm.brick.network import BrickModel
+    from tomat.lm.field.head import Head
+    from tomat.lm.field.surroundings import Surroundings
+
+    type Floats = NDArray[np.float32]
+
+#: Patches of a block, and voxels, each one compiled program.
+BLOCK, VOXELS = 16, 8192
+
+
+class AtomStates(NamedTuple):
+    """What a model makes of the atoms of a crystal.
+
+    Attributes:
+        states: (sites, width).
+        weights: (sites, functions, channels) in the sums at points; None for a model without eyes.
+    """
+
+    states: Floats
+    weights: Floats | None
+
+
+@dataclass(frozen=True, eq=False)
+class BrickInference:
+    """Runs a model on patches.
+
+    Attributes:
+        model: the weights.
+        around: what is summed around points.
+        codec: the model's levels.
+        sampling: how samples are drawn.
+    """
+
+    model: BrickModel
+    around: Surroundings
+    codec: RelativeCodec
+    sampling: Sampling = DEFAULT
+
+    def atoms(self, crystal: Crystal) -> AtomStates:
+        """States of the atoms of a crystal."""
+        n = len(crystal.atomic_numbers)
+        if self.model.eyes is None:
+            return AtomStates(self.around.features[crystal.atomic_numbers], None)
+        states, weights = _atoms(self.model, *padded_atoms(self.around, crystal))
+        return AtomStates(np.asarray(states)[:n], np.asarray(weights)[:n])
+
+    def read(
+        self,
+        wanted: tuple[str, ...],
+        placed: Placed,
+        atoms: AtomStates,
+        origins: NDArray[np.int64],
+        guess: Floats,
+        truth: Floats,
+        drawn: Floats | None = None,
+    ) -> dict[str, Floats]:
+        """Statistics of all voxels of patches of one crystal; only what is wanted is computed.
+
+        Args:
+            wanted: fields of :class:`tomat.lm.decode.estimates.Estimates`, and ``nats``, those of the true levels.
+            placed: the crystal on its grid.
+            atoms: of :meth:`atoms`.
+            origins: (patches, 3) low corners.
+            guess: (patches, voxels) starting density in e/A^3, brick by brick.
+            truth: (patches, voxels) density in e/A^3, for nats and expected errors.
+            drawn: (patches, voxels) uniform numbers for samples.
+
+        Returns:
+            (patches, voxels) each, brick by brick, those of the density in e/A^3.
+        """
+        given = {
+            "x": self._x(guess, truth),
+            "drawn": np.full_like(guess, 0.5) if drawn is None else drawn,
+            **self._seen(placed, atoms, origins, guess),
+        }
+        step = jnp.asarray(placed.step)
+        found = _in_blocks(
+            given, BLOCK, lambda part: _read(self.model, part, step, self._tables, self.sampling, wanted)
+        )
+        return self._in_density(found, guess)
+
+    def activations(
+        self,
+        placed: Placed,
+        atoms: AtomStates,
+        origins: NDArray[np.int64],
+        guess: Floats,
+        voxel: NDArray[np.integer],
+    ) -> Floats:
+        """Activations (patches, n, activations) at some voxels (patches, n); arguments as for :meth:`read`."""
+        given = {"voxel": voxel.astype(np.int32), **self._seen(placed, atoms, origins, guess)}
+        step = jnp.asarray(placed.step)
+        return _in_blocks(given, BLOCK, lambda part: {"all": _activations(self.model, part, step)})["all"]
+
+    def of_activations(
+        self, wanted: tuple[str, ...], activations: Floats, guess: Floats, truth: Floats
+    ) -> dict[str, Floats]:
+        """As :meth:`read`, of voxels (n,) with activations (n, activations)."""
+        given = {"activations": activations, "x": self._x(guess, truth)}
+
+        def read(part: dict[str, jax.Array]) -> dict[str, jax.Array]:
+            return _of_activations(self.model.head, part, self._tables, self.sampling, wanted)
+
+        return self._in_density(_in_blocks(given, VOXELS, read), guess)
+
+    def _x(self, guess: Floats, truth: Floats) -> Floats:
+        return ((truth.astype(np.float64) - guess) / self.codec.scale(guess)).astype(np.float32)
+
+    def _in_density(self, found: dict[str, Floats], guess: Floats) -> dict[str, Floats]:
+        """Statistics of x as those of the density."""
+        scale = self.codec.scale(guess).astype(np.float32)
+        for name in {"median", "mean", "mode", "sample"} & found.keys():
+            found[name] = guess + scale * found[name]
+        for name in {"spread", "expected_error"} & found.keys():
+            found[name] = scale * found[name]
+        return found
+
+    def _seen(
+        self, placed: Placed, atoms: AtomStates, origins: NDArray[np.int64], guess: Floats
+    ) -> dict[str, Floats]:
+        """Images with their states, and the sums at the points of patches."""
+        images, sites, there = zip(*(placed.images(origin) for origin in origins), strict=True)
+        count = images[0].shape[0]
+        found: dict[str, Floats] = {
+            "guess": guess,
+            "images": np.stack(images),
+            "present": (np.arange(count) < np.array(there)[:, None]).astype(np.float32),
+            "atoms": atoms.states[np.stack(sites)],
+        }
+        if atoms.weights is not None:
+            points = np.concatenate([placed.points(origin) for origin in origins])
+            at = at_points(guess)
+            sums = self.around.contracted(placed.crystal, points, at.ravel(), atoms.weights)
+            found["sums"] = sums.reshape(len(origins), -1, sums.shape[-1])
+        return found
+
+    @property
+    def _tables(self) -> tuple[jax.Array, jax.Array]:
+        codec = self.codec
+        return jnp.asarray(codec.levels, jnp.float32), jnp.asarray(codec.edges[1:-1], jnp.float32)
+
+
+def _in_blocks(
+    given: dict[str, NDArray[Any]], size: int, read: Callable[[dict[str, jax.Array]], dict[str, jax.Array]]
+) -> dict[str, Floats]:
+    """What ``read`` makes of arrays, blocks of ``size`` rows at a time; the last is filled with its last row."""
+    n = len(next(iter(given.values())))
+    blocks: list[dict[str, Floats]] = []
+    for first in range(0, n, size):
+        part = {name: array[first : first + size] for name, array in given.items()}
+        missing = size - min(size, n - first)
+        filled = {
+            name: jnp.asarray(np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1), mode="edge"))
+            for name, array in part.items()
+        }
+        blocks.append({name: np.asarray(values)[: n - first] for name, values in read(filled).items()})
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+@eqx.filter_jit
+def _atoms(
+    model: BrickModel, features: jax.Array, atoms: Sequence[jax.Array], members: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    eyes = model.eyes
+    if eyes is None:  # pragma: no cover - asked by the caller
+        raise ValueError("a model without eyes has no states")
+    n = features.shape[0]
+    with jax.default_matmul_precision("highest"):
+        h = eyes.states(features, atoms, members, jnp.zeros(n, jnp.int32), jnp.arange(n))
+        return h, eyes.environment.of_atoms(h)
+
+
+def _patches(model: BrickModel, given: dict[str, jax.Array], step: jax.Array) -> Patch:
+    patches = len(given["guess"])
+    sums: tuple[jax.Array, ...] = ()
+    if model.eyes is not None:
+        sums = tuple(split_sums(given["sums"], model.eyes.environment.channels))
+    return Patch(
+        guess=given["guess"].reshape(patches, -1, EDGE**3),
+        step=jnp.broadcast_to(step, (patches, 3, 3)),
+        images=given["images"],
+        present=given["present"],
+        atoms=given["atoms"],
+        sums=sums,
+    )
+
+
+@eqx.filter_jit
+def _activations(model: BrickModel, given: dict[str, jax.Array], step: jax.Array) -> jax.Array:
+    def one(part: tuple[Patch, jax.Array]) -> jax.Array:
+        with jax.default_matmul_precision("highest"):
+            return model.activations(*part)
+
+    found: jax.Array = jax.lax.map(one, (_patches(model, given, step), given["voxel"]))
+    return found
+
+
+@eqx.filter_jit
+def _read(
+    model: BrickModel,
+    given: dict[str, jax.Array],
+    step: jax.Array,
+    tables: tuple[jax.Array, jax.Array],
+    sampling: Sampling,
+    wanted: tuple[str, ...],
+) -> dict[str, jax.Array]:
+    def one(part: tuple[Patch, jax.Array, jax.Array]) -> dict[str, jax.Array]:
+        of, x, drawn = part
+        with jax.default_matmul_precision("highest"):
+            activations = model.activations(of, None)
+            return _statistics(model.head, activations, x, drawn, tables, sampling, wanted)
+
+    patches = _patches(model, given, step)
+    result: dict[str, jax.Array] = jax.lax.map(one, (patches, given["x"], given["drawn"]))
+    return result
+
+
+@eqx.filter_jit
+def _of_activations(
+    head: Head,
+    given: dict[str, jax.Array],
+    tables: tuple[jax.Array, jax.Array],
+    sampling: Sampling,
+    wanted: tuple[str, ...],
+) -> dict[str, jax.Array]:
+    drawn = jnp.full_like(given["x"], 0.5)
+    with jax.default_matmul_precision("highest"):
+        return _statistics(head, given["activations"], given["x"], drawn, tables, sampling, wanted)
+
+
+def _statistics(
+    head: Head,
+    activations: jax.Array,
+    x: jax.Array,
+    drawn: jax.Array,
+    tables: tuple[jax.Array, jax.Array],
+    sampling: Sampling,
+    wanted: tuple[str, ...],
+) -> dict[str, jax.Array]:
+    quick = quick_statistics(head, activations, x, drawn, tables, sampling, wanted)
+    if quick is not None:
+        return quick
+    levels, inner = tables
+    z = head(activations).astype(jnp.float32)
+    nats = functions.cross_entropy(z, jnp.searchsorted(inner, x, side="right"))
+    found = {**of_logits(z, drawn, x, levels, sampling)._asdict(), "nats": nats}
+    # The compiler leaves out what is not returned.
+    return {name: found[name] for name in wanted}
