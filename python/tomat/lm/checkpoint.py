@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from levanter.checkpoint import load_checkpoint
+from levanter.checkpoint_manifest import read_manifest
 from levanter.utils.tree_utils import inference_mode
 
 from tomat.lm.digests import DIGESTS, METADATA, check_folder, checkpoint_folders, is_complete, step_of
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 #: The kind of model that :func:`open_checkpoint` opens.
 KIND = ModelConfig.kind
+#: Where averaged weights lie in a checkpoint.
+_AVERAGED = "model_averaging/model"
 #: Kinds of weights of a run.
 WEIGHTS = ("best", "latest", "start")
 
@@ -224,8 +227,11 @@ def load_weights[Model](place: str, build: Callable[[jax.Array], Model]) -> Mode
     Averaged weights if there are any.
     """
     shape = eqx.filter_eval_shape(build, jax.random.PRNGKey(0))
-    averaged = place_of(f"{place}/model_averaging").exists()
-    subpath = "model_averaging/model" if averaged else "model"
+    # The arrays lie in one key-value store; only the manifest says which there are.
+    manifest = read_manifest(place)
+    paths = frozenset[str]() if manifest is None else manifest.array_paths
+    averaged = any(path.startswith(f"{_AVERAGED}/") for path in paths)
+    subpath = _AVERAGED if averaged else "model"
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))
     with _less_said("levanter.tensorstore_serialization"):
         model: Model = load_checkpoint(shape, place, subpath=subpath, mesh=mesh, axis_mapping={})

@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 
 pytest.importorskip("levanter")
+import jax
+from levanter.checkpoint import load_checkpoint
+
 import tiny_field
 import tomat
-from tomat.lm.checkpoint import open_checkpoint
+from tomat.lm.checkpoint import open_checkpoint, weights_hash
 from tomat.lm.decode.opening import open_predictor
+from tomat.lm.field.calibration import read_factor
 from tomat.lm.field.checkpoint import open_field
 from tomat.lm.metrics_file import read_metrics
 from tomat.lm.train import Outcome, train
@@ -55,6 +59,23 @@ def test_a_checkpoint_has_all_that_prediction_needs(finished: tuple[Path, Outcom
     assert 0.9 < found.electrons.raw / material.n_electrons < 1.1
     assert predictor.facts.elements is not None
     assert 6 not in predictor.facts.elements  # so that a crystal with carbon warns
+
+
+def test_a_checkpoint_gives_its_averaged_weights(finished: tuple[Path, Outcome]) -> None:
+    run, _ = finished
+    trained = open_field(str(run), weights="latest")
+    found = {
+        path: load_checkpoint(trained.model, trained.path, subpath=path, axis_mapping={}, mesh=_mesh())
+        for path in ("model", "model_averaging/model")
+    }
+    # The test's run stopped at its last evaluation, whose widths are calibrated.
+    factor = read_factor(str(run), STEPS)
+    of = {path: weights_hash(model.stretched(factor)) for path, model in found.items()}
+    assert trained.fingerprint == of["model_averaging/model"] != of["model"]
+
+
+def _mesh() -> jax.sharding.Mesh:
+    return jax.sharding.Mesh(np.array(jax.local_devices()), ("data",))
 
 
 def test_a_field_model_is_no_transformer(finished: tuple[Path, Outcome]) -> None:
