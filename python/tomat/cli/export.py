@@ -1,13 +1,15 @@
-"""Export a trained model for Hugging Face transformers.
+"""Export a trained model as a folder that is complete in itself.
 
 CHECKPOINT is the folder or URL of a run (its best weights, or --weights latest) or of one checkpoint; averaged weights
-are used if there are any. OUT receives model.safetensors, config.json, tokenizer.json, a model card, the codec and
-tomat.json; every weight is read back and compared. transformers and every tomat command that takes a checkpoint load
-the export and compute the same logits.
+are used if there are any. OUT receives model.safetensors, a model card, the codec and tomat.json; every weight is read
+back and compared. Every tomat command that takes a checkpoint takes the export, with the same predictions.
+
+A transformer's export also has config.json and tokenizer.json, for Hugging Face transformers, which computes the same
+logits; a field model's has promolecule.npz, its starting density.
 
 \b
 Examples:
-  tomat export runs/guess-30M exported
+  tomat export runs/field-small exported
   tomat export gs://bucket/runs/guess-30M/checkpoints/step-20000 exported --dtype bfloat16
 """
 
@@ -34,19 +36,7 @@ def command(
     decoding: DecodingConfig,
 ) -> None:
     needs_models()
-    from tomat.lm.checkpoint import open_checkpoint
-    from tomat.lm.export import export_model
-    from tomat.lm.record import SEAL
+    from tomat.lm.decode.kinds import export_kind
 
-    trained = open_checkpoint(checkpoint, weights=decoding.weights)
-    note = {name: value for name, value in trained.note.items() if name not in ("format", SEAL)}
-    export_model(
-        trained.model,
-        trained.vocabulary,
-        out,
-        objective=trained.note["objective"],
-        data=trained.note.get("data"),
-        extra={"note": note, "steps": trained.step},
-        dtype=dtype,
-    )
-    print(f"{out}: {note['name']} after {trained.step} steps")
+    trained = export_kind(checkpoint, out, weights=decoding.weights, dtype=dtype)
+    print(f"{out}: {trained.note['name']} after {trained.step} steps")

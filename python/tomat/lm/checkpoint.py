@@ -19,6 +19,7 @@ from levanter.checkpoint_manifest import read_manifest
 from levanter.utils.tree_utils import inference_mode
 
 from tomat.lm.digests import DIGESTS, METADATA, check_folder, checkpoint_folders, is_complete, step_of
+from tomat.lm.export import WEIGHTS as EXPORTED
 from tomat.lm.export import load_exported
 from tomat.lm.model.presets import ModelConfig
 from tomat.lm.model.qwen import build, levanter_config
@@ -98,11 +99,7 @@ def open_checkpoint(path: str, *, weights: str = "best") -> Trained:
     root = path.rstrip("/")
     if weights not in WEIGHTS:
         raise ValueError(f"weights {weights!r} is not one of {', '.join(WEIGHTS)}")
-    if place_of(f"{root}/config.json").exists():
-        if weights == "start":
-            raise FileNotFoundError(
-                f"{root}: an export has no initial weights; give the run it was made from"
-            )
+    if is_export(root, weights) and kind_of(read_note(root)) == KIND:
         return _open_export(root)
     place, note, vocabulary = open_note(root, weights=weights)
     check_folder(place)
@@ -171,7 +168,19 @@ def model_kind(path: str, *, weights: str = "best") -> str:
         FileNotFoundError, ValueError: as :func:`open_checkpoint`.
     """
     root = path.rstrip("/")
-    return KIND if place_of(f"{root}/config.json").exists() else kind_of(open_place(root, weights=weights)[1])
+    return kind_of(read_note(root) if is_export(root, weights) else open_place(root, weights=weights)[1])
+
+
+def is_export(path: str, weights: str) -> bool:
+    """Whether a folder is an export, which stands for the ``best`` and ``latest`` weights.
+
+    Raises:
+        FileNotFoundError: it is one, and its initial weights are asked for.
+    """
+    found = bool(place_of(f"{path}/{EXPORTED}").exists())
+    if found and weights == "start":
+        raise FileNotFoundError(f"{path}: an export has no initial weights; give the run it was made from")
+    return found
 
 
 def _decoded[T](kind: type[T], note: dict[str, Any], key: str, place: str) -> T:

@@ -10,6 +10,7 @@ checkpoint from the Hub, splits weights over files, and does not read them back.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -53,6 +54,8 @@ from tomat.storage.remote import place as place_of
 from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from levanter.models.qwen import Qwen3LMHeadModel
     from numpy.typing import NDArray
 
@@ -61,6 +64,8 @@ if TYPE_CHECKING:
 __all__ = ["ExportedModel", "export_model", "load_exported", "state_dict", "with_state_dict"]
 
 WEIGHTS = "model.safetensors"
+#: Key of the SHA-256 of each weight in an export's note.
+CHECKSUMS = "sha256"
 
 
 @dataclass(frozen=True)
@@ -124,32 +129,22 @@ def export_model(
     if jax.process_index() != 0:
         return
     weights = {name: weight.astype(jnp.dtype(dtype)) for name, weight in weights.items()}
-    target = Path(directory).resolve()
-    if target.exists() and any(target.iterdir()) and not (target / NOTE).exists():
-        raise ValueError(f"{target} exists and is not an exported model: choose another directory")
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    checksums = _write_weights(partial / WEIGHTS, weights)
-    _write_description(partial, model.config, vocabulary, dtype)
-    metadata = {
-        "format": FORMAT,
-        "tomat": __version__,
-        "tokenizer": tokenizer_note(vocabulary.tokenizer),
-        "vocabulary_hash": vocabulary.hash,
-        "seq_len": model.config.max_seq_len,
-        "bidirectional": bool(getattr(model.config, "bidirectional", False)),
-        "objective": objective,
-        "data": data or {},
-        **(extra or {}),
-        "sha256": checksums,
-        FILES: {path.name: sha256_of(path) for path in sorted(partial.iterdir())},
-    }
-    write_indented(str(partial / NOTE), seal_note(json.loads(json.dumps(metadata, default=str))))
-    write_atomically(partial / "README.md", model_card(metadata, model.config, vocabulary).encode())
-    if target.exists():
-        shutil.rmtree(target)
-    partial.replace(target)
+    with export_folder(directory) as folder:
+        checksums = write_weights(folder / WEIGHTS, weights)
+        _write_description(folder, model.config, vocabulary, dtype)
+        metadata = {
+            "format": FORMAT,
+            "tomat": __version__,
+            "tokenizer": tokenizer_note(vocabulary.tokenizer),
+            "vocabulary_hash": vocabulary.hash,
+            "seq_len": model.config.max_seq_len,
+            "bidirectional": bool(getattr(model.config, "bidirectional", False)),
+            "objective": objective,
+            "data": data or {},
+            **(extra or {}),
+            CHECKSUMS: checksums,
+        }
+        write_description(folder, metadata, model_card(metadata, model.config, vocabulary))
 
 
 def load_exported(directory: str | Path) -> ExportedModel:
@@ -164,17 +159,53 @@ def load_exported(directory: str | Path) -> ExportedModel:
     """
     place = place_of(directory)
     metadata = read_note(str(place))
-    stated = part(metadata, FILES, dict, str(place)) if FILES in metadata else {}
-    for name, checksum in stated.items():
-        # Damaged weights are named one by one below.
-        if name != WEIGHTS and sha256_of(place / name) != checksum:
-            raise ValueError(f"{place / name}: is not what was exported (SHA-256); fetch it again")
+    check_files(place, metadata)
     vocabulary = ModelVocabulary(tokenizer_from(metadata, [str(place)]))
-    with at_hand(place / WEIGHTS) as weights_file:
-        weights = _read_weights(weights_file, metadata, str(place / WEIGHTS))
+    weights = read_weights(place, metadata)
     config = _levanter_config(place, part(metadata, "bidirectional", bool, str(place)))
     template = eqx.filter_eval_shape(build, config, vocabulary, jax.random.PRNGKey(0))
     return ExportedModel(with_state_dict(template, weights), vocabulary, metadata)
+
+
+@contextlib.contextmanager
+def export_folder(directory: str | Path) -> Iterator[Path]:
+    """A new folder, which takes the name ``directory`` when everything has been written into it.
+
+    Raises:
+        ValueError: ``directory`` holds something other than an export.
+        OSError: it cannot be written.
+    """
+    target = Path(directory).resolve()
+    if target.exists() and any(target.iterdir()) and not (target / NOTE).exists():
+        raise ValueError(f"{target} exists and is not an exported model: choose another directory")
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    if target.exists():
+        shutil.rmtree(target)
+    partial.replace(target)
+
+
+def write_description(folder: Path, metadata: dict[str, Any], card: str) -> None:
+    """Write the note of an export, with digests of all files that are there, and its card."""
+    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    content = json.loads(json.dumps({**metadata, FILES: files}, default=str))
+    write_indented(str(folder / NOTE), seal_note(content))
+    write_atomically(folder / "README.md", card.encode())
+
+
+def check_files(place: Place, metadata: dict[str, Any]) -> None:
+    """Compare all files of an export but the weights, whose damage :func:`read_weights` names, with their digests.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+        ValueError: a file is not the one that was exported.
+    """
+    stated = part(metadata, FILES, dict, str(place)) if FILES in metadata else {}
+    for name, checksum in stated.items():
+        if name != WEIGHTS and sha256_of(place / name) != checksum:
+            raise ValueError(f"{place / name}: is not what was exported (SHA-256); fetch it again")
 
 
 def state_dict(model: Qwen3LMHeadModel) -> dict[str, NDArray[Any]]:
@@ -223,6 +254,17 @@ def _checksum(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
+def read_weights(place: Place, metadata: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """The weights of an export by name.
+
+    Raises:
+        OSError: their file is missing or cannot be read.
+        ValueError: a weight contradicts ``tomat.json``.
+    """
+    with at_hand(place / WEIGHTS) as file:
+        return _read_weights(file, metadata, str(place / WEIGHTS))
+
+
 def _read_weights(path: Path, metadata: dict[str, Any], source: str) -> dict[str, NDArray[Any]]:
     """Read the weights file and compare every weight with its digest."""
     from safetensors import SafetensorError
@@ -232,7 +274,7 @@ def _read_weights(path: Path, metadata: dict[str, Any], source: str) -> dict[str
         weights = load_file(path)
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(f"{source}: damaged: {error}; fetch it again") from error
-    for name, checksum in part(metadata, "sha256", dict, source).items():
+    for name, checksum in part(metadata, CHECKSUMS, dict, source).items():
         if name not in weights or _checksum(weights[name]) != checksum:
             raise ValueError(f"{source}: weight {name} is not the one that was exported; fetch it again")
     stated = part(metadata, FILES, dict, source).get(WEIGHTS) if FILES in metadata else None
@@ -241,8 +283,16 @@ def _read_weights(path: Path, metadata: dict[str, Any], source: str) -> dict[str
     return weights
 
 
-def _write_weights(path: Path, weights: dict[str, NDArray[Any]]) -> dict[str, str]:
-    """Write the weights, read them back and compare; returns their digests by name."""
+def write_weights(path: Path, weights: dict[str, NDArray[Any]]) -> dict[str, str]:
+    """Write the weights, read them back and compare.
+
+    Returns:
+        Their SHA-256 by name.
+
+    Raises:
+        RuntimeError: the weights read back differ from those written.
+        OSError: the file cannot be written.
+    """
     from safetensors import safe_open
     from safetensors.numpy import save_file
 

@@ -1,19 +1,27 @@
-"""Predictors of all kinds of models; needs JAX and Levanter."""
+"""Predictors and exports of all kinds of models; needs JAX and Levanter."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, Self
 
 from tomat.lm.brick.predictor import BrickPredictor
-from tomat.lm.checkpoint import model_kind
+from tomat.lm.checkpoint import model_kind, open_checkpoint
 from tomat.lm.decode.predictor import ModelPredictor
+from tomat.lm.export import export_model
+from tomat.lm.field.checkpoint import open_field
+from tomat.lm.field.export import export_field
 from tomat.lm.field.predictor import FieldPredictor
+from tomat.lm.record import SEAL
 from tomat.prediction.predictor import PatchPredictor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tomat.codec import Codec
+    from tomat.lm.checkpoint import Trained
+    from tomat.lm.decode.base import TrainedModel
+    from tomat.lm.field.checkpoint import TrainedField
     from tomat.prediction.options import DecodingConfig, Mode
 
 
@@ -47,6 +55,47 @@ PREDICTORS: dict[str, Callable[[str, DecodingConfig], OpenModel]] = {
 }
 
 
+def _export_transformer(checkpoint: str, out: Path, *, weights: str, dtype: str) -> Trained:
+    trained = open_checkpoint(checkpoint, weights=weights)
+    note = {name: value for name, value in trained.note.items() if name not in ("format", SEAL)}
+    export_model(
+        trained.model,
+        trained.vocabulary,
+        out,
+        objective=trained.note["objective"],
+        data=trained.note.get("data"),
+        extra={"note": note, "steps": trained.step},
+        dtype=dtype,
+    )
+    return trained
+
+
+def _export_field(checkpoint: str, out: Path, *, weights: str, dtype: str) -> TrainedField:
+    if dtype != "float32":
+        raise ValueError(f"{checkpoint}: a field model is exported as float32, not as {dtype}; omit --dtype")
+    trained = open_field(checkpoint, weights=weights)
+    export_field(trained, out)
+    return trained
+
+
+#: Exports a checkpoint, by the kind of its model.
+EXPORTERS: dict[str, Callable[..., TrainedModel]] = {
+    "transformer": _export_transformer,
+    "field": _export_field,
+}
+
+
+def export_kind(checkpoint: str, out: Path, *, weights: str = "best", dtype: str = "float32") -> TrainedModel:
+    """Export the model of a run or checkpoint to the folder ``out``, and return it.
+
+    Raises:
+        FileNotFoundError: there is no complete checkpoint.
+        ValueError: it is damaged, of an unknown kind, or ``out`` holds something else.
+        OSError: ``out`` cannot be written.
+    """
+    return EXPORTERS[_kind(checkpoint, weights)](checkpoint, out, weights=weights, dtype=dtype)
+
+
 def open_kind(checkpoint: str, decoding: DecodingConfig) -> OpenModel:
     """Open the predictor of a run, checkpoint or export.
 
@@ -54,7 +103,11 @@ def open_kind(checkpoint: str, decoding: DecodingConfig) -> OpenModel:
         FileNotFoundError: there is no complete checkpoint.
         ValueError: it is damaged, of an unknown kind, or does not support an option.
     """
-    kind = model_kind(checkpoint, weights=decoding.weights)
+    return PREDICTORS[_kind(checkpoint, decoding.weights)](checkpoint, decoding)
+
+
+def _kind(checkpoint: str, weights: str) -> str:
+    kind = model_kind(checkpoint, weights=weights)
     if kind not in PREDICTORS:
         raise ValueError(f"{checkpoint}: a model of kind {kind}; this program knows {', '.join(PREDICTORS)}")
-    return PREDICTORS[kind](checkpoint, decoding)
+    return kind

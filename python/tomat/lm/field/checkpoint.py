@@ -1,4 +1,4 @@
-"""Open the field model of a run or checkpoint."""
+"""Open the field model of a run, checkpoint or export."""
 
 from __future__ import annotations
 
@@ -6,24 +6,32 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
 from levanter.utils.tree_utils import inference_mode
 
 from tomat.codec.relative import RelativeCodec
-from tomat.lm.checkpoint import load_weights, open_place, run_of, weights_hash
+from tomat.lm.checkpoint import is_export, load_weights, open_place, run_of, weights_hash
 from tomat.lm.digests import check_folder
+from tomat.lm.export import WEIGHTS, check_files, read_weights
 from tomat.lm.field.calibration import read_factor
 from tomat.lm.field.config import FieldShape
 from tomat.lm.field.levels import Levels
 from tomat.lm.field.network import FieldModel
 from tomat.lm.field.surroundings import Surroundings
-from tomat.lm.record import NOTE, kept_promolecule, part
+from tomat.lm.record import NOTE, kept_promolecule, part, read_note
 from tomat.promolecule import UnscaledPromolecule
 from tomat.storage.remote import place as place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import jax
+    from numpy.typing import NDArray
+
+#: File of the promolecule in an export.
+PROMOLECULE = "promolecule.npz"
 
 
 class Stretched(Protocol):
@@ -67,7 +75,7 @@ type Init[Model] = Callable[[jax.Array, FieldShape, Levels], Model]
 
 
 def open_field(path: str, *, weights: str = "best") -> TrainedField:
-    """Open the field model of a run or checkpoint, see :func:`tomat.lm.checkpoint.open_checkpoint`.
+    """Open the field model of a run, checkpoint or export, see :func:`tomat.lm.checkpoint.open_checkpoint`.
 
     Raises:
         FileNotFoundError: there is no complete checkpoint, or no initial weights for ``start``.
@@ -81,13 +89,11 @@ def open_relative[Model: Stretched](
 ) -> RelativeModel[Model]:
     """As :func:`open_field`; ``init`` makes the model from the part ``model`` of the note."""
     root = path.rstrip("/")
+    if is_export(root, weights):
+        return _open_export(root, init)
     place, note = open_place(root, weights=weights)
     check_folder(place)
-    try:
-        stored = part(note, "model", dict, place)
-        shape, make = FieldShape.from_json(stored["field"]), init(stored)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{NOTE} of {place}: the model cannot be rebuilt from it: {error}") from error
+    shape, make = _made(note, place, init)
     promolecule = kept_promolecule(note, place)
     if promolecule is None:
         raise ValueError(
@@ -100,6 +106,80 @@ def open_relative[Model: Stretched](
     step = part(note, "step", int, place) + 1
     model = model.stretched(read_factor(run_of(place), step))
     return RelativeModel(place, step, inference_mode(model, True), codec, surroundings, note)
+
+
+def _open_export[Model: Stretched](
+    folder: str, init: Callable[[dict[str, Any]], Init[Model]]
+) -> RelativeModel[Model]:
+    """The model that :func:`tomat.lm.field.export.export_field` wrote."""
+    place = place_of(folder)
+    note = read_note(folder)
+    check_files(place, note)
+    (shape, make), codec = _made(note, folder, init), _codec(note, [folder])
+    promolecule = UnscaledPromolecule.load(f"{folder}/{PROMOLECULE}")
+    levels = Levels.of(codec)
+    like = eqx.filter_eval_shape(lambda key: make(key, shape, levels), jax.random.PRNGKey(0))
+    model = with_named_weights(like, read_weights(place, note), f"{folder}/{WEIGHTS}")
+    step = part(note, "step", int, folder) + 1
+    surroundings = Surroundings(shape, promolecule)
+    return RelativeModel(folder, step, inference_mode(model, True), codec, surroundings, note)
+
+
+def named_weights(model: Any) -> dict[str, NDArray[np.float32]]:
+    """The weights of a model by their place in it, such as ``environment.weights.bias``."""
+    return {name: np.ascontiguousarray(weight, np.float32) for name, weight in _named(model).items()}
+
+
+def with_named_weights[Model](like: Model, weights: dict[str, NDArray[Any]], source: str) -> Model:
+    """The model of :func:`named_weights`, float32.
+
+    Args:
+        like: a model of the same shape, or its shapes alone.
+        weights: by name.
+        source: of the weights, for messages.
+
+    Raises:
+        ValueError: a weight is missing, unknown, or has another shape.
+    """
+    expected = _named(like)
+    wrong = sorted(expected.keys() ^ weights.keys())
+    wrong += [
+        name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"{source}: weights that are missing, unknown or of another shape: {', '.join(wrong[:4])}"
+        )
+    leaves, structure = jax.tree.flatten(like)
+    named = iter(expected)
+    model: Model = jax.tree.unflatten(
+        structure,
+        [
+            jnp.asarray(weights[next(named)], jnp.float32) if hasattr(leaf, "shape") else leaf
+            for leaf in leaves
+        ],
+    )
+    return model
+
+
+def _named(model: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(model)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in leaves
+        if hasattr(leaf, "shape")
+    }
+
+
+def _made[Model](
+    note: dict[str, Any], place: str, init: Callable[[dict[str, Any]], Init[Model]]
+) -> tuple[FieldShape, Init[Model]]:
+    """The shape of what a model sees, and what makes it, from its note."""
+    try:
+        stored = part(note, "model", dict, place)
+        return FieldShape.from_json(stored["field"]), init(stored)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{NOTE} of {place}: the model cannot be rebuilt from it: {error}") from error
 
 
 def _codec(note: dict[str, Any], folders: list[str]) -> RelativeCodec:
