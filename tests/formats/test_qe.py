@@ -55,7 +55,7 @@ def smooth(seed: int, lattice: np.ndarray, ecutrho: float) -> tomat.Material:
     """A positive density made of the components below a cutoff, on a grid that holds them all."""
     rng = np.random.default_rng(seed)
     miller = miller_indices(lattice, ecutrho, gamma_only=True)
-    values = rng.normal(size=(len(miller), 2)) @ [1.0, 1.0j]
+    values = rng.normal(size=len(miller)) + 1j * rng.normal(size=len(miller))
     values[0] = 40.0 * len(values)
     reciprocal = 2 * np.pi * np.linalg.inv(lattice / BOHR).T
     grid = charge.to_grid(charge.Components(True, reciprocal, miller, values), fft_grid(lattice, ecutrho))

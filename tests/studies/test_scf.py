@@ -112,22 +112,18 @@ def row(task_id: str, scale: float, *, scf: bool) -> dict[str, Any]:
         return one | ({"scf": {"iterations": round(5 + error)}} if scf else {})
 
     starts = {"exact": start(0.0), "promolecule": start(2 * scale), "field": start(scale)}
-    return {
-        "task_id": task_id,
-        "formula": "LiH",
-        "k_points": 4,
-        "states": 12,
-        "scf": {"iterations": 9},
-        "starts": starts,
-    }
+    if not scf:
+        starts["exact"]["band_error"] = None
+    facts = {"task_id": task_id, "formula": "LiH", "k_points": 4, "states": 12, "starts": starts}
+    return facts | ({"scf": {"iterations": 9}} if scf else {})
 
 
 def test_a_study_goes_on(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[str] = []
 
-    def measure(one: Candidate, *_: object) -> dict[str, Any]:
+    def measure(one: Candidate, _: object, config: StudyConfig) -> dict[str, Any]:
         measured.append(one.task_id)
-        return row(one.task_id, 1.0, scf=False)
+        return row(one.task_id, 1.0, scf=config.scf)
 
     monkeypatch.setattr(study, "measure_crystal", measure)
     chosen = choose(data / "rho_gga", 3)
@@ -138,8 +134,14 @@ def test_a_study_goes_on(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyP
     rows = list(run_study(chosen, starts, config, tmp_path / "out"))
     assert measured == [one.task_id for one in chosen]
     assert rows[0] == json.loads((tmp_path / "out" / f"{chosen[0].task_id}.json").read_text()) == first
+    for changed in (StudyConfig(tmp_path, window=1.0), StudyConfig(tmp_path, window=1.0, scf=True)):
+        measured.clear()
+        list(run_study(chosen, starts, changed, tmp_path / "out"))
+        assert measured == [one.task_id for one in chosen]
+    # What was measured with SCF holds without it too.
+    measured.clear()
     list(run_study(chosen, starts, StudyConfig(tmp_path, window=1.0), tmp_path / "out"))
-    assert measured == [one.task_id for one in chosen] * 2
+    assert measured == []
 
 
 def test_the_table() -> None:
@@ -153,5 +155,8 @@ def test_the_table() -> None:
     assert (named["bands exact, meV"], named["iterations superposition"]) == ("0", "9")
     assert named["iterations field"] == "7"
     assert "iterations" not in table.markdown([row("a", 1.0, scf=False)])
+    mixed = table.markdown([row("a", 1.0, scf=True), row("b", 3.0, scf=False)]).splitlines()
+    assert mixed[3].split("|")[-3:-1] == [" - ", " - "]
+    assert mixed[4].split("|")[-2].strip() == "5"  # of the one crystal that has it
     with pytest.raises(ValueError, match="no crystals"):
         table.markdown([])
