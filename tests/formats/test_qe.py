@@ -157,6 +157,19 @@ def test_electrons_per_cubic_bohr() -> None:
     np.testing.assert_array_equal(found.miller, miller_indices(crystal.lattice, 20.0))
 
 
+def test_the_electrons_are_whole() -> None:
+    """pw.x takes their number from the file, and scales the density to it."""
+    crystal = Crystal.of(4.0 * np.eye(3), [2], [[0, 0, 0]])
+    flat = np.full((8, 8, 8), 0.25, np.float32)
+    for n, source, expected in ((15.9, {}, 16.0), (16.2, {}, 16.0), (15.5, {"electrons": 16.0}, 16.0)):
+        files = encode(crystal, flat * np.float32(n / 16), n, {"ecutwfc_Ry": 5.0, **source})
+        assert schema.parse(files[schema.NAME], "made").electrons == expected
+        held = charge.parse(files[charge.NAME], "made").values[0].real * 64.0 / BOHR**3
+        assert held == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ValueError, match=r"holds 15\.5000 electrons.*--normalize"):
+        encode(crystal, flat, 15.5, {"ecutwfc_Ry": 5.0})
+
+
 def test_good_sizes() -> None:
     sizes = [good_size(n) for n in (1, 7, 11, 13, 17, 19, 21, 23, 26, 31, 37, 49, 121)]
     assert sizes == [1, 8, 12, 15, 18, 20, 24, 24, 27, 32, 40, 50, 125]

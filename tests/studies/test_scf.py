@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,45 @@ def test_the_table() -> None:
     assert mixed[4].split("|")[-2].strip() == "5"  # of the one crystal that has it
     with pytest.raises(ValueError, match="no crystals"):
         table.markdown([])
+
+
+LIVE_INPUT = """&control
+calculation='scf', prefix='x', outdir='./o', disk_io='low'
+pseudo_dir='./pp'
+/
+&system
+ibrav=0, nat=2, ntyp=1, ecutwfc=12, ecutrho=48
+occupations='smearing', smearing='mv', degauss=0.015
+/
+&electrons
+conv_thr=1e-09, mixing_beta=0.6
+/
+ATOMIC_SPECIES
+Si 1.0 Si.UPF
+CELL_PARAMETERS angstrom
+-2.7344445000 -2.7344445000 0.0000000000
+-2.7344445000 0.0000000000 -2.7344445000
+0.0000000000 -2.7344445000 -2.7344445000
+ATOMIC_POSITIONS crystal
+Si 0.5000000000 0.5000000000 0.5000000000
+Si 0.2500000000 0.2500000000 0.2500000000
+K_POINTS automatic
+3 3 3 0 0 0
+"""
+
+
+@pytest.mark.skipif(shutil.which("pw.x") is None, reason="pw.x is not installed (Debian: quantum-espresso)")
+def test_a_crystal_is_measured_by_pw(tmp_path: Path, data: Path) -> None:
+    """The exact density gives the bands of pw.x's own, and is converged; the promolecule does not and is not."""
+    one = Candidate("Si", "Si", "Si", str(data / "qe" / "Si.save"), 1.0, LIVE_INPUT)
+    starts = {"promolecule": open_predictor("promolecule")}
+    found = study.measure_crystal(one, starts, StudyConfig(data / "qe", scf=True, timeout=300.0))
+    exact, promolecule = found["starts"]["exact"], found["starts"]["promolecule"]
+    assert found["k_points"] == 4
+    assert exact["nmae"] == exact["hartree_error"] == 0.0
+    assert exact["band_error"] < 0.1
+    assert exact["scf"]["iterations"] == 1
+    assert promolecule["band_error"] > 10.0
+    assert promolecule["hartree_error"] > 10.0
+    assert promolecule["scf"]["iterations"] > 3
+    assert found["scf"]["iterations"] > 3
