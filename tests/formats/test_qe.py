@@ -55,7 +55,7 @@ def smooth(seed: int, lattice: np.ndarray, ecutrho: float) -> tomat.Material:
     """A positive density made of the components below a cutoff, on a grid that holds them all."""
     rng = np.random.default_rng(seed)
     miller = miller_indices(lattice, ecutrho, gamma_only=True)
-    values = rng.normal(size=(len(miller), 2)) @ [1.0, 1.0j]
+    values = rng.normal(size=len(miller)) + 1j * rng.normal(size=len(miller))
     values[0] = 40.0 * len(values)
     reciprocal = 2 * np.pi * np.linalg.inv(lattice / BOHR).T
     grid = charge.to_grid(charge.Components(True, reciprocal, miller, values), fft_grid(lattice, ecutrho))
@@ -155,6 +155,19 @@ def test_electrons_per_cubic_bohr() -> None:
     assert found.values[0] == pytest.approx(0.25 * 0.529177210903**3)
     assert np.abs(found.values[1:]).max() < 1e-12
     np.testing.assert_array_equal(found.miller, miller_indices(crystal.lattice, 20.0))
+
+
+def test_the_electrons_are_whole() -> None:
+    """pw.x takes their number from the file, and scales the density to it."""
+    crystal = Crystal.of(4.0 * np.eye(3), [2], [[0, 0, 0]])
+    flat = np.full((8, 8, 8), 0.25, np.float32)
+    for n, source, expected in ((15.9, {}, 16.0), (16.2, {}, 16.0), (15.5, {"electrons": 16.0}, 16.0)):
+        files = encode(crystal, flat * np.float32(n / 16), n, {"ecutwfc_Ry": 5.0, **source})
+        assert schema.parse(files[schema.NAME], "made").electrons == expected
+        held = charge.parse(files[charge.NAME], "made").values[0].real * 64.0 / BOHR**3
+        assert held == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ValueError, match=r"holds 15\.5000 electrons.*--normalize"):
+        encode(crystal, flat, 15.5, {"ecutwfc_Ry": 5.0})
 
 
 def test_good_sizes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -112,22 +113,18 @@ def row(task_id: str, scale: float, *, scf: bool) -> dict[str, Any]:
         return one | ({"scf": {"iterations": round(5 + error)}} if scf else {})
 
     starts = {"exact": start(0.0), "promolecule": start(2 * scale), "field": start(scale)}
-    return {
-        "task_id": task_id,
-        "formula": "LiH",
-        "k_points": 4,
-        "states": 12,
-        "scf": {"iterations": 9},
-        "starts": starts,
-    }
+    if not scf:
+        starts["exact"]["band_error"] = None
+    facts = {"task_id": task_id, "formula": "LiH", "k_points": 4, "states": 12, "starts": starts}
+    return facts | ({"scf": {"iterations": 9}} if scf else {})
 
 
 def test_a_study_goes_on(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[str] = []
 
-    def measure(one: Candidate, *_: object) -> dict[str, Any]:
+    def measure(one: Candidate, _: object, config: StudyConfig) -> dict[str, Any]:
         measured.append(one.task_id)
-        return row(one.task_id, 1.0, scf=False)
+        return row(one.task_id, 1.0, scf=config.scf)
 
     monkeypatch.setattr(study, "measure_crystal", measure)
     chosen = choose(data / "rho_gga", 3)
@@ -138,8 +135,14 @@ def test_a_study_goes_on(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyP
     rows = list(run_study(chosen, starts, config, tmp_path / "out"))
     assert measured == [one.task_id for one in chosen]
     assert rows[0] == json.loads((tmp_path / "out" / f"{chosen[0].task_id}.json").read_text()) == first
+    for changed in (StudyConfig(tmp_path, window=1.0), StudyConfig(tmp_path, window=1.0, scf=True)):
+        measured.clear()
+        list(run_study(chosen, starts, changed, tmp_path / "out"))
+        assert measured == [one.task_id for one in chosen]
+    # What was measured with SCF holds without it too.
+    measured.clear()
     list(run_study(chosen, starts, StudyConfig(tmp_path, window=1.0), tmp_path / "out"))
-    assert measured == [one.task_id for one in chosen] * 2
+    assert measured == []
 
 
 def test_the_table() -> None:
@@ -153,5 +156,50 @@ def test_the_table() -> None:
     assert (named["bands exact, meV"], named["iterations superposition"]) == ("0", "9")
     assert named["iterations field"] == "7"
     assert "iterations" not in table.markdown([row("a", 1.0, scf=False)])
+    mixed = table.markdown([row("a", 1.0, scf=True), row("b", 3.0, scf=False)]).splitlines()
+    assert mixed[3].split("|")[-3:-1] == [" - ", " - "]
+    assert mixed[4].split("|")[-2].strip() == "5"  # of the one crystal that has it
     with pytest.raises(ValueError, match="no crystals"):
         table.markdown([])
+
+
+LIVE_INPUT = """&control
+calculation='scf', prefix='x', outdir='./o', disk_io='low'
+pseudo_dir='./pp'
+/
+&system
+ibrav=0, nat=2, ntyp=1, ecutwfc=12, ecutrho=48
+occupations='smearing', smearing='mv', degauss=0.015
+/
+&electrons
+conv_thr=1e-09, mixing_beta=0.6
+/
+ATOMIC_SPECIES
+Si 1.0 Si.UPF
+CELL_PARAMETERS angstrom
+-2.7344445000 -2.7344445000 0.0000000000
+-2.7344445000 0.0000000000 -2.7344445000
+0.0000000000 -2.7344445000 -2.7344445000
+ATOMIC_POSITIONS crystal
+Si 0.5000000000 0.5000000000 0.5000000000
+Si 0.2500000000 0.2500000000 0.2500000000
+K_POINTS automatic
+3 3 3 0 0 0
+"""
+
+
+@pytest.mark.skipif(shutil.which("pw.x") is None, reason="pw.x is not installed (Debian: quantum-espresso)")
+def test_a_crystal_is_measured_by_pw(tmp_path: Path, data: Path) -> None:
+    """The exact density gives the bands of pw.x's own, and is converged; the promolecule does not and is not."""
+    one = Candidate("Si", "Si", "Si", str(data / "qe" / "Si.save"), 1.0, LIVE_INPUT)
+    starts = {"promolecule": open_predictor("promolecule")}
+    found = study.measure_crystal(one, starts, StudyConfig(data / "qe", scf=True, timeout=300.0))
+    exact, promolecule = found["starts"]["exact"], found["starts"]["promolecule"]
+    assert found["k_points"] == 4
+    assert exact["nmae"] == exact["hartree_error"] == 0.0
+    assert exact["band_error"] < 0.1
+    assert exact["scf"]["iterations"] == 1
+    assert promolecule["band_error"] > 10.0
+    assert promolecule["hartree_error"] > 10.0
+    assert promolecule["scf"]["iterations"] > 3
+    assert found["scf"]["iterations"] > 3

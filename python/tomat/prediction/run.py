@@ -224,7 +224,9 @@ class _Run:
             if self.options.augmentation is not None:
                 augmentation = read_augmentation(self.options.augmentation, cell.crystal.n_atoms)
             if self.options.cutoffs is not None:
-                facts = dict(zip(CUTOFFS, self.options.cutoffs, strict=True))
+                facts: dict[str, Any] = dict(zip(CUTOFFS, self.options.cutoffs, strict=True))
+                if outcome.electrons.expected is not None:
+                    facts["electrons"] = outcome.electrons.expected
                 outcome = replace(outcome, material=outcome.material.with_source(**facts))
             record = self.folder.write(outcome, truth=truth, augmentation=augmentation, extra=extra)
         except ValueError as error:

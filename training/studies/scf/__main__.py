@@ -23,8 +23,9 @@ import typer
 from tomat.cli import run
 from tomat.cli._models import decoding_options
 from tomat.cli._shared import grouped
-from tomat.lm.decode.opening import PROMOLECULE, open_predictor
+from tomat.lm.decode.opening import open_predictor
 from tomat.prediction.options import DecodingConfig
+from tomat.prediction.predictor import PROMOLECULE
 from tomat.storage.files import write_json
 from training.studies.scf.study import StudyConfig, choose, run_study
 from training.studies.scf.table import markdown
@@ -43,7 +44,10 @@ def command(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of crystals.")] = 10,
     scf: Annotated[
-        bool, typer.Option("--scf", help="Count the iterations of SCF from each start too.")
+        bool,
+        typer.Option(
+            "--scf", help="Run SCF too: iterations from each start, and what writing a density costs."
+        ),
     ] = False,
     window: Annotated[float, typer.Option(help="Bands up to this many eV above the Fermi level.")] = 2.0,
     pw: Annotated[str, typer.Option(help="The program.")] = "pw.x",
@@ -64,7 +68,10 @@ def command(
     rows = []
     for row in run_study(choose(root, count), starts, config, out):
         rows.append(row)
-        errors = ", ".join(f"{name} {one['band_error']:.4g}" for name, one in row["starts"].items())
+        known = {
+            name: one["band_error"] for name, one in row["starts"].items() if one["band_error"] is not None
+        }
+        errors = ", ".join(f"{name} {error:.4g}" for name, error in known.items())
         print(f"{row['task_id']} {row['formula']}: bands off by {errors} meV", file=sys.stderr)
     text = markdown(rows)
     write_json(out / "study.json", {"format": "tomat scf study", "rows": rows})

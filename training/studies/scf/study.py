@@ -27,6 +27,8 @@ from training.studies.scf import pw
 HELD_OUT = ("validation", "test")
 #: The start that is the density itself: what it costs to write it down and read it.
 EXACT = "exact"
+#: What ``pw.x`` leaves.
+_SCHEMA = "x.save/data-file-schema.xml"
 #: Largest difference of the cells of a density and of its input, angstrom.
 _CELL = 1e-6
 
@@ -58,7 +60,8 @@ class StudyConfig:
         pseudo: folder of pseudopotentials, plain or gzipped.
         command: ``pw.x``.
         window: bands are counted up to this many eV above the Fermi level.
-        scf: count the iterations of the self-consistent cycle too.
+        scf: run the self-consistent cycle too, from pw.x's own superposition and from each start, and compare the bands
+            of the exact density with those that pw.x finds from its own file.
         timeout: seconds a run may take.
     """
 
@@ -112,17 +115,13 @@ def run_study(
         ValueError, OSError: a prediction or a run of ``pw.x`` failed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    identity = {
-        "starts": {name: one.identity() for name, one in starts.items()},
-        "window": config.window,
-        "scf": config.scf,
-    }
+    identity = {"starts": {name: one.identity() for name, one in starts.items()}, "window": config.window}
     # As it comes back from JSON.
     identity = json.loads(json.dumps(identity))
     for one in chosen:
         file = out / f"{one.task_id}.json"
         known = read_json(file) if file.exists() else {}
-        if known.get("identity") == identity:
+        if known.get("identity") == identity and ("scf" in known or not config.scf):
             yield known
             continue
         row = {**measure_crystal(one, starts, config), "identity": identity}
@@ -142,56 +141,54 @@ def measure_crystal(one: Candidate, starts: dict[str, PatchPredictor], config: S
         text = pw.with_variable(one.pw_input, "control", "prefix", "'x'")
         for key, value in {"outdir": "'.'", "pseudo_dir": "'.'", "tstress": ".false."}.items():
             text = pw.with_variable(text, "control", key, value)
-        scf = pw.run(config.command, work, text, config.timeout)
         nscf = pw.with_variable(text, "control", "calculation", "'nscf'")
-        pw.run(config.command, work, nscf, config.timeout)
-        reference = pw.bands_of(work / "x.save" / "data-file-schema.xml")
-        rows = {}
+        found: dict[str, tuple[pw.Bands, pw.Run]] = {}
         for start, density in densities.items():
-            rows[start] = _start(density, truth, reference, (text, nscf), work, config)
-    states = int((reference.energies <= reference.fermi + config.window).sum())
-    return {
-        "task_id": one.task_id,
-        "formula": one.formula,
-        "k_points": len(reference.energies),
-        "states": states,
-        "scf": asdict(scf),
-        "starts": rows,
-    }
+            _write(density, work)
+            run = pw.run(config.command, work, nscf, config.timeout)
+            found[start] = (pw.bands_of(work / _SCHEMA), run)
+        reference = found[EXACT][0]
+        rows = {
+            start: _errors(densities[start], truth, found[start], reference, config) for start in densities
+        }
+        rows[EXACT]["band_error"] = None
+        row: dict[str, Any] = {
+            "task_id": one.task_id,
+            "formula": one.formula,
+            "k_points": len(reference.energies),
+            "states": int((reference.energies <= reference.fermi + config.window).sum()),
+            "starts": rows,
+        }
+        if not config.scf:
+            return row
+        from_file = pw.with_variable(text, "electrons", "startingpot", "'file'")
+        for start, density in densities.items():
+            _write(density, work)
+            rows[start]["scf"] = asdict(pw.run(config.command, work, from_file, config.timeout))
+        shutil.rmtree(work / "x.save")
+        row["scf"] = asdict(pw.run(config.command, work, text, config.timeout))
+        pw.run(config.command, work, nscf, config.timeout)
+        rows[EXACT]["band_error"] = pw.band_error(reference, pw.bands_of(work / _SCHEMA), config.window)
+        return row
 
 
-def _start(
+def _errors(
     density: Material,
     truth: Material,
+    found: tuple[pw.Bands, pw.Run],
     reference: pw.Bands,
-    inputs: tuple[str, str],
-    work: Path,
     config: StudyConfig,
 ) -> dict[str, Any]:
-    """What one density is worth: its errors, its bands, and iterations from it."""
-    scf, nscf = inputs
-    _write(density, work)
-    bands_run = pw.run(config.command, work, nscf, config.timeout)
-    bands = pw.bands_of(work / "x.save" / "data-file-schema.xml")
+    """The errors of a density, and of the bands found from it."""
+    bands, run = found
     predicted, true = (one.in_unit("chgcar").density for one in (density, truth))
-    row: dict[str, Any] = {
+    return {
         "nmae": metrics.nmae(predicted, true),
         "hartree_error": metrics.hartree_error(predicted, true, truth.lattice),
         "band_error": pw.band_error(bands, reference, config.window),
         "fermi_error": 1000.0 * (bands.fermi - reference.fermi),
-        "nscf_seconds": bands_run.seconds,
+        "nscf_seconds": run.seconds,
     }
-    if config.scf:
-        _write(density, work)
-        row["scf"] = asdict(
-            pw.run(
-                config.command,
-                work,
-                pw.with_variable(scf, "electrons", "startingpot", "'file'"),
-                config.timeout,
-            )
-        )
-    return row
 
 
 def _write(density: Material, work: Path) -> None:

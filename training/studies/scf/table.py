@@ -19,7 +19,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     if not rows:
         raise ValueError("no crystals were measured")
     starts = [name for name in rows[0]["starts"] if name != EXACT]
-    with_scf = all("scf" in row["starts"][EXACT] for row in rows)
+    with_scf = any("scf" in row for row in rows)
     head = ["crystal", "k points, states"]
     head += [f"NMAE {name}, %" for name in starts]
     head += [f"Hartree error {name}, meV" for name in starts]
@@ -28,8 +28,11 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     body = [_line(row, starts, with_scf=with_scf) for row in rows]
     numbers = np.array([values for _, _, values in body], dtype=np.float64)
     lines = [[f"{name}", sizes, *_cells(values, starts)] for name, sizes, values in body]
-    lines.append(["**mean**", "", *_cells(np.nanmean(numbers, axis=0).tolist(), starts)])
-    lines.append(["**median**", "", *_cells(np.nanmedian(numbers, axis=0).tolist(), starts)])
+    for name, average in (("mean", np.mean), ("median", np.median)):
+        # Of the crystals that have the number.
+        columns = (column[~np.isnan(column)] for column in numbers.T)
+        values = [float(average(column)) if column.size else np.nan for column in columns]
+        lines.append([f"**{name}**", "", *_cells(values, starts)])
     table = [head, ["---"] * len(head), *lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in table) + "\n"
 
@@ -38,16 +41,20 @@ def _line(row: dict[str, Any], starts: Sequence[str], *, with_scf: bool) -> tupl
     found = row["starts"]
     values = [100.0 * found[name]["nmae"] for name in starts]
     values += [found[name]["hartree_error"] for name in starts]
-    values += [found[name]["band_error"] for name in (*starts, EXACT)]
+    values += [_or_nan(found[name]["band_error"]) for name in (*starts, EXACT)]
     if with_scf:
-        runs = [row["scf"], *(found[name]["scf"] for name in (*starts, EXACT))]
-        values += [np.nan if run["iterations"] is None else run["iterations"] for run in runs]
+        runs = [row, *(found[name] for name in (*starts, EXACT))]
+        values += [_or_nan(run.get("scf", {}).get("iterations")) for run in runs]
     return f"{row['formula']} `{row['task_id']}`", f"{row['k_points']}, {row['states']}", values
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def _cells(values: Sequence[float], starts: Sequence[str]) -> list[str]:
     n = len(starts)
-    cells = [f"{value:.2f}" for value in values[:n]]
-    cells += [f"{value:.0f}" for value in values[n : 3 * n]]
-    cells += [f"{value:.2g}" for value in values[3 * n : 3 * n + 1]]
-    return cells + [f"{value:.3g}" for value in values[3 * n + 1 :]]
+    formats = ["{:.2f}"] * n + ["{:.0f}"] * (2 * n) + ["{:.1g}"] + ["{:.3g}"] * (n + 2)
+    return [
+        "-" if np.isnan(value) else form.format(value) for form, value in zip(formats, values, strict=False)
+    ]

@@ -27,6 +27,8 @@ CUTOFFS = ("ecutwfc_Ry", "ecutrho_Ry")
 NAMELESS = re.compile(r"pwscf|[a-z]", re.IGNORECASE)
 #: Largest difference between the electrons of the density and those the run counts, as a share.
 _ELECTRONS = 1e-3
+#: Largest distance of the electrons of a density from a whole number.
+_WHOLE = 0.25
 #: Most points of an FFT grid for each of its components.
 _SPARSE = 1000
 
@@ -47,23 +49,26 @@ def encode(
 ) -> dict[str, bytes]:
     """The files of a folder; the density is in electrons per cubic angstrom, on any grid.
 
-    ``source`` has the cutoff of the density, ``ecutrho_Ry`` (or ``ecutwfc_Ry``, a quarter of it); with ``gamma_only``,
-    one of each pair G, -G is written, for runs with ``K_POINTS gamma``.
+    The density is scaled to the valence electrons of the cell, as ``pw.x`` does when it starts SCF: to ``electrons`` of
+    the ``source``, or the nearest whole number. ``source`` has the cutoff of the density, ``ecutrho_Ry`` (or
+    ``ecutwfc_Ry``, a quarter of it); with ``gamma_only``, one of each pair G, -G is written, for runs with ``K_POINTS
+    gamma``.
 
     Raises:
-        ValueError: no cutoff.
+        ValueError: no cutoff, or electrons that are far from a whole number and not given.
     """
     ecutwfc, ecutrho = _cutoffs(crystal, source)
     gamma_only = bool(source.get("gamma_only", False))
     miller = miller_indices(crystal.lattice, ecutrho, gamma_only=gamma_only)
     reciprocal = 2.0 * np.pi * np.linalg.inv(crystal.lattice / BOHR).T
-    values = charge.from_grid(density, miller) * BOHR**3
+    electrons = _count(crystal, n_electrons, source)
+    values = charge.from_grid(density, miller) * (BOHR**3 * electrons / n_electrons)
     shape = density.shape
     if (2 * np.abs(miller).max(axis=0) >= shape).any():
         shape = fft_grid(crystal.lattice, ecutrho)
     described = schema.dump(
         crystal,
-        electrons=n_electrons,
+        electrons=electrons,
         ecutwfc=ecutwfc,
         ecutrho=ecutrho,
         grid_shape=shape,
@@ -72,6 +77,21 @@ def encode(
     )
     components = charge.Components(gamma_only, reciprocal, miller, values)
     return {schema.NAME: described, charge.NAME: charge.dump(components)}
+
+
+def _count(crystal: Crystal, n_electrons: float, source: dict[str, Any]) -> float:
+    """The valence electrons of the cell. ``pw.x`` takes them from the file: with others, the Fermi level is wrong."""
+    told = source.get("electrons")
+    if not n_electrons > 0:
+        raise ValueError(f"{crystal.name}: the density holds {n_electrons:g} electrons; give one with some")
+    if told is not None:
+        return float(told)
+    if abs(n_electrons - round(n_electrons)) > _WHOLE:
+        raise ValueError(
+            f"{crystal.name}: the density holds {n_electrons:.4f} electrons, which is no whole number; normalise it "
+            "(--normalize), or say how many the pseudopotentials have: material.with_source(electrons=16.0)"
+        )
+    return float(round(n_electrons))
 
 
 def _cutoffs(crystal: Crystal, source: dict[str, Any]) -> tuple[float, float]:

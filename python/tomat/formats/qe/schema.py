@@ -1,8 +1,9 @@
 """``data-file-schema.xml`` of Quantum ESPRESSO: the crystal, cutoffs and grid that belong to a density.
 
 Lengths are in bohr and energies in hartree there. A written file holds the elements without which ``pw.x`` 6.7 does
-not find the bands of a density (``calculation = 'nscf'`` or ``'bands'``). It takes cell and atoms from it, and
-everything else from its input: the energies and the one band in a written file are zeros that nothing reads.
+not find the bands of a density (``calculation = 'nscf'`` or ``'bands'``). It takes cell, atoms and the number of
+electrons from it, and everything else from its input: energies and the one band in a written file are zeros that
+nothing reads.
 """
 
 from __future__ import annotations
