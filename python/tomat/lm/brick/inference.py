@@ -12,10 +12,10 @@ import numpy as np
 
 from tomat.lm.brick.config import EDGE
 from tomat.lm.brick.network import Patch
-from tomat.lm.field.quick import quick_statistics
 from tomat.lm.brick.tiles import Placed, at_points
 from tomat.lm.decode.estimates import Sampling, of_logits
 from tomat.lm.field.inference import DEFAULT, padded_atoms, split_sums
+from tomat.lm.field.quick import quick_statistics
 from tomat.lm.loss import functions
 
 if TYPE_CHECKING:
