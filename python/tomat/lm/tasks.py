@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from tomat.lm.brick.task import BrickTask
@@ -28,6 +29,7 @@ TASKS: dict[str, Callable[[TrainConfig], Task]] = {
 ESTIMATES: dict[str, Callable[..., Estimate | FieldEstimate]] = {
     "transformer": estimate,
     "field": estimate_field,
+    "brick": functools.partial(estimate_field, opened=BrickTask.open),
 }
 
 

@@ -35,6 +35,16 @@ class BrickTask(FieldTask):
         return self.config.model.brick.shape()
 
     @property
+    def points(self) -> int:
+        """Points of a patch at which atoms are summed up."""
+        return self.brick.points if self.brick.field else 0
+
+    @property
+    def preset(self) -> str:
+        """The size of the model by name."""
+        return self.config.model.brick.preset
+
+    @property
     def flops(self) -> float:
         """Of a row."""
         atoms = int(self.data.store.arrays["atoms"][self.materials].max())

@@ -14,6 +14,8 @@ from tomat.lm.model.flops import GIB, SHOWN, check_mfu, hours_of, time_lines
 from tomat.lm.model.memory import OPTIMIZER_SLOTS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tomat.lm.config import TrainConfig
     from tomat.lm.field.config import FieldShape
 
@@ -26,7 +28,8 @@ class FieldEstimate:
 
     Attributes:
         config: the run.
-        shape: of its model.
+        shape: of its model, or of the eyes of a brick model, and of its rows.
+        preset: its size by name.
         parameters: of its model.
         materials: training materials.
         crystals_per_step: mean number of crystals in a step.
@@ -38,6 +41,7 @@ class FieldEstimate:
 
     config: TrainConfig
     shape: FieldShape
+    preset: str
     parameters: int
     materials: int
     crystals_per_step: float
@@ -78,7 +82,7 @@ class FieldEstimate:
         lines = [
             f"run         {facts['run']}, {self.config.trainer.num_train_steps:,} steps",
             f"batch       {rows} rows of up to {crystals} crystals with {voxels} voxels each",
-            f"model       {self.config.model.field.preset}: {self.parameters:,} parameters",
+            f"model       {self.preset}: {self.parameters:,} parameters",
             f"data        {self.materials:,} materials, {self.crystals_per_step:.3g} in a step; "
             f"{facts['epochs']:.3g} epochs",
             f"FLOPs       {self.flops:.4g} per step, {self.total_flops:.4g} in total",
@@ -89,14 +93,21 @@ class FieldEstimate:
         return "\n".join(lines)
 
 
-def estimate_field(config: TrainConfig, *, mfu: float = 0.4) -> FieldEstimate:
+def estimate_field(
+    config: TrainConfig, *, mfu: float = 0.4, opened: Callable[[TrainConfig], FieldTask] = FieldTask.open
+) -> FieldEstimate:
     """Estimate a run from its data and configuration; compiles nothing, writes only the data cache.
+
+    Args:
+        config: of the run.
+        mfu: assumed model FLOPs utilisation.
+        opened: opens its task.
 
     Raises:
         OSError, KeyError, ValueError: the data cannot be opened, or the configuration is invalid.
     """
     check_mfu(mfu)
-    task = FieldTask.open(config)
+    task = opened(config)
     model = eqx.filter_eval_shape(task.build, jax.random.PRNGKey(0))
     parameters = parameter_count(model)
     rows, shape = config.trainer.train_batch_size, task.shape
@@ -107,10 +118,11 @@ def estimate_field(config: TrainConfig, *, mfu: float = 0.4) -> FieldEstimate:
     )  # weights, gradients, optimizer state
     copies += config.trainer.model_averaging is not None
     functions = shape.functions * (shape.l_max + 1) ** 2
-    sums = shape.sites_per_row * (shape.voxels_per_crystal + int(atoms.max())) * functions
+    sums = shape.sites_per_row * (task.points + int(atoms.max())) * functions
     return FieldEstimate(
         config,
         shape,
+        task.preset,
         parameters,
         len(task.materials),
         rows * min(shape.crystals_per_row, shape.sites_per_row / float(atoms.mean()), len(atoms)),

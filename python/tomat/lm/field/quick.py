@@ -2,8 +2,8 @@
 
 The median is found by bisection of the cumulated distribution at the levels' edges, and is the level that
 :func:`tomat.lm.decode.estimates.of_logits` finds up to rounding. Mean, spread and expected error are those of the
-mixture itself, as if levels were infinitely fine: with ``u = (x - m) / s``, a logistic of place m and width s has
-the variance ``(pi s)^2 / 3`` and the mean distance ``s (u + 2 log(1 + exp(-u)))`` from x.
+mixture itself, as if levels were infinitely fine: with ``u = (x - m) / s``, a logistic of place m and width s has the
+variance ``(pi s)^2 / 3`` and the mean distance ``s (u + 2 log(1 + exp(-u)))`` from x.
 """
 
 from __future__ import annotations

@@ -136,6 +136,16 @@ class FieldTask:
         return self.shape.crystals_per_row * self.shape.voxels_per_crystal
 
     @property
+    def points(self) -> int:
+        """Points of a crystal in a row at which atoms are summed up."""
+        return self.shape.voxels_per_crystal
+
+    @property
+    def preset(self) -> str:
+        """The size of the model by name."""
+        return self.config.model.field.preset
+
+    @property
     def flops(self) -> float:
         """Of a row."""
         atoms = int(self.data.store.arrays["atoms"][self.materials].max())

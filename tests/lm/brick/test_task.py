@@ -1,0 +1,106 @@
+"""Runs of brick models: start, resumption, prediction, and a field model as the starting density."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("levanter")
+import tiny_brick
+import tiny_field
+import tomat
+from tomat.lm.brick.checkpoint import open_brick
+from tomat.lm.brick.task import BrickTask
+from tomat.lm.data.shuffle import key_of
+from tomat.lm.decode.opening import open_predictor
+from tomat.lm.field.predictor import FieldPredictor
+from tomat.lm.metrics_file import read_metrics
+from tomat.lm.tasks import estimate_task
+from tomat.lm.train import Outcome, train
+from tomat.prediction.assemble import predict_density
+from tomat.prediction.options import DecodingConfig
+
+MATERIAL = tiny_field.DATA / "label" / "qe-0040.zarr"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    folder = tmp_path_factory.mktemp("brick")
+    return folder / "runs" / "tiny", train(tiny_brick.config(folder))
+
+
+def test_a_run_begins_with_the_promolecule_and_predicts(finished: tuple[Path, Outcome]) -> None:
+    run, outcome = finished
+    assert outcome.steps == 4
+    evaluated = [line for line in read_metrics(run / "metrics.jsonl") if "eval/one_pass/nmae_median" in line]
+    first = evaluated[0]
+    np.testing.assert_allclose(first["eval/one_pass/nmae_median"], first["eval/promolecule/nmae"], rtol=1e-6)
+    assert evaluated[-1]["eval/one_pass/width_factor"] > 0
+    predictor = open_predictor(run, DecodingConfig(weights="latest"))
+    found = predict_density(predictor, tomat.read(MATERIAL).crystal, (10, 10, 10))
+    assert found.mode == "one_pass"
+    assert np.isfinite(found.material.density).all()
+
+
+def test_a_run_resumes_to_the_bit(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    train(tiny_brick.config(tmp_path, steps=2))
+    again = train(tiny_brick.config(tmp_path, "--allow_change", "[schedule]"))
+    assert again.first_step == 2
+    folders = (tmp_path / "runs" / "tiny", finished[0])
+    assert len({open_brick(str(folder), weights="latest").fingerprint for folder in folders}) == 1
+
+
+def test_estimates_are_of_the_model(tmp_path: Path) -> None:
+    config = tiny_brick.config(tmp_path)
+    found, task = estimate_task(config, mfu=0.5), BrickTask.open(config)
+    leaves = jax.tree.leaves(task.build(jax.random.PRNGKey(0)))
+    assert found.as_json()["parameters"] == sum(leaf.size for leaf in leaves)
+    assert found.as_json()["flops_per_step"] == 2 * task.flops
+    blind = BrickTask.open(tiny_brick.config(tmp_path, "--model.brick.field", "false"))
+    assert blind.flops < task.flops
+
+
+def test_weights_of_drawn_voxels_make_their_errors_the_nmae(tmp_path: Path) -> None:
+    task = BrickTask.open(tiny_brick.config(tmp_path))
+    patches = task._patches(task.data)
+    value, guess = (a.astype(np.float64) for a in patches.flat(0))
+    rng = np.random.Generator(np.random.Philox(key=key_of(1, "test")))
+    found = []
+    for _ in range(400):
+        drawn = patches.draw(0, rng, 32)
+        error = np.abs(drawn.guess - drawn.value)[drawn.chosen]
+        found.append(float((drawn.weight * error).mean()))
+    nmae = np.abs(value - guess).sum() / np.abs(value).sum()
+    assert abs(np.mean(found) - nmae) < 4 * np.std(found) / np.sqrt(len(found)) + 1e-6
+
+
+def test_a_field_model_can_be_the_starting_density(tmp_path: Path) -> None:
+    limits = ("--data.limit", "3", "--validation.limit", "2", "--name", "field")
+    train(tiny_field.config(tmp_path, *limits, steps=2))
+    field = str(tmp_path / "runs" / "field")
+    outcome = train(tiny_brick.config(tmp_path, "--data.guess", field, "--validation.guess", field, steps=1))
+    run = tmp_path / "runs" / "tiny"
+    start = open_predictor(run, DecodingConfig(weights="start"))
+    crystal = tomat.read(MATERIAL).crystal
+    of_field = predict_density(FieldPredictor.open(field, DecodingConfig()), crystal, (10, 10, 10))
+    found = predict_density(start, crystal, (10, 10, 10)).material.density
+    np.testing.assert_allclose(found, np.maximum(of_field.material.density, 1e-6), rtol=1e-6)
+    assert outcome.best is not None
+    (tmp_path / "runs" / "field").rename(tmp_path / "runs" / "gone")
+    with pytest.raises(FileNotFoundError, match="starts from the field model"):
+        _ = open_predictor(run, DecodingConfig()).facts
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("model.brick.width", "25", r"model\.brick\.width = 25 must be a multiple of 6 heads"),
+        ("model.brick.positions", "raster", r"model\.brick\.positions = 'raster' is not known"),
+        ("model.brick.preset", "huge", r"model\.brick\.preset = 'huge' is not known"),
+        ("model.brick.layers", "0", r"model\.brick\.layers = 0 must be above 0"),
+    ],
+)
+def test_sizes_out_of_range_are_named(argument: str, value: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_brick.config(tmp_path, f"--{argument}", value).model.brick.shape()
