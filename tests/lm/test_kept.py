@@ -117,6 +117,22 @@ def test_a_run_that_got_worse_keeps_its_start(harmed: tuple[Path, Outcome]) -> N
     assert "as they began (step 0)" in open_predictor(str(run)).weights
 
 
+def test_a_run_without_better_weights_ends_early(tmp_path: Path) -> None:
+    harmful = ["--optimizer.learning_rate", "0.3", "--evaluation.stop_after"]
+    outcome = train(tiny.config(tmp_path, *harmful, "1", steps=12))
+    assert (outcome.steps, outcome.evaluation.keys() > {"one_pass/nmae_median"}) == (4, True)
+    assert outcome.best is not None
+    assert outcome.best.steps == 0
+    run = str(tmp_path / "runs" / "tiny")
+    assert open_checkpoint(run, weights="latest").step == 4
+    again = train(tiny.config(tmp_path, *harmful, "1", steps=12))
+    assert (again.steps, again.loss) == (4, None)
+    more = train(tiny.config(tmp_path, *harmful, "2", steps=12))
+    assert (more.first_step, more.steps) == (4, 8)
+    with pytest.raises(ValueError, match=r"evaluation\.stop_after = 0"):
+        tiny.config(tmp_path, *harmful, "0")
+
+
 def test_what_was_kept_outlives_a_resumed_part(
     finished: tuple[Path, TrainConfig, Outcome], tmp_path: Path
 ) -> None:

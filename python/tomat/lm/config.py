@@ -60,6 +60,7 @@ class EvaluationConfig:
         keep_start: keep the initial weights in ``start/``, which ``tomat eval`` measures as step 0.
         keep_best: keep the weights of the best evaluation (step 0 included) in ``best-N/``, the default of prediction.
         best_by: metric to minimise; None is ``one_pass/nmae_median``, or bits per voxel if there is no such NMAE.
+        stop_after: end the run after so many evaluations in a row without better weights; None never does.
     """
 
     max_rows: int | None = 512
@@ -67,6 +68,18 @@ class EvaluationConfig:
     keep_start: bool = True
     keep_best: bool = True
     best_by: str | None = None
+    stop_after: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: ``stop_after`` is below 1, or no best weights are kept to compare with.
+        """
+        if self.stop_after is not None and (self.stop_after < 1 or not self.keep_best):
+            raise ValueError(
+                f"evaluation.stop_after = {self.stop_after}: give at least 1, and leave evaluation.keep_best on"
+            )
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,11 @@ class KeptWeights:
         if before is not None and before.folder not in (folder, self._files.START):
             self._remove(f"{self._files.root}/{before.folder}")
 
+    def stalled(self, steps: int, every: int) -> bool:
+        """Whether a run evaluated each ``every`` steps ends after ``steps``, for want of better weights."""
+        after = self._config.stop_after
+        return after is not None and self.best is not None and steps - self.best.steps >= after * every
+
     def _save(self, model: Any, folder: str, steps: int, best: dict[str, Any] | None = None) -> None:
         """Write weights to a folder; ``metadata.json`` comes last and completes it."""
         where = f"{self._files.root}/{folder}"

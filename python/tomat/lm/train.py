@@ -38,7 +38,7 @@ from tomat.storage.files import write
 from tomat.storage.remote import place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from levanter.callbacks import StepInfo
     from levanter.data.loader import DataLoader
@@ -216,9 +216,13 @@ def _run(config: TrainConfig, task: Task, changes: list[Change], note: dict[str,
             fetched=config.loader.fetched_together,
         )
         info = None
-        if first_step < trainer.num_train_steps:
+
+        def stalled(steps: int) -> bool:
+            return kept.stalled(steps, config.trainer.steps_per_eval)
+
+        if first_step < trainer.num_train_steps and not stalled(first_step):
             with stop.listening():
-                info = _train(trainer, state, loader, end)
+                info = _train(trainer, state, loader, end, stalled)
     return Outcome(
         files=config.files,
         steps=first_step if info is None else int(info.state.step),
@@ -254,13 +258,24 @@ def _add_hooks(
         trainer.add_hook(end.held(evaluation), every=config.trainer.steps_per_eval)
 
 
-def _train(trainer: Trainer, state: Any, loader: DataLoader[Any], end: EndOfStep) -> StepInfo[Any]:
-    """Levanter's training loop; an error that stops it is raised after its step is logged."""
+def _train(
+    trainer: Trainer,
+    state: Any,
+    loader: DataLoader[Any],
+    end: EndOfStep,
+    stalled: Callable[[int], bool],
+) -> StepInfo[Any]:
+    """Levanter's training loop; an error that stops it is raised after its step is logged.
+
+    It ends early where ``stalled`` says so of the number of steps done.
+    """
     step = int(state.step)
     info: StepInfo[Any] | None = None
     for done in trainer.training_steps(state, loader.iter_from_step(step)):
         info = done
         end.raise_held()
+        if stalled(int(info.state.step)):
+            break
     if info is None:
         raise ValueError("the training data is empty")
     trainer.run_hooks(info, force=True)
