@@ -103,6 +103,20 @@ COVERED_BY = {
         "_seal",
         "dataset.meta",
     ),
+    "lm/brick/test_predictor.py": (
+        "lm.brick.inference",
+        "lm.brick.network",
+    ),
+    "lm/brick/test_task.py": (
+        "lm.brick.checkpoint",
+        "lm.brick.config",
+        "lm.brick.evaluation",
+        "lm.brick.example",
+        "lm.brick.flops",
+        "lm.brick.patches",
+        "lm.brick.stream",
+        "lm.field.starting",
+    ),
     "lm/data/test_guess.py": ("starting",),
     "lm/data/test_guess_kind.py": (
         "lm.data.guess_check",

@@ -119,5 +119,12 @@ class Patches:
                 index[row, at] = patch_voxels(patch.origin, grid, 4 * self.bricks)[order[patch.chosen]]
                 weight[row, at], guess[row, at] = patch.weight, patch.guess[patch.chosen]
                 value[row, at] = patch.value[patch.chosen]
-        flat = (part.reshape(n, -1) for part in (index, weight, guess, value))
-        return drawn, DrawnPoints(self.store, patches * count, *flat)
+        every = DrawnPoints(
+            self.store,
+            patches * count,
+            index.reshape(n, -1),
+            weight.reshape(n, -1),
+            guess.reshape(n, -1),
+            value.reshape(n, -1),
+        )
+        return drawn, every

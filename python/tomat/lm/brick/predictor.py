@@ -87,7 +87,7 @@ class BrickPredictor(RelativePredictor[BrickModel]):
                     f"{request.crystal.name}: a patch of shape {tuple(request.patch_shape)}; the model's are cubes of "
                     f"{self._shape.edge}"
                 )
-            key = id(request.crystal), tuple(request.grid_shape), request.truth is not None
+            key = id(request.crystal), request.grid_shape, request.truth is not None
             groups.setdefault(key, []).append(place)
         found: dict[int, PatchPrediction] = {}
         for places in groups.values():

@@ -31,19 +31,19 @@ def _cube(edge: int) -> NDArray[np.int64]:
 @cache
 def brick_places(bricks: int) -> NDArray[np.float64]:
     """Middles (bricks^3, 3) of the bricks of a patch."""
-    return (_cube(bricks) - 0.5 * (bricks - 1)) * EDGE
+    return np.asarray((_cube(bricks) - 0.5 * (bricks - 1)) * EDGE, np.float64)
 
 
 @cache
 def voxel_places() -> NDArray[np.float64]:
     """Voxels (64, 3) of a brick, from its middle."""
-    return _cube(EDGE) - 0.5 * (EDGE - 1)
+    return np.asarray(_cube(EDGE) - 0.5 * (EDGE - 1), np.float64)
 
 
 @cache
 def point_places() -> NDArray[np.float64]:
     """Points (8, 3) of a brick where the field's sums are taken, from its middle."""
-    return (_cube(POINTS) - 0.5 * (POINTS - 1)) * (EDGE / POINTS)
+    return np.asarray((_cube(POINTS) - 0.5 * (POINTS - 1)) * (EDGE / POINTS), np.float64)
 
 
 @cache
@@ -77,7 +77,7 @@ def patch_voxels(origin: NDArray[np.int64], grid: NDArray[np.int64], edge: int) 
     """Row-major index (edge^3,) in the grid of the voxels of a patch."""
     x, y, z = ((o + np.arange(edge)) % n for o, n in zip(origin.tolist(), grid.tolist(), strict=True))
     ny, nz = int(grid[1]), int(grid[2])
-    return ((x[:, None, None] * ny + y[None, :, None]) * nz + z).ravel()
+    return np.asarray(((x[:, None, None] * ny + y[None, :, None]) * nz + z).ravel())
 
 
 class Placed:

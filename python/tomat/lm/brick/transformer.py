@@ -122,7 +122,7 @@ class Layer(eqx.Module):
         else:
             towards = jnp.einsum("hij,ijc->ihc", share, of.directions).reshape(t, -1)
         x = x + drop(self.out(jnp.concatenate([found, towards], axis=-1)), 0)
-        return x + drop(self.feed(normed(x, self.norms[1])), 1)
+        return jnp.asarray(x + drop(self.feed(normed(x, self.norms[1])), 1))
 
 
 class Transformer(eqx.Module):

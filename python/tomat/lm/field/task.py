@@ -194,7 +194,7 @@ class FieldTask:
             "model": {"kind": self.config.model.kind, "field": self.shape.to_json()},
         }
 
-    def build(self, key: jax.Array) -> FieldModel:
+    def build(self, key: jax.Array) -> Any:
         """A model whose median is the promolecule."""
         return FieldModel.init(key, self.shape, Levels.of(self.codec))
 
