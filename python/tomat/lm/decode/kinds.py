@@ -93,7 +93,12 @@ def export_kind(checkpoint: str, out: Path, *, weights: str = "best", dtype: str
         ValueError: it is damaged, of an unknown kind, or ``out`` holds something else.
         OSError: ``out`` cannot be written.
     """
-    return EXPORTERS[_kind(checkpoint, weights)](checkpoint, out, weights=weights, dtype=dtype)
+    kind = _kind(checkpoint, weights)
+    if kind not in EXPORTERS:
+        raise ValueError(
+            f"{checkpoint}: a model of kind {kind} has no export; give the run or checkpoint itself"
+        )
+    return EXPORTERS[kind](checkpoint, out, weights=weights, dtype=dtype)
 
 
 def open_kind(checkpoint: str, decoding: DecodingConfig) -> OpenModel:
