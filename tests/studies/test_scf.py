@@ -159,6 +159,10 @@ def test_the_table() -> None:
     mixed = table.markdown([row("a", 1.0, scf=True), row("b", 3.0, scf=False)]).splitlines()
     assert mixed[3].split("|")[-3:-1] == [" - ", " - "]
     assert mixed[4].split("|")[-2].strip() == "5"  # of the one crystal that has it
+    words = table.in_words([row("a", 1.0, scf=True), row("b", 3.0, scf=False)])
+    assert "Bands from field: 180 meV on average, 50 % of promolecule." in words
+    assert "Over 4 densities, the error of the bands is 0.90 to 0.90 times the Hartree error" in words
+    assert "correlation of logarithms 1.00" in words
     with pytest.raises(ValueError, match="no crystals"):
         table.markdown([])
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.studies.scf.study import EXACT
 
@@ -35,6 +36,37 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         lines.append([f"**{name}**", "", *_cells(values, starts)])
     table = [head, ["---"] * len(head), *lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in table) + "\n"
+
+
+def in_words(rows: Sequence[dict[str, Any]]) -> str:
+    """How the error of the bands follows from the other two, over all starts; and by start, as a share of the first's.
+
+    Correlations are of logarithms; densities without an error of their bands are left out.
+    """
+    starts = [name for name in rows[0]["starts"] if name != EXACT]
+    mean = {name: float(np.mean([row["starts"][name]["band_error"] for row in rows])) for name in starts}
+    first = starts[0]
+    lines = [
+        f"Bands from {name}: {mean[name]:.0f} meV on average, {100 * mean[name] / mean[first]:.0f} % of {first}."
+        for name in starts[1:]
+    ]
+    found = [row["starts"][name] for row in rows for name in starts]
+    found = [one for one in found if min(one["band_error"], one["hartree_error"], one["nmae"]) > 0.0]
+    if len(found) > 2:
+        bands, hartree, nmae = (
+            np.log([one[key] for one in found]) for key in ("band_error", "hartree_error", "nmae")
+        )
+        ratio = np.exp(bands - hartree)
+        lines.append(
+            f"Over {len(found)} densities, the error of the bands is {ratio.min():.2f} to {ratio.max():.2f} times the "
+            f"Hartree error, {ratio.mean():.2f} on average; correlation of logarithms "
+            f"{_correlation(bands, hartree):.2f}, with NMAE {_correlation(bands, nmae):.2f}."
+        )
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return float(np.corrcoef(a, b)[0, 1])
 
 
 def _line(row: dict[str, Any], starts: Sequence[str], *, with_scf: bool) -> tuple[str, str, list[float]]:
