@@ -28,8 +28,11 @@ def config(folder: Path, *arguments: str, steps: int = 4) -> TrainConfig:
         "    activations: 16, held_out_patches: 3}\n"
     )
     path = folder / "brick.yaml"
-    path.write_text(text.replace("  kind: field\n", brick))
-    return load(path, ("--data.limit", "3", "--validation.limit", "2", *arguments))
+    text = text.replace("  kind: field\n", brick).replace(
+        "split: validation}", "split: validation, limit: 2}"
+    )
+    path.write_text(text)
+    return load(path, ("--data.limit", "3", *arguments))
 
 
 def untrained(shape: BrickShape = SHAPE, *, moved: float = 0.3) -> BrickPredictor:

@@ -125,7 +125,7 @@ class BrickInference:
         """As :meth:`read`, of voxels (n,) with activations (n, activations)."""
         given = {"activations": activations, "x": self._x(guess, truth)}
 
-        def read(part: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        def read(part: dict[str, NDArray[Any]]) -> dict[str, jax.Array]:
             return _of_activations(self.model.head, part, self._tables, self.sampling, wanted)
 
         return self._in_density(_in_blocks(given, VOXELS, read), guess)
@@ -168,7 +168,7 @@ class BrickInference:
 
 
 def _in_blocks(
-    given: dict[str, NDArray[Any]], size: int, read: Callable[[dict[str, jax.Array]], dict[str, jax.Array]]
+    given: dict[str, NDArray[Any]], size: int, read: Callable[[dict[str, NDArray[Any]]], dict[str, jax.Array]]
 ) -> dict[str, Floats]:
     """What ``read`` makes of arrays, blocks of ``size`` rows at a time; the last is filled with its last row."""
     n = len(next(iter(given.values())))
@@ -176,11 +176,12 @@ def _in_blocks(
     for first in range(0, n, size):
         part = {name: array[first : first + size] for name, array in given.items()}
         missing = size - min(size, n - first)
-        filled = {
-            name: jnp.asarray(np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1), mode="edge"))
-            for name, array in part.items()
-        }
-        blocks.append({name: np.asarray(values)[: n - first] for name, values in read(filled).items()})
+        if missing:
+            part = {
+                name: np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1), mode="edge")
+                for name, array in part.items()
+            }
+        blocks.append({name: np.asarray(values)[: n - first] for name, values in read(part).items()})
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
