@@ -80,7 +80,7 @@ def test_a_field_model_can_be_the_starting_density(tmp_path: Path) -> None:
     limits = ("--data.limit", "3", "--validation.limit", "2", "--name", "field")
     train(tiny_field.config(tmp_path, *limits, steps=2))
     field = str(tmp_path / "runs" / "field")
-    outcome = train(tiny_brick.config(tmp_path, "--data.guess", field, "--validation.guess", field, steps=1))
+    train(tiny_brick.config(tmp_path, "--data.guess", field, "--validation.guess", field, steps=1))
     run = tmp_path / "runs" / "tiny"
     start = open_predictor(run, DecodingConfig(weights="start"))
     crystal = tomat.read(MATERIAL).crystal
