@@ -134,3 +134,14 @@ def test_without_moyopy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(ValueError, match=r"pip install 'tomat\[symmetry\]'"):
         operations(IRON)
+
+
+def test_a_supercell_has_the_orbits_of_its_cell() -> None:
+    copper = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    cell = unique_voxels(Crystal.of(np.eye(3) * 3.6, [29] * 4, copper), (8, 8, 8))
+    shifts = np.array(list(itertools.product(range(3), repeat=3)))
+    places = ((copper[None] + shifts[:, None]) / 3).reshape(-1, 3)
+    large = unique_voxels(Crystal.of(np.eye(3) * 10.8, [29] * 108, places), (24, 24, 24))
+    assert (cell.n_operations, large.n_operations) == (192, 192 * 27)
+    np.testing.assert_array_equal(large.multiplicities, cell.multiplicities * 27)
+    np.testing.assert_array_equal(large.inverse, np.tile(cell.inverse, (3, 3, 3)))

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -143,17 +145,66 @@ def unique_voxels(crystal: Crystal, grid_shape: Sequence[int], *, symprec: float
     """
     nx, ny, nz = (int(n) for n in grid_shape)
     rotations, shifts = grid_operations(crystal, (nx, ny, nz), symprec=symprec)
-    first = np.arange(nx * ny * nz)
-    changed = True
-    while changed:  # once for a group, and once more to see that nothing is left
-        before = first
-        for rotation, shift in zip(rotations, shifts, strict=True):
-            first = np.minimum(first, first[_images(rotation, shift, (nx, ny, nz))])
-        changed = not np.array_equal(first, before)
-    indices, inverse, counts = np.unique(first, return_inverse=True, return_counts=True)
+    # An orbit is what hangs together by generators: of the thousands of operations of a supercell a handful.
+    chosen = _generators(rotations, shifts, np.array([nx, ny, nz]))
+    images = [_images(rotations[i], shifts[i], (nx, ny, nz)) for i in chosen]
+    size = nx * ny * nz
+    ends = np.arange(size + 1, dtype=np.int64) * len(images)
+    to = np.stack(images, axis=1).ravel() if images else np.empty(0, np.int64)
+    graph = csr_array((np.ones(len(to), np.int8), to, ends), shape=(size, size))
+    _, label = connected_components(graph, directed=False)
+    _, first, orbit, counts = np.unique(label, return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(first)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
     return UniqueVoxels(
-        (nx, ny, nz), indices, counts.astype(np.int64), inverse.reshape(nx, ny, nz), len(rotations)
+        (nx, ny, nz),
+        first[order].astype(np.int64),
+        counts[order].astype(np.int64),
+        place[orbit].reshape(nx, ny, nz),
+        len(rotations),
     )
+
+
+def _generators(
+    rotations: NDArray[np.int64], shifts: NDArray[np.int64], points: NDArray[np.int64]
+) -> list[int]:
+    """Operations that generate all: some that generate the pure translations, and some whose rotations the others'.
+
+    Translations are a normal subgroup, and two operations of one rotation differ by one of them.
+    """
+    group = {
+        rotation.tobytes(): i for i, rotation in reversed(list(enumerate(rotations)))
+    }  # the first of each
+    unit = np.eye(3, dtype=np.int64)
+    pure = np.flatnonzero((rotations == unit).all(axis=(1, 2)))
+    moves = {tuple(shifts[i].tolist()): int(i) for i in pure}
+
+    def sum_of(one: tuple[int, ...], two: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(((np.array(one) + two) % points).tolist())
+
+    def product(one: bytes, two: bytes) -> bytes:
+        a, b = (np.frombuffer(of, np.int64).reshape(3, 3) for of in (one, two))
+        return (a @ b).tobytes()
+
+    return [*_generating(moves, (0, 0, 0), sum_of), *_generating(group, unit.tobytes(), product)]
+
+
+def _generating[Element](
+    elements: dict[Element, int], neutral: Element, product: Callable[[Element, Element], Element]
+) -> list[int]:
+    """The values of elements that generate all elements of a finite group."""
+    reached, chosen = {neutral}, list[Element]()
+    for element in elements:
+        if element in reached:
+            continue
+        chosen.append(element)
+        edge = list(reached)
+        while edge:
+            edge = [new for old in edge for by in chosen if (new := product(old, by)) not in reached]
+            edge = list(dict.fromkeys(edge))
+            reached.update(edge)
+    return [elements[element] for element in chosen]
 
 
 def _images(
