@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 import tiny_field
 import tomat
 from runs import tomat_main
+from tomat.evaluate.result import load_result
 from tomat.lm.decode.kinds import export_kind
 from tomat.lm.decode.opening import open_model
 from tomat.lm.field.checkpoint import open_field, with_named_weights
@@ -63,20 +64,20 @@ def test_predictions_are_equal_to_the_bit(run: Path, exported: Path, tmp_path: P
             "predict", folder, MATERIAL, "-o", out, "--grid", "9,10,11", "--format", "zarr", *more
         )
         assert done.code == 0, done.err
-    densities = [tomat.read(next((tmp_path / of.name).glob("*.zarr"))).density for of in (run, exported)]
-    assert densities[0].shape == (9, 10, 11)
-    np.testing.assert_array_equal(*densities)
+    before, after = (tomat.read(next((tmp_path / of.name).glob("*.zarr"))).density for of in (run, exported))
+    assert before.shape == (9, 10, 11)
+    np.testing.assert_array_equal(after, before)
 
 
 def test_evaluations_are_equal(run: Path, exported: Path, tmp_path: Path) -> None:
     found = []
     for folder, more in ((run, ["--weights", "latest"]), (exported, [])):
-        done = tomat_main(
-            "eval", folder, MATERIAL, "--mode", "one_pass", "-o", tmp_path / folder.name, "--json", *more
-        )
+        done = tomat_main("eval", folder, MATERIAL, "--mode", "one_pass", "-o", tmp_path / folder.name, *more)
         assert done.code == 0, done.err
-        found.append(done.json["modes"]["one_pass"]["metrics"])
-    assert found[0] == found[1]
+        rows = {row["mode"]: row for row in load_result(tmp_path / folder.name).rows}
+        found.append(rows["one_pass"])
+    names = ("nmae", "nemd", "chi_square", "electron_error", "hartree_error", "charge_error")
+    assert [found[0][name] for name in names] == [found[1][name] for name in names]
 
 
 def test_an_export_has_no_start(exported: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,7 @@ class FieldDataset(Stream[FieldExample]):
         points: the voxels that are drawn from.
         surroundings: what is summed around them.
         materials: the materials of the store to train on.
+        own: surroundings of materials that have another promolecule.
         seed: of order and draws.
         threads: threads that make a batch.
     """
@@ -92,18 +93,20 @@ class FieldDataset(Stream[FieldExample]):
         surroundings: Surroundings,
         materials: NDArray[np.int64],
         *,
+        own: Mapping[int, Surroundings] | None = None,
         seed: int = 0,
         threads: int = 1,
     ) -> None:
         """Pack the materials into rows."""
         super().__init__()
         self._points, self._around, self._seed = points, surroundings, seed
+        self._own = own or {}
         shape = surroundings.shape
         sites = np.asarray(points.store.arrays["atoms"], np.int64)[materials]
         self._materials = materials
         self._packing = Packing(sites, (shape.sites_per_row, shape.crystals_per_row), seed)
         self._most = int(sites.max())
-        self._atoms = AtomSums(surroundings, points.crystal)
+        self._atoms = AtomSums(self._around_of, points.crystal)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     async def async_len(self) -> int:
@@ -153,7 +156,9 @@ class FieldDataset(Stream[FieldExample]):
             guess[at] = points.guess[material, chosen]
             value[at] = points.value[material, chosen]
             weight[at] = points.weight[material, chosen] / (v * len(materials))
-            sums["voxels"][sites] = around.at_points(of, points.places(material, chosen), guess[at])
+            sums["voxels"][sites] = self._around_of(material).at_points(
+                of, points.places(material, chosen), guess[at]
+            )
             sums["atoms"][sites, :size] = self._atoms.of(material)
             numbers[sites], place[sites], crystal[sites] = of.atomic_numbers, np.arange(size), at
             first += size
@@ -177,6 +182,9 @@ class FieldDataset(Stream[FieldExample]):
             weight=hax.NamedArray(weight, points_of),
             **named,
         )
+
+    def _around_of(self, material: int) -> Surroundings:
+        return self._own.get(material, self._around)
 
 
 _SITE = hax.Axis("site", 1)
