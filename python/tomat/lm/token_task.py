@@ -163,6 +163,8 @@ def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
     """
     size = config.model.shape().seq_len
     for name, part in (("data", config.data), ("validation", config.validation)):
+        if part is not None and part.guess_folds is not None:
+            raise ValueError(f"{name}.guess_folds: for a field model; a transformer has one starting density")
         if part is not None and part.unique_voxels:
             raise ValueError(
                 f"{name}.unique_voxels: a transformer is trained on whole patches; only a field model can use it"

@@ -104,3 +104,10 @@ def test_a_field_model_can_be_the_starting_density(tmp_path: Path) -> None:
 def test_sizes_out_of_range_are_named(argument: str, value: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_brick.config(tmp_path, f"--{argument}", value).model.brick.shape()
+
+
+@pytest.mark.parametrize("option", [("unique_voxels", "true"), ("guess_folds", "2")])
+def test_options_of_single_voxels_are_refused(option: tuple[str, str], tmp_path: Path) -> None:
+    name, value = option
+    with pytest.raises(ValueError, match="for a field model"):
+        train(tiny_brick.config(tmp_path, "--data.guess", "fit", f"--data.{name}", value))

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import families
 import tomat
 from runs import LABEL, ROOT, farm, sound
 from tomat.lm.data import DataConfig, open_rows
 from tomat.lm.data.guess_check import GuessCheck, Misfit
+from tomat.lm.data.guess_fit import CrossFit, folds_of
+from tomat.lm.data.store import DensityStore
 from tomat.promolecule import Promolecule, UnscaledPromolecule
 from tomat.starting import StartingDensity
 
@@ -280,3 +283,39 @@ def test_a_run_on_another_kind_stops_before_it_trains(tmp_path: Path) -> None:
         open_data(tiny.config(tmp_path, *both))
     with pytest.raises(ValueError, match="set both or neither"):
         open_data(tiny.config(tmp_path, "--validation.guess", "fit"))
+
+
+# --- cross-fitted ---------------------------------------------------------------------------------------------
+
+
+def _family(folder: Path, changed: str | None = None) -> DensityStore:
+    return DensityStore.of(families.write(folder, changed), "e_per_A3")
+
+
+def test_a_crystal_does_not_teach_its_own_starting_density(tmp_path: Path) -> None:
+    before, after = (CrossFit.of(_family(tmp_path / str(changed), changed), 3) for changed in (None, "c"))
+    np.testing.assert_array_equal(after.fold, before.fold)
+    own = int(before.fold[2])
+    for k in range(3):
+        assert (before.promolecules[k].hash == after.promolecules[k].hash) == (k == own)
+    # Crystals of one system are in one fold; lithium is in a single crystal, which no other can teach.
+    assert before.fold[2] == before.fold[3]
+    assert before.alone.tolist() == [False, False, False, False, True]
+    assert (before.fold != before.fold[4]).sum() >= 3
+
+
+def test_folds_are_of_chemical_systems_and_about_equal(tmp_path: Path) -> None:
+    store = _family(tmp_path)
+    assert sorted(np.bincount(folds_of(store, 3)).tolist()) == [1, 2, 2]
+    with pytest.raises(ValueError, match=r"guess_folds = 5, but the densities are of 4 chemical systems"):
+        folds_of(store, 5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"guess": "qe-sg15", "guess_folds": 4}, {"guess": "fit", "guess_folds": 1}]
+)
+def test_folds_are_for_a_fit(options: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValueError, match=r"data\.guess_folds = \d: give at least 2 folds, with data\.guess: fit"
+    ):
+        replace(QE, **options)

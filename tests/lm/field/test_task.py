@@ -10,13 +10,17 @@ pytest.importorskip("levanter")
 import jax
 from levanter.checkpoint import load_checkpoint
 
+import families
 import tiny_field
 import tomat
 from tomat.lm.checkpoint import open_checkpoint, weights_hash
 from tomat.lm.decode.opening import open_predictor
 from tomat.lm.field.calibration import read_factor
 from tomat.lm.field.checkpoint import open_field
+from tomat.lm.field.surroundings import FLOOR
+from tomat.lm.field.task import FieldTask
 from tomat.lm.metrics_file import read_metrics
+from tomat.lm.record import check_same
 from tomat.lm.train import Outcome, train
 from tomat.prediction.assemble import predict_density
 from tomat.prediction.options import DecodingConfig
@@ -100,6 +104,33 @@ def test_other_data_or_sizes_do_not_resume(finished: tuple[Path, Outcome], tmp_p
     shutil.copytree(finished[0], tmp_path / "runs" / "tiny")
     with pytest.raises(ValueError, match=r"settings:\n  model\.field\.state: was 12, is 13\nUse"):
         train(tiny_field.config(tmp_path, "--model.field.state", "13", steps=STEPS))
+
+
+def test_cross_fitted_crystals_start_from_promolecules_of_their_own(tmp_path: Path) -> None:
+    families.write(tmp_path / "data")
+    data = ["--data.densities", f"[{tmp_path / 'data'}]", "--data.split", "null", "--data.prefix", "[]"]
+    data += ["--validation", "null", "--data.guess", "fit", "--data.max_guess_nmae", "null"]
+    task = FieldTask.open(tiny_field.config(tmp_path, *data, "--data.guess_folds", "3"))
+    points, own = task.examples()._points, task._own
+    assert sorted(points.store.task_ids[material] for material in own) == ["a", "b", "c", "d"]
+    for material in range(len(points)):
+        of = points.store.material(material)
+        start = own.get(material, task.promolecule)
+        density = start.density(of.crystal, of.grid_shape, "e_per_A3").ravel()[points.index[material]]
+        np.testing.assert_allclose(points.guess[material], np.maximum(density, FLOOR), rtol=1e-6)
+        assert (start.identity == task.promolecule.identity) == (material not in own)
+    assert any("1 materials have elements that no other fold has" in line for line in task.notices)
+    plain = FieldTask.open(tiny_field.config(tmp_path, *data)).note()
+    with pytest.raises(ValueError, match=r"data\.guess_folds: was 3, is None"):
+        check_same(task.note(), plain, (), "the run")
+
+
+def test_unique_voxels_are_recorded(tmp_path: Path) -> None:
+    pytest.importorskip("moyopy")
+    plain = FieldTask.open(tiny_field.config(tmp_path)).note()
+    unique = FieldTask.open(tiny_field.config(tmp_path, "--data.unique_voxels", "true")).note()
+    with pytest.raises(ValueError, match=r"data\.unique_voxels: was None, is True"):
+        check_same(plain, unique, (), "the run")
 
 
 def test_a_few_dozen_steps_beat_the_start_on_training_crystals(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ class DataConfig:
         pack: whether several short sequences share a row.
         guess: starting density: a promolecule (``qe-sg15``, ``slater``, a path), ``fit`` to fit one to the training
             densities first, or the run or checkpoint of a field model; None is none.
+        guess_folds: for a field model with ``guess: fit``: training crystals start from promolecules fitted without
+            their own of so many folds, divided by chemical system; predictions start from that of all.
         max_guess_nmae: largest mean NMAE of a promolecule on a sample of the data; the electrons of a cell may deviate
             by half this fraction. None checks nothing.
         unique_voxels: for a field model: draw voxels only from those that the space group does not make equal
@@ -69,6 +71,7 @@ class DataConfig:
     seed: int = 0
     pack: bool = False
     guess: str | None = None
+    guess_folds: int | None = None
     max_guess_nmae: float | None = 0.15
     unique_voxels: bool = False
     valence: str = "qe-sg15"
@@ -87,6 +90,10 @@ class DataConfig:
             raise ValueError(f"data.seed = {self.seed} must be between 0 and 2**64 - 1")
         if self.path is not None and (self.split_file or self.limit is not None or self.prefix):
             raise ValueError("data.split_file, data.prefix and data.limit belong to data.densities")
+        if self.guess_folds is not None and (self.guess_folds < 2 or self.guess != "fit"):
+            raise ValueError(
+                f"data.guess_folds = {self.guess_folds}: give at least 2 folds, with data.guess: fit; or null"
+            )
         if self.max_guess_nmae is not None and not self.max_guess_nmae > 0:
             raise ValueError(f"data.max_guess_nmae = {self.max_guess_nmae} must be above 0, or null")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from tomat.promolecule import Promolecule
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from tomat.lm.data.store import DensityStore
 
@@ -39,9 +42,79 @@ def fitted_promolecule(
     Raises:
         ValueError: the densities do not determine a promolecule.
     """
-    chosen = _chosen(store)
+    return _fitted(store, _chosen(store), {}, earlier, threads)
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFit:
+    """Promolecules fitted without a fold of the materials each, so that no material has taught its own.
+
+    Folds are divided by chemical system. A material with an element that no other fold has keeps the promolecule of all
+    materials: there is nothing else to fit its function to.
+
+    Attributes:
+        fold: (materials,) int64, the fold of each.
+        promolecules: of each fold, fitted to the others.
+        alone: (materials,) bool, those that keep the promolecule of all.
+    """
+
+    fold: NDArray[np.int64]
+    promolecules: tuple[Promolecule, ...]
+    alone: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, store: DensityStore, folds: int, *, threads: int | None = None) -> CrossFit:
+        """Fit to the densities in a store, or take the promolecules from the store's cache.
+
+        Raises:
+            ValueError: fewer chemical systems than folds, or densities that do not determine a promolecule.
+        """
+        fold = folds_of(store, folds)
+        chosen = _chosen(store)
+        fitted = [
+            _fitted(store, [i for i in chosen if fold[i] != k], {"folds": folds, "without": k}, None, threads)
+            for k in range(folds)
+        ]
+        alone = [
+            not set(store.atomic_numbers(i)) <= (fitted[k].elements or frozenset())
+            for i, k in enumerate(fold.tolist())
+        ]
+        return cls(fold, tuple(fitted), np.array(alone))
+
+
+def folds_of(store: DensityStore, folds: int) -> NDArray[np.int64]:
+    """The fold (materials,) of each material, that of its chemical system; folds are about equally large.
+
+    Raises:
+        ValueError: fewer chemical systems than folds.
+    """
+    systems: dict[tuple[int, ...], list[int]] = {}
+    for index in in_drawn_order(store.task_ids):
+        systems.setdefault(tuple(sorted(set(store.atomic_numbers(index)))), []).append(index)
+    if len(systems) < folds:
+        raise ValueError(
+            f"data.guess_folds = {folds}, but the densities are of {len(systems)} chemical systems; give fewer folds"
+        )
+    fold = np.zeros(len(store), np.int64)
+    sizes = [0] * folds
+    # The largest systems first, each into the smallest fold.
+    for members in sorted(systems.values(), key=len, reverse=True):
+        smallest = sizes.index(min(sizes))
+        fold[members] = smallest
+        sizes[smallest] += len(members)
+    return fold
+
+
+def _fitted(
+    store: DensityStore,
+    chosen: list[int],
+    about: dict[str, Any],
+    earlier: Promolecule | None,
+    threads: int | None,
+) -> Promolecule:
+    """The promolecule fitted to ``chosen`` materials, described by ``about``."""
     voxels = min(max(FEWEST, VOXELS // len(chosen)), MOST)
-    identity = {"format": 1, "store": store.hash, "materials": len(chosen), "voxels": voxels}
+    identity = {"format": 1, "store": store.hash, "materials": len(chosen), "voxels": voxels, **about}
     if earlier is not None and earlier.about.get("fitted_to") == identity:
         return earlier
 

@@ -63,7 +63,7 @@ class FieldEvaluation(EvaluationHook):
         super().__init__(kept)
         self._run = run
         self._points, self._around, self._codec = points, surroundings, codec
-        self._atoms = AtomSums(surroundings, points.crystal)
+        self._atoms = AtomSums(lambda _: surroundings, points.crystal)
         self._materials = range(min(len(points), limit or len(points)))
         back = codec.roundtrip(points.value, points.guess)
         self._fixed = {

@@ -20,6 +20,7 @@ from tomat.lm.field.surroundings import FLOOR, grid_points
 from tomat.symmetry import SYMPREC, unique_voxels
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -66,6 +67,7 @@ class DrawnPoints:
         *,
         seed: int = 0,
         unique: bool = False,
+        own: Mapping[int, StartingDensity] | None = None,
         threads: int | None = None,
     ) -> DrawnPoints:
         """Draw the voxels, or take them from the store's cache; they depend on the names of materials and the seed.
@@ -76,6 +78,7 @@ class DrawnPoints:
             count: voxels of each material.
             seed: of the draws.
             unique: draw from the unique voxels alone.
+            own: starting densities of materials that have another.
             threads: number of threads.
 
         Raises:
@@ -89,11 +92,18 @@ class DrawnPoints:
             "seed": seed,
             "shares": [BY_RESIDUAL, BY_DENSITY, UNIFORM],
             **({"unique": [SYMPREC, ASYMMETRY]} if unique else {}),
+            **({"own": {str(i): one.identity for i, one in own.items()}} if own else {}),
         }
 
         def one(material: int) -> tuple[NDArray[Any], ...]:
             of = store.material(material)
-            guess = starting.density(of.crystal, of.grid_shape, store.unit).astype(np.float32).ravel()
+            guess = (
+                (own or {})
+                .get(material, starting)
+                .density(of.crystal, of.grid_shape, store.unit)
+                .astype(np.float32)
+                .ravel()
+            )
             rng = np.random.Generator(np.random.Philox(key=key_of(seed, "points", store.task_ids[material])))
             try:
                 orbits = _orbits(of) if unique else None

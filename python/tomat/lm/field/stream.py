@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,7 @@ class CrystalRows[Example](Stream[Example]):
         store: the crystals.
         surroundings: what is summed around their atoms.
         materials: the materials of the store to train on.
+        own: surroundings of materials that have another promolecule.
         seed: of the order.
         threads: threads that make a batch.
     """
@@ -94,18 +95,20 @@ class CrystalRows[Example](Stream[Example]):
         surroundings: Surroundings,
         materials: NDArray[np.int64],
         *,
+        own: Mapping[int, Surroundings] | None = None,
         seed: int = 0,
         threads: int = 1,
     ) -> None:
         """Pack the materials into rows."""
         super().__init__()
         self.store, self.around, self.seed = store, surroundings, seed
+        self._own = own or {}
         shape = surroundings.shape
         sites = np.asarray(store.arrays["atoms"], np.int64)[materials]
         self._materials = materials
         self._packing = Packing(sites, (shape.sites_per_row, shape.crystals_per_row), seed)
         self._most = int(sites.max())
-        self._atoms = AtomSums(surroundings, lambda material: store.material(material).crystal)
+        self._atoms = AtomSums(self.around_of, lambda material: store.material(material).crystal)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     async def async_len(self) -> int:
@@ -131,6 +134,10 @@ class CrystalRows[Example](Stream[Example]):
     def row_id(self, index: int) -> str:
         """The materials of a row: ``mp-12+mp-3``."""
         return "+".join(self.store.task_ids[int(m)] for m in self.materials(index))
+
+    def around_of(self, material: int) -> Surroundings:
+        """What is summed around points of a material."""
+        return self._own.get(material, self.around)
 
     @abstractmethod
     def row(self, index: int) -> Example:
@@ -179,16 +186,17 @@ class FieldDataset(CrystalRows[FieldExample]):
         surroundings: Surroundings,
         materials: NDArray[np.int64],
         *,
+        own: Mapping[int, Surroundings] | None = None,
         seed: int = 0,
         threads: int = 1,
     ) -> None:
         """Pack the materials into rows."""
-        super().__init__(points.store, surroundings, materials, seed=seed, threads=threads)
+        super().__init__(points.store, surroundings, materials, own=own, seed=seed, threads=threads)
         self._points = points
 
     def row(self, index: int) -> FieldExample:
         """Row ``index``."""
-        points, around, shape = self._points, self.around, self.around.shape
+        points, shape = self._points, self.around.shape
         materials = self.materials(index)
         rng = np.random.Generator(np.random.Philox(key=key_of(self.seed, "voxels", int(index))))
         n, c, v = shape.sites_per_row, shape.crystals_per_row, shape.voxels_per_crystal
@@ -201,7 +209,7 @@ class FieldDataset(CrystalRows[FieldExample]):
             value[at] = points.value[material, chosen]
             weight[at] = points.weight[material, chosen] / (v * len(materials))
             places = points.places(material, chosen)
-            sums[sites] = around.at_points(points.crystal(material), places, guess[at])
+            sums[sites] = self.around_of(material).at_points(points.crystal(material), places, guess[at])
         points_of = (hax.Axis("crystal", c), hax.Axis("voxel", v))
         return FieldExample(
             **self.of_atoms(materials),

@@ -115,11 +115,11 @@ class AtomSums:
     """Sums around the atoms of materials, see :meth:`Surroundings.at_atoms`; computed once, as long as there is room.
 
     Args:
-        around: what is summed.
+        around: what is summed around a material's.
         crystal: of a material.
     """
 
-    def __init__(self, around: Surroundings, crystal: Callable[[int], Crystal]) -> None:
+    def __init__(self, around: Callable[[int], Surroundings], crystal: Callable[[int], Crystal]) -> None:
         self._around, self._crystal = around, crystal
         self._kept: dict[int, Floats] = {}
         self._held = 0
@@ -128,7 +128,7 @@ class AtomSums:
         """(sites, atoms, functions, angular) of a material."""
         found = self._kept.get(material)
         if found is None:
-            found = self._around.at_atoms(self._crystal(material))
+            found = self._around(material).at_atoms(self._crystal(material))
             self._held += found.nbytes
             if self._held <= _MOST_HELD:
                 self._kept[material] = found

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from tomat.codec.relative import RelativeCodec
 from tomat.lm.data.facts import data_facts, store_valence
-from tomat.lm.data.guess_fit import FIT
+from tomat.lm.data.guess_fit import FIT, CrossFit
 from tomat.lm.data.opening import open_store
 from tomat.lm.field.evaluation import FieldEvaluation
 from tomat.lm.field.flops import row_flops
@@ -24,6 +24,8 @@ from tomat.lm.record import earlier_promolecule
 from tomat.promolecule import Promolecule, UnscaledPromolecule
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import jax
     from levanter.trainer import Trainer
     from numpy.typing import NDArray
@@ -65,7 +67,7 @@ class FieldTask:
     materials: NDArray[np.int64]
 
     @classmethod
-    def open(cls, config: TrainConfig) -> FieldTask:
+    def open(cls, config: TrainConfig) -> Self:
         """Open the data of a run.
 
         Raises:
@@ -124,6 +126,12 @@ class FieldTask:
         ]
         told += [f"training data: {line}" for line in self._valence.complaints()]
         left = len(self.data.store) - len(self.materials)
+        if self._cross_fit is not None and self._cross_fit.alone.any():
+            count = int(self._cross_fit.alone.sum())
+            told.append(
+                f"training data: {count} materials have elements that no other fold has; they start from the "
+                "promolecule of all"
+            )
         if left:
             told.append(f"training data: {left} materials with more atoms than a row holds are left out")
         if self.validation is not None:
@@ -164,6 +172,7 @@ class FieldTask:
         """Data, codec and model."""
         elements = np.unique(self.data.store.arrays["numbers"]).tolist()
         parts = {"data": self.data, "validation": self.validation}
+        folds = self.config.data.guess_folds
         configs = {"data": self.config.data, "validation": self.config.validation or self.config.data}
         counts = {"data": self.shape.points_per_material, "validation": self.shape.held_out_points}
         return {
@@ -187,6 +196,7 @@ class FieldTask:
                     "seed": self.config.data.seed,
                     # Notes of earlier versions do not say false.
                     **({"unique_voxels": True} if configs[name].unique_voxels else {}),
+                    **({"guess_folds": folds} if folds is not None and name == "data" else {}),
                 }
                 for name, part in parts.items()
             },
@@ -204,6 +214,7 @@ class FieldTask:
             self._training,
             self.surroundings,
             self.materials,
+            own={material: Surroundings(self.shape, one) for material, one in self._own.items()},
             seed=self.config.trainer.seed,
             threads=self.config.loader.threads,
         )
@@ -227,12 +238,36 @@ class FieldTask:
 
     @cached_property
     def _training(self) -> DrawnPoints:
-        return self._points(self.data, self.config.data, self.shape.points_per_material)
+        return self._points(self.data, self.config.data, self.shape.points_per_material, self._own)
 
-    def _points(self, of: OpenStore, config: DataConfig, count: int) -> DrawnPoints:
+    @cached_property
+    def _cross_fit(self) -> CrossFit | None:
+        folds, threads = self.config.data.guess_folds, self.config.data.threads
+        return None if folds is None else CrossFit.of(self.data.store, folds, threads=threads)
+
+    @cached_property
+    def _own(self) -> dict[int, UnscaledPromolecule]:
+        """The promolecules of training materials that do not start from that of all."""
+        if self._cross_fit is None:
+            return {}
+        loaded = [UnscaledPromolecule.load(promolecule) for promolecule in self._cross_fit.promolecules]
+        return {
+            material: loaded[fold]
+            for material, fold in enumerate(self._cross_fit.fold.tolist())
+            if not self._cross_fit.alone[material]
+        }
+
+    def _points(
+        self,
+        of: OpenStore,
+        config: DataConfig,
+        count: int,
+        own: Mapping[int, UnscaledPromolecule] | None = None,
+    ) -> DrawnPoints:
         seed, threads = self.config.data.seed, self.config.data.threads
+        unique = config.unique_voxels
         return DrawnPoints.of(
-            of.store, self.promolecule, count, seed=seed, unique=config.unique_voxels, threads=threads
+            of.store, self.promolecule, count, seed=seed, unique=unique, own=own, threads=threads
         )
 
 
