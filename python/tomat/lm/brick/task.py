@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tomat.lm.brick.evaluation import BrickEvaluation
 from tomat.lm.brick.flops import row_flops
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from levanter.trainer import Trainer
 
     from tomat.lm.brick.config import BrickShape
+    from tomat.lm.config import TrainConfig
     from tomat.lm.data.opening import OpenStore
     from tomat.lm.kept import KeptWeights
 
@@ -28,6 +29,21 @@ class BrickTask(FieldTask):
     """A brick model; implements :class:`tomat.lm.task.Task`. Data, codec and loss are those of a field model."""
 
     from_models: ClassVar[bool] = True
+
+    @classmethod
+    def open(cls, config: TrainConfig) -> Self:
+        """Open the data of a run.
+
+        Raises:
+            OSError, KeyError, ValueError: as for a field model, or the sizes of the model are out of range.
+        """
+        config.model.brick.shape()
+        for name, part in (("data", config.data), ("validation", config.validation)):
+            if part is not None and part.unique_voxels:
+                raise ValueError(
+                    f"{name}.unique_voxels: a brick model is trained on whole patches; only a field model can use it"
+                )
+        return super().open(config)
 
     @cached_property
     def brick(self) -> BrickShape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class FieldTask:
     materials: NDArray[np.int64]
 
     @classmethod
-    def open(cls, config: TrainConfig) -> FieldTask:
+    def open(cls, config: TrainConfig) -> Self:
         """Open the data of a run.
 
         Raises:
