@@ -11,8 +11,10 @@ import tiny_brick
 import tiny_field
 import tomat
 from tomat.lm.brick.checkpoint import open_brick
+from tomat.lm.brick.predictor import BrickPredictor
 from tomat.lm.brick.task import BrickTask
 from tomat.lm.data.shuffle import key_of
+from tomat.lm.decode.kinds import export_kind
 from tomat.lm.decode.opening import open_predictor
 from tomat.lm.field.predictor import FieldPredictor
 from tomat.lm.metrics_file import read_metrics
@@ -41,6 +43,14 @@ def test_a_run_begins_with_the_promolecule_and_predicts(finished: tuple[Path, Ou
     found = predict_density(predictor, tomat.read(MATERIAL).crystal, (10, 10, 10))
     assert found.mode == "one_pass"
     assert np.isfinite(found.material.density).all()
+
+
+def test_an_export_is_the_same_model(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    trained = open_brick(str(finished[0]), weights="latest")
+    export_kind(str(finished[0]), tmp_path / "export", weights="latest")
+    exported = open_brick(str(tmp_path / "export"))
+    assert exported.fingerprint == trained.fingerprint
+    assert BrickPredictor(exported, DecodingConfig()).facts.guess is not None
 
 
 def test_a_run_resumes_to_the_bit(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
@@ -77,10 +87,10 @@ def test_weights_of_drawn_voxels_make_their_errors_the_nmae(tmp_path: Path) -> N
 
 
 def test_a_field_model_can_be_the_starting_density(tmp_path: Path) -> None:
-    limits = ("--data.limit", "3", "--validation.limit", "2", "--name", "field")
-    train(tiny_field.config(tmp_path, *limits, steps=2))
+    unseen = ("--data.limit", "3", "--validation", "null")
+    train(tiny_field.config(tmp_path, *unseen, "--name", "field", steps=2))
     field = str(tmp_path / "runs" / "field")
-    train(tiny_brick.config(tmp_path, "--data.guess", field, "--validation.guess", field, steps=1))
+    train(tiny_brick.config(tmp_path, *unseen, "--data.guess", field, steps=1))
     run = tmp_path / "runs" / "tiny"
     start = open_predictor(run, DecodingConfig(weights="start"))
     crystal = tomat.read(MATERIAL).crystal

@@ -198,7 +198,7 @@ def _atoms(
         return h, eyes.environment.of_atoms(h)
 
 
-def _patches(model: BrickModel, given: dict[str, jax.Array], step: jax.Array) -> Patch:
+def _patches(model: BrickModel, given: dict[str, Any], step: jax.Array) -> Patch:
     patches = len(given["guess"])
     sums: tuple[jax.Array, ...] = ()
     if model.eyes is not None:
@@ -214,7 +214,7 @@ def _patches(model: BrickModel, given: dict[str, jax.Array], step: jax.Array) ->
 
 
 @eqx.filter_jit
-def _activations(model: BrickModel, given: dict[str, jax.Array], step: jax.Array) -> jax.Array:
+def _activations(model: BrickModel, given: dict[str, Any], step: jax.Array) -> jax.Array:
     def one(part: tuple[Patch, jax.Array]) -> jax.Array:
         with jax.default_matmul_precision("highest"):
             return model.activations(*part)
@@ -226,7 +226,7 @@ def _activations(model: BrickModel, given: dict[str, jax.Array], step: jax.Array
 @eqx.filter_jit
 def _read(
     model: BrickModel,
-    given: dict[str, jax.Array],
+    given: dict[str, Any],
     step: jax.Array,
     tables: tuple[jax.Array, jax.Array],
     sampling: Sampling,
@@ -246,7 +246,7 @@ def _read(
 @eqx.filter_jit
 def _of_activations(
     head: Head,
-    given: dict[str, jax.Array],
+    given: dict[str, Any],
     tables: tuple[jax.Array, jax.Array],
     sampling: Sampling,
     wanted: tuple[str, ...],

@@ -32,15 +32,18 @@ class BrickTask(FieldTask):
 
     @classmethod
     def open(cls, config: TrainConfig) -> Self:
-        """Open the data of a run, as for a field model.
+        """Open the data of a run.
 
         Raises:
-            ValueError: also options of voxels drawn one by one, which would be without effect.
+            OSError, KeyError, ValueError: as for a field model, the sizes of the model are out of range, or options of
+                voxels drawn one by one, which would be without effect.
         """
+        config.model.brick.shape()
         for name, part in (("data", config.data), ("validation", config.validation)):
             if part is not None and (part.unique_voxels or part.guess_folds is not None):
                 raise ValueError(
-                    f"{name}.unique_voxels and {name}.guess_folds: for a field model; leave them out"
+                    f"{name}.unique_voxels and {name}.guess_folds: for a field model; a brick model is trained on "
+                    "whole patches from one starting density, leave them out"
                 )
         return super().open(config)
 

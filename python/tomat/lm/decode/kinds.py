@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self
+import functools
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from tomat.lm.brick.checkpoint import open_brick
 from tomat.lm.brick.predictor import BrickPredictor
 from tomat.lm.checkpoint import model_kind, open_checkpoint
 from tomat.lm.decode.predictor import ModelPredictor
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from tomat.codec import Codec
     from tomat.lm.checkpoint import Trained
     from tomat.lm.decode.base import TrainedModel
-    from tomat.lm.field.checkpoint import TrainedField
+    from tomat.lm.field.checkpoint import RelativeModel
     from tomat.prediction.options import DecodingConfig, Mode
 
 
@@ -70,10 +72,14 @@ def _export_transformer(checkpoint: str, out: Path, *, weights: str, dtype: str)
     return trained
 
 
-def _export_field(checkpoint: str, out: Path, *, weights: str, dtype: str) -> TrainedField:
+def _export_relative(
+    checkpoint: str, out: Path, *, weights: str, dtype: str, opened: Callable[..., RelativeModel[Any]]
+) -> RelativeModel[Any]:
     if dtype != "float32":
-        raise ValueError(f"{checkpoint}: a field model is exported as float32, not as {dtype}; omit --dtype")
-    trained = open_field(checkpoint, weights=weights)
+        raise ValueError(
+            f"{checkpoint}: a model of this kind is exported as float32, not as {dtype}; omit --dtype"
+        )
+    trained = opened(checkpoint, weights=weights)
     export_field(trained, out)
     return trained
 
@@ -81,7 +87,8 @@ def _export_field(checkpoint: str, out: Path, *, weights: str, dtype: str) -> Tr
 #: Exports a checkpoint, by the kind of its model.
 EXPORTERS: dict[str, Callable[..., TrainedModel]] = {
     "transformer": _export_transformer,
-    "field": _export_field,
+    "field": functools.partial(_export_relative, opened=open_field),
+    "brick": functools.partial(_export_relative, opened=open_brick),
 }
 
 

@@ -1,4 +1,4 @@
-"""Export a field model: weights, codec and promolecule as files that need no training run beside them."""
+"""Export a field or brick model: weights, codec and promolecule as files that need no training run beside them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tomat.lm.record import write_codec
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tomat.lm.field.checkpoint import TrainedField
+    from tomat.lm.field.checkpoint import RelativeModel
 
 
-def export_field(trained: TrainedField, directory: str | Path) -> None:
+def export_field(trained: RelativeModel[Any], directory: str | Path) -> None:
     """Write a model to a new directory, or over an older export; ``open_field`` reads it.
 
     The directory holds ``model.safetensors`` (float32), the codec, ``promolecule.npz``, ``tomat.json`` (the note of the
