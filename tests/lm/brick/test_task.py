@@ -17,6 +17,7 @@ from tomat.lm.data.shuffle import key_of
 from tomat.lm.decode.kinds import export_kind
 from tomat.lm.decode.opening import open_predictor
 from tomat.lm.field.predictor import FieldPredictor
+from tomat.lm.field.task import FieldTask
 from tomat.lm.metrics_file import read_metrics
 from tomat.lm.tasks import estimate_task
 from tomat.lm.train import Outcome, train
@@ -29,12 +30,12 @@ MATERIAL = tiny_field.DATA / "label" / "qe-0040.zarr"
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     folder = tmp_path_factory.mktemp("brick")
-    return folder / "runs" / "tiny", train(tiny_brick.config(folder))
+    return folder / "runs" / "tiny", train(tiny_brick.config(folder, steps=2))
 
 
 def test_a_run_begins_with_the_promolecule_and_predicts(finished: tuple[Path, Outcome]) -> None:
     run, outcome = finished
-    assert outcome.steps == 4
+    assert outcome.steps == 2
     evaluated = [line for line in read_metrics(run / "metrics.jsonl") if "eval/one_pass/nmae_median" in line]
     first = evaluated[0]
     np.testing.assert_allclose(first["eval/one_pass/nmae_median"], first["eval/promolecule/nmae"], rtol=1e-6)
@@ -53,13 +54,16 @@ def test_an_export_is_the_same_model(finished: tuple[Path, Outcome], tmp_path: P
     assert BrickPredictor(exported, DecodingConfig()).facts.guess is not None
 
 
-def test_a_run_resumes_to_the_bit(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
-    unseen = ("--validation", "null")
-    train(tiny_brick.config(tmp_path, *unseen, steps=2))
-    again = train(tiny_brick.config(tmp_path, *unseen, "--allow_change", "[schedule]"))
-    assert again.first_step == 2
-    folders = (tmp_path / "runs" / "tiny", finished[0])
-    assert len({open_brick(str(folder), weights="latest").fingerprint for folder in folders}) == 1
+def test_rows_depend_on_their_index_alone_and_a_run_goes_on(
+    finished: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    config = tiny_brick.config(tmp_path)
+    here, there = (BrickTask.open(config).examples().row(5) for _ in range(2))
+    for one, other in zip(jax.tree.leaves(here), jax.tree.leaves(there), strict=True):
+        np.testing.assert_array_equal(one, other)
+    again = tiny_brick.config(finished[0].parent.parent, "--allow_change", "[schedule]", steps=3)
+    outcome = train(again)
+    assert (outcome.first_step, outcome.steps) == (2, 3)
 
 
 def test_estimates_are_of_the_model(tmp_path: Path) -> None:
@@ -87,19 +91,17 @@ def test_weights_of_drawn_voxels_make_their_errors_the_nmae(tmp_path: Path) -> N
 
 
 def test_a_field_model_can_be_the_starting_density(tmp_path: Path) -> None:
-    unseen = ("--data.limit", "3", "--validation", "null")
-    train(tiny_field.config(tmp_path, *unseen, "--name", "field", steps=2))
-    field = str(tmp_path / "runs" / "field")
-    train(tiny_brick.config(tmp_path, *unseen, "--data.guess", field, steps=1))
-    run = tmp_path / "runs" / "tiny"
-    start = open_predictor(run, DecodingConfig(weights="start"))
-    crystal = tomat.read(MATERIAL).crystal
-    of_field = predict_density(FieldPredictor.open(field, DecodingConfig()), crystal, (10, 10, 10))
-    found = predict_density(start, crystal, (10, 10, 10)).material.density
-    np.testing.assert_allclose(found, np.maximum(of_field.material.density, 1e-6), rtol=1e-6)
-    (tmp_path / "runs" / "field").rename(tmp_path / "runs" / "gone")
-    with pytest.raises(FileNotFoundError, match="starts from the field model"):
-        _ = open_predictor(run, DecodingConfig(weights="latest")).facts
+    field = tiny_field.exported(tmp_path / "field")
+    task = BrickTask.open(tiny_brick.config(tmp_path, "--data.guess", field, "--data.max_guess_nmae", "null"))
+    material = task.data.store.material(1)
+    predicted = predict_density(
+        FieldPredictor.open(field, DecodingConfig()), material.crystal, material.grid_shape
+    )
+    _, guess = task._patches(task.data).flat(1)
+    np.testing.assert_array_equal(guess, predicted.material.density.ravel())
+    assert task.note()["data_facts"]["guess_model"]["path"] == field
+    with pytest.raises(ValueError, match="a field model starts from a promolecule"):
+        _ = FieldTask.open(task.config).promolecule
 
 
 @pytest.mark.parametrize(
