@@ -1,5 +1,6 @@
 """Field models small enough for tests, and crystals to try them on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ from tomat.crystal import Crystal
 from tomat.lm.config import TrainConfig, load
 from tomat.lm.field.checkpoint import TrainedField
 from tomat.lm.field.config import FieldShape
+from tomat.lm.field.export import export_field
 from tomat.lm.field.levels import Levels
 from tomat.lm.field.network import FieldModel
 from tomat.lm.field.predictor import FieldPredictor
@@ -73,6 +75,18 @@ def untrained(shape: FieldShape = SHAPE, *, seed: int = 1, moved: float = 0.3) -
     note = {"name": "untrained"}
     trained = TrainedField("untrained", 0, jax.tree.unflatten(structure, leaves), codec, around, note)
     return FieldPredictor(trained, DecodingConfig(estimate="mean"))
+
+
+def exported(folder: Path) -> str:
+    """The path of an export of :func:`untrained`."""
+    trained = untrained().trained
+    note = {
+        "name": "untrained",
+        "model": {"kind": "field", "field": SHAPE.to_json()},
+        "data_facts": {"guess": "qe-sg15", "elements": [8, 14]},
+    }
+    export_field(replace(trained, note=note), folder)
+    return str(folder)
 
 
 def quartz() -> Crystal:

@@ -115,7 +115,6 @@ COVERED_BY = {
         "lm.brick.flops",
         "lm.brick.patches",
         "lm.brick.stream",
-        "lm.field.starting",
     ),
     "lm/data/test_guess.py": ("starting",),
     "lm/data/test_guess_kind.py": (

@@ -19,6 +19,7 @@ from tomat.lm.decode.kinds import export_kind
 from tomat.lm.decode.opening import open_predictor
 from tomat.lm.field.calibration import read_factor
 from tomat.lm.field.predictor import FieldPredictor
+from tomat.lm.field.task import FieldTask
 from tomat.lm.metrics_file import read_metrics
 from tomat.lm.tasks import estimate_task
 from tomat.lm.train import Outcome, train
@@ -31,12 +32,12 @@ MATERIAL = tiny_field.DATA / "label" / "qe-0040.zarr"
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     folder = tmp_path_factory.mktemp("brick")
-    return folder / "runs" / "tiny", train(tiny_brick.config(folder))
+    return folder / "runs" / "tiny", train(tiny_brick.config(folder, steps=2))
 
 
 def test_a_run_begins_with_the_promolecule_and_predicts(finished: tuple[Path, Outcome]) -> None:
     run, outcome = finished
-    assert outcome.steps == 4
+    assert outcome.steps == 2
     evaluated = [line for line in read_metrics(run / "metrics.jsonl") if "eval/one_pass/nmae_median" in line]
     first = evaluated[0]
     np.testing.assert_allclose(first["eval/one_pass/nmae_median"], first["eval/promolecule/nmae"], rtol=1e-6)
@@ -57,9 +58,9 @@ def test_an_export_is_the_same_model(finished: tuple[Path, Outcome], tmp_path: P
 
 def test_a_run_resumes_to_the_bit(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
     unseen = ("--validation", "null")
-    train(tiny_brick.config(tmp_path, *unseen, steps=2))
-    again = train(tiny_brick.config(tmp_path, *unseen, "--allow_change", "[schedule]"))
-    assert again.first_step == 2
+    train(tiny_brick.config(tmp_path, *unseen, steps=1))
+    again = train(tiny_brick.config(tmp_path, *unseen, "--allow_change", "[schedule]", steps=2))
+    assert again.first_step == 1
     other = open_brick(str(tmp_path / "runs" / "tiny"), weights="latest")
     whole = open_brick(str(finished[0]), weights="latest")
     # Only the run with an evaluation is calibrated.
@@ -92,19 +93,17 @@ def test_weights_of_drawn_voxels_make_their_errors_the_nmae(tmp_path: Path) -> N
 
 
 def test_a_field_model_can_be_the_starting_density(tmp_path: Path) -> None:
-    unseen = ("--data.limit", "3", "--validation", "null")
-    train(tiny_field.config(tmp_path, *unseen, "--name", "field", steps=2))
-    field = str(tmp_path / "runs" / "field")
-    train(tiny_brick.config(tmp_path, *unseen, "--data.guess", field, steps=1))
-    run = tmp_path / "runs" / "tiny"
-    start = open_predictor(run, DecodingConfig(weights="start"))
-    crystal = tomat.read(MATERIAL).crystal
-    of_field = predict_density(FieldPredictor.open(field, DecodingConfig()), crystal, (10, 10, 10))
-    found = predict_density(start, crystal, (10, 10, 10)).material.density
-    np.testing.assert_allclose(found, np.maximum(of_field.material.density, 1e-6), rtol=1e-6)
-    (tmp_path / "runs" / "field").rename(tmp_path / "runs" / "gone")
-    with pytest.raises(FileNotFoundError, match="starts from the field model"):
-        _ = open_predictor(run, DecodingConfig(weights="latest")).facts
+    field = tiny_field.exported(tmp_path / "field")
+    task = BrickTask.open(tiny_brick.config(tmp_path, "--data.guess", field, "--data.max_guess_nmae", "null"))
+    material = task.data.store.material(1)
+    predicted = predict_density(
+        FieldPredictor.open(field, DecodingConfig()), material.crystal, material.grid_shape
+    )
+    _, guess = task._patches(task.data).flat(1)
+    np.testing.assert_array_equal(guess, predicted.material.density.ravel())
+    assert task.note()["data_facts"]["guess_model"]["path"] == field
+    with pytest.raises(ValueError, match="a field model starts from a promolecule"):
+        _ = FieldTask.open(task.config).promolecule
 
 
 @pytest.mark.parametrize(
