@@ -89,9 +89,9 @@ def test_patches_of_several_crystals_are_predicted_in_order(
         where = np.ix_(*((o + np.arange(8)) % n for o, n in zip(offset, GRID, strict=True)))
         requests.append(PatchRequest(of, GRID, offset, PATCH, guess[where], guess[where] * 1.1))
     found = predictor.predict(requests)
-    guess = requests[1].guess
-    assert guess is not None
-    x = (found[1].density - guess) / predictor.codec.scale(guess)
+    start = requests[1].guess
+    assert start is not None
+    x = (found[1].density - start) / predictor.codec.scale(start)
     np.testing.assert_allclose(x, expected, rtol=2e-3, atol=2e-3)
     assert found[1].pit is not None
     assert found[1].expected_error is not None

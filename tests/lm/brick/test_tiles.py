@@ -40,7 +40,7 @@ def test_voxels_of_a_patch_wrap_around_the_cell() -> None:
 def test_interpolation_is_exact_for_trilinear_functions() -> None:
     def function(places: np.ndarray) -> np.ndarray:
         x, y, z = places.T
-        return 1 + 2 * x - y + 0.5 * z + x * y - 0.3 * y * z + 0.2 * x * y * z
+        return np.asarray(1 + 2 * x - y + 0.5 * z + x * y - 0.3 * y * z + 0.2 * x * y * z)
 
     found = interpolation() @ function(point_places())
     np.testing.assert_allclose(found, function(voxel_places()), rtol=1e-5, atol=1e-5)

@@ -17,7 +17,10 @@ from tomat.lm.brick.transformer import Geometry, Transformer
 def model() -> Transformer:
     model = Transformer.init(jax.random.PRNGKey(0), SHAPE)
     rng = np.random.default_rng(1)
-    return jax.tree.map(lambda leaf: leaf + 0.2 * jnp.asarray(rng.normal(size=leaf.shape)), model)
+    leaves, structure = jax.tree.flatten(model)
+    moved = [leaf + 0.2 * jnp.asarray(rng.normal(size=leaf.shape)) for leaf in leaves]
+    found: Transformer = jax.tree.unflatten(structure, moved)
+    return found
 
 
 @pytest.fixture(scope="module")
