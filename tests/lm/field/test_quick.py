@@ -14,11 +14,12 @@ from tomat.lm.field.levels import Levels
 from tomat.lm.field.quick import quick_statistics
 from tomat.lm.loss import functions
 
-WANTED = ("median", "mean", "spread", "expected_error", "nats", "sample")
+type Case = tuple[LogisticHead, jax.Array, jax.Array, jax.Array, tuple[jax.Array, jax.Array]]
+WANTED = ("median", "mean", "spread", "expected_error", "nats", "pit", "sample")
 
 
 @pytest.fixture(scope="module")
-def case() -> tuple[LogisticHead, jax.Array, jax.Array, jax.Array, tuple[jax.Array, jax.Array]]:
+def case() -> Case:
     codec = RelativeCodec.load("rel-128")
     rng = np.random.default_rng(3)
     head = LogisticHead.init(6, Levels.of(codec))
@@ -30,7 +31,7 @@ def case() -> tuple[LogisticHead, jax.Array, jax.Array, jax.Array, tuple[jax.Arr
     return head, activations, x, drawn, tables
 
 
-def test_medians_and_draws_are_the_same_levels_and_moments_close(case) -> None:
+def test_medians_and_draws_are_the_same_levels_and_moments_close(case: Case) -> None:
     head, activations, x, drawn, tables = case
     quick = quick_statistics(head, activations, x, drawn, tables, Sampling(), WANTED)
     assert quick is not None
@@ -41,13 +42,16 @@ def test_medians_and_draws_are_the_same_levels_and_moments_close(case) -> None:
         assert same > 0.99, name
     nats = functions.cross_entropy(z, jnp.searchsorted(tables[1], x, side="right"))
     np.testing.assert_allclose(quick["nats"], nats, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        quick["pit"], slow.pit, atol=0.03
+    )  # levels begin half way between points, or at edges
     for name in ("mean", "spread", "expected_error"):
         off = np.abs(np.asarray(quick[name]) - np.asarray(getattr(slow, name)))
         # Levels are coarse far out, and what lies beyond the last counts as the last.
         assert np.median(off) < 0.02 * np.median(np.asarray(slow.spread)), name
 
 
-def test_the_start_is_the_level_0(case) -> None:
+def test_the_start_is_the_level_0(case: Case) -> None:
     head, activations, x, drawn, tables = case
     start = LogisticHead.init(6, head.levels)
     quick = quick_statistics(start, activations, x, drawn, tables, Sampling(), ("median",))
@@ -55,7 +59,7 @@ def test_the_start_is_the_level_0(case) -> None:
     np.testing.assert_array_equal(quick["median"], 0.0)
 
 
-def test_what_is_not_known_is_left_to_others(case) -> None:
+def test_what_is_not_known_is_left_to_others(case: Case) -> None:
     head, activations, x, drawn, tables = case
     other = CategoricalHead.init(6, head.levels)
     assert quick_statistics(other, activations, x, drawn, tables, Sampling(), ("median",)) is None

@@ -25,7 +25,9 @@ _WIDTH, _POWER = 0.5, 2.5
 _AT_ZERO = 0.02
 #: Logistics of a mixture; largest logarithm of a width, or of its inverse: further out, products overflow.
 _COMPONENTS = 4
-_MOST_LOG_WIDTH = 9.0
+MOST_LOG_WIDTH = 9.0
+#: Added to the probability of every level.
+LEAST = 1e-9
 
 
 class Head(Protocol):
@@ -104,12 +106,12 @@ class LogisticHead(eqx.Module):
         """Logarithms of the probabilities of the levels [..., levels]."""
         out = jnp.einsum("...w,wn->...n", x, self.weight, preferred_element_type=jnp.float32)
         share, place, log_width = jnp.split(out + self.bias.astype(jnp.float32), 3, axis=-1)
-        log_width = jnp.clip(log_width, -_MOST_LOG_WIDTH, _MOST_LOG_WIDTH)
+        log_width = jnp.clip(log_width, -MOST_LOG_WIDTH, MOST_LOG_WIDTH)
         edges = jnp.asarray(self.levels.edges[1:-1], jnp.float32)
         u = (edges - place[..., None]) * jnp.exp(-log_width)[..., None]
         below = jnp.sum(jax.nn.softmax(share, axis=-1)[..., None] * jax.nn.sigmoid(u), axis=-2)
         p = jnp.diff(below, axis=-1, prepend=0.0, append=1.0)
-        return jnp.log(jnp.maximum(p, 0.0) + 1e-9)
+        return jnp.log(jnp.maximum(p, 0.0) + LEAST)
 
     def stretched(self, factor: float) -> LogisticHead:
         """All widths times the factor."""

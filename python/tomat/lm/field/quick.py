@@ -15,15 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from tomat.lm.decode.estimates import Sampling
-from tomat.lm.field.head import LogisticHead
+from tomat.lm.field.head import LEAST, MOST_LOG_WIDTH, LogisticHead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-#: Least probability of a level, as :class:`tomat.lm.field.head.LogisticHead` has it.
-_LEAST = 1e-9
-#: Largest logarithm of a width, likewise.
-_MOST = 9.0
 
 type Statistics = dict[str, Callable[[], jax.Array]]
 
@@ -48,7 +43,7 @@ def of_mixture(
     out = activations @ head.weight + head.bias
     share, place, log_width = jnp.split(out.astype(jnp.float32), 3, axis=-1)
     share = jax.nn.softmax(share, axis=-1)
-    width = jnp.exp(jnp.clip(log_width, -_MOST, _MOST))
+    width = jnp.exp(jnp.clip(log_width, -MOST_LOG_WIDTH, MOST_LOG_WIDTH))
     # Components far outside would rule the moments, though all their probability is in the last level.
     centre, most = jnp.clip(place, levels[0], levels[-1]), levels[-1] - levels[0]
 
@@ -85,7 +80,7 @@ def of_mixture(
         return lower, jnp.maximum(upper - lower, 0.0)
 
     def nats() -> jax.Array:
-        return -jnp.log(around_truth()[1] + _LEAST)
+        return -jnp.log(around_truth()[1] + LEAST)
 
     def pit() -> jax.Array:
         less, same = around_truth()
