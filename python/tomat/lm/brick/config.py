@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from tomat.lm.field.config import changed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -145,10 +147,4 @@ class BrickConfig:
         Raises:
             ValueError: an unknown preset or invalid numbers; the message names the field.
         """
-        if self.preset not in BRICK_PRESETS:
-            raise ValueError(
-                f"model.brick.preset = {self.preset!r} is not known; one of {', '.join(BRICK_PRESETS)}"
-            )
-        names = (item.name for item in dataclasses.fields(BrickShape))
-        changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return dataclasses.replace(BRICK_PRESETS[self.preset], **changes)
+        return changed(self, BRICK_PRESETS, "model.brick")

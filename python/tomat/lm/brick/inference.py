@@ -14,7 +14,7 @@ from tomat.lm.brick.config import EDGE
 from tomat.lm.brick.network import Patch
 from tomat.lm.brick.tiles import Placed, at_points
 from tomat.lm.decode.estimates import Sampling, of_logits
-from tomat.lm.field.inference import DEFAULT, padded_atoms, split_sums
+from tomat.lm.field.inference import DEFAULT, in_density, padded_atoms, relative, split_sums
 from tomat.lm.field.quick import quick_statistics
 from tomat.lm.loss import functions
 
@@ -96,7 +96,7 @@ class BrickInference:
             (patches, voxels) each, brick by brick, those of the density in e/A^3.
         """
         given = {
-            "x": self._x(guess, truth),
+            "x": relative(self.codec, guess, truth),
             "drawn": np.full_like(guess, 0.5) if drawn is None else drawn,
             **self._seen(placed, atoms, origins, guess),
         }
@@ -104,7 +104,7 @@ class BrickInference:
         found = _in_blocks(
             given, BLOCK, lambda part: _read(self.model, part, step, self._tables, self.sampling, wanted)
         )
-        return self._in_density(found, guess)
+        return in_density(self.codec, found, guess)
 
     def activations(
         self,
@@ -123,24 +123,12 @@ class BrickInference:
         self, wanted: tuple[str, ...], activations: Floats, guess: Floats, truth: Floats
     ) -> dict[str, Floats]:
         """As :meth:`read`, of voxels (n,) with activations (n, activations)."""
-        given = {"activations": activations, "x": self._x(guess, truth)}
+        given = {"activations": activations, "x": relative(self.codec, guess, truth)}
 
         def read(part: dict[str, NDArray[Any]]) -> dict[str, jax.Array]:
             return _of_activations(self.model.head, part, self._tables, self.sampling, wanted)
 
-        return self._in_density(_in_blocks(given, VOXELS, read), guess)
-
-    def _x(self, guess: Floats, truth: Floats) -> Floats:
-        return ((truth.astype(np.float64) - guess) / self.codec.scale(guess)).astype(np.float32)
-
-    def _in_density(self, found: dict[str, Floats], guess: Floats) -> dict[str, Floats]:
-        """Statistics of x as those of the density."""
-        scale = self.codec.scale(guess).astype(np.float32)
-        for name in {"median", "mean", "mode", "sample"} & found.keys():
-            found[name] = guess + scale * found[name]
-        for name in {"spread", "expected_error"} & found.keys():
-            found[name] = scale * found[name]
-        return found
+        return in_density(self.codec, _in_blocks(given, VOXELS, read), guess)
 
     def _seen(
         self, placed: Placed, atoms: AtomStates, origins: NDArray[np.int64], guess: Floats

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from _typeshed import DataclassInstance
 
 #: Largest angular momentum of the core's sums.
 MAX_L = 3
@@ -126,6 +128,13 @@ FIELD_PRESETS: dict[str, FieldShape] = {
 }
 
 
+class Preset(Protocol):
+    """A part of a configuration that names a preset."""
+
+    @property
+    def preset(self) -> str: ...  # noqa: D102
+
+
 @dataclass(frozen=True)
 class FieldConfig:
     """The ``model.field`` part of a training configuration: a preset and changes to it.
@@ -162,10 +171,18 @@ class FieldConfig:
         Raises:
             ValueError: an unknown preset or invalid numbers; the message names the field.
         """
-        if self.preset not in FIELD_PRESETS:
-            raise ValueError(
-                f"model.field.preset = {self.preset!r} is not known; one of {', '.join(FIELD_PRESETS)}"
-            )
-        names = (field.name for field in dataclasses.fields(FieldShape))
-        changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return dataclasses.replace(FIELD_PRESETS[self.preset], **changes)
+        return changed(self, FIELD_PRESETS, "model.field")
+
+
+def changed[Shape: DataclassInstance](config: Preset, presets: Mapping[str, Shape], section: str) -> Shape:
+    """The preset of a part of a configuration, with those fields of ``config`` that are not None.
+
+    Raises:
+        ValueError: an unknown preset or invalid numbers; the message names the field.
+    """
+    if config.preset not in presets:
+        raise ValueError(f"{section}.preset = {config.preset!r} is not known; one of {', '.join(presets)}")
+    shape = presets[config.preset]
+    names = (field.name for field in dataclasses.fields(shape))
+    changes = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    return dataclasses.replace(shape, **changes)

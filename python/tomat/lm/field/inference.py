@@ -84,19 +84,14 @@ class FieldInference:
         n = len(sums)
         blocks: list[dict[str, Floats]] = []
         drawn = np.full(n, 0.5, np.float32) if drawn is None else drawn
-        scale = self.codec.scale(guess).astype(np.float32)
-        x = ((truth.astype(np.float64) - guess) / scale).astype(np.float32)
+        x = relative(self.codec, guess, truth)
         for first in range(0, n, BLOCK):
             part = slice(first, first + BLOCK)
             given = Given(*(_filled(array[part]) for array in (sums, guess, x, drawn)))
             found = _read(self.model, given, self._tables, self.sampling, wanted)
             blocks.append({name: np.asarray(a)[: min(BLOCK, n - first)] for name, a in found.items()})
         joined = {name: np.concatenate([block[name] for block in blocks]) for name in wanted}
-        for name in {"median", "mean", "mode", "sample"} & joined.keys():
-            joined[name] = guess + scale * joined[name]
-        for name in {"spread", "expected_error"} & joined.keys():
-            joined[name] = scale * joined[name]
-        return joined
+        return in_density(self.codec, joined, guess)
 
     @property
     def _tables(self) -> tuple[jax.Array, jax.Array]:
@@ -118,6 +113,23 @@ def padded_atoms(
     members = (np.arange(size) < n).astype(np.float32)[None]
     atoms = tuple(jnp.asarray(part) for part in by_l(padded, around.shape.l_max))
     return jnp.asarray(features), atoms, jnp.asarray(members)
+
+
+def relative(codec: RelativeCodec, guess: Floats, density: Floats) -> Floats:
+    """x = (density - guess) / scale of densities in e/A^3."""
+    found: Floats = ((density.astype(np.float64) - guess) / codec.scale(guess)).astype(np.float32)
+    return found
+
+
+def in_density(codec: RelativeCodec, found: dict[str, Floats], guess: Floats) -> dict[str, Floats]:
+    """Statistics of x, by name, as those of the density in e/A^3."""
+    scale = codec.scale(guess).astype(np.float32)
+    made = dict(found)
+    for name in {"median", "mean", "mode", "sample"} & found.keys():
+        made[name] = guess + scale * found[name]
+    for name in {"spread", "expected_error"} & found.keys():
+        made[name] = scale * found[name]
+    return made
 
 
 def split_sums(sums: jax.Array, channels: tuple[int, ...]) -> list[jax.Array]:
