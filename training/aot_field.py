@@ -75,7 +75,7 @@ def compile_field(run: aot.Run, atoms: int = ATOMS) -> aot.Compiled:
             eqx.filter_eval_shape(init, aot._shape((2,), jnp.uint32)), mesh, trainer.parameter_axis_mapping
         )
         example = aot._sharded(
-            eqx.filter_eval_shape(lambda: _example(shape, run.batch, atoms)),
+            eqx.filter_eval_shape(lambda: example(shape, run.batch, atoms)),
             mesh,
             trainer.compute_axis_mapping,
         )
@@ -94,7 +94,7 @@ def compile_field(run: aot.Run, atoms: int = ATOMS) -> aot.Compiled:
     return aot._compile(lowered, result)
 
 
-def _example(shape: FieldShape, rows: int, atoms: int) -> FieldExample:
+def example(shape: FieldShape, rows: int, atoms: int) -> FieldExample:
     """A batch of zeros."""
     batch, site = hax.Axis("batch", rows), hax.Axis("site", shape.sites_per_row)
     crystal, voxel = hax.Axis("crystal", shape.crystals_per_row), hax.Axis("voxel", shape.voxels_per_crystal)
