@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("levanter")
 import tiny_field
 from tomat.lm.field.task import FieldTask
-from training import aot_field
+from training import aot, aot_field
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,4 +31,4 @@ def test_what_is_compiled_is_a_row_of_training(tmp_path: Path) -> None:
 def test_an_unknown_topology_is_an_error() -> None:
     pytest.importorskip("libtpu")
     with pytest.raises(Exception, match=r"v6e:7x9|topology"):
-        aot_field.compile_field(aot_field.aot.Run("field-tiny", "v6e:7x9", 63))
+        aot_field.compile_field(aot.Run("field-tiny", "v6e:7x9", 63))
