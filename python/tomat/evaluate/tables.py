@@ -30,8 +30,8 @@ TITLES = {
     "nemd": "NEMD",
     "nmae_scaled": "NMAE scaled",
     "electron_error_relative": "electrons",
-    "inside_50": "inside 50 %",
-    "inside_90": "inside 90 %",
+    "inside_50": "in the 50 % interval",
+    "inside_90": "in the 90 % interval",
 }
 #: Metrics shown next to the NMAE, as means with intervals.
 _NEXT = ("hartree_error",)
