@@ -19,7 +19,7 @@ from tomat.lm.brick.tiles import brick_places, interpolation, point_places, pool
 from tomat.lm.brick.transformer import Geometry, Transformer
 from tomat.lm.field.elements import N_FEATURES
 from tomat.lm.field.head import HEADS
-from tomat.lm.field.network import FieldModel, Linear, Mlp
+from tomat.lm.field.network import FieldModel, Linear, Mlp, noisy, of_guess, of_rows, stretched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,15 +151,14 @@ class BrickModel(eqx.Module):
             if points is not None:
                 found = found + jnp.einsum("vp,vpd->vd", between[at], points[brick])
             guess = patch.guess.reshape(-1)[voxel]
-        return jax.nn.silu(found + self.near(_near(guess)))
+        return jax.nn.silu(found + self.near(of_guess(guess)))
 
     def _at_points(self, patch: Patch) -> jax.Array:
         """What the field model's readout makes of sums and starting density at the points (points, mlp)."""
         if self.eyes is None:  # pragma: no cover - asked by the caller
             raise ValueError("a model without eyes has no points")
         guess = (patch.guess @ jnp.asarray(pooling()).T).reshape(-1)
-        invariants = self.eyes.environment.invariants(patch.sums)
-        return self.eyes.readout(jnp.concatenate([invariants, _near(guess)], axis=-1))
+        return self.eyes.activations(patch.sums, guess)
 
     def atoms(
         self,
@@ -175,19 +174,15 @@ class BrickModel(eqx.Module):
             return self.eyes.states(features, atoms, members, crystal, place, key)
         if key is None:
             return features
-        noise, dropped = jax.random.split(key)
-        features = features + self.field.feature_noise * jax.random.normal(noise, features.shape)
-        return features * jax.random.bernoulli(dropped, 1.0 - self.field.feature_dropout, features.shape)
+        return noisy(features, key, self.field.feature_noise, self.field.feature_dropout)
 
     def __call__(self, example: BrickExample, key: jax.Array | None = None) -> jax.Array:
         """Logits [rows, crystals, voxels, levels] of a batch."""
-        keys = None if key is None else jax.random.split(key, example.guess.array.shape[0])
-        return jax.vmap(self._row, in_axes=(0, None if keys is None else 0))(_arrays(example), keys)
+        return of_rows(self._row, example, key)
 
     def stretched(self, factor: float) -> BrickModel:
         """The model with distributions wider by a factor."""
-        found: BrickModel = eqx.tree_at(lambda model: model.head, self, self.head.stretched(factor))
-        return found
+        return stretched(self, factor)
 
     def _row(self, row: dict[str, Any], key: jax.Array | None) -> jax.Array:
         crystals = row["guess"].shape[0]
@@ -229,16 +224,3 @@ def _of_guess(guess: jax.Array) -> jax.Array:
     """Logarithm, root and fourth root (..., 3) of a density in e/A^3, about 1 in size."""
     root = jnp.sqrt(guess)
     return jnp.stack([0.5 * jnp.log(guess + 1e-4), root, 2.0 * jnp.sqrt(root) - 1.0], axis=-1)
-
-
-def _near(guess: jax.Array) -> jax.Array:
-    """Half the logarithm and the root (..., 2) of a density in e/A^3."""
-    return jnp.stack([0.5 * jnp.log(guess + 1e-4), jnp.sqrt(guess)], axis=-1)
-
-
-def _arrays(example: BrickExample) -> dict[str, Any]:
-    """The arrays of a batch, rows first."""
-    return {
-        name: tuple(part.array for part in value) if isinstance(value, tuple) else value.array
-        for name, value in vars(example).items()
-    }

@@ -7,7 +7,7 @@ of the sums are used. So densities are equal in every orientation, cell and orde
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import equinox as eqx
 import jax
@@ -17,7 +17,7 @@ from tomat.lm.field.elements import N_FEATURES
 from tomat.lm.field.head import HEADS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tomat.lm.field.config import FieldShape
     from tomat.lm.field.example import FieldExample
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 #: Factors that bring weights and sums to a size of about 1.
 _OF_WEIGHTS, _OF_SUMS = 0.5, 0.5
+
+
+class Headed(Protocol):
+    """A model whose distributions come from a head."""
+
+    @property
+    def head(self) -> Head: ...  # noqa: D102
 
 
 class Linear(eqx.Module):
@@ -133,6 +140,36 @@ class Round(eqx.Module):
         return cls(Environment.init(first, shape), Mlp.init(second, widths, scale=0.5))
 
 
+def of_rows(
+    one: Callable[[dict[str, Any], jax.Array | None], jax.Array], example: eqx.Module, key: jax.Array | None
+) -> jax.Array:
+    """Logits [rows, crystals, voxels, levels] of a batch, from what ``one`` makes of a row's arrays and key."""
+    arrays: dict[str, Any] = {
+        name: tuple(part.array for part in value) if isinstance(value, tuple) else value.array
+        for name, value in vars(example).items()
+    }
+    keys = None if key is None else jax.random.split(key, arrays["guess"].shape[0])
+    return jax.vmap(one, in_axes=(0, None if keys is None else 0))(arrays, keys)
+
+
+def stretched[Model: Headed](model: Model, factor: float) -> Model:
+    """A model with distributions wider by a factor."""
+    found: Model = eqx.tree_at(lambda model: model.head, model, model.head.stretched(factor))
+    return found
+
+
+def noisy(features: jax.Array, key: jax.Array, noise: float, dropout: float) -> jax.Array:
+    """Features with Gaussian noise of this standard deviation, and a share of them set to zero."""
+    first, second = jax.random.split(key)
+    features = features + noise * jax.random.normal(first, features.shape, features.dtype)
+    return features * jax.random.bernoulli(second, 1.0 - dropout, features.shape)
+
+
+def of_guess(guess: jax.Array) -> jax.Array:
+    """Half the logarithm and the root [..., 2] of a starting density [...] in e/A^3."""
+    return jnp.stack([0.5 * jnp.log(guess + 1e-4), jnp.sqrt(guess)], axis=-1)
+
+
 class FieldModel(eqx.Module):
     """The field model.
 
@@ -192,9 +229,7 @@ class FieldModel(eqx.Module):
             key: of the noise on features; None is none.
         """
         if key is not None:
-            noise, dropped = jax.random.split(key)
-            features = features + self.noise * jax.random.normal(noise, features.shape, features.dtype)
-            features = features * jax.random.bernoulli(dropped, 1.0 - self.dropout, features.shape)
+            features = noisy(features, key, self.noise, self.dropout)
         h = self.embedding(features)
         for step in self.rounds:
             sums = [part[crystal, place] for part in step.environment.sums(h, atoms, members)]
@@ -203,19 +238,16 @@ class FieldModel(eqx.Module):
 
     def activations(self, sums: Sequence[jax.Array], guess: jax.Array) -> jax.Array:
         """What the head takes, of points with sums [..., 2 l + 1, channels[l]] and promolecule [...] in e/A^3."""
-        near = jnp.stack([0.5 * jnp.log(guess + 1e-4), jnp.sqrt(guess)], axis=-1)
         invariants = self.environment.invariants(sums)
-        return self.readout(jnp.concatenate([invariants, near.astype(invariants.dtype)], axis=-1))
+        return self.readout(jnp.concatenate([invariants, of_guess(guess).astype(invariants.dtype)], axis=-1))
 
     def __call__(self, example: FieldExample, key: jax.Array | None = None) -> jax.Array:
         """Logits [rows, crystals, voxels, levels] of a batch."""
-        keys = None if key is None else jax.random.split(key, example.guess.array.shape[0])
-        return jax.vmap(self._row, in_axes=(0, None if keys is None else 0))(_arrays(example), keys)
+        return of_rows(self._row, example, key)
 
     def stretched(self, factor: float) -> FieldModel:
         """The model with distributions wider by a factor."""
-        found: FieldModel = eqx.tree_at(lambda model: model.head, self, self.head.stretched(factor))
-        return found
+        return stretched(self, factor)
 
     def _row(self, row: dict[str, Any], key: jax.Array | None) -> jax.Array:
         dtype = self.environment.weights.weight.dtype
@@ -223,11 +255,3 @@ class FieldModel(eqx.Module):
         atoms, voxels = ([part.astype(dtype) for part in row[name]] for name in ("atoms", "voxels"))
         h = self.states(row["features"].astype(dtype), atoms, members, row["crystal"], row["place"], key)
         return self.head(self.activations(self.environment.sums(h, voxels, members), row["guess"]))
-
-
-def _arrays(example: FieldExample) -> dict[str, Any]:
-    """The arrays of a batch, rows first."""
-    return {
-        name: tuple(part.array for part in value) if isinstance(value, tuple) else value.array
-        for name, value in vars(example).items()
-    }
