@@ -13,10 +13,7 @@ import numpy as np
 from tomat.lm.brick.config import EDGE
 from tomat.lm.brick.network import Patch
 from tomat.lm.brick.tiles import Placed, at_points
-from tomat.lm.decode.estimates import Sampling, of_logits
 from tomat.lm.field.inference import DEFAULT, in_density, padded_atoms, relative, split_sums
-from tomat.lm.field.quick import quick_statistics
-from tomat.lm.loss import functions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +23,7 @@ if TYPE_CHECKING:
     from tomat.codec.relative import RelativeCodec
     from tomat.crystal import Crystal
     from tomat.lm.brick.network import BrickModel
+    from tomat.lm.decode.estimates import Sampling
     from tomat.lm.field.head import Head
     from tomat.lm.field.surroundings import Surroundings
 
@@ -101,9 +99,7 @@ class BrickInference:
             **self._seen(placed, atoms, origins, guess),
         }
         step = jnp.asarray(placed.step)
-        found = _in_blocks(
-            given, BLOCK, lambda part: _read(self.model, part, step, self._tables, self.sampling, wanted)
-        )
+        found = _in_blocks(given, BLOCK, lambda part: _read(self.model, part, step, self.sampling, wanted))
         return in_density(self.codec, found, guess)
 
     def activations(
@@ -126,7 +122,7 @@ class BrickInference:
         given = {"activations": activations, "x": relative(self.codec, guess, truth)}
 
         def read(part: dict[str, NDArray[Any]]) -> dict[str, jax.Array]:
-            return _of_activations(self.model.head, part, self._tables, self.sampling, wanted)
+            return _of_activations(self.model.head, part, self.sampling, wanted)
 
         return in_density(self.codec, _in_blocks(given, VOXELS, read), guess)
 
@@ -148,11 +144,6 @@ class BrickInference:
             sums = self.around.contracted(placed.crystal, points, at.ravel(), atoms.weights)
             found["sums"] = sums.reshape(len(origins), -1, sums.shape[-1])
         return found
-
-    @property
-    def _tables(self) -> tuple[jax.Array, jax.Array]:
-        codec = self.codec
-        return jnp.asarray(codec.levels, jnp.float32), jnp.asarray(codec.edges[1:-1], jnp.float32)
 
 
 def _in_blocks(
@@ -216,7 +207,6 @@ def _read(
     model: BrickModel,
     given: dict[str, Any],
     step: jax.Array,
-    tables: tuple[jax.Array, jax.Array],
     sampling: Sampling,
     wanted: tuple[str, ...],
 ) -> dict[str, jax.Array]:
@@ -224,7 +214,7 @@ def _read(
         of, x, drawn = part
         with jax.default_matmul_precision("highest"):
             activations = model.activations(of, None)
-            return _statistics(model.head, activations, x, drawn, tables, sampling, wanted)
+            return model.head.statistics(activations, x, drawn, sampling, wanted)
 
     patches = _patches(model, given, step)
     result: dict[str, jax.Array] = jax.lax.map(one, (patches, given["x"], given["drawn"]))
@@ -235,30 +225,9 @@ def _read(
 def _of_activations(
     head: Head,
     given: dict[str, Any],
-    tables: tuple[jax.Array, jax.Array],
     sampling: Sampling,
     wanted: tuple[str, ...],
 ) -> dict[str, jax.Array]:
     drawn = jnp.full_like(given["x"], 0.5)
     with jax.default_matmul_precision("highest"):
-        return _statistics(head, given["activations"], given["x"], drawn, tables, sampling, wanted)
-
-
-def _statistics(
-    head: Head,
-    activations: jax.Array,
-    x: jax.Array,
-    drawn: jax.Array,
-    tables: tuple[jax.Array, jax.Array],
-    sampling: Sampling,
-    wanted: tuple[str, ...],
-) -> dict[str, jax.Array]:
-    quick = quick_statistics(head, activations, x, drawn, tables, sampling, wanted)
-    if quick is not None:
-        return quick
-    levels, inner = tables
-    z = head(activations).astype(jnp.float32)
-    nats = functions.cross_entropy(z, jnp.searchsorted(inner, x, side="right"))
-    found = {**of_logits(z, drawn, x, levels, sampling)._asdict(), "nats": nats}
-    # The compiler leaves out what is not returned.
-    return {name: found[name] for name in wanted}
+        return head.statistics(given["activations"], given["x"], drawn, sampling, wanted)

@@ -12,11 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tomat.lm.field.quick import LEAST, Mixture, by_level, quick_statistics
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from tomat.lm.decode.estimates import Sampling
     from tomat.lm.field.levels import Levels
 
 #: The density of x at the start falls as (1 + |x| / width)^-power, close to that of fitted promolecules.
@@ -25,9 +28,7 @@ _WIDTH, _POWER = 0.5, 2.5
 _AT_ZERO = 0.02
 #: Logistics of a mixture; largest logarithm of a width, or of its inverse: further out, products overflow.
 _COMPONENTS = 4
-MOST_LOG_WIDTH = 9.0
-#: Added to the probability of every level.
-LEAST = 1e-9
+_MOST_LOG_WIDTH = 9.0
 
 
 class Head(Protocol):
@@ -35,6 +36,25 @@ class Head(Protocol):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits [..., levels], float32, of activations [..., width]."""
+        ...
+
+    def statistics(
+        self,
+        activations: jax.Array,
+        x: jax.Array,
+        drawn: jax.Array,
+        sampling: Sampling,
+        wanted: tuple[str, ...],
+    ) -> dict[str, jax.Array]:
+        """Statistics (t,) of positions, by name; only what is wanted is computed.
+
+        Args:
+            activations: (t, width).
+            x: (t,) true values, for nats, pit and expected errors.
+            drawn: (t,) uniform numbers in [0, 1), for samples.
+            sampling: how samples are drawn.
+            wanted: fields of :class:`tomat.lm.decode.estimates.Estimates`, and ``nats``, those of the true levels.
+        """
         ...
 
     def stretched(self, factor: float) -> Head:
@@ -77,6 +97,17 @@ class CategoricalHead(eqx.Module):
         change = jnp.einsum("...w,wn->...n", x, self.weight, preferred_element_type=jnp.float32)
         return change + self.bias.astype(jnp.float32) + jnp.asarray(start_logits(self.levels))
 
+    def statistics(
+        self,
+        activations: jax.Array,
+        x: jax.Array,
+        drawn: jax.Array,
+        sampling: Sampling,
+        wanted: tuple[str, ...],
+    ) -> dict[str, jax.Array]:
+        """Statistics (t,) of positions from the probabilities of all levels."""
+        return by_level(self(activations), self.levels, x, drawn, sampling, wanted)
+
     def stretched(self, factor: float) -> CategoricalHead:
         """Logits closer to those of the start by the factor."""
         return CategoricalHead(self.weight / factor, self.bias / factor, self.levels)
@@ -102,16 +133,36 @@ class LogisticHead(eqx.Module):
         bias = np.concatenate([np.zeros(2 * _COMPONENTS), np.log(widths)])
         return cls(jnp.zeros((width, 3 * _COMPONENTS)), jnp.asarray(bias, jnp.float32), levels)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Logarithms of the probabilities of the levels [..., levels]."""
+    def mixture(self, x: jax.Array) -> Mixture:
+        """The mixtures [..., components] of activations [..., width]."""
         out = jnp.einsum("...w,wn->...n", x, self.weight, preferred_element_type=jnp.float32)
         share, place, log_width = jnp.split(out + self.bias.astype(jnp.float32), 3, axis=-1)
-        log_width = jnp.clip(log_width, -MOST_LOG_WIDTH, MOST_LOG_WIDTH)
+        return Mixture(
+            jax.nn.softmax(share, axis=-1), place, jnp.clip(log_width, -_MOST_LOG_WIDTH, _MOST_LOG_WIDTH)
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Logarithms of the probabilities of the levels [..., levels]."""
+        share, place, log_width = self.mixture(x)
         edges = jnp.asarray(self.levels.edges[1:-1], jnp.float32)
         u = (edges - place[..., None]) * jnp.exp(-log_width)[..., None]
-        below = jnp.sum(jax.nn.softmax(share, axis=-1)[..., None] * jax.nn.sigmoid(u), axis=-2)
+        below = jnp.sum(share[..., None] * jax.nn.sigmoid(u), axis=-2)
         p = jnp.diff(below, axis=-1, prepend=0.0, append=1.0)
         return jnp.log(jnp.maximum(p, 0.0) + LEAST)
+
+    def statistics(
+        self,
+        activations: jax.Array,
+        x: jax.Array,
+        drawn: jax.Array,
+        sampling: Sampling,
+        wanted: tuple[str, ...],
+    ) -> dict[str, jax.Array]:
+        """Statistics (t,) of positions: of the mixture, or of all levels if one wanted is known of these alone."""
+        quick = quick_statistics(self.mixture(activations), self.levels, x, drawn, sampling, wanted)
+        return (
+            by_level(self(activations), self.levels, x, drawn, sampling, wanted) if quick is None else quick
+        )
 
     def stretched(self, factor: float) -> LogisticHead:
         """All widths times the factor."""

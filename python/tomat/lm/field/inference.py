@@ -10,10 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tomat.lm.decode.estimates import Sampling, of_logits
-from tomat.lm.field.quick import quick_statistics
+from tomat.lm.decode.estimates import Sampling
 from tomat.lm.field.surroundings import by_l
-from tomat.lm.loss import functions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,15 +86,10 @@ class FieldInference:
         for first in range(0, n, BLOCK):
             part = slice(first, first + BLOCK)
             given = Given(*(_filled(array[part]) for array in (sums, guess, x, drawn)))
-            found = _read(self.model, given, self._tables, self.sampling, wanted)
+            found = _read(self.model, given, self.sampling, wanted)
             blocks.append({name: np.asarray(a)[: min(BLOCK, n - first)] for name, a in found.items()})
         joined = {name: np.concatenate([block[name] for block in blocks]) for name in wanted}
         return in_density(self.codec, joined, guess)
-
-    @property
-    def _tables(self) -> tuple[jax.Array, jax.Array]:
-        codec = self.codec
-        return jnp.asarray(codec.levels, jnp.float32), jnp.asarray(codec.edges[1:-1], jnp.float32)
 
 
 def padded_atoms(
@@ -169,25 +162,9 @@ def _weights(
 
 @eqx.filter_jit
 def _read(
-    model: FieldModel,
-    given: Given,
-    tables: tuple[jax.Array, jax.Array],
-    sampling: Sampling,
-    wanted: tuple[str, ...],
+    model: FieldModel, given: Given, sampling: Sampling, wanted: tuple[str, ...]
 ) -> dict[str, jax.Array]:
-    levels, inner = tables
-    sums, guess, x, drawn = given
-    parts = split_sums(sums, model.environment.channels)
+    parts = split_sums(given.sums, model.environment.channels)
     with jax.default_matmul_precision("highest"):
-        activations = model.activations(parts, guess)
-        quick = quick_statistics(model.head, activations, x, drawn, tables, sampling, wanted)
-        if quick is not None:
-            return quick
-        z = model.head(activations).astype(jnp.float32)
-    place = jnp.searchsorted(inner, x, side="right")
-    # The compiler leaves out what is not returned.
-    found = {
-        **of_logits(z, drawn, x, levels, sampling)._asdict(),
-        "nats": functions.cross_entropy(z, place),
-    }
-    return {name: found[name] for name in wanted}
+        activations = model.activations(parts, given.guess)
+        return model.head.statistics(activations, given.x, given.drawn, sampling, wanted)

@@ -9,43 +9,52 @@ variance ``(pi s)^2 / 3`` and the mean distance ``s (u + 2 log(1 + exp(-u)))`` f
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from tomat.lm.decode.estimates import Sampling
-from tomat.lm.field.head import LEAST, MOST_LOG_WIDTH, LogisticHead
+from tomat.lm.decode.estimates import Sampling, of_logits
+from tomat.lm.loss import functions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tomat.lm.field.levels import Levels
+
 type Statistics = dict[str, Callable[[], jax.Array]]
 
+#: Added to the probability of every level of a mixture.
+LEAST = 1e-9
 
-def of_mixture(
-    head: LogisticHead,
-    activations: jax.Array,
-    x: jax.Array,
-    drawn: jax.Array,
-    tables: tuple[jax.Array, jax.Array],
-) -> Statistics:
+
+class Mixture(NamedTuple):
+    """Mixtures of logistic distributions; all arrays are (..., components).
+
+    Attributes:
+        share: probability of each component.
+        place: where it lies.
+        log_width: logarithm of its width.
+    """
+
+    share: jax.Array
+    place: jax.Array
+    log_width: jax.Array
+
+
+def of_mixture(mixture: Mixture, levels: Levels, x: jax.Array, drawn: jax.Array) -> Statistics:
     """Statistics (t,) of positions by name, computed when called.
 
     Args:
-        head: the head.
-        activations: (t, width).
+        mixture: (t, components).
+        levels: of the codec.
         x: (t,) true values.
         drawn: (t,) uniform numbers.
-        tables: levels (n,) and the edges between them (n - 1,), both ascending.
     """
-    levels, edges = tables
-    out = activations @ head.weight + head.bias
-    share, place, log_width = jnp.split(out.astype(jnp.float32), 3, axis=-1)
-    share = jax.nn.softmax(share, axis=-1)
-    width = jnp.exp(jnp.clip(log_width, -MOST_LOG_WIDTH, MOST_LOG_WIDTH))
+    points, edges = _tables(levels)
+    share, place, width = mixture.share, mixture.place, jnp.exp(mixture.log_width)
     # Components far outside would rule the moments, though all their probability is in the last level.
-    centre, most = jnp.clip(place, levels[0], levels[-1]), levels[-1] - levels[0]
+    centre, most = jnp.clip(place, points[0], points[-1]), points[-1] - points[0]
 
     def below(at: jax.Array) -> jax.Array:
         return jnp.sum(share * jax.nn.sigmoid((at[..., None] - place) / width), axis=-1)
@@ -58,7 +67,7 @@ def of_mixture(
             enough = below(edges[jnp.minimum(middle, len(edges) - 1)]) >= of
             first = jnp.where(enough | (first >= last), first, middle + 1)
             last = jnp.where(enough & (first < last), middle, last)
-        return levels[first]
+        return points[first]
 
     def mean() -> jax.Array:
         return jnp.sum(share * centre, axis=-1)
@@ -97,22 +106,41 @@ def of_mixture(
     }
 
 
-#: Statistics by the type of a head; others are computed level by level.
-QUICK: dict[type, Callable[..., Statistics]] = {LogisticHead: of_mixture}
-
-
 def quick_statistics(
-    head: Any,
-    activations: jax.Array,
+    mixture: Mixture,
+    levels: Levels,
     x: jax.Array,
     drawn: jax.Array,
-    tables: tuple[jax.Array, jax.Array],
     sampling: Sampling,
     wanted: tuple[str, ...],
 ) -> dict[str, jax.Array] | None:
-    """What is wanted of positions, as :func:`of_mixture`; None if the head or a statistic is not among these."""
-    make = QUICK.get(type(head))
-    if make is None or ("sample" in wanted and sampling != Sampling()):
+    """What is wanted of positions, as :func:`of_mixture`; None if a statistic is not among these."""
+    if "sample" in wanted and sampling != Sampling():
         return None
-    found = make(head, activations, x, drawn, tables)
+    found = of_mixture(mixture, levels, x, drawn)
     return {name: found[name]() for name in wanted} if set(wanted) <= found.keys() else None
+
+
+def by_level(
+    logits: jax.Array,
+    levels: Levels,
+    x: jax.Array,
+    drawn: jax.Array,
+    sampling: Sampling,
+    wanted: tuple[str, ...],
+) -> dict[str, jax.Array]:
+    """What is wanted of positions with logits (t, levels), from the probabilities of all levels.
+
+    See :meth:`tomat.lm.field.head.Head.statistics`.
+    """
+    points, edges = _tables(levels)
+    z = logits.astype(jnp.float32)
+    nats = functions.cross_entropy(z, jnp.searchsorted(edges, x, side="right"))
+    found = {**of_logits(z, drawn, x, points, sampling)._asdict(), "nats": nats}
+    # The compiler leaves out what is not returned.
+    return {name: found[name] for name in wanted}
+
+
+def _tables(levels: Levels) -> tuple[jax.Array, jax.Array]:
+    """Levels (n,) and the edges between them (n - 1,), both ascending."""
+    return jnp.asarray(levels.points, jnp.float32), jnp.asarray(levels.edges[1:-1], jnp.float32)
