@@ -13,10 +13,10 @@ import numpy as np
 from tomat.lm.brick.config import EDGE
 from tomat.lm.brick.network import Patch
 from tomat.lm.brick.tiles import Placed, at_points
-from tomat.lm.field.inference import DEFAULT, in_density, padded_atoms, relative, split_sums
+from tomat.lm.field.inference import DEFAULT, in_blocks, in_density, padded_atoms, relative, split_sums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -99,7 +99,7 @@ class BrickInference:
             **self._seen(placed, atoms, origins, guess),
         }
         step = jnp.asarray(placed.step)
-        found = _in_blocks(given, BLOCK, lambda part: _read(self.model, part, step, self.sampling, wanted))
+        found = in_blocks(given, BLOCK, lambda part: _read(self.model, part, step, self.sampling, wanted))
         return in_density(self.codec, found, guess)
 
     def activations(
@@ -113,7 +113,7 @@ class BrickInference:
         """Activations (patches, n, activations) at some voxels (patches, n); arguments as for :meth:`read`."""
         given = {"voxel": voxel.astype(np.int32), **self._seen(placed, atoms, origins, guess)}
         step = jnp.asarray(placed.step)
-        return _in_blocks(given, BLOCK, lambda part: {"all": _activations(self.model, part, step)})["all"]
+        return in_blocks(given, BLOCK, lambda part: {"all": _activations(self.model, part, step)})["all"]
 
     def of_activations(
         self, wanted: tuple[str, ...], activations: Floats, guess: Floats, truth: Floats
@@ -124,7 +124,7 @@ class BrickInference:
         def read(part: dict[str, NDArray[Any]]) -> dict[str, jax.Array]:
             return _of_activations(self.model.head, part, self.sampling, wanted)
 
-        return in_density(self.codec, _in_blocks(given, VOXELS, read), guess)
+        return in_density(self.codec, in_blocks(given, VOXELS, read), guess)
 
     def _seen(
         self, placed: Placed, atoms: AtomStates, origins: NDArray[np.int64], guess: Floats
@@ -144,24 +144,6 @@ class BrickInference:
             sums = self.around.contracted(placed.crystal, points, at.ravel(), atoms.weights)
             found["sums"] = sums.reshape(len(origins), -1, sums.shape[-1])
         return found
-
-
-def _in_blocks(
-    given: dict[str, NDArray[Any]], size: int, read: Callable[[dict[str, NDArray[Any]]], dict[str, jax.Array]]
-) -> dict[str, Floats]:
-    """What ``read`` makes of arrays, blocks of ``size`` rows at a time; the last is filled with its last row."""
-    n = len(next(iter(given.values())))
-    blocks: list[dict[str, Floats]] = []
-    for first in range(0, n, size):
-        part = {name: array[first : first + size] for name, array in given.items()}
-        missing = size - min(size, n - first)
-        if missing:
-            part = {
-                name: np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1), mode="edge")
-                for name, array in part.items()
-            }
-        blocks.append({name: np.asarray(values)[: n - first] for name, values in read(part).items()})
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 @eqx.filter_jit

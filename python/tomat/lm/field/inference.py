@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -14,6 +14,8 @@ from tomat.lm.decode.estimates import Sampling
 from tomat.lm.field.surroundings import by_l
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from tomat.codec.relative import RelativeCodec
@@ -79,17 +81,14 @@ class FieldInference:
         Returns:
             (points,) each, those of the density in e/A^3.
         """
-        n = len(sums)
-        blocks: list[dict[str, Floats]] = []
-        drawn = np.full(n, 0.5, np.float32) if drawn is None else drawn
-        x = relative(self.codec, guess, truth)
-        for first in range(0, n, BLOCK):
-            part = slice(first, first + BLOCK)
-            given = Given(*(_filled(array[part]) for array in (sums, guess, x, drawn)))
-            found = _read(self.model, given, self.sampling, wanted)
-            blocks.append({name: np.asarray(a)[: min(BLOCK, n - first)] for name, a in found.items()})
-        joined = {name: np.concatenate([block[name] for block in blocks]) for name in wanted}
-        return in_density(self.codec, joined, guess)
+        given = {
+            "sums": sums,
+            "guess": guess,
+            "x": relative(self.codec, guess, truth),
+            "drawn": np.full(len(sums), 0.5, np.float32) if drawn is None else drawn,
+        }
+        found = in_blocks(given, BLOCK, lambda part: _read(self.model, part, self.sampling, wanted))
+        return in_density(self.codec, found, guess)
 
 
 def padded_atoms(
@@ -135,19 +134,22 @@ def split_sums(sums: jax.Array, channels: tuple[int, ...]) -> list[jax.Array]:
     return parts
 
 
-class Given(NamedTuple):
-    """A block of points: their sums, promolecule, true x and uniform numbers."""
-
-    sums: jax.Array
-    guess: jax.Array
-    x: jax.Array
-    drawn: jax.Array
-
-
-def _filled(array: NDArray[Any]) -> jax.Array:
-    """A block of full size; what is added repeats the last row."""
-    width = [(0, BLOCK - len(array))] + [(0, 0)] * (array.ndim - 1)
-    return jnp.asarray(np.pad(array, width, mode="edge"))
+def in_blocks(
+    given: dict[str, NDArray[Any]], size: int, read: Callable[[dict[str, NDArray[Any]]], dict[str, jax.Array]]
+) -> dict[str, Floats]:
+    """What ``read`` makes of arrays, blocks of ``size`` rows at a time; the last is filled with its last row."""
+    n = len(next(iter(given.values())))
+    blocks: list[dict[str, Floats]] = []
+    for first in range(0, n, size):
+        part = {name: array[first : first + size] for name, array in given.items()}
+        missing = size - min(size, n - first)
+        if missing:
+            part = {
+                name: np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1), mode="edge")
+                for name, array in part.items()
+            }
+        blocks.append({name: np.asarray(values)[: n - first] for name, values in read(part).items()})
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 @eqx.filter_jit
@@ -162,9 +164,9 @@ def _weights(
 
 @eqx.filter_jit
 def _read(
-    model: FieldModel, given: Given, sampling: Sampling, wanted: tuple[str, ...]
+    model: FieldModel, given: dict[str, Any], sampling: Sampling, wanted: tuple[str, ...]
 ) -> dict[str, jax.Array]:
-    parts = split_sums(given.sums, model.environment.channels)
+    parts = split_sums(given["sums"], model.environment.channels)
     with jax.default_matmul_precision("highest"):
-        activations = model.activations(parts, given.guess)
-        return model.head.statistics(activations, given.x, given.drawn, sampling, wanted)
+        activations = model.activations(parts, given["guess"])
+        return model.head.statistics(activations, given["x"], given["drawn"], sampling, wanted)
