@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,11 +29,8 @@ if TYPE_CHECKING:
 
     type Floats = NDArray[np.float32]
 
-#: Crystals whose atoms' states are kept.
-_KEPT = 8
 
-
-class BrickPredictor(RelativePredictor[BrickModel]):
+class BrickPredictor(RelativePredictor[BrickModel, AtomStates]):
     """Predicts patches with a brick model; implements :class:`tomat.prediction.predictor.PatchPredictor`.
 
     A voxel's prediction depends on where its patch lies: attention is not invariant.
@@ -52,7 +48,6 @@ class BrickPredictor(RelativePredictor[BrickModel]):
         self._run = BrickInference(trained.model, trained.surroundings, trained.codec, self.sampling)
         self._shape = trained.model.shape
         self._order = voxel_order(self._shape.bricks).ravel()
-        self._atoms: OrderedDict[int, tuple[Crystal, AtomStates]] = OrderedDict()
 
     @staticmethod
     def load(path: str, weights: str) -> TrainedBrick:
@@ -66,6 +61,10 @@ class BrickPredictor(RelativePredictor[BrickModel]):
             FileNotFoundError, ValueError: the field model is not where it was.
         """
         return starting_of(self.trained.note, self.trained.path) or super().starting()
+
+    def computed(self, crystal: Crystal) -> AtomStates:
+        """The states of a crystal's atoms."""
+        return self._run.atoms(crystal)
 
     def patch_shape(self, n_atoms: int, grid_shape: Triple, overlap: int) -> Triple:
         """The patch of the model, whatever the crystal and its grid."""
@@ -103,7 +102,7 @@ class BrickPredictor(RelativePredictor[BrickModel]):
         found = self._run.read(
             wanted,
             Placed(first.crystal, first.grid_shape, self._shape),
-            self._of_atoms(first.crystal),
+            self.of_atoms(first.crystal),
             np.array([request.offset for request in requests], np.int64),
             guess,
             truth,
@@ -127,13 +126,3 @@ class BrickPredictor(RelativePredictor[BrickModel]):
     def _flat(self, patches: Sequence[NDArray[np.float32] | None]) -> Floats:
         """Patches (n, voxels), brick by brick."""
         return np.stack([np.asarray(patch, np.float32).ravel()[self._order] for patch in patches])
-
-    def _of_atoms(self, crystal: Crystal) -> AtomStates:
-        """The states of a crystal's atoms, computed once for all its patches."""
-        found = self._atoms.get(id(crystal))
-        if found is None:
-            found = crystal, self._run.atoms(crystal)
-            self._atoms[id(crystal)] = found
-            while len(self._atoms) > _KEPT:
-                self._atoms.popitem(last=False)
-        return found[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from abc import abstractmethod
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
 
     type Floats = NDArray[np.float32]
 
-#: Largest edge of a patch in grid points; crystals whose atoms' weights are kept.
+#: Largest edge of a patch in grid points; crystals of whose atoms it is kept what was computed.
 _EDGE, _KEPT = 32, 8
 
 
-class RelativePredictor[Model: Stretched](TrainedPredictor[RelativeModel[Model]]):
+class RelativePredictor[Model: Stretched, Atoms](TrainedPredictor[RelativeModel[Model]]):
     """What predictors of models over the levels of a relative codec have in common.
+
+    A kind says in :meth:`computed` what its model makes of a crystal's atoms, the ``Atoms`` of this class.
 
     Attributes:
         kind: of the model, as configurations name it.
@@ -66,6 +69,7 @@ class RelativePredictor[Model: Stretched](TrainedPredictor[RelativeModel[Model]]
         self.batch_size = decoding.batch_size
         self.trained, self.decoding = trained, replace(decoding, mode=self.modes[0])
         self.sampling = Sampling(decoding.temperature, decoding.nucleus)
+        self._atoms: OrderedDict[int, tuple[Crystal, Atoms]] = OrderedDict()
         # Nothing is encoded: a layout without a lattice and unlimited row length accept every crystal.
         self.tokenizer = PatchTokenizer("v2", "two_token_9_12", _EDGE, pad_to=1 << 24, unit="e_per_A3")
 
@@ -84,6 +88,21 @@ class RelativePredictor[Model: Stretched](TrainedPredictor[RelativeModel[Model]]
     def starting(self) -> StartingDensity:
         """The starting density of training."""
         return self.trained.surroundings.promolecule
+
+    @abstractmethod
+    def computed(self, crystal: Crystal) -> Atoms:
+        """What the model makes of a crystal's atoms, whatever the patch."""
+
+    def of_atoms(self, crystal: Crystal) -> Atoms:
+        """What :meth:`computed` gives, once for all patches of a crystal."""
+        found = self._atoms.get(id(crystal))
+        if found is None:
+            # The crystal is kept as well, so that no other one takes its id.
+            found = crystal, self.computed(crystal)
+            self._atoms[id(crystal)] = found
+            while len(self._atoms) > _KEPT:
+                self._atoms.popitem(last=False)
+        return found[1]
 
     def identity(self) -> dict[str, Any]:
         """Checkpoint, step and decoding."""
@@ -105,7 +124,7 @@ class RelativePredictor[Model: Stretched](TrainedPredictor[RelativeModel[Model]]
         return drawn
 
 
-class FieldPredictor(RelativePredictor[FieldModel]):
+class FieldPredictor(RelativePredictor[FieldModel, "Floats"]):
     """Predicts patches with a field model; implements :class:`tomat.prediction.predictor.PatchPredictor`.
 
     A voxel's prediction depends on the crystal and its place alone, not on the patch it is asked in.
@@ -121,12 +140,15 @@ class FieldPredictor(RelativePredictor[FieldModel]):
         """
         super().__init__(trained, decoding)
         self._run = FieldInference(trained.model, trained.surroundings, trained.codec, self.sampling)
-        self._weights: OrderedDict[int, tuple[Crystal, Floats]] = OrderedDict()
 
     @staticmethod
     def load(path: str, weights: str) -> TrainedField:
         """See :func:`tomat.lm.field.checkpoint.open_field`."""
         return open_field(path, weights=weights)
+
+    def computed(self, crystal: Crystal) -> Floats:
+        """The weights of a crystal's atoms in the sums at its points."""
+        return self._run.weights(crystal)
 
     def patch_shape(self, n_atoms: int, grid_shape: Triple, overlap: int) -> Triple:
         """Patches that divide the grid, of at most 32 points along an axis without the overlap."""
@@ -150,7 +172,7 @@ class FieldPredictor(RelativePredictor[FieldModel]):
         guess = np.maximum(np.asarray(request.guess, np.float32).ravel(), FLOOR)
         truth = guess if request.truth is None else np.asarray(request.truth, np.float32).ravel()
         points = patch_points(request)
-        weights = self._of_atoms(request.crystal)
+        weights = self.of_atoms(request.crystal)
         drawn = self.drawn(request)
         blocks = [slice(first, first + BLOCK) for first in range(0, len(points), BLOCK)]
 
@@ -167,16 +189,6 @@ class FieldPredictor(RelativePredictor[FieldModel]):
         whole = {name: np.concatenate(parts).reshape(shape) for name, parts in columns.items()}
         density = whole[self.decoding.estimate]
         return PatchPrediction(density, whole["spread"], whole.get("expected_error"), whole.get("pit"))
-
-    def _of_atoms(self, crystal: Crystal) -> Floats:
-        """The weights of a crystal's atoms, computed once for all its patches."""
-        found = self._weights.get(id(crystal))
-        if found is None:
-            found = crystal, self._run.weights(crystal)
-            self._weights[id(crystal)] = found
-            while len(self._weights) > _KEPT:
-                self._weights.popitem(last=False)
-        return found[1]
 
 
 def patch_points(request: PatchRequest) -> NDArray[np.float64]:
