@@ -20,17 +20,18 @@ Special cases:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomat import reciprocal
+from tomat._statistics import Statistics, statistics, weighted_mean
 
 __all__ = [
     "EPS",
     "FRACTION",
+    "INTERVALS",
     "UNITS",
     "CoulombEnergy",
     "ElectronError",
@@ -46,6 +47,7 @@ __all__ = [
     "gradient_error",
     "hartree_error",
     "hellinger",
+    "inside",
     "jensen_shannon",
     "measure",
     "nemd",
@@ -58,6 +60,8 @@ __all__ = [
 
 #: Smallest divisor of a voxel's error, in units of the mean of \|true\|.
 EPS = 1e-6
+#: Central intervals of predicted distributions, by the probability they should have.
+INTERVALS = {"inside_50": 0.5, "inside_90": 0.9}
 
 
 class ElectronError(NamedTuple):
@@ -127,16 +131,6 @@ UNITS: dict[str, Unit] = {
 }
 
 
-class Statistics(NamedTuple):
-    """One metric over materials."""
-
-    n: int
-    mean: float
-    median: float
-    p99: float
-    max: float
-
-
 def nmae(predicted: ArrayLike, true: ArrayLike) -> float:
     r"""Normalised mean absolute error, sum \|d\| / sum \|true\|; 0.01 is "one per cent".
 
@@ -176,17 +170,23 @@ def nemd(expected_error: ArrayLike, true: ArrayLike) -> float:
     return _ratio(float(e.sum()), float(np.abs(t).sum()))
 
 
-def coverage(pit: ArrayLike, probability: float) -> float:
-    """Share of voxels whose true density lies in the central interval of this probability.
-
-    Equal to the probability if the predicted distributions are calibrated (Gneiting, Balabdaoui and Raftery, J. R.
-    Stat. Soc. B 69, 243 (2007)).
+def inside(pit: ArrayLike, probability: float) -> NDArray[np.bool_]:
+    """Whether the true density lies in the central interval of this probability, in each voxel.
 
     Args:
         pit: in each voxel the predicted probability of less than the truth, within [0, 1].
         probability: of the interval.
     """
-    return float((np.abs(np.asarray(pit, dtype=np.float64) - 0.5) <= probability / 2).mean())
+    return np.asarray(np.abs(np.asarray(pit, dtype=np.float64) - 0.5) <= probability / 2)
+
+
+def coverage(pit: ArrayLike, probability: float) -> float:
+    """Share of voxels whose true density lies in the central interval of this probability; arguments as :func:`inside`.
+
+    Equal to the probability if the predicted distributions are calibrated (Gneiting, Balabdaoui and Raftery, J. R.
+    Stat. Soc. B 69, 243 (2007)).
+    """
+    return float(inside(pit, probability).mean())
 
 
 def chi_square(predicted: ArrayLike, true: ArrayLike, *, eps: float = EPS) -> float:
@@ -406,56 +406,6 @@ def measure(
     if atoms is not None:
         found = found._replace(charge_error=charge_error(p, t, atoms, unit=unit, volume=volume))
     return found
-
-
-def statistics(values: Iterable[float] | NDArray[np.floating]) -> Statistics:
-    """Mean, median, 99th percentile and maximum of one metric over materials, each counting once.
-
-    Percentiles interpolate linearly between ranks, as ``numpy.percentile``. Infinity is allowed: the error of a
-    material without density that was predicted to have some.
-
-    Raises:
-        ValueError: no values, or a NaN.
-    """
-    array = np.sort(_array(values).ravel())
-    if array.size == 0:
-        raise ValueError("no values to summarise")
-    if np.isnan(array).any():
-        raise ValueError("NaN among the values to summarise")
-    return Statistics(
-        array.size, float(array.mean()), _percentile(array, 0.5), _percentile(array, 0.99), float(array[-1])
-    )
-
-
-def weighted_mean(
-    values: Iterable[float] | NDArray[np.floating], weights: Iterable[float] | NDArray[np.floating]
-) -> float:
-    r"""sum(w v) / sum(w) over materials.
-
-    With the NMAE as v and \|electrons\| as w it is the per-electron mean: the total absolute error over the total
-    number of electrons.
-
-    Raises:
-        ValueError: nothing to average, a NaN, or weights that are negative or sum to zero.
-    """
-    v, w = _array(values), _array(weights)
-    if v.shape != w.shape or v.size == 0:
-        raise ValueError(f"{v.size} values and {w.size} weights; give equal numbers, at least one")
-    if np.isnan(v).any() or not np.isfinite(w).all() or (w < 0.0).any() or not float(w.sum()) > 0.0:
-        raise ValueError("values must be numbers; weights finite, not negative, and one above zero")
-    return float((w[w > 0] * v[w > 0]).sum() / w.sum())
-
-
-def _array(values: Iterable[float] | NDArray[np.floating]) -> NDArray[np.float64]:
-    return np.asarray(values if isinstance(values, np.ndarray) else list(values), dtype=np.float64)
-
-
-def _percentile(ascending: NDArray[np.float64], fraction: float) -> float:
-    """``numpy.percentile``, but without NaN next to infinite values."""
-    rank = fraction * (len(ascending) - 1)
-    below = math.floor(rank)
-    low, high = float(ascending[below]), float(ascending[math.ceil(rank)])
-    return high if low == high else low + (high - low) * (rank - below)
 
 
 def _pair(predicted: ArrayLike, true: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -28,6 +28,7 @@ ROOMS = (
     "tomat._threads",
     "tomat.storage",
     "tomat.reciprocal",
+    "tomat._statistics",
     "tomat.metrics",
     "tomat.sampling",
     "tomat.budget",

@@ -239,6 +239,7 @@ COVERED_BY = {
         "formats.vasp",
         "formats.zarr",
     ),
+    "test_metrics.py": ("_statistics",),
     "test_promolecule.py": (
         "_promolecule_fit",
         "cli.promolecule",

@@ -25,15 +25,13 @@ DEPTHS = tuple(range(16))
 #: Number of bins by position in the row-major order of a patch, in which its voxels are written.
 ORDERS = 10
 
-#: Central intervals of the predicted distributions, by the probability they should have.
-INTERVALS = {"inside_50": 0.5, "inside_90": 0.9}
 #: Metrics of a row: those of two densities, and more of a prediction.
 METRICS = (
     "nmae",
     "nemd",
     "nmae_scaled",
     *(name for name in metrics.Metrics._fields if name != "nmae"),
-    *INTERVALS,
+    *metrics.INTERVALS,
 )
 
 #: Units of the numbers of a row that tables show.
@@ -140,7 +138,7 @@ def row(truth: Truth, predicted: Predicted, mode: str) -> dict[str, Any]:
         "nmae_scaled": None if math.isnan(scaled) else scaled,
         **{
             name: None if predicted.pit is None else metrics.coverage(predicted.pit, probability)
-            for name, probability in INTERVALS.items()
+            for name, probability in metrics.INTERVALS.items()
         },
         "seconds": predicted.seconds,
         "n_patches": predicted.n_patches,

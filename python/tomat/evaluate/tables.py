@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tomat.evaluate.aggregate import modes_of
-from tomat.evaluate.measure import INTERVALS, UNITS
+from tomat.evaluate.measure import UNITS
 from tomat.evaluate.methods import BASELINES, DIAGNOSTICS
 from tomat.evaluate.result import Result
-from tomat.metrics import FRACTION, Unit
+from tomat.metrics import FRACTION, INTERVALS, Unit
 
 #: Names of the modes in tables.
 LABELS = {

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from levanter.utils.tree_utils import inference_mode
 
+from tomat import metrics
 from tomat.lm.evaluation_hook import EvaluationHook
 from tomat.lm.field.calibration import best_factor, write_factor
 from tomat.lm.field.inference import FieldInference
@@ -137,8 +138,8 @@ class FieldEvaluation(EvaluationHook):
             "one_pass/width_factor": factor,
             "one_pass/calibrated_bits_per_voxel": float(weight @ found["nats"]) / math.log(2.0),
             **{
-                f"one_pass/{name}": float(weight @ (np.abs(found["pit"] - 0.5) <= probability / 2))
-                for name, probability in (("inside_50", 0.5), ("inside_90", 0.9))
+                f"one_pass/{name}": float(weight @ metrics.inside(found["pit"], probability))
+                for name, probability in metrics.INTERVALS.items()
             },
         }
 
