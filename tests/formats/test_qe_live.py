@@ -13,42 +13,19 @@ import numpy as np
 import pytest
 
 import tomat
+from silicon import PW, mesh, needs_pw, pw_input
 from tomat.formats.qe import charge
 from tomat.formats.qe.vectors import BOHR
 
-PW = shutil.which("pw.x")
-pytestmark = pytest.mark.skipif(
-    PW is None, reason="pw.x is not installed (Debian: apt-get install quantum-espresso)"
-)
-
-INPUT = """&control
-calculation='{task}', prefix='x', outdir='.', disk_io='low', pseudo_dir='.'
-/
-&system
-ibrav=0, nat=2, ntyp=1, ecutwfc=12, ecutrho=48, occupations='smearing', smearing='mv', degauss=0.015
-/
-&electrons
-conv_thr=1e-9, startingpot='{start}'
-/
-ATOMIC_SPECIES
-Si 1.0 Si.UPF
-CELL_PARAMETERS angstrom
--2.7344445000 -2.7344445000 0.0000000000
--2.7344445000 0.0000000000 -2.7344445000
-0.0000000000 -2.7344445000 -2.7344445000
-ATOMIC_POSITIONS crystal
-Si 0.5 0.5 0.5
-Si 0.25 0.25 0.25
-K_POINTS {k_points}
-"""
-MESH = "automatic\n2 2 2 0 0 0"
+pytestmark = needs_pw
+MESH = mesh(2)
 
 
 def pw(folder: Path, data: Path, *, task: str = "scf", start: str = "atomic", k_points: str = MESH) -> str:
     """What a run in a folder prints; a second or less."""
     assert PW is not None
     (folder / "Si.UPF").write_bytes(gzip.decompress((data / "qe" / "Si.UPF.gz").read_bytes()))
-    (folder / "in").write_text(INPUT.format(task=task, start=start, k_points=k_points))
+    (folder / "in").write_text(pw_input(task=task, start=start, k_points=k_points))
     command = [PW, "-in", "in"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)

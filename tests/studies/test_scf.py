@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from silicon import mesh, needs_pw, pw_input
 from tomat.lm.decode.opening import open_predictor
 from training.studies.scf import pw, study, table
 from training.studies.scf.study import Candidate, StudyConfig, choose, run_study
@@ -167,35 +167,10 @@ def test_the_table() -> None:
         table.markdown([])
 
 
-LIVE_INPUT = """&control
-calculation='scf', prefix='x', outdir='./o', disk_io='low'
-pseudo_dir='./pp'
-/
-&system
-ibrav=0, nat=2, ntyp=1, ecutwfc=12, ecutrho=48
-occupations='smearing', smearing='mv', degauss=0.015
-/
-&electrons
-conv_thr=1e-09, mixing_beta=0.6
-/
-ATOMIC_SPECIES
-Si 1.0 Si.UPF
-CELL_PARAMETERS angstrom
--2.7344445000 -2.7344445000 0.0000000000
--2.7344445000 0.0000000000 -2.7344445000
-0.0000000000 -2.7344445000 -2.7344445000
-ATOMIC_POSITIONS crystal
-Si 0.5000000000 0.5000000000 0.5000000000
-Si 0.2500000000 0.2500000000 0.2500000000
-K_POINTS automatic
-3 3 3 0 0 0
-"""
-
-
-@pytest.mark.skipif(shutil.which("pw.x") is None, reason="pw.x is not installed (Debian: quantum-espresso)")
+@needs_pw
 def test_a_crystal_is_measured_by_pw(tmp_path: Path, data: Path) -> None:
     """The exact density gives the bands of pw.x's own, and is converged; the promolecule does not and is not."""
-    one = Candidate("Si", "Si", "Si", str(data / "qe" / "Si.save"), 1.0, LIVE_INPUT)
+    one = Candidate("Si", "Si", "Si", str(data / "qe" / "Si.save"), 1.0, pw_input(k_points=mesh(3)))
     starts = {"promolecule": open_predictor("promolecule")}
     found = study.measure_crystal(one, starts, StudyConfig(data / "qe", scf=True, timeout=300.0))
     exact, promolecule = found["starts"]["exact"], found["starts"]["promolecule"]
