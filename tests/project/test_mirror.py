@@ -209,11 +209,10 @@ COVERED_BY = {
     "prediction/test_predict.py": (
         "cli._models",
         "cli.predict",
-        "prediction.assemble",
         "prediction.outputs",
-        "prediction.predictor",
         "prediction.run",
     ),
+    "prediction/test_predictors.py": ("prediction.predictor",),
     "prediction/test_structures.py": ("crystal",),
     "project/test_front_door.py": ("",),
     "report/test_report.py": (
