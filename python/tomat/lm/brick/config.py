@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import ClassVar
 
-from tomat.lm.field.config import changed
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from tomat.lm.field.config import Shape, changed
 
 #: Voxels along an edge of a brick; points along an edge where the field's sums are taken.
 EDGE, POINTS = 4, 2
@@ -19,7 +14,7 @@ POSITIONS = ("cartesian", "index")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BrickShape:
+class BrickShape(Shape):
     """The shape of a brick model.
 
     Attributes:
@@ -37,6 +32,9 @@ class BrickShape:
         jitter: standard deviation in angstrom of noise on positions of atoms in training.
         held_out_patches: patches of each validation material.
     """
+
+    section: ClassVar[str] = "model.brick"
+    may_be_zero: ClassVar[tuple[str, ...]] = ("dropout", "jitter")
 
     bricks: int = 3
     atoms: int = 32
@@ -58,11 +56,7 @@ class BrickShape:
         Raises:
             ValueError: a number out of range; the message names the field.
         """
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            least = 0.0 if item.name in ("dropout", "jitter") else 1e-6
-            if not isinstance(value, str | bool) and not (math.isfinite(value) and value >= least):
-                raise ValueError(f"model.brick.{item.name} = {value} must be above 0")
+        super().__post_init__()
         if self.dropout >= 1:
             raise ValueError(f"model.brick.dropout = {self.dropout} must be below 1")
         if self.width % (6 * self.heads):
@@ -74,19 +68,6 @@ class BrickShape:
             raise ValueError(
                 f"model.brick.positions = {self.positions!r} is not known; one of {', '.join(POSITIONS)}"
             )
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields as JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Read the output of :meth:`to_json`.
-
-        Raises:
-            TypeError, ValueError: unknown fields or invalid numbers.
-        """
-        return cls(**stored)
 
     @property
     def edge(self) -> int:
@@ -147,4 +128,4 @@ class BrickConfig:
         Raises:
             ValueError: an unknown preset or invalid numbers; the message names the field.
         """
-        return changed(self, BRICK_PRESETS, "model.brick")
+        return changed(self, BRICK_PRESETS)

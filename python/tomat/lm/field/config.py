@@ -5,19 +5,58 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from _typeshed import DataclassInstance
 
 #: Largest angular momentum of the core's sums.
 MAX_L = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class FieldShape:
+class Shape:
+    """The shape of a model: numbers, tuples of numbers, words and switches.
+
+    Attributes:
+        section: part of a training configuration that tells it.
+        may_be_zero: fields that need not be above 0.
+    """
+
+    section: ClassVar[str]
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: a number out of range; the message names the field.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            values = value if isinstance(value, tuple) else () if isinstance(value, str | bool) else (value,)
+            least = 0.0 if field.name in self.may_be_zero else 1e-6
+            if value == () or not all(math.isfinite(v) and v >= least for v in values):
+                raise ValueError(f"{self.section}.{field.name} = {value} must be above 0")
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON."""
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Read the output of :meth:`to_json`.
+
+        Raises:
+            TypeError, ValueError: unknown fields or invalid numbers.
+        """
+        fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in stored.items()}
+        return cls(**fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldShape(Shape):
     """The shape of a field model, and of the rows it is trained on.
 
     Attributes:
@@ -38,6 +77,9 @@ class FieldShape:
         points_per_material: voxels drawn of each training material, once.
         held_out_points: voxels drawn of each validation material.
     """
+
+    section: ClassVar[str] = "model.field"
+    may_be_zero: ClassVar[tuple[str, ...]] = ("rounds", "feature_noise", "feature_dropout")
 
     cutoff: float = 5.0
     inner: float = 0.5
@@ -64,33 +106,12 @@ class FieldShape:
         Raises:
             ValueError: a number out of range; the message names the field.
         """
-        least: dict[str, float] = {"rounds": 0, "feature_noise": 0.0, "feature_dropout": 0.0}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            values = value if isinstance(value, tuple) else () if isinstance(value, str) else (value,)
-            bad = [v for v in values if not (math.isfinite(v) and v >= least.get(field.name, 1e-6))]
-            if bad or value == ():
-                raise ValueError(f"model.field.{field.name} = {value} must be above 0")
+        super().__post_init__()
         if len(self.channels) > MAX_L + 1:
             raise ValueError(
                 f"model.field.channels = {self.channels} has {len(self.channels)} numbers; give at most {MAX_L + 1}, "
                 f"for l = 0 to {MAX_L}"
             )
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields as JSON."""
-        fields = dataclasses.asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Read the output of :meth:`to_json`.
-
-        Raises:
-            TypeError, ValueError: unknown fields or invalid numbers.
-        """
-        fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in stored.items()}
-        return cls(**fields)
 
     @property
     def l_max(self) -> int:
@@ -171,16 +192,17 @@ class FieldConfig:
         Raises:
             ValueError: an unknown preset or invalid numbers; the message names the field.
         """
-        return changed(self, FIELD_PRESETS, "model.field")
+        return changed(self, FIELD_PRESETS)
 
 
-def changed[Shape: DataclassInstance](config: Preset, presets: Mapping[str, Shape], section: str) -> Shape:
+def changed[Of: Shape](config: Preset, presets: Mapping[str, Of]) -> Of:
     """The preset of a part of a configuration, with those fields of ``config`` that are not None.
 
     Raises:
         ValueError: an unknown preset or invalid numbers; the message names the field.
     """
     if config.preset not in presets:
+        section = next(iter(presets.values())).section
         raise ValueError(f"{section}.preset = {config.preset!r} is not known; one of {', '.join(presets)}")
     shape = presets[config.preset]
     names = (field.name for field in dataclasses.fields(shape))
