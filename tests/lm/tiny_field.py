@@ -23,7 +23,14 @@ from tomat.promolecule import UnscaledPromolecule
 DATA = places.DATA / "rho_gga"
 
 SHAPE = FieldShape(
-    radial=8, state=12, channels=(8, 6, 5, 4), embedding=16, message=16, mlp=(24, 24), sites_per_row=12
+    radial=8,
+    state=12,
+    channels=(8, 6, 5, 4),
+    embedding=16,
+    message=16,
+    mlp=(24, 24),
+    sites_per_row=12,
+    descriptors=True,
 )
 
 YAML = """
@@ -39,7 +46,7 @@ validation: {{<<: *data, split: validation}}
 model:
   kind: field
   field:
-    {{radial: 8, state: 12, channels: [8, 6, 5, 4], embedding: 16, message: 16, mlp: [24, 24], sites_per_row: 12,
+    {{radial: 8, state: 12, channels: [8, 6, 5, 4], embedding: 16, message: 16, mlp: [24, 24], sites_per_row: 12, descriptors: true,
       voxels_per_crystal: 16, points_per_material: 400, held_out_points: 100}}
 loss: {{terms: {{crps: 1.0}}}}
 optimizer: {{type: adam, learning_rate: 0.005, weight_decay: 0.0, warmup: 0, lr_schedule: constant}}

@@ -29,7 +29,7 @@ def patch_flops(shape: BrickShape, field: FieldShape, voxels: int, levels: int) 
     total += bricks * (EDGE**3 * 3 * DEGREES + 3 * DEGREES * width + width * DEGREES * active)
     total += voxels * active * (DEGREES + 2 + levels)
     if shape.field:
-        read = (field.width + 2, *field.mlp)
+        read = (field.width + 2 + field.fixed, *field.mlp)
         mixing = sum((2 * l + 1) * n * n for l, n in enumerate(field.channels) if l)  # noqa: E741
         total += shape.points * (mixing + sum(a * b for a, b in itertools.pairwise(read)))
         total += shape.points * read[-1] * (SEEN + active) + voxels * active * 8

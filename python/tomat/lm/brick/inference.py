@@ -13,6 +13,7 @@ import numpy as np
 from tomat.lm.brick.config import EDGE
 from tomat.lm.brick.network import Patch
 from tomat.lm.brick.tiles import Placed, at_points
+from tomat.lm.field.elements import N_FEATURES
 from tomat.lm.field.inference import DEFAULT, in_blocks, in_density, padded_atoms, relative, split_sums
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class BrickInference:
         """States of the atoms of a crystal."""
         n = len(crystal.atomic_numbers)
         if self.model.eyes is None:
-            return AtomStates(self.around.features[crystal.atomic_numbers], None)
+            return AtomStates(self.around.features[crystal.atomic_numbers, :N_FEATURES], None)
         states, weights = _atoms(self.model, *padded_atoms(self.around, crystal))
         return AtomStates(np.asarray(states)[:n], np.asarray(weights)[:n])
 
@@ -156,14 +157,14 @@ def _atoms(
     n = features.shape[0]
     with jax.default_matmul_precision("highest"):
         h = eyes.states(features, atoms, members, jnp.zeros(n, jnp.int32), jnp.arange(n))
-        return h, eyes.environment.of_atoms(h)
+        return model.seen_of(h), eyes.environment.of_atoms(h)
 
 
 def _patches(model: BrickModel, given: dict[str, Any], step: jax.Array) -> Patch:
     patches = len(given["guess"])
     sums: tuple[jax.Array, ...] = ()
     if model.eyes is not None:
-        sums = tuple(split_sums(given["sums"], model.eyes.environment.channels))
+        sums = tuple(split_sums(given["sums"], model.eyes.environment.of_l))
     return Patch(
         guess=given["guess"].reshape(patches, -1, EDGE**3),
         step=jnp.broadcast_to(step, (patches, 3, 3)),

@@ -169,12 +169,17 @@ class BrickModel(eqx.Module):
         place: jax.Array,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """States [sites, state] of atoms as :meth:`FieldModel.states`; their noisy features without eyes."""
+        """States [sites, ...] of atoms as :meth:`FieldModel.states`; their noisy features without eyes."""
         if self.eyes is not None:
             return self.eyes.states(features, atoms, members, crystal, place, key)
+        features = features[:, :N_FEATURES]
         if key is None:
             return features
         return noisy(features, key, self.field.feature_noise, self.field.feature_dropout)
+
+    def seen_of(self, states: jax.Array) -> jax.Array:
+        """What the transformer sees [sites, ...] of atoms: states without the weights of fixed sums behind them."""
+        return states if self.eyes is None else states[:, : self.field.state]
 
     def __call__(self, example: BrickExample, key: jax.Array | None = None) -> jax.Array:
         """Logits [rows, crystals, voxels, levels] of a batch."""
@@ -199,7 +204,7 @@ class BrickModel(eqx.Module):
             step=row["step"],
             images=row["images"],
             present=row["present"],
-            atoms=h[row["sites"]],
+            atoms=self.seen_of(h)[row["sites"]],
             sums=sums,
         )
         keys = None if second is None else jax.random.split(second, crystals)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: Largest angular momentum of the core's sums.
 MAX_L = 3
+#: Sums of :mod:`tomat.lm.field.descriptors`.
+N_DESCRIPTORS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,8 @@ class FieldShape(Shape):
         rounds: how often atoms see their neighbours' states.
         embedding, message: hidden widths of the maps from features to states, and of the update of a state.
         mlp: hidden widths of the map from sums to distributions at a voxel.
+        descriptors: whether voxels also see smoothed densities and potentials of the promolecule, see
+            :mod:`tomat.lm.field.descriptors`; older models do not.
         head: distribution over the codec's levels, a name of :data:`tomat.lm.field.head.HEADS`.
         feature_noise: standard deviation of noise on the features of elements in training.
         feature_dropout: share of these features that are set to zero in training.
@@ -92,6 +96,7 @@ class FieldShape(Shape):
     message: int = 96
     mlp: tuple[int, ...] = (128, 128)
     head: str = "logistics"
+    descriptors: bool = False
     feature_noise: float = 0.3
     feature_dropout: float = 0.3
     sites_per_row: int = 48
@@ -128,12 +133,22 @@ class FieldShape(Shape):
         """Radial functions, with the atom's share of the promolecule."""
         return self.radial + 1
 
+    @property
+    def fixed(self) -> int:
+        """Sums of l = 0 at a voxel whose weights are not learned."""
+        return N_DESCRIPTORS if self.descriptors else 0
+
+    @property
+    def sums(self) -> tuple[int, ...]:
+        """Sums of each l at a voxel, the fixed ones behind the others."""
+        return (self.channels[0] + self.fixed, *self.channels[1:])
+
 
 #: Sizes by name: 0.4, 1.3 and 8 million parameters. ``field-tiny`` is for laptops.
 FIELD_PRESETS: dict[str, FieldShape] = {
-    "field-tiny": FieldShape(),
+    "field-tiny": FieldShape(descriptors=True),
     "field-small": FieldShape(
-        state=96, channels=(96, 48, 24, 12), embedding=128, message=192, mlp=(256, 256)
+        state=96, channels=(96, 48, 24, 12), embedding=128, message=192, mlp=(256, 256), descriptors=True
     ),
     "field-base": FieldShape(
         state=256,
@@ -142,6 +157,7 @@ FIELD_PRESETS: dict[str, FieldShape] = {
         embedding=256,
         message=512,
         mlp=(512, 512, 512),
+        descriptors=True,
         sites_per_row=256,
         crystals_per_row=64,
         voxels_per_crystal=32,
@@ -178,6 +194,7 @@ class FieldConfig:
     message: int | None = None
     mlp: tuple[int, ...] | None = None
     head: str | None = None
+    descriptors: bool | None = None
     feature_noise: float | None = None
     feature_dropout: float | None = None
     sites_per_row: int | None = None

@@ -18,7 +18,7 @@ def row_flops(shape: FieldShape, atoms: int, levels: int) -> float:
         levels: of the codec.
     """
     sites, crystals = shape.sites_per_row, shape.crystals_per_row
-    width, mlp = shape.width, (shape.width + 2, *shape.mlp, levels)
+    width, mlp = shape.width, (shape.width + 2 + shape.fixed, *shape.mlp, levels)
     of_l = [(2 * l + 1, n) for l, n in enumerate(shape.channels)]  # noqa: E741 - the angular momentum
 
     def environment(points: int) -> float:

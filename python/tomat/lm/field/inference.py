@@ -166,7 +166,7 @@ def _weights(
 def _read(
     model: FieldModel, given: dict[str, Any], sampling: Sampling, wanted: tuple[str, ...]
 ) -> dict[str, jax.Array]:
-    parts = split_sums(given["sums"], model.environment.channels)
+    parts = split_sums(given["sums"], model.environment.of_l)
     with jax.default_matmul_precision("highest"):
         activations = model.activations(parts, given["guess"])
         return model.head.statistics(activations, given["x"], given["drawn"], sampling, wanted)

@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from tomat.lm.field.descriptors import descriptors
 from tomat.lm.field.elements import N_FEATURES
 from tomat.lm.field.head import HEADS
 
@@ -79,38 +80,48 @@ class Environment(eqx.Module):
     Attributes:
         weights: from the state of an atom to the weights of its radial functions in each sum.
         mixing: for each l > 0, (channels[l], channels[l]): which pairs of sums are multiplied.
-        channels: sums of each l.
+        channels: sums of each l with weights from the state.
+        fixed: sums of l = 0 whose weights stand behind the state; see :mod:`tomat.lm.field.descriptors`.
     """
 
     weights: Linear
     mixing: tuple[jax.Array, ...]
     channels: tuple[int, ...] = eqx.field(static=True)
+    fixed: int = eqx.field(static=True)
 
     @classmethod
-    def init(cls, key: jax.Array, shape: FieldShape) -> Environment:
+    def init(cls, key: jax.Array, shape: FieldShape, fixed: int = 0) -> Environment:
         """Random maps."""
         first, *keys = jax.random.split(key, len(shape.channels))
         weights = Linear.init(first, shape.state, shape.functions * shape.width)
         mixing = tuple(
             jax.random.normal(k, (n, n)) / math.sqrt(n) for k, n in zip(keys, shape.channels[1:], strict=True)
         )
-        return cls(weights, mixing, shape.channels)
+        return cls(weights, mixing, shape.channels, fixed)
 
     def of_atoms(self, states: jax.Array) -> jax.Array:
-        """Weights [sites, functions, width] of atoms with states [sites, state]."""
-        width = sum(self.channels)
-        return self.weights(states).reshape(states.shape[0], -1, width) * _OF_WEIGHTS
+        """Weights [sites, functions, width + fixed] of atoms with states [sites, state + functions * fixed]."""
+        sites, width, first = states.shape[0], sum(self.channels), self.channels[0]
+        state = states[:, : self.weights.weight.shape[0]]
+        learned = self.weights(state).reshape(sites, -1, width) * _OF_WEIGHTS
+        fixed = states[:, state.shape[1] :].reshape(sites, learned.shape[1], self.fixed)
+        return jnp.concatenate([learned[..., :first], fixed, learned[..., first:]], axis=-1)
+
+    @property
+    def of_l(self) -> tuple[int, ...]:
+        """Sums of each l, fixed ones behind the others."""
+        return (self.channels[0] + self.fixed, *self.channels[1:])
 
     def sums(self, states: jax.Array, sums: Sequence[jax.Array], members: jax.Array) -> list[jax.Array]:
-        """Sums [crystals, points, 2 l + 1, channels[l]] for each l.
+        """Sums [crystals, points, 2 l + 1, of_l[l]] for each l.
 
         Args:
-            states: [sites, state].
+            states: [sites, state + functions * fixed].
             sums: for each l [sites, points * (2 l + 1), functions], of each atom around the points of its crystal.
             members: [crystals, sites], 1 where an atom is of a crystal.
         """
         weights, first, out = self.of_atoms(states), 0, []
-        for l, (n, part) in enumerate(zip(self.channels, sums, strict=True)):  # noqa: E741
+        for l, (n, part) in enumerate(zip(self.of_l, sums, strict=True)):  # noqa: E741
             each = jnp.einsum("spn,snk->spk", part, weights[:, :, first : first + n])
             total = jnp.einsum("cs,spk->cpk", members, each)
             out.append(total.reshape(total.shape[0], -1, 2 * l + 1, n))
@@ -118,8 +129,8 @@ class Environment(eqx.Module):
         return out
 
     def invariants(self, sums: Sequence[jax.Array]) -> jax.Array:
-        """Invariants [..., width] of sums [..., 2 l + 1, channels[l]], of root mean square about 1."""
-        found = [sums[0][..., 0, :] * _OF_SUMS]
+        """Invariants [..., width] of sums [..., 2 l + 1, of_l[l]], of root mean square about 1."""
+        found = [sums[0][..., 0, : self.channels[0]] * _OF_SUMS]
         for part, mixing in zip(sums[1:], self.mixing, strict=True):
             found.append((part * (part @ mixing)).sum(-2) * _OF_SUMS**2)
         y = jnp.arcsinh(jnp.concatenate(found, axis=-1))
@@ -203,8 +214,8 @@ class FieldModel(eqx.Module):
         return cls(
             Mlp.init(embedding, (N_FEATURES, shape.embedding, shape.state)),
             tuple(Round.init(k, shape) for k in rounds),
-            Environment.init(environment, shape),
-            Mlp.init(readout, (shape.width + 2, *shape.mlp), last=True),
+            Environment.init(environment, shape, shape.fixed),
+            Mlp.init(readout, (shape.width + 2 + shape.fixed, *shape.mlp), last=True),
             HEADS[shape.head](shape.mlp[-1], levels),
             shape.feature_noise,
             shape.feature_dropout,
@@ -219,27 +230,30 @@ class FieldModel(eqx.Module):
         place: jax.Array,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """States [sites, state] of atoms.
+        """States [sites, state + functions * fixed] of atoms: behind what is learned, the weights of the fixed sums.
 
         Args:
-            features: [sites, features].
+            features: [sites, features], the weights of the fixed sums behind those of the elements.
             atoms: for each l [sites, atoms * (2 l + 1), functions], sums of each atom around those of its crystal.
             members: [crystals, sites], 1 where an atom is of a crystal.
             crystal, place: [sites], the crystal of each atom, and its place among that crystal's atoms.
             key: of the noise on features; None is none.
         """
+        features, fixed = features[:, :N_FEATURES], features[:, N_FEATURES:]
         if key is not None:
             features = noisy(features, key, self.noise, self.dropout)
         h = self.embedding(features)
         for step in self.rounds:
             sums = [part[crystal, place] for part in step.environment.sums(h, atoms, members)]
             h = h + step.update(jnp.concatenate([step.environment.invariants(sums), h], axis=-1))
-        return h
+        return jnp.concatenate([h, fixed], axis=-1)
 
     def activations(self, sums: Sequence[jax.Array], guess: jax.Array) -> jax.Array:
-        """What the head takes, of points with sums [..., 2 l + 1, channels[l]] and promolecule [...] in e/A^3."""
-        invariants = self.environment.invariants(sums)
-        return self.readout(jnp.concatenate([invariants, of_guess(guess).astype(invariants.dtype)], axis=-1))
+        """What the head takes, of points with sums [..., 2 l + 1, of_l[l]] and promolecule [...] in e/A^3."""
+        seen = [self.environment.invariants(sums), of_guess(guess)]
+        if self.environment.fixed:
+            seen.append(descriptors(sums[0][..., 0, self.environment.channels[0] :]))
+        return self.readout(jnp.concatenate([part.astype(seen[0].dtype) for part in seen], axis=-1))
 
     def __call__(self, example: FieldExample, key: jax.Array | None = None) -> jax.Array:
         """Logits [rows, crystals, voxels, levels] of a batch."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tomat import _core
+from tomat.lm.field.descriptors import fixed_weights
 from tomat.lm.field.elements import MOST_STRETCHED, element_features, stretches
 
 if TYPE_CHECKING:
@@ -48,8 +49,12 @@ class Surroundings:
 
     @cached_property
     def features(self) -> Floats:
-        """(119, features) of the elements."""
-        return element_features(self.promolecule)
+        """(119, features) of the elements; behind them their weights in the fixed sums, if the model has any."""
+        features = element_features(self.promolecule)
+        if not self.shape.descriptors:
+            return features
+        weights = fixed_weights(self.shape, self.promolecule, self._basis)
+        return np.concatenate([features, weights.reshape(len(features), -1)], axis=1)
 
     def at_points(self, crystal: Crystal, points: ArrayLike, guess: ArrayLike) -> Floats:
         """Sums (sites, points, functions, (l_max + 1)^2) of each atom apart.
@@ -89,14 +94,14 @@ class Surroundings:
         return sums
 
     def contracted(self, crystal: Crystal, points: ArrayLike, guess: ArrayLike, weights: Floats) -> Floats:
-        """Sums (points, sum of (2 l + 1) channels[l]) with weights (sites, functions, channels) of each atom."""
+        """Sums (points, sum of (2 l + 1) shape.sums[l]) with weights (sites, functions, sums) of each atom."""
         return self._basis.contracted(
             crystal.lattice,
             crystal.atomic_numbers.tolist(),
             crystal.frac_coords,
             _points(points),
             np.ascontiguousarray(weights, np.float32),
-            list(self.shape.channels),
+            list(self.shape.sums),
             self.promolecule.native,
             (1.0 / np.asarray(guess, np.float32)).astype(np.float32),
             stretches(crystal.atomic_numbers),
