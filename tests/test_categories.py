@@ -10,7 +10,7 @@ from pymatgen.core.composition import Composition
 from pymatgen.core.periodic_table import Element
 
 from tomat import _core
-from tomat.categories import CATEGORIES, METALS, category, reduced_formula
+from tomat.categories import CATEGORIES, METALS, category, chemical_system, reduced_formula
 
 SYMBOLS = list(_core.elements())
 
@@ -101,3 +101,10 @@ def test_what_is_no_element() -> None:
         reduced_formula([119])
     with pytest.raises(ValueError, match="no atoms"):
         reduced_formula([])
+
+
+@given(st.lists(st.sampled_from(SYMBOLS), min_size=1, max_size=8))
+def test_a_chemical_system_is_that_of_pymatgen(symbols: list[str]) -> None:
+    expected = Composition("".join(symbols)).chemical_system
+    assert chemical_system(symbols) == expected
+    assert chemical_system(SYMBOLS.index(symbol) + 1 for symbol in symbols) == expected

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from tomat import _core
 
-__all__ = ["CATEGORIES", "METALS", "Category", "category", "reduced_formula"]
+__all__ = ["CATEGORIES", "METALS", "Category", "category", "chemical_system", "reduced_formula"]
 
 type Category = Literal[
     "halide", "oxyhalide", "chalcogenide", "oxychalcogenide", "oxide", "intermetallic", "other"
@@ -75,6 +75,15 @@ def reduced_formula(elements: Iterable[str | int]) -> str:
     order = first + sorted(set(counts) - set(first))
     parts = ((symbol, counts[symbol] // divisor) for symbol in order)
     return "".join(symbol + (str(count) if count > 1 else "") for symbol, count in parts)
+
+
+def chemical_system(elements: Iterable[str | int]) -> str:
+    """The symbols of the elements, each once, sorted and joined by hyphens, as in the Materials Project: ``Cl-Na``.
+
+    Raises:
+        ValueError: one that is not an element.
+    """
+    return "-".join(sorted({_symbol(element) for element in elements}))
 
 
 def _symbol(element: str | int) -> str:

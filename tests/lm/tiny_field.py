@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -84,13 +85,14 @@ def untrained(shape: FieldShape = SHAPE, *, seed: int = 1, moved: float = 0.3) -
     return FieldPredictor(trained, DecodingConfig(estimate="mean"))
 
 
-def exported(folder: Path) -> str:
-    """The path of an export of :func:`untrained`."""
-    trained = untrained().trained
+def exported(folder: Path, *, seed: int = 1, **more: Any) -> str:
+    """The path of an export of :func:`untrained`; ``more`` is added to its note."""
+    trained = untrained(seed=seed).trained
     note = {
         "name": "untrained",
         "model": {"kind": "field", "field": SHAPE.to_json()},
         "data_facts": {"guess": "qe-sg15", "elements": [8, 14]},
+        **more,
     }
     export_field(replace(trained, note=note), folder)
     return str(folder)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomat import _core
 from tomat.catalogue.table import _REAL, _TEXT, COLUMNS, token_columns
-from tomat.categories import category, reduced_formula
+from tomat.categories import category, chemical_system, reduced_formula
 from tomat.material import read
 from tomat.storage.files import open_bytes
 
@@ -63,7 +63,7 @@ def _chemistry(atoms: Counter[str]) -> dict[str, Any]:
     return {
         "formula": "".join(s + (str(atoms[s]) if atoms[s] > 1 else "") for s in order),
         "reduced_formula": reduced_formula(atoms.elements()),
-        "chemsys": "-".join(sorted(atoms)),
+        "chemsys": chemical_system(atoms),
         "category": category(atoms),
     }
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomat import _core, metrics
-from tomat.categories import category, reduced_formula
+from tomat import metrics
+from tomat.categories import category, chemical_system, reduced_formula
 from tomat.evaluate.distances import nearest_atom
 from tomat.evaluate.methods import Predicted
 from tomat.hirshfeld import Hirshfeld
@@ -62,12 +62,6 @@ COLUMNS = {
         for part, kind in (("error", "float64"), ("density", "float64"), ("voxels", "int64"))
     },
 }
-
-
-def chemical_system(atomic_numbers: NDArray[np.int32]) -> str:
-    """Element symbols, sorted and joined by hyphens, as in the Materials Project."""
-    symbols = _core.elements()
-    return "-".join(sorted({symbols[int(z) - 1] for z in atomic_numbers}))
 
 
 @dataclass(frozen=True, eq=False)

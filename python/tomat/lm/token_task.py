@@ -12,6 +12,7 @@ import numpy as np
 
 from tomat.lm.data import open_rows
 from tomat.lm.data.facts import data_facts, store_valence
+from tomat.lm.data.folds import own_notices
 from tomat.lm.data.guess_fit import FIT
 from tomat.lm.data.on_the_fly import DensitySource
 from tomat.lm.evaluation_hook import Evaluation
@@ -164,7 +165,9 @@ def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
     size = config.model.shape().seq_len
     for name, part in (("data", config.data), ("validation", config.validation)):
         if part is not None and part.guess_folds is not None:
-            raise ValueError(f"{name}.guess_folds: for a field model; a transformer has one starting density")
+            raise ValueError(f"{name}.guess_folds: for a field model; a transformer has data.guess_crossfit")
+        if part is not None and part.fold is not None:
+            raise ValueError(f"{name}.fold: for a field model, which another model starts from")
         if part is not None and part.unique_voxels:
             raise ValueError(
                 f"{name}.unique_voxels: a transformer is trained on whole patches; only a field model can use it"
@@ -183,7 +186,8 @@ def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
             )
         guess = rows.source.starting
     try:
-        validation = open_rows(replace(config.validation, pack=False), size, guess=guess)
+        held_out = replace(config.validation, pack=False, guess_crossfit=())
+        validation = open_rows(held_out, size, guess=guess)
     except ValueError as error:
         raise ValueError(f"validation: {error}") from error
     mine, other = tokenizer_note(rows.tokenizer), tokenizer_note(validation.tokenizer)
@@ -213,6 +217,8 @@ def _notices(rows: Rows, validation: Rows | None, valence: Valence) -> list[str]
         "starting density, validation": None if validation is None else validation.source.guess_check,
     }
     told = [f"{name}: {check}" for name, check in checks.items() if check is not None]
+    if isinstance(rows.source, DensitySource):
+        told += own_notices(rows.source.own, len(rows.source.store))
     complaints = [f"training data: {line}" for line in valence.complaints()]
     complaints += [f"training data: {line}" for line in rows.losses]
     complaints += [f"validation data: {line}" for line in ([] if validation is None else validation.losses)]

@@ -120,7 +120,7 @@ def test_sizes_out_of_range_are_named(argument: str, value: str, message: str, t
         tiny_brick.config(tmp_path, f"--{argument}", value).model.brick.shape()
 
 
-@pytest.mark.parametrize("option", [("unique_voxels", "true"), ("guess_folds", "2")])
+@pytest.mark.parametrize("option", [("unique_voxels", "true"), ("guess_folds", "2"), ("fold", "1/2")])
 def test_options_of_single_voxels_are_refused(option: tuple[str, str], tmp_path: Path) -> None:
     name, value = option
     with pytest.raises(ValueError, match="for a field model"):

@@ -16,8 +16,9 @@ import families
 import tomat
 from runs import LABEL, ROOT, farm, sound
 from tomat.lm.data import DataConfig, open_rows
+from tomat.lm.data.folds import Fold
 from tomat.lm.data.guess_check import GuessCheck, Misfit
-from tomat.lm.data.guess_fit import CrossFit, folds_of
+from tomat.lm.data.guess_fit import CrossFit, fitted_promolecule
 from tomat.lm.data.store import DensityStore
 from tomat.promolecule import Promolecule, UnscaledPromolecule
 from tomat.starting import StartingDensity
@@ -304,11 +305,12 @@ def test_a_crystal_does_not_teach_its_own_starting_density(tmp_path: Path) -> No
     assert (before.fold != before.fold[4]).sum() >= 3
 
 
-def test_folds_are_of_chemical_systems_and_about_equal(tmp_path: Path) -> None:
+def test_a_promolecule_without_a_fold_is_that_of_the_cross_fit(tmp_path: Path) -> None:
     store = _family(tmp_path)
-    assert sorted(np.bincount(folds_of(store, 3)).tolist()) == [1, 2, 2]
-    with pytest.raises(ValueError, match=r"guess_folds = 5, but the densities are of 4 chemical systems"):
-        folds_of(store, 5)
+    of_each = CrossFit.of(store, 2).promolecules
+    without = [fitted_promolecule(store, without=Fold(number, 2)) for number in (1, 2)]
+    assert [one.hash for one in without] == [one.hash for one in of_each]
+    assert without[0].hash != without[1].hash != fitted_promolecule(store).hash
 
 
 @pytest.mark.parametrize(

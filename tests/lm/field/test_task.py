@@ -13,6 +13,7 @@ from levanter.checkpoint import load_checkpoint
 import families
 import tiny_field
 import tomat
+from tomat.categories import chemical_system
 from tomat.lm.checkpoint import open_checkpoint, weights_hash
 from tomat.lm.decode.opening import open_predictor
 from tomat.lm.field.calibration import read_factor
@@ -123,6 +124,30 @@ def test_cross_fitted_crystals_start_from_promolecules_of_their_own(tmp_path: Pa
     plain = FieldTask.open(tiny_field.config(tmp_path, *data)).note()
     with pytest.raises(ValueError, match=r"data\.guess_folds: was 3, is None"):
         check_same(task.note(), plain, (), "the run")
+
+
+def test_the_crystals_of_a_fold_are_not_trained_on(tmp_path: Path) -> None:
+    families.write(tmp_path / "data")
+    data = ["--data.densities", f"[{tmp_path / 'data'}]", "--data.split", "null", "--data.prefix", "[]"]
+    data += ["--validation", "null", "--data.guess", "fit", "--data.max_guess_nmae", "null"]
+    whole, met = FieldTask.open(tiny_field.config(tmp_path, *data)), []
+    for k in (1, 2):
+        task = FieldTask.open(tiny_field.config(tmp_path, *data, "--data.fold", f"{k}/2"))
+        store, rows, note = task.data.store, task.examples(), task.note()
+        seen = {material for row in range(12) for material in rows.materials(row).tolist()}
+        systems = {
+            material: chemical_system(store.atomic_numbers(material)) for material in range(len(store))
+        }
+        left = set(note["data"]["fold"]["systems"])
+        assert seen == {material for material, system in systems.items() if system not in left}
+        assert note["data_facts"]["elements"] == sorted({z for i in seen for z in store.atomic_numbers(i)})
+        # Nor is the promolecule fitted to them.
+        assert task.promolecule.elements == frozenset(note["data_facts"]["elements"])
+        assert any(f"without fold {k}/2, {5 - len(seen)} materials" in told for told in task.notices)
+        with pytest.raises(ValueError, match=r"data\.fold: was None, is \{'number': "):
+            check_same(whole.note(), note, (), "the run")
+        met += sorted(seen)
+    assert sorted(met) == list(range(5))
 
 
 def test_unique_voxels_are_recorded(tmp_path: Path) -> None:

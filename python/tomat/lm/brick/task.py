@@ -40,10 +40,11 @@ class BrickTask(FieldTask):
         """
         config.model.brick.shape()
         for name, part in (("data", config.data), ("validation", config.validation)):
-            if part is not None and (part.unique_voxels or part.guess_folds is not None):
+            if part is not None and (part.unique_voxels or part.guess_folds is not None or part.fold):
                 raise ValueError(
-                    f"{name}.unique_voxels and {name}.guess_folds: for a field model; a brick model is trained on "
-                    "whole patches from one starting density, leave them out"
+                    f"{name}.unique_voxels, {name}.guess_folds and {name}.fold: for a field model; a brick model is "
+                    "trained on whole patches of all crystals, leave them out (data.guess_crossfit gives it "
+                    "cross-fitted starting densities)"
                 )
         return super().open(config)
 
@@ -113,5 +114,5 @@ class BrickTask(FieldTask):
     def _patches(self, of: OpenStore) -> Patches:
         if of.starting is None:  # pragma: no cover - refused when the data are opened
             raise ValueError("a brick model needs a starting density; set data.guess")
-        guess = of.store.guess(of.starting, self.config.data.threads)
+        guess = of.store.guess(of.starting, self.config.data.threads, of.own)
         return Patches(of.store, guess, self.brick.bricks)

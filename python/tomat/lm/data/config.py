@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, check_limits
+from tomat.lm.data.folds import Fold
 from tomat.tokenizer import FALLBACK_SHAPES, TokenizerConfig
 
 
@@ -37,8 +38,12 @@ class DataConfig:
         pack: whether several short sequences share a row.
         guess: starting density: a promolecule (``qe-sg15``, ``slater``, a path), ``fit`` to fit one to the training
             densities first, or the run or checkpoint of a field model; None is none.
+        guess_crossfit: with a field model as ``guess``: the models trained without a fold each (``fold``); a training
+            crystal starts from the one that has not seen its chemical system. Predictions start from ``guess``.
         guess_folds: for a field model with ``guess: fit``: training crystals start from promolecules fitted without
             their own of so many folds, divided by chemical system; predictions start from that of all.
+        fold: for a field model: train without the crystals of a fold, such as ``1/3``, by the division of
+            ``guess_folds``; for ``guess_crossfit`` of another model. Validation data are not divided.
         max_guess_nmae: largest mean NMAE of a promolecule on a sample of the data; the electrons of a cell may deviate
             by half this fraction. None checks nothing.
         unique_voxels: for a field model: draw voxels only from those that the space group does not make equal
@@ -71,7 +76,9 @@ class DataConfig:
     seed: int = 0
     pack: bool = False
     guess: str | None = None
+    guess_crossfit: tuple[str, ...] = field(default=())
     guess_folds: int | None = None
+    fold: str | None = None
     max_guess_nmae: float | None = 0.15
     unique_voxels: bool = False
     valence: str = "qe-sg15"
@@ -90,12 +97,27 @@ class DataConfig:
             raise ValueError(f"data.seed = {self.seed} must be between 0 and 2**64 - 1")
         if self.path is not None and (self.split_file or self.limit is not None or self.prefix):
             raise ValueError("data.split_file, data.prefix and data.limit belong to data.densities")
+        self._check_folds()
+        if self.max_guess_nmae is not None and not self.max_guess_nmae > 0:
+            raise ValueError(f"data.max_guess_nmae = {self.max_guess_nmae} must be above 0, or null")
+
+    def _check_folds(self) -> None:
         if self.guess_folds is not None and (self.guess_folds < 2 or self.guess != "fit"):
             raise ValueError(
                 f"data.guess_folds = {self.guess_folds}: give at least 2 folds, with data.guess: fit; or null"
             )
-        if self.max_guess_nmae is not None and not self.max_guess_nmae > 0:
-            raise ValueError(f"data.max_guess_nmae = {self.max_guess_nmae} must be above 0, or null")
+        if self.fold is not None:
+            Fold.parse(self.fold)
+            if self.guess_folds is not None:
+                raise ValueError(
+                    f"data.fold = {self.fold} and data.guess_folds = {self.guess_folds}: give one of them; with "
+                    "data.fold, data.guess: fit is fitted without the fold"
+                )
+        if self.guess_crossfit and (self.path is not None or self.guess is None or self.guess == "fit"):
+            raise ValueError(
+                "data.guess_crossfit: for whole densities (data.densities) that start from a field model; set "
+                "data.guess to the run of the model trained on all of them"
+            )
 
     def tokenizer(self, size: int) -> TokenizerConfig:
         """The tokenizer of ``densities`` for a model of sequences of ``size`` tokens."""

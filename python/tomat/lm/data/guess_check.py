@@ -11,7 +11,7 @@ import numpy as np
 from tomat import _core
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tomat.lm.data.store import DensityStore
     from tomat.starting import StartingDensity
@@ -142,14 +142,23 @@ def in_drawn_order(names: Sequence[str]) -> list[int]:
     return sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
 
 
-def check_store(store: DensityStore, guess: StartingDensity) -> GuessCheck:
-    """Check the starting density on up to 16 materials of a store, with up to 65,536 voxels each."""
+def check_store(
+    store: DensityStore, guess: StartingDensity, own: Mapping[int, StartingDensity] | None = None
+) -> GuessCheck:
+    """Check the starting density on up to 16 materials of a store, with up to 65,536 voxels each.
+
+    Args:
+        store: the densities.
+        guess: the starting density.
+        own: starting densities of materials that have another.
+    """
     misfits = []
     for index in in_drawn_order(store.task_ids)[:MATERIALS]:
         material = store.material(index).subgrid(VOXELS).in_unit("e_per_A3")
-        values = guess.density(material.crystal, material.grid_shape)
+        start = (own or {}).get(index, guess)
+        values = start.density(material.crystal, material.grid_shape)
         misfits.append(
-            _misfit(material.task_id, [(values, material.density)], guess, material.atomic_numbers)
+            _misfit(material.task_id, [(values, material.density)], start, material.atomic_numbers)
         )
     return GuessCheck(tuple(misfits), len(store), whole=True)
 

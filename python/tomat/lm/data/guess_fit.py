@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat.lm.data.cache import FlatFile, built
+from tomat.lm.data.folds import Division, Fold
 from tomat.lm.data.guess_check import in_drawn_order
 from tomat.promolecule import Promolecule
 
@@ -27,7 +28,11 @@ VOXELS, FEWEST, MOST = 1 << 21, 1 << 11, 1 << 14
 
 
 def fitted_promolecule(
-    store: DensityStore, *, earlier: Promolecule | None = None, threads: int | None = None
+    store: DensityStore,
+    *,
+    without: Fold | None = None,
+    earlier: Promolecule | None = None,
+    threads: int | None = None,
 ) -> Promolecule:
     """A promolecule fitted to the densities in a store, or taken from the store's cache.
 
@@ -36,13 +41,18 @@ def fitted_promolecule(
 
     Args:
         store: the densities.
+        without: a fold of them that it is not fitted to.
         earlier: from an earlier part of the run; reused if it was fitted to the same densities.
         threads: number of threads.
 
     Raises:
-        ValueError: the densities do not determine a promolecule.
+        ValueError: the densities do not determine a promolecule, or are of fewer chemical systems than folds.
     """
-    return _fitted(store, _chosen(store), {}, earlier, threads)
+    chosen = _chosen(store)
+    if without is None:
+        return _fitted(store, chosen, {}, earlier, threads)
+    fold = Division.of(store, without.of).places(store)
+    return _fitted_without(store, chosen, fold, without, earlier, threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +79,10 @@ class CrossFit:
         Raises:
             ValueError: fewer chemical systems than folds, or densities that do not determine a promolecule.
         """
-        fold = folds_of(store, folds)
+        fold = Division.of(store, folds).places(store)
         chosen = _chosen(store)
         fitted = [
-            _fitted(store, [i for i in chosen if fold[i] != k], {"folds": folds, "without": k}, None, threads)
-            for k in range(folds)
+            _fitted_without(store, chosen, fold, Fold(k + 1, folds), None, threads) for k in range(folds)
         ]
         alone = [
             not set(store.atomic_numbers(i)) <= (fitted[k].elements or frozenset())
@@ -82,27 +91,18 @@ class CrossFit:
         return cls(fold, tuple(fitted), np.array(alone))
 
 
-def folds_of(store: DensityStore, folds: int) -> NDArray[np.int64]:
-    """The fold (materials,) of each material, that of its chemical system; folds are about equally large.
-
-    Raises:
-        ValueError: fewer chemical systems than folds.
-    """
-    systems: dict[tuple[int, ...], list[int]] = {}
-    for index in in_drawn_order(store.task_ids):
-        systems.setdefault(tuple(sorted(set(store.atomic_numbers(index)))), []).append(index)
-    if len(systems) < folds:
-        raise ValueError(
-            f"data.guess_folds = {folds}, but the densities are of {len(systems)} chemical systems; give fewer folds"
-        )
-    fold = np.zeros(len(store), np.int64)
-    sizes = [0] * folds
-    # The largest systems first, each into the smallest fold.
-    for members in sorted(systems.values(), key=len, reverse=True):
-        smallest = sizes.index(min(sizes))
-        fold[members] = smallest
-        sizes[smallest] += len(members)
-    return fold
+def _fitted_without(
+    store: DensityStore,
+    chosen: list[int],
+    fold: NDArray[np.int64],
+    without: Fold,
+    earlier: Promolecule | None,
+    threads: int | None,
+) -> Promolecule:
+    """The promolecule fitted to the ``chosen`` materials that are not in a fold; ``fold`` has that of each material."""
+    k = without.number - 1
+    rest = [i for i in chosen if fold[i] != k]
+    return _fitted(store, rest, {"folds": without.of, "without": k}, earlier, threads)
 
 
 def _fitted(

@@ -10,6 +10,7 @@ import numpy as np
 
 from tomat import _core
 from tomat.clipping import ClippedTotals, Clipping
+from tomat.lm.data.folds import own_identities
 from tomat.lm.data.store import DensityStore
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from tomat.lm.data.config import DataConfig
+    from tomat.lm.data.folds import OwnStarts
     from tomat.lm.data.guess_check import GuessCheck
     from tomat.lm.data.rows import Ints, RowBatch
     from tomat.material import Material
@@ -50,6 +52,7 @@ class DensitySource:
         sampler_name: its name, which resumed runs compare.
         guess: a starting density for the ``guess`` objective.
         guess_check: its deviations on a sample of the store.
+        own: starting densities of materials that have another.
 
     Raises:
         ValueError: materials that cannot be encoded, no patches, or a negative budget.
@@ -66,6 +69,7 @@ class DensitySource:
         sampler_name: str,
         guess: StartingDensity | None = None,
         guess_check: GuessCheck | None = None,
+        own: OwnStarts | None = None,
     ) -> None:
         if store.unit != tokenizer.unit:
             raise ValueError(
@@ -98,8 +102,8 @@ class DensitySource:
         self.materials = np.repeat(np.arange(len(kept), dtype=np.int32), self._patches)
         self.lengths = np.repeat(np.array(lengths, dtype=np.int32), self._patches)
         self._offsets: dict[int, tuple[NDArray[np.int16], NDArray[np.bool_]]] = {}
-        self.starting, self.guess_check = guess, guess_check
-        self._guess = store.guess(guess, config.threads) if guess else None
+        self.starting, self.guess_check, self.own = guess, guess_check, own or {}
+        self._guess = store.guess(guess, config.threads, self.own) if guess else None
         with np.errstate(divide="ignore"):
             weight = 1.0 / store.arrays["mean_abs"][self._kept]
         self.weight = np.where(np.isfinite(weight), weight, 0.0)
@@ -191,4 +195,6 @@ class DensitySource:
             "seed": self._seed,
             "patches_hash": hashlib.sha256(self._patches.tobytes()).hexdigest(),
             "guess": self.starting.identity if self.starting else None,
+            # Notes of earlier versions have none.
+            **({"guess_crossfit": own_identities(self.own)} if self.own else {}),
         }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tomat.budget import patches_of
 from tomat.dataset.inputs import resolve_inputs
+from tomat.lm.data.folds import Fold, LeftOut
 from tomat.lm.data.guess_check import check_store
 from tomat.lm.data.guess_fit import FIT, fitted_promolecule
 from tomat.lm.data.on_the_fly import DensitySource
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.lm.data.config import DataConfig
+    from tomat.lm.data.folds import OwnStarts
     from tomat.lm.data.guess_check import GuessCheck
     from tomat.lm.data.on_the_fly import Budget, Sampler
     from tomat.lm.data.rows import Source
@@ -101,6 +103,7 @@ def _densities(
         sampler_name=name,
         guess=opened.starting,
         guess_check=opened.check,
+        own=opened.own,
     )
 
 
@@ -111,12 +114,16 @@ class OpenStore:
     Attributes:
         store: the densities.
         starting: the starting density, or None.
-        check: its deviations on a sample of the densities, if it is a promolecule.
+        check: its deviations on a sample of the densities, if its elements are known.
+        own: starting densities of materials that have another, cross-fitted.
+        left_out: the fold that is not trained on, or None.
     """
 
     store: DensityStore
     starting: StartingDensity | None
     check: GuessCheck | None
+    own: OwnStarts = field(default_factory=dict)
+    left_out: LeftOut | None = None
 
 
 def open_store(
@@ -152,14 +159,22 @@ def open_store(
         on_error=config.on_error,
         threads=config.threads,
     )
+    fold = None if config.fold is None else Fold.parse(config.fold)
+    left_out = None if fold is None else LeftOut.of(store, fold)
     if guess is None and config.guess == FIT:
-        guess = UnscaledPromolecule.load(fitted_promolecule(store, earlier=earlier, threads=config.threads))
+        fitted = fitted_promolecule(store, without=fold, earlier=earlier, threads=config.threads)
+        guess = UnscaledPromolecule.load(fitted)
+    own: OwnStarts = {}
+    if guess is not None and config.guess_crossfit:
+        from tomat.lm.field.crossfit import cross_fitted  # needs JAX, which promolecules do not
+
+        own = cross_fitted(store, guess, config.guess_crossfit)
     check = None
     if guess is not None and guess.elements is not None:
         # Before the densities of all materials are computed.
-        check = check_store(store, guess)
+        check = check_store(store, guess, own)
         check.enforce(config.max_guess_nmae, config.guess or guess.identity)
-    return OpenStore(store, guess, check)
+    return OpenStore(store, guess, check, own, left_out)
 
 
 def open_starting(name: str) -> StartingDensity:

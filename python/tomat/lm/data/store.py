@@ -18,7 +18,7 @@ from tomat.material import Material, Unit, read
 from tomat.storage.files import filesystem, is_url
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -162,27 +162,43 @@ class DensityStore:
         )
         return hashlib.sha256(f"{self.unit}\n{lines}".encode()).hexdigest()
 
-    def guess(self, guess: StartingDensity, threads: int | None = None) -> NDArray[np.float32]:
+    def guess(
+        self,
+        guess: StartingDensity,
+        threads: int | None = None,
+        own: Mapping[int, StartingDensity] | None = None,
+    ) -> NDArray[np.float32]:
         """Starting densities of all materials, in the order and unit of :attr:`density`; cached.
 
+        Args:
+            guess: the starting density.
+            threads: number of threads.
+            own: starting densities of materials that have another.
+
         Raises:
-            ValueError: ``guess`` fails; the message names the material.
+            ValueError: a starting density fails; the message names the material.
         """
+        others = own or {}
 
         def build(folder: Path, limit: int | None) -> dict[str, Any]:
             with FlatFile(folder, "guess", np.float32, limit) as file:
-                for _, values in in_order(self._guess_of(guess), range(len(self)), threads):
+                for _, values in in_order(self._guess_of(guess, others), range(len(self)), threads):
                     file.append(values)
             return {}
 
-        identity = {"format": 1, "store": self.hash, "guess": guess.identity}
+        identity: dict[str, Any] = {"format": 1, "store": self.hash, "guess": guess.identity}
+        if others:
+            materials: dict[str, list[int]] = {}
+            for index in sorted(others):
+                materials.setdefault(others[index].identity, []).append(index)
+            identity["own"] = materials
         return built(self.cache, "guess", identity, build)["guess"]
 
-    def _guess_of(self, guess: StartingDensity) -> Any:
+    def _guess_of(self, guess: StartingDensity, own: Mapping[int, StartingDensity]) -> Any:
         def one(index: int) -> NDArray[np.float32]:
             material = self.material(index)
             try:
-                values = guess.density(material.crystal, material.grid_shape, self.unit)
+                values = own.get(index, guess).density(material.crystal, material.grid_shape, self.unit)
             except ValueError as error:
                 raise ValueError(f"{self.task_ids[index]}: {error}") from error
             return values.astype(np.float32)

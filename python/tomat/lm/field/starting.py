@@ -27,7 +27,7 @@ class FieldStart(StartingDensity):
     """The median density of a field model.
 
     On the crystals it was trained on it is better than on others, so that a model that refines it learns from residuals
-    that are too small. Train it on other crystals where that matters.
+    that are too small; :mod:`tomat.lm.field.crossfit` gives training crystals others.
 
     Args:
         path: of its run or checkpoint.
@@ -64,9 +64,24 @@ class FieldStart(StartingDensity):
         """Atomic numbers it was trained on."""
         return self._predictor.facts.elements
 
+    @property
+    def note(self) -> dict[str, Any]:
+        """The content of its ``tomat.json``."""
+        return self._predictor.trained.note
+
+    @property
+    def promolecule(self) -> UnscaledPromolecule:
+        """What it starts from."""
+        return self._predictor.trained.surroundings.promolecule
+
     def kept(self) -> bytes | None:
         """Its promolecule."""
-        return self._predictor.trained.surroundings.promolecule.kept()
+        return self.promolecule.kept()
+
+    @property
+    def name(self) -> str:
+        """Its path."""
+        return self._path
 
     def model(self) -> str:
         """Its path."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from tomat.codec.relative import RelativeCodec
 from tomat.lm.data.facts import data_facts, store_valence
+from tomat.lm.data.folds import own_identities, own_notices
 from tomat.lm.data.guess_fit import FIT, CrossFit
 from tomat.lm.data.opening import open_store
 from tomat.lm.field.evaluation import FieldEvaluation
@@ -84,10 +85,13 @@ class FieldTask:
             _check("validation", config.validation)
             try:
                 # The model starts from the promolecule of training on all data.
-                validation = open_store(config.validation, UNIT, guess=data.starting)
+                held_out = replace(config.validation, guess_crossfit=(), fold=None)
+                validation = open_store(held_out, UNIT, guess=data.starting)
             except ValueError as error:
                 raise ValueError(f"validation: {error}") from error
         materials = _fitting(data, shape, skip=config.data.on_error == "skip")
+        if data.left_out is not None:
+            materials = materials[~data.left_out.within(data.store)[materials]]
         return cls(config, shape, codec, data, validation, materials)
 
     #: Whether the starting density may be that of a model.
@@ -125,7 +129,14 @@ class FieldTask:
             if part is not None and part.check is not None
         ]
         told += [f"training data: {line}" for line in self._valence.complaints()]
-        left = len(self.data.store) - len(self.materials)
+        left = int((self.data.store.arrays["atoms"] > self.shape.sites_per_row).sum())
+        told += own_notices(self.data.own, len(self.data.store))
+        if self.data.left_out is not None:
+            fold, systems = self.data.left_out.fold, len(self.data.left_out.systems)
+            count = int(self.data.left_out.within(self.data.store).sum())
+            told.append(
+                f"training data: without fold {fold}, {count} materials of {systems} chemical systems"
+            )
         if self._cross_fit is not None and self._cross_fit.alone.any():
             count = int(self._cross_fit.alone.sum())
             told.append(
@@ -135,7 +146,7 @@ class FieldTask:
         if left:
             told.append(f"training data: {left} materials with more atoms than a row holds are left out")
         if self.validation is not None:
-            told += _unseen(self.data.store.arrays["numbers"], self.validation)
+            told += _unseen(self._elements, self.validation)
         return told
 
     @property
@@ -168,16 +179,21 @@ class FieldTask:
     def _valence(self) -> Valence:
         return store_valence(self.data.store)
 
+    @cached_property
+    def _elements(self) -> list[int]:
+        """Atomic numbers of the materials that are trained on, sorted."""
+        store = self.data.store
+        return sorted({z for index in self.materials.tolist() for z in store.atomic_numbers(index)})
+
     def note(self) -> dict[str, Any]:
         """Data, codec and model."""
-        elements = np.unique(self.data.store.arrays["numbers"]).tolist()
         parts = {"data": self.data, "validation": self.validation}
         folds = self.config.data.guess_folds
         configs = {"data": self.config.data, "validation": self.config.validation or self.config.data}
         counts = {"data": self.shape.points_per_material, "validation": self.shape.held_out_points}
         return {
             "data_facts": data_facts(
-                self.config.data.guess, self.data.starting, self.data.store, elements, self._valence
+                self.config.data.guess, self.data.starting, self.data.store, self._elements, self._valence
             ),
             "guess_check": {
                 name: part.check.to_json()
@@ -197,6 +213,8 @@ class FieldTask:
                     # Notes of earlier versions do not say false.
                     **({"unique_voxels": True} if configs[name].unique_voxels else {}),
                     **({"guess_folds": folds} if folds is not None and name == "data" else {}),
+                    **({"guess_crossfit": own_identities(part.own)} if part.own else {}),
+                    **({} if part.left_out is None else {"fold": part.left_out.to_json()}),
                 }
                 for name, part in parts.items()
             },
@@ -300,9 +318,9 @@ def _fitting(data: OpenStore, shape: FieldShape, *, skip: bool) -> NDArray[np.in
     return np.flatnonzero(atoms <= shape.sites_per_row)
 
 
-def _unseen(seen: NDArray[np.uint8], validation: OpenStore) -> list[str]:
+def _unseen(seen: list[int], validation: OpenStore) -> list[str]:
     store = validation.store
-    known = set(np.unique(seen).tolist())
+    known = set(seen)
     names = [store.task_ids[i] for i in range(len(store)) if set(store.atomic_numbers(i)) - known]
     if not names:
         return []
