@@ -41,6 +41,7 @@ class TokenPredictor(ByTokenizer):
     needs_guess: bool = False
     batch_size: int = 7
     facts: TrainingFacts = field(default_factory=TrainingFacts)
+    keeps_electrons: bool = False
     weights: str = ""
 
     @property
@@ -92,6 +93,7 @@ class TruthPredictor(ByTokenizer):
     facts: TrainingFacts = field(default_factory=TrainingFacts)
     about: dict[str, Any] = field(default_factory=dict)
     sees_truth: bool = True
+    keeps_electrons: bool = False
     weights: str = ""
 
     @property
@@ -127,6 +129,7 @@ class CodecFloorPredictor(ByTokenizer):
     mode: Mode = "teacher_forced"
     needs_guess: bool = False
     sees_truth: bool = True
+    keeps_electrons: bool = False
     weights: str = ""
     facts: TrainingFacts = field(default_factory=TrainingFacts)
 

@@ -38,6 +38,7 @@ class Recorder(ByTokenizer):
     refuse: str = ""
     spread: bool = False
     offset: float = 0.0
+    keeps_electrons: bool = False
     weights: str = ""
 
     @property

@@ -47,8 +47,8 @@ validation: {{<<: *data, split: validation}}
 model:
   kind: field
   field:
-    {{radial: 8, state: 12, channels: [8, 6, 5, 4], embedding: 16, message: 16, mlp: [24, 24], sites_per_row: 12, descriptors: true,
-      voxels_per_crystal: 16, points_per_material: 400, held_out_points: 100}}
+    {{radial: 8, state: 12, channels: [8, 6, 5, 4], embedding: 16, message: 16, mlp: [24, 24], sites_per_row: 12,
+      voxels_per_crystal: 16, points_per_material: 400, held_out_points: 100, descriptors: true}}
 loss: {{terms: {{crps: 1.0}}}}
 optimizer: {{type: adam, learning_rate: 0.005, weight_decay: 0.0, warmup: 0, lr_schedule: constant}}
 trainer:

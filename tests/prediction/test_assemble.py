@@ -22,7 +22,12 @@ from tomat.prediction.assemble import (
     valence_count,
 )
 from tomat.prediction.options import Mode
-from tomat.prediction.predictor import PatchPrediction, PatchRequest, PromoleculePredictor
+from tomat.prediction.predictor import (
+    PatchPrediction,
+    PatchRequest,
+    PromoleculePredictor,
+    TrainingFacts,
+)
 from tomat.promolecule import Promolecule
 from tomat.tokenizer import PatchTokenizer
 
@@ -183,6 +188,28 @@ def test_normalised_densities_hold_their_electrons(seed: int, unit: str, count: 
     assert scaled.spread is not None
     assert raw.spread is not None
     np.testing.assert_allclose(scaled.spread, raw.spread * factor, rtol=1e-6)
+
+
+@given(seed=seeds, unit=st.sampled_from(["lmq-16k", "l1-1k-e_per_A3"]), count=st.floats(0.5, 300.0))
+@settings(max_examples=25)
+def test_voxels_move_with_their_spread_where_electrons_are_kept(seed: int, unit: str, count: float) -> None:
+    predictor = Recorder(PatchTokenizer("v3", unit, patch_size=4), offset=float(seed % 97), spread=True)
+    raw = predict_density(predictor, crystal(), (6, 7, 5), electrons=count)
+    kept = predict_density(replace(predictor, keeps_electrons=True), crystal(), (6, 7, 5), electrons=count)
+    assert raw.electrons.final == raw.electrons.raw == kept.electrons.raw
+    assert kept.material.n_electrons == pytest.approx(count, rel=1e-5)
+    assert kept.electrons.final == kept.material.n_electrons
+    assert raw.spread is not None
+    moved = kept.material.density.astype(np.float64) - raw.material.density
+    np.testing.assert_allclose(moved * raw.spread.sum(), moved.sum() * raw.spread, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(kept.spread, raw.spread)
+    # Not known: nothing moves. Without a spread: nothing to move by.
+    for other in (
+        replace(predictor, keeps_electrons=True, facts=TrainingFacts()),
+        replace(predictor, keeps_electrons=True, spread=False),
+    ):
+        same = predict_density(other, crystal(), (6, 7, 5))
+        np.testing.assert_array_equal(same.material.density, raw.material.density)
 
 
 def test_the_valence_of_the_training_data_is_the_count() -> None:

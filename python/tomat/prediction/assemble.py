@@ -78,7 +78,7 @@ class Electrons:
     Attributes:
         raw: as predicted.
         expected: the valence electrons of the atoms; None if not known.
-        final: of the returned density: ``expected`` if it was normalised, else ``raw``.
+        final: of the returned density: ``expected`` if it was normalised or corrected, else ``raw``.
     """
 
     raw: float
@@ -277,7 +277,8 @@ def predict_densities(
         predictor: predicts patches.
         cells: crystals with grids.
         overlap: least number of grid points by which neighbouring patches overlap, see :mod:`tomat.prediction.cover`.
-        normalize: scale each density to the valence electrons of its atoms.
+        normalize: bring each density to the valence electrons of its atoms, which must be known: by a factor, or as
+            predictors that keep electrons do it, see :func:`_corrected`.
         max_guess_error: largest allowed NMAE of a starting density against the truth; its electron count may deviate
             from the training data's by half this fraction. None checks nothing.
         progress: called after each batch.
@@ -376,7 +377,7 @@ def _guessed(
     if expected is None:
         return None
     mean = float(guess.mean(dtype=np.float64))
-    return mean * (1.0 if predictor.tokenizer.unit == "chgcar" else cell.crystal.volume), expected
+    return mean * _electrons_of_mean(predictor, cell), expected
 
 
 def _truth(predictor: PatchPredictor, cell: CellRequest, truth: Material) -> NDArray[np.float32]:
@@ -406,7 +407,11 @@ def _close(predictor: PatchPredictor, opened: _Open, normalize: bool) -> Predict
     material = Material.on(cell.crystal, density, predictor.tokenizer.unit, source)
     raw, expected = material.n_electrons, valence_count(predictor, cell)
     final = raw
-    if normalize and expected is not None:
+    if predictor.keeps_electrons and expected is not None and spread is not None and spread.any():
+        excess = (raw - expected) / _electrons_of_mean(predictor, cell)
+        material = replace(material, density=_corrected(density, spread, excess))
+        final = material.n_electrons
+    elif normalize and expected is not None:
         if not raw > 0:
             raise ValueError(
                 f"{cell.crystal.name}: the predicted density integrates to {raw:g} electrons and cannot be scaled to "
@@ -428,6 +433,24 @@ def _close(predictor: PatchPredictor, opened: _Open, normalize: bool) -> Predict
         0.0,
         predictor.mode,
     )
+
+
+def _corrected(
+    density: NDArray[np.floating], spread: NDArray[np.float32], excess: float
+) -> NDArray[np.float32]:
+    """The density with a mean lower by ``excess``: every voxel moves in proportion to its spread.
+
+    Among densities with the right integral, the one with the smallest expected error has the same quantile of its
+    distribution at every voxel (the multiplier of the constraint is a probability). For distributions of one form it
+    lies so many standard deviations from the median everywhere.
+    """
+    step = excess / np.mean(spread, dtype=np.float64)
+    return (density - step * spread).astype(np.float32)
+
+
+def _electrons_of_mean(predictor: PatchPredictor, cell: CellRequest) -> float:
+    """Electrons in the cell of a density whose mean is 1 in the predictor's unit."""
+    return 1.0 if predictor.tokenizer.unit == "chgcar" else cell.crystal.volume
 
 
 def _roughness(plan: Cover, density: NDArray[np.float32]) -> float | None:

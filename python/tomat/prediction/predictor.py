@@ -155,6 +155,8 @@ class PatchPredictor(Protocol):
         sees_truth: whether requests have the ``truth``: for predictions from true neighbours (a diagnostic), or for the
             expected error of the predicted distribution (:mod:`tomat.evaluate.probes` checks that densities do not
             depend on it).
+        keeps_electrons: whether whole densities get the valence electrons of their atoms where these are known, each
+            voxel moving in proportion to its spread.
         weights: which weights of which run it uses, in words; empty for a predictor without any.
     """
 
@@ -172,6 +174,8 @@ class PatchPredictor(Protocol):
     def facts(self) -> TrainingFacts: ...  # noqa: D102
     @property
     def sees_truth(self) -> bool: ...  # noqa: D102
+    @property
+    def keeps_electrons(self) -> bool: ...  # noqa: D102
     @property
     def weights(self) -> str: ...  # noqa: D102
 
@@ -240,6 +244,7 @@ class PromoleculePredictor(ByTokenizer):
     mode: Mode = "one_pass"
     needs_guess: bool = True
     sees_truth: bool = False
+    keeps_electrons: bool = False
     weights: str = ""
 
     @classmethod

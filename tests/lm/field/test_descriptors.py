@@ -69,18 +69,22 @@ def test_sums_are_the_smoothed_promolecule(around: Surroundings, by_fft: np.ndar
             wanted[:, at] += np.mean(found[:, at] - wanted[:, at])
         error = np.sqrt(np.mean((found[:, at] - wanted[:, at]) ** 2)) / np.std(wanted[:, at])
         # The widest reaches beyond the cutoff.
-        assert error < (0.2 if of.width == 1.0 else 0.02), (of, error)
+        assert error < (0.2 if of.width > 0.9 else 0.02), (of, error)
 
 
 def test_what_the_network_sees_is_about_one_in_size(around: Surroundings) -> None:
     points = np.random.default_rng(1).uniform(size=(300, 3))
     seen = np.asarray(descriptors(sums(around, points, np.ones(300, np.float32))))
     assert seen.shape == (300, N_DESCRIPTORS) == (300, len(DESCRIPTORS))
-    assert np.all(np.abs(seen) < 6) and np.all(seen.std(axis=0) > 0.02)
+    assert np.all(np.abs(seen) < 6)
+    assert np.all(seen.std(axis=0) > 0.02)
 
 
 def test_every_element_has_weights(around: Surroundings) -> None:
     table = around.features[:, N_FEATURES:].reshape(119, SHAPE.functions, N_DESCRIPTORS)
-    assert np.isfinite(table).all() and not table[0].any()
-    assert np.all(np.abs(table[1:, :-1]).sum(axis=1) > 0) and not table[:, -1].any()
+    assert np.isfinite(table).all()
+    assert not table[0].any()
+    assert np.all(np.abs(table[1:, :-1]).sum(axis=1) > 0)
+    # The atom's own density is none of the functions.
+    assert not table[:, -1].any()
     assert Surroundings(FieldShape(channels=(1, 1)), around.promolecule).features.shape == (119, N_FEATURES)

@@ -350,21 +350,25 @@ def by_tomat(name: str) -> dict[str, Any]:
 
     @eqx.filter_jit
     def everything(model: Any, example: Any) -> dict[str, Any]:
-        def scalar(m: Any, loss: DensityLoss) -> jax.Array:
-            return jnp.asarray(loss(m, example)[0].scalar())
+        def scalar(m: Any, loss: DensityLoss) -> tuple[jax.Array, Any]:
+            value, metrics = loss(m, example)
+            return jnp.asarray(value.scalar()), metrics
 
         def total(m: Any) -> jax.Array:
             return jnp.sum(blockwise(m, example, reduction=None)[0].array)
 
+        positions, of_positions = blockwise(model, example, reduction=None)
+        (mean, metrics), gradient = eqx.filter_value_and_grad(scalar, has_aux=True)(model, blockwise)
+        (whole, _), whole_gradient = eqx.filter_value_and_grad(scalar, has_aux=True)(model, full)
         return {
-            "positions": blockwise(model, example, reduction=None)[0].array,
-            "metrics of positions": blockwise(model, example, reduction=None)[1],
+            "positions": positions.array,
+            "metrics of positions": of_positions,
             "sum": blockwise(model, example, reduction=hax.sum)[0].array,
             "rows": blockwise(model, example, reduction_axis="position")[0].array,
-            "mean": eqx.filter_value_and_grad(scalar)(model, blockwise),
-            "full": eqx.filter_value_and_grad(scalar)(model, full),
+            "mean": (mean, gradient),
+            "full": (whole, whole_gradient),
             "total": eqx.filter_value_and_grad(total)(model),
-            "metrics": blockwise(model, example)[1],
+            "metrics": metrics,
         }
 
     found: dict[str, Any] = everything(model, example)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:
     from tomat.prediction.options import DecodingConfig, Mode
@@ -33,8 +33,10 @@ class TrainedPredictor[Model: TrainedModel](ABC):
     Attributes:
         trained: the model.
         decoding: decoding options.
+        keeps_electrons: see :class:`tomat.prediction.predictor.PatchPredictor`.
     """
 
+    keeps_electrons: ClassVar[bool] = False
     trained: Model
     decoding: DecodingConfig
 

@@ -54,6 +54,7 @@ class RelativePredictor[Model: Stretched, Atoms](TrainedPredictor[RelativeModel[
     needs_guess = True
     kind: ClassVar[str]
     sees_truth = True  # for the expected error of its distributions
+    keeps_electrons = True
 
     def __init__(self, trained: RelativeModel[Model], decoding: DecodingConfig) -> None:
         """Take the weights.
@@ -113,6 +114,7 @@ class RelativePredictor[Model: Stretched, Atoms](TrainedPredictor[RelativeModel[
             "weights": self.trained.fingerprint,
             "parameters": parameter_count(self.trained.model),
             "codec": self.codec.hash,
+            "electrons": "kept",
             **self.decoding.identity(),
         }
 

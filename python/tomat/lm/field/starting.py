@@ -56,8 +56,8 @@ class FieldStart(StartingDensity):
 
     @property
     def identity(self) -> str:
-        """The digest of the weights."""
-        return f"field {self._predictor.trained.fingerprint}"
+        """The digest of the weights, and that the number of electrons is kept."""
+        return f"field {self._predictor.trained.fingerprint} with its electrons"
 
     @property
     def elements(self) -> frozenset[int] | None:
