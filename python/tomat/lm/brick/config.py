@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Voxels along an edge of a brick; points along an edge where the field's sums are taken.
 EDGE, POINTS = 4, 2
+#: Gaussians of distance from which attention in space has its biases.
+GAUSSIANS = 15
 #: How positions are told apart: in space, or by their place in the sequence alone.
 POSITIONS = ("cartesian", "index")
 
