@@ -176,14 +176,17 @@ class TrainConfig:
         return tuple(tracker) if isinstance(tracker, tuple | list) else (tracker,)
 
 
-@draccus.decode.register(TrainConfig)
-def _decoded(raw: dict[str, Any], path: Sequence[str] = ()) -> TrainConfig:
+def _decoded(kind: type[TrainConfig], raw: Any, path: Sequence[str] = ()) -> TrainConfig:
     """The configuration in a file; ``model.field: true`` is short for ``model.field.tokens: true``."""
-    model = raw.get("model")
+    model = raw.get("model") if isinstance(raw, dict) else None
     if isinstance(model, dict) and isinstance(model.get("field"), bool):
         raw = {**raw, "model": {**model, "field": {"tokens": model["field"]}}}
-    found: TrainConfig = decode_dataclass(TrainConfig, raw, path)
+    found: TrainConfig = decode_dataclass(kind, raw, path)
     return found
+
+
+# A decoder of subclasses also gets what an empty file holds.
+draccus.decode.register(TrainConfig, _decoded, include_subclasses=True)
 
 
 def load(path: str | Path | None, arguments: Sequence[str] = ()) -> TrainConfig:

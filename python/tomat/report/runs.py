@@ -103,7 +103,7 @@ class TrainingRun:
         if logged is not None:
             return logged
         try:
-            shape = draccus.decode(ModelConfig, self.about["model"]).shape()
+            shape = draccus.decode(ModelConfig, dict(self.about["model"])).shape()
             return float(parameter_count(shape, int(self.about["vocabulary"]["rows"])).total)
         except (KeyError, TypeError, ValueError, ParsingError):
             # A run of another program or version.
