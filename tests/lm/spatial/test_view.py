@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import haliax as hax
@@ -51,6 +52,12 @@ def asked(crystal: Crystal, grid: tuple[int, int, int], offset: tuple[int, int, 
     guess = UnscaledPromolecule.load("qe-sg15").density(crystal, grid)
     where = np.ix_(*((o + np.arange(s)) % n for o, s, n in zip(offset, SHAPE, grid, strict=True)))
     return PatchRequest(crystal, grid, offset, SHAPE, np.ascontiguousarray(guess[where], np.float32))
+
+
+def eyes_of(trained: Trained) -> Any:
+    """The eyes of a model."""
+    model: Any = trained.model
+    return model.eyes
 
 
 def predictor(trained: Trained) -> ModelPredictor:
@@ -103,7 +110,7 @@ def test_a_supercell_has_the_same_voxels_and_the_same_atoms_near_them(run: Run) 
         np.tile(crystal.atomic_numbers, 2),
         np.concatenate([half, half + np.array([0.5, 0, 0])]),
     )
-    eyes = trained.model.eyes  # type: ignore[attr-defined]
+    eyes = eyes_of(trained)
     # Eyes of a few steps hardly see.
     eyes = eqx.tree_at(
         lambda one: one.of_voxel.weight, eyes, jax.random.normal(jax.random.PRNGKey(0), (12, 16))
@@ -134,9 +141,9 @@ def test_a_supercell_has_the_same_voxels_and_the_same_atoms_near_them(run: Run) 
 def test_the_options_are_kept_and_the_eyes_were_trained(run: Run) -> None:
     trained, outcome, _ = run
     assert trained.config.spatial
-    first = open_checkpoint(outcome.files.root, weights="start").model
-    assert (first.eyes.of_voxel.weight == 0).all()  # type: ignore[attr-defined]
-    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), first.eyes, trained.model.eyes)  # type: ignore[attr-defined]
+    first = eyes_of(open_checkpoint(outcome.files.root, weights="start"))
+    assert (first.of_voxel.weight == 0).all()
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), first, eyes_of(trained))
     assert moved.of_voxel.weight > 1e-3
     assert moved.field.readout.layers[0].weight > 1e-4
     attention = trained.model.transformer.layers.stacked.self_attn

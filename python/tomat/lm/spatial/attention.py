@@ -74,14 +74,19 @@ class CartesianAttention(Attention):
 
     @override
     def __call__(
-        self, x: hax.NamedArray, mask: Mask, *, key: jax.Array | None = None, pos_ids: Turns | None = None
+        self,
+        x: hax.NamedArray,
+        mask: Mask,
+        *,
+        key: jax.Array | None = None,
+        pos_ids: hax.NamedArray | Turns | None = None,
     ) -> hax.NamedArray:
         """Attention over ``x`` {batch, position, embed}; the same axes come back.
 
         Raises:
             ValueError: there are no turns.
         """
-        if pos_ids is None:
+        if not isinstance(pos_ids, Turns):
             raise ValueError("a model with positions in space needs the places of its tokens")
         key_proj, key_out = (None, None) if key is None else jax.random.split(key)
         query, keys, values = self._compute_qkv(x, key=key_proj, pos_ids=None)
