@@ -178,6 +178,7 @@ COVERED_BY = {
         "lm.objective.masked",
         "lm.objective.next_token",
     ),
+    "lm/spatial/test_eyes.py": ("lm.spatial.example",),
     "lm/test_digests.py": ("cli.seal",),
     "lm/test_export.py": (
         "lm.card",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import draccus
 import jmp
 import levanter.config  # noqa: F401 (registers how policies and time spans are written)
+from draccus.parsers.decoding import decode_dataclass
 from levanter.callbacks.watch import WatchConfig
 from levanter.optim.config import AdamConfig, OptimizerConfig
 from levanter.tracker.tracker import TrackerConfig
@@ -173,6 +174,19 @@ class TrainConfig:
         """The configured trackers, as a tuple."""
         tracker = self.trainer.tracker
         return tuple(tracker) if isinstance(tracker, tuple | list) else (tracker,)
+
+
+def _decoded(kind: type[TrainConfig], raw: Any, path: Sequence[str] = ()) -> TrainConfig:
+    """The configuration in a file; ``model.field: true`` is short for ``model.field.tokens: true``."""
+    model = raw.get("model") if isinstance(raw, dict) else None
+    if isinstance(model, dict) and isinstance(model.get("field"), bool):
+        raw = {**raw, "model": {**model, "field": {"tokens": model["field"]}}}
+    found: TrainConfig = decode_dataclass(kind, raw, path)
+    return found
+
+
+# A decoder of subclasses also gets what an empty file holds.
+draccus.decode.register(TrainConfig, _decoded, include_subclasses=True)
 
 
 def load(path: str | Path | None, arguments: Sequence[str] = ()) -> TrainConfig:

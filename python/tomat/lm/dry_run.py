@@ -128,7 +128,7 @@ def estimate(config: TrainConfig, *, mfu: float = 0.4) -> Estimate:
         config,
         vocabulary,
         parameter_count(shape, vocabulary.padded_size),
-        training_flops(config, vocabulary),
+        training_flops(config, vocabulary, rows),
         memory,
         rows.counts,
         (devices, jax.devices()[0].device_kind),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tomat.lm.config import TrainConfig
     from tomat.lm.data import Rows
     from tomat.lm.kept import KeptWeights
+    from tomat.lm.spatial.rows import SpatialRows
     from tomat.lm.vocabulary import ModelVocabulary
 
 #: Randomly drawn training rows whose tokens are counted for the unigram baseline.
@@ -107,13 +108,21 @@ class Evaluation(EvaluationHook):
         vocabulary: ModelVocabulary,
         Pos: hax.Axis,  # noqa: N803 - the field's name
         kept: KeptWeights,
+        *,
+        space: SpatialRows | None = None,
     ) -> None:
         """Count tokens and describe the validation rows."""
         super().__init__(kept)
         objective = config.objective.for_evaluation()
         self.label = objective.build().label
         self._dataset = ExampleDataset(
-            validation, objective, vocabulary, Pos, finite=True, limit=config.evaluation.max_rows
+            validation,
+            objective,
+            vocabulary,
+            Pos,
+            finite=True,
+            limit=config.evaluation.max_rows,
+            space=space,
         )
         size = config.evaluation.batch_size or config.trainer.train_batch_size
         self._loader = self._dataset.loader(trainer, size, buffered=2, fetched=1)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import equinox as eqx
 import haliax as hax
 from levanter.models.lm_model import LmExample
+
+if TYPE_CHECKING:
+    from tomat.lm.spatial.example import Space
 
 
 class DensityExample(LmExample):
@@ -20,8 +25,15 @@ class DensityExample(LmExample):
         targets: int32, true ids.
         values: float32, true density in the codec's unit where the target is a density token, 0 elsewhere.
         pos_ids: int32, positions, from 0 in each packed sequence.
+        space: where the tokens are and what is around them; None for a model to which this does not matter.
     """
 
     targets: hax.NamedArray = eqx.field(kw_only=True)
     values: hax.NamedArray = eqx.field(kw_only=True)
     pos_ids: hax.NamedArray = eqx.field(kw_only=True)
+    space: Space | None = eqx.field(kw_only=True, default=None)
+
+    def activations(self, model: Any, *, key: Any = None) -> Any:
+        """What a language model makes of the row, or of a batch of rows."""
+        given = {} if self.space is None else {"space": self.space}
+        return model.activations(self.tokens, self.attn_mask, key=key, pos_ids=self.pos_ids, **given)

@@ -112,8 +112,8 @@ def export_model(
         dtype: ``float32`` or ``bfloat16``.
 
     Raises:
-        ValueError: the model does not fit the vocabulary, weights do not fit the configuration, or ``directory`` holds
-            something else.
+        ValueError: the model does not fit the vocabulary, weights do not fit the configuration, the model has positions
+            in space or the field's eyes, or ``directory`` holds something else.
         RuntimeError: the weights read back differ from those written.
         OSError: the directory cannot be written.
     """
@@ -121,6 +121,11 @@ def export_model(
     if model.Vocab.size != rows:
         raise ValueError(
             f"the model has {model.Vocab.size} rows, its vocabulary {rows}: they do not belong together"
+        )
+    if getattr(model.config, "spatial", False):
+        raise ValueError(
+            "a model with positions in space or the field's eyes cannot be exported: the Qwen3 of transformers has no "
+            "such inputs; give the run or checkpoint itself"
         )
     weights = state_dict(model)
     _check_shapes(weights, eqx.filter_eval_shape(build, model.config, vocabulary, jax.random.PRNGKey(0)))

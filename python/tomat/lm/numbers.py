@@ -122,7 +122,7 @@ def row_sums(
         ``abs_error_median``, ``abs_error_mean``, ``abs_error_mode``; [rows, k] for k tokens per voxel: ``nats`` and
         ``tokens``; with ``others`` also ``other_nats`` and ``other_tokens``.
     """
-    out = model.activations(example.tokens, example.attn_mask, key=None, pos_ids=example.pos_ids)
+    out = example.activations(model)
     flat = Flat.of(model, split_activations(out)[0], example)
     targets = DensityTargets.of(vocabulary)
     head = targets.rows(flat.head, all_ids=others)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tomat.lm.data.rows import Rows
     from tomat.lm.objective import ObjectiveConfig
+    from tomat.lm.spatial.rows import SpatialRows
     from tomat.lm.vocabulary import ModelVocabulary
 
 #: Rows processed at a time, so that their arrays stay in the cache of a core.
@@ -63,6 +64,7 @@ class ExampleDataset(Stream[DensityExample]):
         finite: whether to give every row once, in a fixed order with fixed masks.
         limit: if finite, the largest number of rows, drawn from all.
         threads: threads that make a batch.
+        space: what the rows say about space, for a model to which it matters.
 
     Raises:
         ValueError: rows, objective and model do not fit together.
@@ -79,6 +81,7 @@ class ExampleDataset(Stream[DensityExample]):
         finite: bool = False,
         limit: int | None = None,
         threads: int = 1,
+        space: SpatialRows | None = None,
     ) -> None:
         super().__init__()
         if Pos.size != rows.size:
@@ -99,10 +102,17 @@ class ExampleDataset(Stream[DensityExample]):
         zeros = {
             name: hax.NamedArray(np.zeros(Pos.size, dtype=dtype), (Pos,)) for name, dtype in _FIELDS.items()
         }
-        template = DensityExample(attn_mask=mask.with_segment_ids(segments), **zeros)
+        self._space = space
+        template = DensityExample(
+            attn_mask=mask.with_segment_ids(segments),
+            **zeros,
+            space=None if space is None else space.template(Pos),
+        )
         # Building examples field by field is slow; their structure is always the same.
         self._structure = jax.tree.structure(template)
-        self._names = _leaf_names(template)
+        leaves = _named_leaves(template)
+        self._names = [name for name, _ in leaves]
+        self._arrays = {name: (leaf.array.shape, leaf.array.dtype) for name, leaf in leaves}
 
     async def async_len(self) -> int:
         """Number of examples.
@@ -127,13 +137,13 @@ class ExampleDataset(Stream[DensityExample]):
         ]
 
     def arrays(self, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
-        """The arrays (n, L) of examples, named as in :meth:`tomat.lm.objective.Objective.examples`."""
+        """The arrays (n, L) of examples, named as in :meth:`tomat.lm.objective.Objective.examples`.
+
+        Those of :class:`tomat.lm.spatial.example.Space` (n, ...) are named by their place in it: ``space.places``.
+        """
         epochs, rows = self.places(indices)
-        n, size = len(rows), self._rows.size
-        out = {
-            name: np.empty((n, size), dtype=dtype)
-            for name, dtype in (*_FIELDS.items(), ("segments", np.int32))
-        }
+        n = len(rows)
+        out = {name: np.empty((n, *shape), dtype=dtype) for name, (shape, dtype) in self._arrays.items()}
         blocks = [slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
 
         def work(block: slice) -> None:
@@ -157,7 +167,16 @@ class ExampleDataset(Stream[DensityExample]):
         made = self._objective.examples(batch, self._vocabulary, keys)
         whole = bool(places.all())
         for name, array in out.items():
-            array[slice(None) if whole else places] = made[name]
+            if name in made:
+                array[slice(None) if whole else places] = made[name]
+        if self._space is not None:
+            there = {name: array for name, array in out.items() if name.startswith(_SPACE)}
+            for at, row, tokens in zip(
+                np.flatnonzero(places).tolist(), rows.tolist(), batch.tokens, strict=True
+            ):
+                # The objective may have hidden tokens of the row; those of the batch are as they were encoded.
+                one = {name.removeprefix(_SPACE): array[at] for name, array in there.items()}
+                self._space.fill(epoch, row, tokens, one)
 
     def places(self, indices: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Epoch and row of each example.
@@ -195,10 +214,14 @@ _FIELDS: dict[str, Any] = {
 }
 
 
-def _leaf_names(template: DensityExample) -> list[str]:
-    """The names of the leaves of an example, in order; both segment arrays of the mask are ``segments``."""
-    names = []
-    for path, _ in jax.tree_util.tree_leaves_with_path(template):
-        first = getattr(path[0], "name", str(path[0]))
-        names.append("segments" if first == "attn_mask" else first)
-    return names
+#: What the names of the arrays of the space begin with.
+_SPACE = "space."
+
+
+def _named_leaves(template: DensityExample) -> list[tuple[str, hax.NamedArray]]:
+    """The leaves of an example by name, in order; both segment arrays of the mask are ``segments``."""
+    leaves = jax.tree_util.tree_leaves_with_path(
+        template, is_leaf=lambda leaf: isinstance(leaf, hax.NamedArray)
+    )
+    named = [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]
+    return [("segments" if name.startswith("attn_mask") else name, leaf) for name, leaf in named]

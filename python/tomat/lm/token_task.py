@@ -20,6 +20,7 @@ from tomat.lm.loss import DensityLoss
 from tomat.lm.model.flops import StepFlops, step_flops
 from tomat.lm.model.qwen import build, levanter_config
 from tomat.lm.record import earlier_promolecule, tokenizer_note
+from tomat.lm.spatial.checks import check_spatial, space_of
 from tomat.lm.stream import ExampleDataset
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.valence import Valence
@@ -83,7 +84,10 @@ class TokenTask:
     @property
     def flops(self) -> float:
         """Of a row."""
-        return training_flops(self.config, self.vocabulary).model / self.config.trainer.train_batch_size
+        return (
+            training_flops(self.config, self.vocabulary, self.rows).model
+            / self.config.trainer.train_batch_size
+        )
 
     @cached_property
     def loss(self) -> DensityLoss:
@@ -145,6 +149,7 @@ class TokenTask:
             self._model_config.max_Pos,
             seed=self.config.trainer.seed,
             threads=self.config.loader.threads,
+            space=space_of(self.config, self.rows, self.vocabulary, turn=self.config.trainer.seed),
         )
 
     def evaluation(self, trainer: Trainer, kept: KeptWeights) -> Evaluation | None:
@@ -152,7 +157,10 @@ class TokenTask:
         if self.validation is None:
             return None
         Pos = self._model_config.max_Pos
-        return Evaluation(trainer, self.config, self.rows, self.validation, self.vocabulary, Pos, kept)
+        space = space_of(self.config, self.validation, self.vocabulary)
+        return Evaluation(
+            trainer, self.config, self.rows, self.validation, self.vocabulary, Pos, kept, space=space
+        )
 
 
 def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
@@ -163,6 +171,7 @@ def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
             otherwise than the training data.
     """
     size = config.model.shape().seq_len
+    check_spatial(config)
     for name, part in (("data", config.data), ("validation", config.validation)):
         if part is not None and part.guess_folds is not None:
             raise ValueError(f"{name}.guess_folds: for a field model; a transformer has data.guess_crossfit")
@@ -198,15 +207,19 @@ def open_data(config: TrainConfig) -> tuple[Rows, Rows | None]:
     return rows, validation
 
 
-def training_flops(config: TrainConfig, vocabulary: ModelVocabulary) -> StepFlops:
-    """FLOPs of one training step of a configuration."""
+def training_flops(config: TrainConfig, vocabulary: ModelVocabulary, rows: Rows) -> StepFlops:
+    """FLOPs of one training step of a configuration on rows."""
     density = vocabulary.density
     ids = vocabulary.size if config.loss.over_all_ids else density.stop - density.start
+    space = space_of(config, rows, vocabulary)
+    atoms, voxels = (0, 0) if space is None else space.room
     return step_flops(
         config.model.shape(),
         config.trainer.train_batch_size,
         ids,
         causal=config.objective.build().causal,
+        atoms=atoms,
+        voxels=voxels,
     )
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import draccus
 import numpy as np
+from draccus.utils import ParsingError
 from numpy.typing import NDArray
 
 from tomat.lm.metrics_file import records
@@ -101,9 +103,9 @@ class TrainingRun:
         if logged is not None:
             return logged
         try:
-            shape = ModelConfig(**self.about["model"]).shape()
+            shape = draccus.decode(ModelConfig, dict(self.about["model"])).shape()
             return float(parameter_count(shape, int(self.about["vocabulary"]["rows"])).total)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, ParsingError):
             # A run of another program or version.
             return None
 

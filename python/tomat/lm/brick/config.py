@@ -9,6 +9,8 @@ from tomat.lm.field.config import Shape, changed
 
 #: Voxels along an edge of a brick; points along an edge where the field's sums are taken.
 EDGE, POINTS = 4, 2
+#: Gaussians of distance from which attention in space has its biases.
+GAUSSIANS = 15
 #: How positions are told apart: in space, or by their place in the sequence alone.
 POSITIONS = ("cartesian", "index")
 

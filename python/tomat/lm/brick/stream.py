@@ -8,7 +8,7 @@ import haliax as hax
 import numpy as np
 
 from tomat.lm.brick.example import BrickExample
-from tomat.lm.brick.tiles import Placed, at_points
+from tomat.lm.brick.tiles import Placed, at_points, turned
 from tomat.lm.data.shuffle import key_of
 from tomat.lm.field.stream import CrystalRows, axis, named_sums
 
@@ -104,10 +104,3 @@ class BrickDataset(CrystalRows[BrickExample]):
         if found is None:
             found = self._placed[material] = Placed(crystal, self.store.grid[material], self._shape)
         return found
-
-
-def turned(rng: np.random.Generator) -> Floats:
-    """A random orthogonal matrix (3, 3), as likely a mirror image as not."""
-    q, r = np.linalg.qr(rng.standard_normal((3, 3)))
-    frame: Floats = (q * np.sign(np.diagonal(r))).astype(np.float32)
-    return frame

@@ -134,3 +134,10 @@ def at_points(patch: Floats) -> Floats:
     return np.asarray(
         (patch.reshape(*patch.shape[:-1], -1, EDGE**3) @ pooling().T).reshape(*patch.shape[:-1], -1)
     )
+
+
+def turned(rng: np.random.Generator) -> Floats:
+    """A random orthogonal matrix (3, 3), as likely a mirror image as not."""
+    q, r = np.linalg.qr(rng.standard_normal((3, 3)))
+    frame: Floats = (q * np.sign(np.diagonal(r))).astype(np.float32)
+    return frame

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tomat.lm.brick.config import GAUSSIANS
 from tomat.lm.field.network import Linear, Mlp
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 #: Shortest and longest wavelength of the rotary positions in angstrom.
 WAVELENGTHS = (0.7, 20.0)
 #: Centres of the Gaussians of distance in angstrom; their width is the distance between two.
-_CENTRES = np.linspace(0.0, 7.0, 15)
+_CENTRES = np.linspace(0.0, 7.0, GAUSSIANS)
 #: Length in angstrom within which directions fade.
 _NEAR = 0.5
 #: Added to the scores of what is not there.
@@ -56,22 +57,40 @@ class Geometry(eqx.Module):
             angles = jnp.arange(positions.shape[0])[:, None, None] * jnp.asarray(turns, jnp.float32)
             angles = jnp.broadcast_to(angles, (positions.shape[0], shape.heads, pairs))
             return cls(jnp.cos(angles), jnp.sin(angles), None, None, absent)
-        lengths = np.geomspace(*WAVELENGTHS, shape.heads * (pairs // 3)).reshape(-1, shape.heads).T
-        waves = jnp.asarray(2 * math.pi / lengths, jnp.float32)  # (heads, pairs / 3)
-        angles = (positions[:, None, :, None] * waves[None, :, None, :]).reshape(-1, shape.heads, pairs)
+        angles = angles_of(positions, shape.heads, pairs)
         away = positions[None, :] - positions[:, None]
         square = jnp.sum(away * away, axis=-1, keepdims=True)
-        width = _CENTRES[1] - _CENTRES[0]
-        distances = jnp.exp(
-            -0.5 * jnp.square((jnp.sqrt(square + 1e-6) - jnp.asarray(_CENTRES, jnp.float32)) / width)
-        )
         directions = away * jax.lax.rsqrt(square + _NEAR**2)
-        return cls(jnp.cos(angles), jnp.sin(angles), distances, directions, absent)
+        return cls(jnp.cos(angles), jnp.sin(angles), gaussians(square), directions, absent)
 
     def turned(self, x: jax.Array) -> jax.Array:
         """Queries or keys (t, heads, 2 pairs), each pair turned by its angle."""
-        a, b = jnp.split(x, 2, axis=-1)
-        return jnp.concatenate([a * self.cosine - b * self.sine, a * self.sine + b * self.cosine], axis=-1)
+        return turned_by(x, self.cosine, self.sine)
+
+
+def angles_of(positions: jax.Array, heads: int, pairs: int) -> jax.Array:
+    """Angles (t, heads, pairs) by which the pairs of numbers of a head at positions (t, 3) in angstrom are turned.
+
+    A third of the pairs turns along each of x, y and z, with the :data:`WAVELENGTHS` spread over them and the heads.
+    What is left of a number of pairs that is no multiple of three is not turned.
+    """
+    each = pairs // 3
+    lengths = np.geomspace(*WAVELENGTHS, heads * each).reshape(-1, heads).T
+    waves = jnp.asarray(2 * math.pi / lengths, jnp.float32)  # (heads, each)
+    angles = (positions[:, None, :, None] * waves[None, :, None, :]).reshape(-1, heads, 3 * each)
+    return jnp.pad(angles, ((0, 0), (0, 0), (0, pairs - 3 * each)))
+
+
+def gaussians(square: jax.Array) -> jax.Array:
+    """Gaussians of distance (..., :data:`GAUSSIANS`) of squared distances (..., 1) in square angstrom."""
+    width = _CENTRES[1] - _CENTRES[0]
+    return jnp.exp(-0.5 * jnp.square((jnp.sqrt(square + 1e-6) - jnp.asarray(_CENTRES, jnp.float32)) / width))
+
+
+def turned_by(x: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:
+    """Numbers (..., 2 pairs), pair i being i and pairs + i, turned by angles of which (..., pairs) are given."""
+    a, b = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([a * cosine - b * sine, a * sine + b * cosine], axis=-1)
 
 
 def normed(x: jax.Array, scale: jax.Array) -> jax.Array:
@@ -99,7 +118,7 @@ class Layer(eqx.Module):
         return cls(
             (jnp.ones(width), jnp.ones(width)),
             Linear.init(first, width, 3 * width),
-            jnp.zeros((len(_CENTRES), heads)),
+            jnp.zeros((GAUSSIANS, heads)),
             Linear.init(second, given, width, small),
             Mlp.init(third, (width, shape.hidden, width), scale=small),
             heads,

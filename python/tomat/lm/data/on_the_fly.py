@@ -151,6 +151,28 @@ class DensitySource:
             drawn[material] = True  # after the numbers: another thread may be looking
         return table[sequences].astype(np.int64)
 
+    @property
+    def kept(self) -> Ints:
+        """Places in the store of the materials that have sequences."""
+        return self._kept
+
+    def patch(self, epoch: int, sequence: int) -> tuple[int, Ints]:
+        """The material of a sequence, by its place in the store, and its low corner (3,)."""
+        material = int(self._kept[self.materials[sequence]])
+        return material, self.offsets(epoch, np.array([sequence]))[0]
+
+    def guess_at(self, material: int, points: Ints) -> NDArray[np.float32]:
+        """The starting density in e/A^3 at row-major grid points (n,) of a material of the store.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self._guess is None:
+            raise ValueError("the densities have no starting density; set data.guess")
+        first, _ = self.store.span(material)
+        scale = 1.0 if self.store.unit == "e_per_A3" else 1.0 / self.store.volume(material)
+        return np.asarray(self._guess[first + points] * np.float32(scale))
+
     def _draw(self, material: int, n: int, epoch: int) -> Ints:
         known = self.store.material(int(self._kept[material]))
         corners = np.asarray(self._sampler(known, n, self._seed, epoch))

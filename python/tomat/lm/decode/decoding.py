@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.lm.checkpoint import Trained
+    from tomat.lm.spatial.example import Space
     from tomat.prediction.options import DecodingConfig
 
 
@@ -35,6 +36,7 @@ class OpenRows:
         count: density tokens per row.
         keys: (n,) random keys of samples.
         truth: (n, voxels) true densities, or None.
+        space: of the rows, for a model to which it matters.
     """
 
     tokens: NDArray[np.int32]
@@ -43,6 +45,7 @@ class OpenRows:
     count: int
     keys: NDArray[np.uint64]
     truth: NDArray[np.float32] | None
+    space: Space | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +171,7 @@ class Decoder:
         found = _run(
             self.model,
             *self._placed(tokens, batch.segments, batch.first - shift, drawn, truth),
+            None if batch.space is None else self._at_hand(batch.space),
             count=batch.count,
             causal=self._causal,
             targets=self._targets,
@@ -183,9 +187,13 @@ class Decoder:
 
     def _placed(self, *arrays: NDArray[Any]) -> list[jax.Array]:
         """Put arrays on the devices, their rows split over them if divisible."""
+        return [self._at_hand(a) for a in arrays]
+
+    def _at_hand[Arrays](self, arrays: Arrays) -> Arrays:
         divides = self.decoding.batch_size % self._mesh.size == 0
         sharding = self._sharding("data") if divides else self._sharding()
-        return [jax.device_put(a, sharding) for a in arrays]
+        placed: Arrays = jax.device_put(arrays, sharding)
+        return placed
 
     def _answered(self, found: Estimates) -> NDArray[np.int32]:
         """Token ids (rows, count) of the estimate; for the mean, those of the median."""
@@ -225,6 +233,7 @@ def _run(
     first: jax.Array,
     drawn: jax.Array,
     truth: jax.Array,
+    space: Space | None,
     *,
     count: int,
     causal: bool,
@@ -234,11 +243,13 @@ def _run(
     """Estimates (rows, count) of the positions from ``first`` on."""
     batch, pos = hax.Axis("batch", tokens.shape[0]), hax.Axis("position", tokens.shape[1])
     mask = AttentionMask.causal() if causal else AttentionMask()
+    given = {} if space is None else {"space": space}
     x = model.activations(
         hax.named(tokens, (batch, pos)),
         mask.with_segment_ids(hax.named(segments, (batch, pos))),
         pos_ids=hax.named(jnp.broadcast_to(jnp.arange(pos.size), tokens.shape), (batch, pos)),
         key=None,
+        **given,
     )
     embed = x.resolve_axis(model.Embed.name)
     columns = first[:, None] + jnp.arange(count)

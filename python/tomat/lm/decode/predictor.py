@@ -16,6 +16,7 @@ from tomat.lm.decode.base import TrainedPredictor
 from tomat.lm.decode.decoding import Decoder, OpenRows
 from tomat.lm.field.starting import starting_of
 from tomat.lm.record import kept_promolecule
+from tomat.lm.spatial.view import View
 from tomat.prediction.predictor import ByTokenizer, PatchPrediction, PatchRequest, TrainingFacts
 from tomat.promolecule import Promolecule, UnscaledPromolecule
 
@@ -61,9 +62,10 @@ class ModelPredictor(ByTokenizer, TrainedPredictor[Trained]):
         self.trained, self.decoding = trained, replace(decoding, mode=self.mode)
         self.vocabulary = trained.vocabulary
         self.tokenizer = trained.vocabulary.tokenizer
-        self.needs_guess = trained.objective.needs_guess
+        self.needs_guess = trained.objective.needs_guess or trained.config.field is not None
         self.batch_size = decoding.batch_size
         self.decoder = Decoder(trained, self.decoding)
+        self._view = View.of(trained) if trained.config.spatial else None
         #: Whether requests have the truth: as neighbours, or for the ``expected_error`` of predictions.
         self.sees_truth = self.decoder.components == 1 or self.mode in ("free_running", "teacher_forced")
 
@@ -190,7 +192,11 @@ class ModelPredictor(ByTokenizer, TrainedPredictor[Trained]):
             truth = np.zeros((size, count // self.decoder.components), np.float32)
             for row, request in enumerate(requests):
                 truth[row] = np.asarray(request.truth).ravel()
-        found = self.decoder.decode(OpenRows(tokens, segments, first, count, keys, truth))
+        space = None
+        if self._view is not None:
+            columns = [slice(layout.first, layout.first + count) for layout in layouts]
+            space = self._view.space(requests, tokens, columns)
+        found = self.decoder.decode(OpenRows(tokens, segments, first, count, keys, truth, space))
         return [
             PatchPrediction(
                 density=found.density[i].reshape(request.patch_shape),

@@ -176,13 +176,17 @@ class Preset(Protocol):
 class FieldConfig:
     """The ``model.field`` part of a training configuration: a preset and changes to it.
 
+    In a file, ``true`` stands for ``{tokens: true}``.
+
     Attributes:
         preset: a name of :data:`FIELD_PRESETS`.
+        tokens: whether a transformer's tokens see what a field model sees at their places.
 
     All others are as in :class:`FieldShape`; None keeps the preset's.
     """
 
     preset: str = "field-tiny"
+    tokens: bool = False
     cutoff: float | None = None
     inner: float | None = None
     radial: int | None = None

@@ -166,7 +166,7 @@ class DensityLoss:
         reduction_axis: Any = None,
     ) -> tuple[hax.NamedArray, dict[str, Metric]]:
         """The loss of a batch, and its metrics."""
-        out = model.activations(example.tokens, example.attn_mask, key=key, pos_ids=example.pos_ids)
+        out = example.activations(model, key=key)
         activations, auxiliary = split_activations(out)
         flat = Flat.of(model, activations, example)
         weight = self.effective_weight(flat.weight, flat.given["target"])

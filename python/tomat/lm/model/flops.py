@@ -14,6 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tomat.lm.brick.config import GAUSSIANS
+from tomat.lm.spatial.size import eyes_flops
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -57,6 +60,7 @@ class StepFlops:
         attention: queries with keys, and weights with values, forward.
         head: the output layer, forward.
         recomputed: recomputation: layers under gradient checkpointing, logits of a blockwise loss.
+        field: the field model whose features tokens see, forward.
     """
 
     tokens: int
@@ -64,11 +68,12 @@ class StepFlops:
     attention: float
     head: float
     recomputed: float
+    field: float = 0.0
 
     @property
     def forward(self) -> float:
         """One forward pass."""
-        return self.layers + self.attention + self.head
+        return self.layers + self.attention + self.head + self.field
 
     @property
     def model(self) -> float:
@@ -81,7 +86,9 @@ class StepFlops:
         return self.model + self.recomputed
 
 
-def step_flops(shape: ModelShape, rows: int, head_ids: int, *, causal: bool) -> StepFlops:
+def step_flops(
+    shape: ModelShape, rows: int, head_ids: int, *, causal: bool, voxels: int = 0, atoms: int = 0
+) -> StepFlops:
     """FLOPs of a step.
 
     Args:
@@ -89,16 +96,20 @@ def step_flops(shape: ModelShape, rows: int, head_ids: int, *, causal: bool) -> 
         rows: rows of the step (the global batch).
         head_ids: ids in the loss: the density tokens, or all rows of the embedding.
         causal: whether a query sees half the keys on average, or all. Packing, which reduces this, is ignored.
+        voxels: of a patch, and
+        atoms: places for atoms of a row, for a model whose tokens see a field.
     """
     length = shape.seq_len
     tokens = rows * length
     projections = shape.hidden_dim * (2 * shape.attention_dim + 2 * shape.kv_dim + 3 * shape.intermediate_dim)
     keys = (length + 1) / 2 if causal else float(length)
     layers = 2.0 * projections * shape.num_layers * tokens
-    attention = 4.0 * shape.attention_dim * keys * shape.num_layers * tokens
+    bias = 2.0 * GAUSSIANS * shape.num_heads if shape.cartesian else 0.0
+    attention = (4.0 * shape.attention_dim + bias) * keys * shape.num_layers * tokens
+    field = 0.0 if shape.field is None else rows * eyes_flops(shape.field, shape.hidden_dim, voxels, atoms)
     head = 2.0 * shape.hidden_dim * head_ids * tokens
     again = layers + attention if shape.gradient_checkpointing != "off" else 0.0
-    return StepFlops(tokens, layers, attention, head, again + head)
+    return StepFlops(tokens, layers, attention, head, again + head, field)
 
 
 def peak_and_memory(kind: str) -> tuple[float | None, float | None]:

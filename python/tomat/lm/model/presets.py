@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tomat.lm.brick.config import BrickConfig
+from tomat.lm.brick.config import GAUSSIANS, BrickConfig
 from tomat.lm.field.config import FieldConfig
+from tomat.lm.spatial.size import eyes_parameters
+
+if TYPE_CHECKING:
+    from tomat.lm.field.config import FieldShape
 
 #: Implementations of attention; ``auto`` is the fastest on the platform (see docs/models.md).
 ATTENTION = ("auto", "splash", "cudnn", "xla", "flash", "vanilla")
@@ -20,8 +24,13 @@ INITIALISATION = ("ordinal", "random")
 GRADIENT_CHECKPOINTING = ("off", "full", "offload", "nested")
 
 
+#: How a transformer tells positions apart: by their place in the sequence, or in space.
+POSITIONS = ("index", "cartesian")
+#: Longest row with positions in space, whose distances to each other are all held.
+_LONGEST_CARTESIAN = 2048
+
 #: Fields of :class:`ModelConfig` that do not belong to transformers.
-_OF_KINDS = ("kind", "field", "brick")
+_OF_KINDS = ("kind", "brick")
 
 
 def _known(field: str, value: str, known: tuple[str, ...]) -> None:
@@ -43,6 +52,8 @@ class ModelShape:
         seq_len: tokens per row.
         rope_theta: base of the rotary embedding's wavelengths.
         gradient_checkpointing: one of :data:`GRADIENT_CHECKPOINTING`.
+        positions: one of :data:`POSITIONS`.
+        field: the shape of the field model whose features tokens see, or None.
     """
 
     hidden_dim: int
@@ -54,12 +65,13 @@ class ModelShape:
     seq_len: int
     rope_theta: float = 10_000.0
     gradient_checkpointing: str = "full"
+    positions: str = "index"
+    field: FieldShape | None = None
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name != "gradient_checkpointing" and value < 1:
-                raise ValueError(f"model.{field.name} = {value} must be at least 1")
+        for name, value in vars(self).items():
+            if isinstance(value, int | float) and value < 1:
+                raise ValueError(f"model.{name} = {value} must be at least 1")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"model.num_heads = {self.num_heads} must be a multiple of num_kv_heads = {self.num_kv_heads}"
@@ -69,6 +81,27 @@ class ModelShape:
                 f"model.head_dim = {self.head_dim} must be even: the rotary embedding needs pairs"
             )
         _known("gradient_checkpointing", self.gradient_checkpointing, GRADIENT_CHECKPOINTING)
+        _known("positions", self.positions, POSITIONS)
+        if self.cartesian and self.head_dim < 6:
+            raise ValueError(
+                f"model.head_dim = {self.head_dim} must be at least 6 for positions in space: a head turns pairs of "
+                "numbers along x, y and z"
+            )
+        if self.cartesian and self.seq_len > _LONGEST_CARTESIAN:
+            raise ValueError(
+                f"model.seq_len = {self.seq_len}: positions in space are for rows of up to {_LONGEST_CARTESIAN} "
+                "tokens, since the distances between all of them are held; cut smaller patches (data.patch_size)"
+            )
+
+    @property
+    def cartesian(self) -> bool:
+        """Whether positions are places in space."""
+        return self.positions == "cartesian"
+
+    @property
+    def spatial(self) -> bool:
+        """Whether rows must say where their tokens are."""
+        return self.cartesian or self.field is not None
 
     @property
     def attention_dim(self) -> int:
@@ -111,27 +144,30 @@ class ParameterCount:
         attention: projections of queries, keys, values and the output, all layers.
         feed_forward: gate, up and down, all layers.
         norms: the scales of all normalisations.
+        field: the field model whose features tokens see, with the maps to their embeddings.
     """
 
     embedding: int
     attention: int
     feed_forward: int
     norms: int
+    field: int = 0
 
     @property
     def total(self) -> int:
         """The total."""
-        return self.embedding + self.layers
+        return self.embedding + self.layers + self.field
 
     @property
     def layers(self) -> int:
-        """All except the embedding."""
+        """All layers."""
         return self.attention + self.feed_forward + self.norms
 
     def __str__(self) -> str:
         return (
             f"{self.total:,} parameters: embedding {self.embedding:,}, attention {self.attention:,}, "
             f"feed-forward {self.feed_forward:,}, norms {self.norms:,}"
+            + (f", field {self.field:,}" if self.field else "")
         )
 
 
@@ -139,14 +175,16 @@ def parameter_count(shape: ModelShape, vocabulary_rows: int) -> ParameterCount:
     """Parameters of a model of ``shape`` with ``vocabulary_rows`` rows of the (tied) embedding.
 
     Qwen3 has no biases; a layer has two norms over the hidden width and one each over the width of a head for
-    queries and keys, and one more norm follows the last layer.
+    queries and keys, and one more norm follows the last layer. Positions in space add a bias of distance to attention.
     """
     hidden, layers = shape.hidden_dim, shape.num_layers
+    bias = GAUSSIANS * shape.num_heads if shape.cartesian else 0
     return ParameterCount(
         embedding=vocabulary_rows * hidden,
-        attention=layers * hidden * (2 * shape.attention_dim + 2 * shape.kv_dim),
+        attention=layers * (hidden * (2 * shape.attention_dim + 2 * shape.kv_dim) + bias),
         feed_forward=layers * 3 * hidden * shape.intermediate_dim,
         norms=layers * (2 * hidden + 2 * shape.head_dim) + hidden,
+        field=0 if shape.field is None else eyes_parameters(shape.field, hidden),
     )
 
 
@@ -155,9 +193,10 @@ class ModelConfig:
     """The ``model`` part of a training configuration: a preset and changes to it.
 
     Attributes:
-        kind: ``transformer``, on rows of tokens, to which all fields but ``field`` and ``brick`` belong; ``field``, at
-            points in space; or ``brick``, on bricks of voxels and atoms.
-        field: the size of a field model, and of the eyes of a brick model.
+        kind: ``transformer``, on rows of tokens, to which all fields but ``brick`` belong; ``field``, at points in
+            space; or ``brick``, on bricks of voxels and atoms.
+        field: the size of a field model, and of the eyes of a brick model; ``true`` gives the tokens of a transformer
+            such eyes.
         brick: the size of a brick model.
         preset: a name of :data:`PRESETS`.
         hidden_dim, num_layers, num_heads, intermediate_dim, seq_len, rope_theta, gradient_checkpointing: as in
@@ -168,6 +207,7 @@ class ModelConfig:
         attention_block: tokens per block of the splash and flash kernels; None is their default.
         initialisation: ``ordinal`` starts with similar embeddings of neighbouring density tokens and layers that add
             nothing; ``random`` is Levanter's. See :func:`tomat.lm.model.qwen.build` and docs/models.md.
+        positions: one of :data:`POSITIONS`; ``cartesian`` is in angstrom.
     """
 
     kind: str = "transformer"
@@ -186,6 +226,14 @@ class ModelConfig:
     attention: str = "auto"
     attention_block: int | None = None
     initialisation: str = "ordinal"
+    positions: str = "index"
+
+    def __post_init__(self) -> None:
+        if self.kind != "transformer" and (self.positions != "index" or self.field.tokens):
+            raise ValueError(
+                f"model.positions and model.field.tokens belong to transformers, and model.kind is {self.kind}; a "
+                "brick model has model.brick.positions and model.brick.field"
+            )
 
     def shape(self) -> ModelShape:
         """The preset with the changes.
@@ -197,8 +245,9 @@ class ModelConfig:
         _known("attention", self.attention, ATTENTION)
         _known("initialisation", self.initialisation, INITIALISATION)
         preset = PRESETS[self.preset]
-        names = (field.name for field in dataclasses.fields(ModelShape))
+        names = (field.name for field in dataclasses.fields(ModelShape) if field.name != "field")
         changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        changes["field"] = self.field.shape() if self.field.tokens else None
         heads = changes.get("num_heads", preset.num_heads)
         if "num_heads" in changes:
             changes.setdefault("num_kv_heads", heads)
@@ -212,5 +261,14 @@ class ModelConfig:
         return dataclasses.replace(preset, **changes)
 
     def note(self) -> dict[str, Any]:
-        """A transformer's fields as JSON, as notes of all versions have them; the kind is not among them."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _OF_KINDS}
+        """A transformer's fields as JSON; the kind is not among them.
+
+        Notes of earlier versions do not say that positions are indices and that no token sees a field.
+        """
+        note = {name: value for name, value in dataclasses.asdict(self).items() if name not in _OF_KINDS}
+        if self.positions == "index":
+            del note["positions"]
+        del note["field"]
+        if self.field.tokens:
+            note["field"] = {"tokens": True, **self.field.shape().to_json()}
+        return note

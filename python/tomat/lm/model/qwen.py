@@ -15,14 +15,18 @@ from levanter.layers.rotary import DefaultRotaryEmbeddingsConfig
 from levanter.models.qwen import Qwen3Config, Qwen3LMHeadModel
 
 from tomat.lm.model.attention import FusedAttention
+from tomat.lm.spatial.attention import CartesianAttention, Turns
+from tomat.lm.spatial.eyes import Eyes
 
 if TYPE_CHECKING:
     from levanter.layers.attention import Attention
     from levanter.models.llama import LlamaTransformer
     from transformers.models.qwen3 import Qwen3Config as HfQwen3Config
 
+    from tomat.lm.field.config import FieldShape
     from tomat.lm.model.attention import Implementation, Mask
     from tomat.lm.model.presets import ModelConfig
+    from tomat.lm.spatial.example import Space
     from tomat.lm.vocabulary import ModelVocabulary
 
 #: On a CPU, rows up to this many tokens use plain attention, where flash attention only adds loops.
@@ -55,12 +59,21 @@ class DensityLMConfig(Qwen3Config):
         sequences_per_row: largest number of packed sequences per row, None if not known. With 1, a causal model ignores
             segments, which only mark padding; several sequences would then see each other.
         initialisation: ``ordinal`` or ``random``; see :func:`build`.
+        positions: ``index``, or ``cartesian`` for places in space.
+        field: the shape of the field model whose features tokens see, or None.
     """
 
     attention: str = "vanilla"
     bidirectional: bool = False
     sequences_per_row: int | None = None
     initialisation: str = "random"
+    positions: str = "index"
+    field: FieldShape | None = None
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the model must know where its tokens are."""
+        return self.positions == "cartesian" or self.field is not None
 
     @property
     @override
@@ -76,7 +89,13 @@ class DensityLMConfig(Qwen3Config):
 
 
 class DensityLM(Qwen3LMHeadModel):
-    """Levanter's Qwen3 language model; ``attention`` ``cudnn`` or ``xla`` uses :class:`FusedAttention`."""
+    """Levanter's Qwen3 language model; ``attention`` ``cudnn`` or ``xla`` uses :class:`FusedAttention`.
+
+    Attributes:
+        eyes: what tokens see of the field, or None.
+    """
+
+    eyes: Eyes | None = None
 
     @classmethod
     @override
@@ -84,11 +103,20 @@ class DensityLM(Qwen3LMHeadModel):
         """A model with random weights."""
         plain = Qwen3LMHeadModel.init(Vocab, config, key=key)
         transformer = plain.transformer
-        if config.attention in ("cudnn", "xla"):
+        if config.positions == "cartesian":
+            cartesian = CartesianAttention.of(_attention(transformer), config.Layers)
+            transformer = eqx.tree_at(_attention, transformer, cartesian)
+        elif config.attention in ("cudnn", "xla"):
             kind = cast("Implementation", config.attention)
             fused = FusedAttention.of(_attention(transformer), kind, config.sequences_per_row)
             transformer = eqx.tree_at(_attention, transformer, fused)
-        return cls(transformer, plain.embeddings, plain.lm_head)
+        # The other weights are those of a model without eyes.
+        eyes = (
+            None
+            if config.field is None
+            else Eyes.init(jax.random.fold_in(key, 1), config.field, config.hidden_dim)
+        )
+        return cls(transformer, plain.embeddings, plain.lm_head, eyes)
 
     @override
     def __call__(
@@ -98,9 +126,11 @@ class DensityLM(Qwen3LMHeadModel):
         pos_ids: hax.NamedArray | None = None,
         *,
         key: jax.Array | None = None,
+        space: Space | None = None,
     ) -> hax.NamedArray:
         """Logits {..., position, vocab}."""
-        return super().__call__(input_ids, self._needed(attn_mask), pos_ids, key=key)
+        x = self.activations(input_ids, attn_mask, key=key, pos_ids=pos_ids, space=space)
+        return hax.dot(x, self.get_lm_head(), axis=self.Embed)
 
     @override
     def activations(
@@ -110,9 +140,35 @@ class DensityLM(Qwen3LMHeadModel):
         *,
         key: jax.Array | None = None,
         pos_ids: hax.NamedArray | None = None,
+        space: Space | None = None,
     ) -> hax.NamedArray:
-        """Activations {..., position, embed} after the last norm."""
-        return super().activations(input_ids, self._needed(attn_mask), key=key, pos_ids=pos_ids)
+        """Activations {..., position, embed} after the last norm.
+
+        Args:
+            input_ids: ids {..., position}; {batch, position} for a model that is ``spatial``.
+            attn_mask: what each token may see.
+            key: of the layers, and of the noise on what tokens see.
+            pos_ids: positions {..., position}; no use to a model with positions in space.
+            space: of the rows, for a model that is ``spatial``.
+
+        Raises:
+            ValueError: the model is ``spatial``, and there is no ``space``.
+        """
+        if not self.config.spatial:
+            return super().activations(input_ids, self._needed(attn_mask), key=key, pos_ids=pos_ids)
+        if space is None:
+            raise ValueError(
+                "a model with positions in space or the field's eyes needs the space of its rows"
+            )
+        x = self.embeddings.embed(input_ids)
+        if self.eyes is not None:
+            noise = None if key is None else jax.random.fold_in(key, 1)
+            axes = (*input_ids.axes, self.Embed)
+            x = x + hax.named(self.eyes(space, noise).astype(x.dtype), axes).rearrange(x.axes)
+        where: Any = pos_ids
+        if self.config.positions == "cartesian":
+            where = Turns.of(space.places.array, self.config.num_kv_heads, self.config.actual_head_size // 2)
+        return self.transformer(x, attn_mask=self._needed(attn_mask), key=key, pos_ids=where)
 
     def _needed(self, mask: Mask) -> Mask:
         """The mask without segments where they have no effect: a single causal sequence never sees its padding."""
@@ -165,6 +221,13 @@ def levanter_config(
     if sequences_per_row is not None and sequences_per_row < 1:
         raise ValueError(f"sequences_per_row = {sequences_per_row} must be at least 1")
     backend = attention_for(config.attention, platform or jax.default_backend(), shape.seq_len)
+    if shape.cartesian:
+        if config.attention not in ("auto", "vanilla"):
+            raise ValueError(
+                f"model.attention = {config.attention} takes no bias by distance; positions in space have attention of "
+                "their own: leave model.attention at auto"
+            )
+        backend = "vanilla"
     if backend == "splash" and shape.seq_len % 128:
         raise ValueError(
             f"splash attention takes rows of a multiple of 128 tokens, not {shape.seq_len}: "
@@ -196,6 +259,8 @@ def levanter_config(
         bidirectional=bidirectional,
         sequences_per_row=sequences_per_row,
         initialisation=config.initialisation,
+        positions=shape.positions,
+        field=shape.field,
     )
 
 
