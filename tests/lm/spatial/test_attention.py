@@ -41,7 +41,10 @@ def layer() -> CartesianAttention:
     found = hax.tree_util.tree_map(lambda leaf: leaf["layer", 0], stacked)
     assert isinstance(found, CartesianAttention)
     bias = jax.random.normal(jax.random.PRNGKey(1), [axis.size for axis in found.distance.axes])
-    return eqx.tree_at(lambda one: one.distance, found, hax.named(bias, found.distance.axes))
+    made: CartesianAttention = eqx.tree_at(
+        lambda one: one.distance, found, hax.named(bias, found.distance.axes)
+    )
+    return made
 
 
 def given(seed: int = 0) -> tuple[hax.NamedArray, jax.Array, AttentionMask]:

@@ -57,13 +57,21 @@ def test_the_operations_are_those_of_the_compiled_eyes() -> None:
         members, n = jnp.ones((1, atoms)), jnp.arange(atoms)
         h = eyes.field.states(features, near, members, jnp.zeros(atoms, jnp.int32), n)
         sums = [part[0] for part in eyes.field.environment.sums(h, around, members)]
-        return eyes.of_voxel(eyes.field.activations(sums, guess)).sum() + eyes.of_atom(h).sum()
+        return (
+            eyes.of_voxel(eyes.field.activations(sums, guess)).sum() + eyes.of_atom(h[:, : shape.state]).sum()
+        )
 
     def sums(points: int) -> list[jax.Array]:
         return [jnp.ones((atoms, points * (2 * l + 1), functions)) for l in range(shape.l_max + 1)]  # noqa: E741
 
-    given = (jnp.ones((atoms, N_FEATURES)), sums(atoms), sums(voxels), jnp.ones(voxels))
+    given = (
+        jnp.ones((atoms, N_FEATURES + functions * shape.fixed)),
+        sums(atoms),
+        sums(voxels),
+        jnp.ones(voxels),
+    )
     compiled = jax.jit(forward).lower(*given).compile().cost_analysis()
+    assert compiled is not None
     np.testing.assert_allclose(eyes_flops(shape, 64, voxels, atoms), compiled["flops"], rtol=0.1)
     assert isinstance(eyes.field, FieldModel)
 

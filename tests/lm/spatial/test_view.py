@@ -129,11 +129,12 @@ def test_a_supercell_has_the_same_voxels_and_the_same_atoms_near_them(run: Run) 
         places = np.asarray(space.places.array[0])
         nearest = {int(at): places[atoms == at][0] for at in np.unique(atoms[atoms < len(of.atomic_numbers)])}
         found.append((places[columns], np.asarray(eyes(space))[0, columns], nearest))
-    (places, seen, atoms), (other_places, other_seen, other_atoms) = found
+    # The nearest image of each atom in both cells.
+    (places, seen, images), (other_places, other_seen, other_atoms) = found
     np.testing.assert_allclose(other_places, places, atol=1e-5)
     assert np.abs(seen - seen[0]).max() > 1e-2
     np.testing.assert_allclose(other_seen, seen, rtol=1e-3, atol=1e-3)
-    for at, place in atoms.items():
+    for at, place in images.items():
         twins = [other_atoms[at], other_atoms[at + n]]
         assert min(np.abs(twin - place).max() for twin in twins) < 1e-4
 

@@ -171,7 +171,7 @@ class Decoder:
         found = _run(
             self.model,
             *self._placed(tokens, batch.segments, batch.first - shift, drawn, truth),
-            None if batch.space is None else self._at_hand(batch.space),
+            space=None if batch.space is None else jax.device_put(batch.space, self._rows),
             count=batch.count,
             causal=self._causal,
             targets=self._targets,
@@ -187,13 +187,13 @@ class Decoder:
 
     def _placed(self, *arrays: NDArray[Any]) -> list[jax.Array]:
         """Put arrays on the devices, their rows split over them if divisible."""
-        return [self._at_hand(a) for a in arrays]
+        return [jax.device_put(a, self._rows) for a in arrays]
 
-    def _at_hand[Arrays](self, arrays: Arrays) -> Arrays:
+    @property
+    def _rows(self) -> jax.sharding.Sharding:
+        """Of arrays whose first axis is that of the rows."""
         divides = self.decoding.batch_size % self._mesh.size == 0
-        sharding = self._sharding("data") if divides else self._sharding()
-        placed: Arrays = jax.device_put(arrays, sharding)
-        return placed
+        return self._sharding("data") if divides else self._sharding()
 
     def _answered(self, found: Estimates) -> NDArray[np.int32]:
         """Token ids (rows, count) of the estimate; for the mean, those of the median."""
@@ -233,8 +233,8 @@ def _run(
     first: jax.Array,
     drawn: jax.Array,
     truth: jax.Array,
-    space: Space | None,
     *,
+    space: Space | None,
     count: int,
     causal: bool,
     targets: DensityTargets,

@@ -10,13 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
 import numpy as np
 
 from tomat.lm.field.elements import stretches
 
 if TYPE_CHECKING:
-    import jax
     from numpy.typing import NDArray
 
     from tomat import _core
@@ -32,8 +30,6 @@ _RADII, _WAVES = np.linspace(0.0, 12.0, 601), np.linspace(0.01, 20.0, 1000)
 _FITTED = 240
 #: Relative size of the ridge of a fit: some splines can hardly be told apart at the fitted distances.
 _RIDGE = 1e-6
-#: Density in e/A^3 below which logarithms flatten, and that is added to densities that others are divided by.
-_FAINT, _SMALL = 1e-4, 0.02
 
 
 @dataclass(frozen=True)
@@ -108,15 +104,3 @@ def _functions(basis: _core.EnvironmentBasis, shape: FieldShape, z: int, distanc
     points[:, 2] = distances / edge
     sums = basis.by_site(np.eye(3) * edge, [z], np.zeros((1, 3)), points, None, None, stretches([z]))
     return np.asarray(sums[0, :, :, 0], np.float64)
-
-
-def descriptors(sums: jax.Array) -> jax.Array:
-    """What the network takes, about 1 in size, of the sums [..., descriptors] with :func:`fixed_weights`."""
-    found = jnp.moveaxis(sums.astype(jnp.float32), -1, 0)
-    reference = jnp.maximum(found[0], 0.0) + _SMALL
-    scaled = {
-        "density": lambda x: 0.5 * jnp.log(jnp.maximum(x, 0.0) + _FAINT),
-        "laplacian": lambda x: jnp.arcsinh(0.05 * x / reference),
-        "potential": lambda x: jnp.arcsinh(0.1 * x),
-    }
-    return jnp.stack([scaled[of.kind](x) for of, x in zip(DESCRIPTORS, found, strict=True)], axis=-1)

@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from tomat.lm.field.descriptors import descriptors
+from tomat.lm.field.descriptors import DESCRIPTORS
 from tomat.lm.field.elements import N_FEATURES
 from tomat.lm.field.head import HEADS
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Factors that bring weights and sums to a size of about 1.
 _OF_WEIGHTS, _OF_SUMS = 0.5, 0.5
+#: Density in e/A^3 below which logarithms flatten, and that is added to a density that is divided by.
+_FAINT, _SMALL = 1e-4, 0.02
 
 
 class Headed(Protocol):
@@ -178,7 +180,21 @@ def noisy(features: jax.Array, key: jax.Array, noise: float, dropout: float) -> 
 
 def of_guess(guess: jax.Array) -> jax.Array:
     """Half the logarithm and the root [..., 2] of a starting density [...] in e/A^3."""
-    return jnp.stack([0.5 * jnp.log(guess + 1e-4), jnp.sqrt(guess)], axis=-1)
+    return jnp.stack([0.5 * jnp.log(guess + _FAINT), jnp.sqrt(guess)], axis=-1)
+
+
+def of_descriptors(sums: jax.Array) -> jax.Array:
+    """What the readout takes, about 1 in size, of sums [..., descriptors] with the weights of
+    :func:`tomat.lm.field.descriptors.fixed_weights`.
+    """
+    found = jnp.moveaxis(sums.astype(jnp.float32), -1, 0)
+    reference = jnp.maximum(found[0], 0.0) + _SMALL
+    scaled = {
+        "density": lambda x: 0.5 * jnp.log(jnp.maximum(x, 0.0) + _FAINT),
+        "laplacian": lambda x: jnp.arcsinh(0.05 * x / reference),
+        "potential": lambda x: jnp.arcsinh(0.1 * x),
+    }
+    return jnp.stack([scaled[of.kind](x) for of, x in zip(DESCRIPTORS, found, strict=True)], axis=-1)
 
 
 class FieldModel(eqx.Module):
@@ -252,7 +268,7 @@ class FieldModel(eqx.Module):
         """What the head takes, of points with sums [..., 2 l + 1, of_l[l]] and promolecule [...] in e/A^3."""
         seen = [self.environment.invariants(sums), of_guess(guess)]
         if self.environment.fixed:
-            seen.append(descriptors(sums[0][..., 0, self.environment.channels[0] :]))
+            seen.append(of_descriptors(sums[0][..., 0, self.environment.channels[0] :]))
         return self.readout(jnp.concatenate([part.astype(seen[0].dtype) for part in seen], axis=-1))
 
     def __call__(self, example: FieldExample, key: jax.Array | None = None) -> jax.Array:

@@ -27,7 +27,7 @@ def eyes_parameters(field: FieldShape, hidden: int) -> int:
         _with_biases((N_FEATURES, field.embedding, state))
         + field.rounds * (environment + update)
         + environment
-        + _with_biases((width + 2, *field.mlp))
+        + _with_biases((width + 2 + field.fixed, *field.mlp))
         + _with_biases((field.mlp[-1], hidden))
         + _with_biases((state, hidden))
     )
@@ -52,7 +52,7 @@ def eyes_flops(field: FieldShape, hidden: int, voxels: int, atoms: int) -> float
 
     embedding = atoms * _products((N_FEATURES, field.embedding, state))
     update = atoms * _products((width + state, field.message, state))
-    readout = voxels * _products((width + 2, *field.mlp, hidden))
+    readout = voxels * _products((width + 2 + field.fixed, *field.mlp, hidden))
     rounds = field.rounds * (environment(atoms) + update)
     return 2.0 * (embedding + rounds + environment(voxels) + readout + atoms * state * hidden)
 

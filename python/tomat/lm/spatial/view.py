@@ -120,7 +120,7 @@ class View:
     ) -> Summed:
         """States of atoms and sums at voxels of rows."""
         n, atoms, v = room
-        channels = eyes.environment.channels
+        channels = eyes.environment.of_l
         states = np.zeros((n, atoms, known[0].states.shape[1]), np.float32)
         sums = np.zeros((n, v, sum((2 * l + 1) * c for l, c in enumerate(channels))), np.float32)  # noqa: E741
         guess = np.full((n, v), FLOOR, np.float32)
