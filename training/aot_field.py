@@ -107,7 +107,7 @@ def example(shape: FieldShape, rows: int, atoms: int) -> FieldExample:
 
     of_voxels = hax.zeros((batch, crystal, voxel))
     return FieldExample(
-        features=hax.zeros((batch, site, hax.Axis("feature", N_FEATURES))),
+        features=hax.zeros((batch, site, hax.Axis("feature", N_FEATURES + shape.functions * shape.fixed))),
         crystal=hax.zeros((batch, site), dtype=jnp.int32),
         place=hax.zeros((batch, site), dtype=jnp.int32),
         atoms=sums("atoms", atoms),

@@ -164,7 +164,7 @@ def test_a_request_without_a_guess_is_refused(run: Run) -> None:
 
 def test_a_dry_run_counts_what_is_seen(tmp_path: Path) -> None:
     seeing = estimate_task(tiny_spatial.config(tmp_path), mfu=0.4).as_json()
-    plain = estimate_task(tiny.config(tmp_path), mfu=0.4).as_json()
+    plain = estimate_task(tiny.config(tmp_path, steps=4), mfu=0.4).as_json()
     assert seeing["parameters"] > plain["parameters"] + 1000
     assert seeing["flops"] > plain["flops"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import equinox as eqx
 import haliax as hax
@@ -10,13 +10,30 @@ import jax
 import jax.numpy as jnp
 
 if TYPE_CHECKING:
-    from tomat.lm.field.network import FieldModel
+    from collections.abc import Sequence
+
+
+class Seeing(Protocol):
+    """A :class:`tomat.lm.field.network.FieldModel`, whose module needs examples itself."""
+
+    @property
+    def environment(self) -> Any: ...  # noqa: D102
+    def states(  # noqa: D102
+        self,
+        features: jax.Array,
+        atoms: Sequence[jax.Array],
+        members: jax.Array,
+        crystal: jax.Array,
+        place: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array: ...
+    def activations(self, sums: Sequence[jax.Array], guess: jax.Array) -> jax.Array: ...  # noqa: D102
 
 
 class Around(Protocol):
     """What is around the tokens of a batch of rows."""
 
-    def seen(self, eyes: FieldModel, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def seen(self, eyes: Seeing, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """States (rows, N, state) of atoms, and what the readout makes of voxels (rows, V, mlp).
 
         Args:
@@ -45,7 +62,7 @@ class Surrounded(eqx.Module):
     voxels: tuple[hax.NamedArray, ...]
     guess: hax.NamedArray
 
-    def seen(self, eyes: FieldModel, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def seen(self, eyes: Seeing, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """As :meth:`Around.seen`."""
         dtype = eyes.environment.weights.weight.dtype
 
@@ -82,7 +99,7 @@ class Summed(eqx.Module):
     sums: tuple[hax.NamedArray, ...]
     guess: hax.NamedArray
 
-    def seen(self, eyes: FieldModel, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def seen(self, eyes: Seeing, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """As :meth:`Around.seen`; without noise."""
         del key
         dtype = eyes.environment.weights.weight.dtype
