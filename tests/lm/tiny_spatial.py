@@ -20,7 +20,9 @@ from tomat.lm.stream import ExampleDataset
 from tomat.lm.vocabulary import ModelVocabulary
 
 #: Small eyes that see sums of all l, and the length of the rows that :func:`dataset` gives them.
-EYES = FieldShape(radial=8, state=12, channels=(8, 6, 5, 4), embedding=16, message=16, mlp=(24, 20))
+EYES = FieldShape(
+    radial=8, state=12, channels=(8, 6, 5, 4), embedding=16, message=16, mlp=(24, 20), descriptors=True
+)
 ROW = 128
 
 #: Both options, with eyes of some thousand parameters.

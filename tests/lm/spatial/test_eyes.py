@@ -15,7 +15,7 @@ pytest.importorskip("levanter")
 from tiny_spatial import EYES, ROW, data, dataset
 from tomat.lm.data.on_the_fly import DensitySource
 from tomat.lm.data.opening import open_rows
-from tomat.lm.field.inference import padded_atoms, split_sums
+from tomat.lm.field.inference import atom_states, split_sums
 from tomat.lm.field.surroundings import Surroundings
 from tomat.lm.spatial.example import Space, Summed, Surrounded
 from tomat.lm.spatial.eyes import Eyes
@@ -71,19 +71,16 @@ def test_sums_over_all_atoms_show_what_the_sums_of_each_do(eyes: Eyes, source: D
         material, offset = source.patch(0, index)
         crystal = source.store.material(material).crystal
         n = len(crystal.atomic_numbers)
-        features, atoms, members = padded_atoms(around, crystal)
-        size = features.shape[0]
-        states = eyes.field.states(features, atoms, members, jnp.zeros(size, jnp.int32), jnp.arange(size))
+        states, weights = atom_states(eyes.field, around, crystal)
         placed = PlacedCrystal(crystal, source.store.grid[material], (3, 3, 3))
         guess = source.guess_at(material, placed.indices(offset))
-        weights = np.asarray(eyes.field.environment.of_atoms(states))[:n]
         sums = around.contracted(crystal, placed.points(offset), guess, weights)
         room = space.around.features.array.shape[1]  # type: ignore[union-attr]
         summed = Summed(
-            states=hax.named(np.pad(states[:n], ((0, room - n), (0, 0)))[None], ("batch", "site", "state")),
+            states=hax.named(np.pad(states, ((0, room - n), (0, 0)))[None], ("batch", "site", "state")),
             sums=tuple(
                 hax.named(part[None], ("batch", "voxel", "angular", "channel"))
-                for part in split_sums(jnp.asarray(sums), EYES.channels)
+                for part in split_sums(jnp.asarray(sums), EYES.sums)
             ),
             guess=hax.named(guess[None], ("batch", "voxel")),
         )

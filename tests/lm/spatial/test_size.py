@@ -58,7 +58,8 @@ def test_the_operations_are_those_of_the_compiled_eyes() -> None:
         h = eyes.field.states(features, near, members, jnp.zeros(atoms, jnp.int32), n)
         sums = [part[0] for part in eyes.field.environment.sums(h, around, members)]
         return (
-            eyes.of_voxel(eyes.field.activations(sums, guess)).sum() + eyes.of_atom(h[:, : shape.state]).sum()
+            eyes.of_voxel(eyes.field.activations(sums, guess)).sum()
+            + eyes.of_atom(eyes.field.environment.learned(h)).sum()
         )
 
     def sums(points: int) -> list[jax.Array]:

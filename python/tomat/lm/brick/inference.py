@@ -14,11 +14,9 @@ from tomat.lm.brick.config import EDGE
 from tomat.lm.brick.network import Patch
 from tomat.lm.brick.tiles import Placed, at_points
 from tomat.lm.field.elements import N_FEATURES
-from tomat.lm.field.inference import DEFAULT, in_blocks, in_density, padded_atoms, relative, split_sums
+from tomat.lm.field.inference import DEFAULT, atom_states, in_blocks, in_density, relative, split_sums
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from tomat.codec.relative import RelativeCodec
@@ -64,11 +62,9 @@ class BrickInference:
 
     def atoms(self, crystal: Crystal) -> AtomStates:
         """States of the atoms of a crystal."""
-        n = len(crystal.atomic_numbers)
         if self.model.eyes is None:
             return AtomStates(self.around.features[crystal.atomic_numbers, :N_FEATURES], None)
-        states, weights = _atoms(self.model, *padded_atoms(self.around, crystal))
-        return AtomStates(np.asarray(states)[:n], np.asarray(weights)[:n])
+        return AtomStates(*atom_states(self.model.eyes, self.around, crystal))
 
     def read(
         self,
@@ -145,19 +141,6 @@ class BrickInference:
             sums = self.around.contracted(placed.crystal, points, at.ravel(), atoms.weights)
             found["sums"] = sums.reshape(len(origins), -1, sums.shape[-1])
         return found
-
-
-@eqx.filter_jit
-def _atoms(
-    model: BrickModel, features: jax.Array, atoms: Sequence[jax.Array], members: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    eyes = model.eyes
-    if eyes is None:  # pragma: no cover - asked by the caller
-        raise ValueError("a model without eyes has no states")
-    n = features.shape[0]
-    with jax.default_matmul_precision("highest"):
-        h = eyes.states(features, atoms, members, jnp.zeros(n, jnp.int32), jnp.arange(n))
-        return model.seen_of(h), eyes.environment.of_atoms(h)
 
 
 def _patches(model: BrickModel, given: dict[str, Any], step: jax.Array) -> Patch:

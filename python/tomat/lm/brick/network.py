@@ -177,10 +177,6 @@ class BrickModel(eqx.Module):
             return features
         return noisy(features, key, self.field.feature_noise, self.field.feature_dropout)
 
-    def seen_of(self, states: jax.Array) -> jax.Array:
-        """What the transformer sees [sites, ...] of atoms: states without the weights of fixed sums behind them."""
-        return states if self.eyes is None else states[:, : self.field.state]
-
     def __call__(self, example: BrickExample, key: jax.Array | None = None) -> jax.Array:
         """Logits [rows, crystals, voxels, levels] of a batch."""
         return of_rows(self._row, example, key)
@@ -199,12 +195,13 @@ class BrickModel(eqx.Module):
         sums: tuple[jax.Array, ...] = ()
         if self.eyes is not None:
             sums = tuple(self.eyes.environment.sums(h, row["points"], members))
+            h = self.eyes.environment.learned(h)
         patches = Patch(
             guess=row["patch"].reshape(crystals, -1, EDGE**3),
             step=row["step"],
             images=row["images"],
             present=row["present"],
-            atoms=self.seen_of(h)[row["sites"]],
+            atoms=h[row["sites"]],
             sums=sums,
         )
         keys = None if second is None else jax.random.split(second, crystals)

@@ -54,8 +54,8 @@ class FieldInference:
             crystal: the crystal.
             sums: around its atoms, see :meth:`Surroundings.at_atoms`; None computes them.
         """
-        found = _weights(self.model, *padded_atoms(self.around, crystal, sums))
-        return np.asarray(found)[: len(crystal.atomic_numbers)]
+        _, weights = atom_states(self.model, self.around, crystal, sums)
+        return weights
 
     def sums(self, crystal: Crystal, weights: Floats, points: NDArray[np.float64], guess: Floats) -> Floats:
         """Sums (points, sum of (2 l + 1) channels[l]) at points (points, 3) with the promolecule (points,)."""
@@ -91,8 +91,24 @@ class FieldInference:
         return in_density(self.codec, found, guess)
 
 
-def padded_atoms(
-    around: Surroundings, crystal: Crystal, sums: Floats | None = None
+def atom_states(
+    model: FieldModel, around: Surroundings, crystal: Crystal, sums: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """States (sites, state) of the atoms of a crystal, and their weights (sites, functions, width + fixed).
+
+    Args:
+        model: of which a head is not needed.
+        around: what is summed around points.
+        crystal: the crystal.
+        sums: around its atoms, see :meth:`Surroundings.at_atoms`; None computes them.
+    """
+    n = len(crystal.atomic_numbers)
+    states, weights = _states(model, *_padded_atoms(around, crystal, sums))
+    return np.asarray(states)[:n], np.asarray(weights)[:n]
+
+
+def _padded_atoms(
+    around: Surroundings, crystal: Crystal, sums: Floats | None
 ) -> tuple[jax.Array, tuple[jax.Array, ...], jax.Array]:
     """Features, sums around atoms for each l, and membership of a crystal's atoms, padded to one of few sizes."""
     n = len(crystal.atomic_numbers)
@@ -153,13 +169,13 @@ def in_blocks(
 
 
 @eqx.filter_jit
-def _weights(
+def _states(
     model: FieldModel, features: jax.Array, atoms: tuple[jax.Array, ...], members: jax.Array
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     n = features.shape[0]
     with jax.default_matmul_precision("highest"):
         h = model.states(features, atoms, members, jnp.zeros(n, jnp.int32), jnp.arange(n))
-        return model.environment.of_atoms(h)
+        return model.environment.learned(h), model.environment.of_atoms(h)
 
 
 @eqx.filter_jit

@@ -104,10 +104,14 @@ class Environment(eqx.Module):
     def of_atoms(self, states: jax.Array) -> jax.Array:
         """Weights [sites, functions, width + fixed] of atoms with states [sites, state + functions * fixed]."""
         sites, width, first = states.shape[0], sum(self.channels), self.channels[0]
-        state = states[:, : self.weights.weight.shape[0]]
+        state = self.learned(states)
         learned = self.weights(state).reshape(sites, -1, width) * _OF_WEIGHTS
         fixed = states[:, state.shape[1] :].reshape(sites, learned.shape[1], self.fixed)
         return jnp.concatenate([learned[..., :first], fixed, learned[..., first:]], axis=-1)
+
+    def learned(self, states: jax.Array) -> jax.Array:
+        """The states [..., state] alone, of states with the weights of the fixed sums behind them."""
+        return states[..., : self.weights.weight.shape[0]]
 
     @property
     def of_l(self) -> tuple[int, ...]:

@@ -73,7 +73,7 @@ class Surrounded(eqx.Module):
             first = jnp.zeros(n, jnp.int32)
             h = eyes.states(features.astype(dtype), near, members, first, jnp.arange(n), key)
             sums = eyes.environment.sums(h, [part.astype(dtype) for part in voxels], members)
-            return h, eyes.activations([part[0] for part in sums], guess)
+            return eyes.environment.learned(h), eyes.activations([part[0] for part in sums], guess)
 
         named = (self.features, self.present, self.atoms, self.voxels, self.guess)
         rows = jax.tree.map(

@@ -66,8 +66,6 @@ class Eyes(eqx.Module):
         if space.around is None:
             raise ValueError("a model with the field's eyes needs what is around its tokens")
         states, seen = space.around.seen(self.field, key)
-        # Behind the states stand the weights of fixed sums.
-        states = states[..., : self.of_atom.weight.shape[0]]
         atoms = jax.vmap(_taken)(self.of_atom(states), space.atoms.array)
         return atoms + jax.vmap(_taken)(self.of_voxel(seen), space.voxels.array)
 

@@ -6,13 +6,11 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-import equinox as eqx
 import haliax as hax
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tomat.lm.field.inference import padded_atoms, split_sums
+from tomat.lm.field.inference import atom_states, split_sums
 from tomat.lm.field.surroundings import FLOOR, Surroundings
 from tomat.lm.record import kept_promolecule
 from tomat.lm.spatial.example import Space, Summed
@@ -155,20 +153,8 @@ class View:
             placed = PlacedCrystal(crystal, request.grid_shape, request.patch_shape)
             states = weights = np.zeros((0, 0), np.float32)
             if self.eyes is not None and self.around is not None:
-                n = len(crystal.atomic_numbers)
-                made = _atoms(self.eyes, *padded_atoms(self.around, crystal))
-                states, weights = (np.asarray(a)[:n] for a in made)
+                states, weights = atom_states(self.eyes, self.around, crystal)
             found = self._kept[key] = _Known(crystal, placed, states, weights)
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return found
-
-
-@eqx.filter_jit
-def _atoms(
-    eyes: FieldModel, features: jax.Array, atoms: tuple[jax.Array, ...], members: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    n = features.shape[0]
-    with jax.default_matmul_precision("highest"):
-        h = eyes.states(features, atoms, members, jnp.zeros(n, jnp.int32), jnp.arange(n))
-        return h, eyes.environment.of_atoms(h)
