@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name Cargo.toml)
-PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.npz' -o -name '*.json')
+PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.npz' -o -name '*.json' -o -name '*.safetensors')
 # What the commands below leave; `make clean` deletes it.
 MADE := dist demo-out demo-train-out demo-predict-out aot-out target
 AOT_OUT ?= aot-out
@@ -12,18 +12,19 @@ JOBS ?= auto
 # Wheels are built for the Python of the environment, whatever is on PATH.
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
-.PHONY: help demo demo-train demo-predict aot test test-rust test-python fuzz lint bench codecs wheel smoke clean
+.PHONY: help demo demo-train demo-predict aot test test-rust test-python fuzz lint bench codecs models wheel smoke clean
 
 help:
 	@echo 'make demo    tokenize the real densities in tests/data, show, verify, decode them back'
 	@echo 'make demo-train    train the tiny model on them, some minutes on two cores'
-	@echo 'make demo-predict  predict a crystal it has not seen, with report and honest error'
+	@echo 'make demo-predict  predict crystals nobody trained on with the model in the package'
 	@echo 'make test    the tests, Rust and Python'
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubs'
 	@echo 'make fuzz    damage files of every format, and look what their readers make of that; CASES=, SEED='
 	@echo 'make bench   benchmarks with their baselines'
 	@echo 'make aot     compile the training step for a TPU slice without one; TABLE=1 the table of docs/tpu.md (hours)'
 	@echo 'make codecs  the codecs in the package, to the byte; DATA=/path/to/rho_gga makes sketches and floors again'
+	@echo 'make models  the models in the package, trained again (some minutes); DATA=/path/to/rho_gga'
 	@echo 'make wheel   a wheel in dist/;  make smoke installs it into a clean environment and tries it'
 	@echo 'make clean   delete the environment and what the commands above left; nothing that git tracks'
 
@@ -68,7 +69,7 @@ aot: $(VENV)/.aot
 demo-train: $(VENV)/.train
 	$(BIN)/python scripts/demo_train.py
 
-demo-predict: $(VENV)/.train
+demo-predict: $(VENV)/.installed
 	$(BIN)/python scripts/demo_predict.py
 
 demo: $(VENV)/.installed
@@ -106,6 +107,9 @@ bench: $(VENV)/.dev
 
 codecs: $(VENV)/.installed
 	$(BIN)/python training/make_codecs.py $(if $(DATA),--data $(DATA)) $(if $(MORE),--more $(MORE))
+
+models: $(VENV)/.train
+	$(BIN)/python training/make_models.py --data $(or $(DATA),$(error give the densities: make models DATA=/path/to/rho_gga))
 
 wheel: $(VENV)/.installed
 	mkdir -p dist

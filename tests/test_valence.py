@@ -163,4 +163,4 @@ def test_a_promolecule_of_two_sets_asks_too(tmp_path: Path) -> None:
     fitted.save(tmp_path / "both.npz")
     oxide = LABEL / "qe-0770.zarr"
     with pytest.raises(ValueError, match="Mg: 10 in qe-0770, 8 in vasp-mp-2456484"):
-        tomat.predict(f"promolecule:{tmp_path / 'both.npz'}", oxide, grid=(8, 8, 8), normalize=True)
+        tomat.predict(oxide, f"promolecule:{tmp_path / 'both.npz'}", grid=(8, 8, 8), normalize=True)

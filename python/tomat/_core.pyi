@@ -292,6 +292,17 @@ class EnvironmentBasis:
     ) -> NDArray[np.float32]: ...
 
 @final
+class Readout:
+    def __new__(
+        cls,
+        channels: list[int],
+        fixed: list[str],
+        mixing: list[NDArray[np.float32]],
+        layers: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    ) -> Self: ...
+    def read(self, sums: NDArray[np.float32], guess: NDArray[np.float32]) -> NDArray[np.float32]: ...
+
+@final
 class NormalEquations:
     def __new__(cls, cutoff: float, inner: float, splines: int) -> Self: ...
     def add(

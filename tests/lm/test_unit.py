@@ -25,7 +25,7 @@ def test_a_log_codec_from_training_to_prediction(tmp_path: Path) -> None:
     predictor = open_predictor(str(run))
     assert predictor.tokenizer.unit == "e_per_A3"
     material = tomat.read(tiny.DATA / "label" / "qe-0039.zarr")
-    predicted = tomat.predict(predictor, material, grid=(6, 6, 6)).material
+    predicted = tomat.predict(material, predictor, grid=(6, 6, 6)).material
     assert predicted.unit == "e_per_A3"
     # The model starts as what passes its guess on: read as rho * V_cell, it would have 1 / V of the electrons.
     assert predicted.n_electrons == pytest.approx(material.n_electrons, rel=0.5)

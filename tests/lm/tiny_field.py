@@ -11,7 +11,7 @@ import places
 from tomat.codec.relative import RelativeCodec
 from tomat.crystal import Crystal
 from tomat.lm.config import TrainConfig, load
-from tomat.lm.field.checkpoint import TrainedField
+from tomat.lm.field.checkpoint import TrainedField, as_open
 from tomat.lm.field.config import FieldShape
 from tomat.lm.field.export import export_field
 from tomat.lm.field.levels import Levels
@@ -69,8 +69,8 @@ def config(folder: Path, *arguments: str, steps: int = 8) -> TrainConfig:
     return load(path, arguments)
 
 
-def untrained(shape: FieldShape = SHAPE, *, seed: int = 1, moved: float = 0.3) -> FieldPredictor:
-    """The predictor of random weights; ``moved`` is the size of those that are zero at the start."""
+def random_weights(shape: FieldShape = SHAPE, *, seed: int = 1, moved: float = 0.3) -> TrainedField:
+    """A model of random weights; ``moved`` is the size of those that are zero at the start."""
     codec = RelativeCodec.load("rel-128")
     model = FieldModel.init(jax.random.PRNGKey(seed), shape, Levels.of(codec))
     leaves, structure = jax.tree.flatten(model)
@@ -81,13 +81,18 @@ def untrained(shape: FieldShape = SHAPE, *, seed: int = 1, moved: float = 0.3) -
     ]
     around = Surroundings(shape, UnscaledPromolecule.load("qe-sg15"))
     note = {"name": "untrained"}
-    trained = TrainedField("untrained", 0, jax.tree.unflatten(structure, leaves), codec, around, note)
+    return TrainedField("untrained", 0, jax.tree.unflatten(structure, leaves), codec, around, note)
+
+
+def untrained(shape: FieldShape = SHAPE, *, seed: int = 1, moved: float = 0.3) -> FieldPredictor:
+    """The predictor of :func:`random_weights`."""
+    trained = as_open(random_weights(shape, seed=seed, moved=moved))
     return FieldPredictor(trained, DecodingConfig(estimate="mean"))
 
 
 def exported(folder: Path, *, seed: int = 1, **more: Any) -> str:
-    """The path of an export of :func:`untrained`; ``more`` is added to its note."""
-    trained = untrained(seed=seed).trained
+    """The path of an export of :func:`random_weights`; ``more`` is added to its note."""
+    trained = random_weights(seed=seed)
     note = {
         "name": "untrained",
         "model": {"kind": "field", "field": SHAPE.to_json()},

@@ -46,7 +46,6 @@ def predict(*arguments: object, checkpoint: str = "promolecule") -> Result:
 
 def test_atoms_on_one_site_are_refused_whatever_the_cell() -> None:
     rng = np.random.default_rng(0)
-    facts = TrainingFacts()
     for _ in range(20):
         lattice = rng.normal(size=(3, 3)) * 4 + np.eye(3) * 5
         if abs(np.linalg.det(lattice)) < 20:
@@ -54,34 +53,29 @@ def test_atoms_on_one_site_are_refused_whatever_the_cell() -> None:
         place = rng.uniform(size=3)
         image = place + rng.integers(-2, 3, 3)
         with pytest.raises(ValueError, match=r"x: atoms Si \(1\) and Si \(2\) are on one site"):
-            crystal_warnings(crystal([14, 14], [place, image], lattice), facts)
+            crystal_warnings(crystal([14, 14], [place, image], lattice))
         step = rng.normal(size=3)
         step *= 0.3 / np.linalg.norm(step)
         near = image + step @ np.linalg.inv(lattice)
-        (doubt, *_) = crystal_warnings(crystal([14, 8], [place, near], lattice), facts)[-1:]
+        (doubt, *_) = crystal_warnings(crystal([14, 8], [place, near], lattice))[-1:]
         assert "O (2) are only 0.3 A apart" in doubt
 
 
 def test_real_crystals_are_not_doubted() -> None:
     for path in sorted(LABEL.iterdir()):
         m = tomat.read(path)
-        assert crystal_warnings(m.crystal, TrainingFacts.of([m])) == []
+        assert crystal_warnings(m.crystal) == []
 
 
-def test_small_cells_and_strange_elements_are_warned_about() -> None:
+def test_small_cells_are_warned_about() -> None:
     small = crystal([14], [[0, 0, 0]], np.diag([1.2, 4.0, 5.0]))
-    assert "the cell has a = 1.2 A" in crystal_warnings(small, TrainingFacts())[0]
-    known = TrainingFacts(elements=frozenset({8, 14}))
-    found = crystal_warnings(crystal([26, 14, 27], [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0, 0]]), known)
-    assert found[0].startswith("Fe, Co: not in the training data")
-    assert crystal_warnings(crystal([14], [[0, 0, 0]]), known) == []
+    assert "the cell has a = 1.2 A" in crystal_warnings(small)[0]
     # In Python they are warnings.
-    predictor = TokenPredictor(facts=known)
-    with pytest.warns(UserWarning, match="x: Fe: not in the training data"):
-        tomat.predict(predictor, crystal([26], [[0, 0, 0]]), grid=(4, 4, 4))
+    with pytest.warns(UserWarning, match=r"x: the cell has a = 1\.2 A"):
+        tomat.predict(small, "promolecule", grid=(4, 4, 4))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tomat.predict(predictor, crystal([14], [[0, 0, 0]]), grid=(4, 4, 4))
+        tomat.predict(crystal([14], [[0, 0, 0]]), "promolecule", grid=(4, 4, 4))
 
 
 def test_the_command_warns_and_records_and_refuses(tmp_path: Path) -> None:
@@ -116,7 +110,7 @@ def test_they_are_errors_in_python_too(value: float) -> None:
 
     for options in ({"electrons": value}, {"spacing": value}, {"electrons": value, "normalize": True}):
         with pytest.raises(ValueError, match="above 0"):
-            tomat.predict("promolecule", SILICON, **{"grid": (4, 4, 4), **options})  # type: ignore[arg-type]
+            tomat.predict(SILICON, "promolecule", **{"grid": (4, 4, 4), **options})  # type: ignore[arg-type]
     one = tomat.read(SILICON).crystal
     with pytest.raises(ValueError, match=r"electrons = .* above 0"):
         CellRequest(one, (4, 4, 4), electrons=value)

@@ -31,7 +31,7 @@ SILICON = LABEL / "qe-0039.zarr"
 def test_the_promolecule_in_patches_is_the_promolecule(name: str, overlap: int) -> None:
     predictor = open_predictor("promolecule")
     m = tomat.read(LABEL / f"{name}.zarr").in_unit(predictor.tokenizer.unit)
-    outcome = tomat.predict(predictor, m, like=m, overlap=overlap)
+    outcome = tomat.predict(m, predictor, like=m, overlap=overlap)
     direct = PROMOLECULE.predict(m).astype(np.float32)
     np.testing.assert_array_equal(outcome.material.density, direct)
     assert nmae(outcome.material.density, m.density) == nmae(direct, m.density)
@@ -84,8 +84,8 @@ def test_facts_are_read_off_the_training_data() -> None:
 def test_elements_the_guess_does_not_know_are_named() -> None:
     predictor = open_predictor("promolecule")
     with pytest.raises(ValueError, match=r"argon: .*no radial function for Ar"):
-        tomat.predict(predictor, crystal("argon", [18]), grid=(6, 6, 6))
-    assert tomat.predict("promolecule:slater", crystal("argon", [18]), grid=(6, 6, 6)).n_patches == 1
+        tomat.predict(crystal("argon", [18]), predictor, grid=(6, 6, 6))
+    assert tomat.predict(crystal("argon", [18]), "promolecule:slater", grid=(6, 6, 6)).n_patches == 1
 
 
 def test_choosing_a_grid() -> None:
@@ -111,7 +111,7 @@ def test_checkpoints_without_jax_are_explained(monkeypatch: pytest.MonkeyPatch) 
 def test_decoding_options_of_an_open_predictor_are_an_error() -> None:
     predictor = open_predictor("promolecule")
     with pytest.raises(ValueError, match="mode, samples: the predictor is open already"):
-        tomat.predict(predictor, crystal("x", [14]), grid=(6, 6, 6), mode="k_pass", samples=4)
+        tomat.predict(crystal("x", [14]), predictor, grid=(6, 6, 6), mode="k_pass", samples=4)
 
 
 def test_checkpoints_are_opened_by_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def test_checkpoints_are_opened_by_the_model(monkeypatch: pytest.MonkeyPatch) ->
     models.open_kind = open_kind  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tomat.lm.decode.kinds", models)
     outcome = tomat.predict(
-        "runs/x", crystal(), grid=(5, 5, 5), mode="k_pass", passes=3, batch_size=2, seed=5
+        crystal(), "runs/x", grid=(5, 5, 5), mode="k_pass", passes=3, batch_size=2, seed=5
     )
     assert outcome.n_patches == 1
     assert given == {

@@ -184,14 +184,68 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read_crystal(tmp_path / "none.cif")
 
 
-def test_without_the_packages_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "x.cif").write_text(PARTLY)
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheel without extras."""
     for module in [m for m in sys.modules if m.split(".")[0] in ("pymatgen", "ase")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "pymatgen", None)
     monkeypatch.setitem(sys.modules, "ase", None)
-    with pytest.raises(ValueError, match=r"pip install 'tomat\[structures\]'"):
-        read_crystal(tmp_path / "x.cif")
+
+
+def cifs(folder: Path, data: Path) -> dict[Path, Crystal]:
+    """Crystals of the data as CIFs, with and without their symmetry, and what pymatgen reads from these."""
+    found = {}
+    for path in sorted((data / "rho_gga" / "label").iterdir()):
+        for precision in (None, 0.01):
+            file = folder / f"{path.stem}-{precision}.cif"
+            CifWriter(
+                tomat.read(path).to_pymatgen().structure, symprec=precision, significant_figures=9
+            ).write_file(file)
+            found[file] = read_crystal(file)
+    return found
+
+
+def test_cifs_are_the_same_crystals_without_pymatgen(
+    tmp_path: Path, data: Path, request: pytest.FixtureRequest
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = cifs(tmp_path, data)
+    request.getfixturevalue("alone")
+    for file, one in expected.items():
+        found = read_crystal(file)
+        np.testing.assert_allclose(found.lattice, one.lattice, atol=1e-6)
+        assert sorted(found.atomic_numbers.tolist()) == sorted(one.atomic_numbers.tolist()), file
+        for z, place in zip(one.atomic_numbers, one.frac_coords, strict=True):
+            apart = found.frac_coords[found.atomic_numbers == z] - place
+            apart = (apart - np.round(apart)) @ one.lattice
+            assert np.linalg.norm(apart, axis=1).min() < 1e-4, file
+
+
+@pytest.mark.parametrize("name", ["POSCAR", "x.vasp", "x.poscar.gz"])
+def test_poscars_are_read_without_pymatgen(tmp_path: Path, name: str, alone: None) -> None:
+    text = POSCAR.encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    expect(read_crystal(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "match"),
+    [
+        ("x.cif", PARTLY, r"x\.cif: 2 of 3 sites are partly occupied \(first: Fe1\)"),
+        ("x.cif", PARTLY + PARTLY.replace("data_x", "data_y"), r"x\.cif: it holds 2 crystals"),
+        ("x.cif", "data_x\n", r"x\.cif: no crystal could be read: .*pip install 'tomat\[structures\]'"),
+        ("POSCAR", POSCAR.replace("Li O\n", ""), r"POSCAR: no crystal could be read: .*line 7"),
+        ("x.xyz", "1\n\nHe 0 0 0\n", r"x\.xyz: .*pip install 'tomat\[structures\]'"),
+    ],
+)
+def test_without_the_packages_errors_name_the_file(
+    tmp_path: Path, name: str, text: str, match: str, alone: None
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=match):
+        read_crystal(tmp_path / name)
 
 
 @pytest.mark.parametrize(

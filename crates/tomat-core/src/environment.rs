@@ -46,7 +46,6 @@ mod neighbours;
 mod sums;
 #[cfg(test)]
 mod tests;
-mod vector;
 
 pub use contraction::Channels;
 pub use harmonics::{MAX_L, angular_count};

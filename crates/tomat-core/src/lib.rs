@@ -41,9 +41,11 @@ pub mod memory;
 pub mod patch;
 pub mod plausibility;
 pub mod promolecule;
+pub mod readout;
 pub mod refusal;
 pub mod sampler;
 pub mod sequence;
+mod vector;
 pub mod vocabulary;
 
 pub use error::{Error, Result};

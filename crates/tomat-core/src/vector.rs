@@ -1,13 +1,13 @@
 //! Arithmetic in vector registers, as wide as the processor has them.
 
 /// Work whose loops are compiled twice: for any processor, and for one with fused multiply and add in wide registers.
-pub(super) trait Kernel {
+pub(crate) trait Kernel {
     /// Must be inlined with all that it calls: code takes the instruction set of the function it ends up in.
     fn run<const FUSED: bool>(self);
 }
 
 /// Runs a kernel in the widest registers there are.
-pub(super) fn run(kernel: impl Kernel) {
+pub(crate) fn run(kernel: impl Kernel) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         // SAFETY: the processor was just asked.
@@ -26,21 +26,89 @@ fn wide(kernel: impl Kernel) {
 /// `a b + c`; fused only where the processor has an instruction for it, as the other way is a call of a function.
 #[inline(always)]
 #[allow(clippy::inline_always)] // see Kernel
-pub(super) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(crate) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// `ln(1 + x)` for `x >= 0`, within 3e-7 times (1 + the value): the series of the inverse hyperbolic tangent, without
-/// a call or a branch.
+/// `ln(1 + x)` for `x >= 0`, within 3e-7 times (1 + the value).
 #[inline(always)]
 #[allow(clippy::inline_always)] // see Kernel
-pub(super) fn ln_of_one_and(x: f32) -> f32 {
+pub(crate) fn ln_of_one_and(x: f32) -> f32 {
+    ln(1.0 + x)
+}
+
+/// `ln(x)` of a normal number above zero, within 3e-7 times (1 + its size): the series of the inverse hyperbolic tangent,
+/// without a call or a branch.
+#[inline(always)]
+#[allow(clippy::inline_always)] // see Kernel
+pub(crate) fn ln(x: f32) -> f32 {
     const SQRT_HALF: u32 = 0x3f35_04f3;
-    let bits = (1.0 + x).to_bits();
+    let bits = x.to_bits();
     let exponent = (bits.wrapping_sub(SQRT_HALF) as i32) >> 23;
     let mantissa = f32::from_bits(bits.wrapping_sub((exponent << 23) as u32));
     let f = (mantissa - 1.0) / (mantissa + 1.0);
     let s = f * f;
     let series = 2.0 + s * (2.0 / 3.0 + s * (2.0 / 5.0 + s * (2.0 / 7.0 + s * (2.0 / 9.0))));
     exponent as f32 * std::f32::consts::LN_2 + f * series
+}
+
+/// `exp(x)`, within 2e-7 of it: a power of two and a polynomial. Beyond +-87 it stays what it is there.
+#[inline(always)]
+#[allow(clippy::inline_always)] // see Kernel
+pub(crate) fn exp(x: f32) -> f32 {
+    // Added and taken away again, this leaves the nearest whole number, whose bits are then the last of the sum.
+    const ROUND: f32 = 12_582_912.0;
+    // ln 2 in two parts, so that a whole multiple of the first is exact.
+    const HIGH: f32 = 0.693_359_4;
+    const LOW: f32 = -2.121_944_4e-4;
+    let x = x.clamp(-87.0, 87.0);
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let whole = shifted - ROUND;
+    let r = (x - whole * HIGH) - whole * LOW;
+    let series = 0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0))));
+    let power = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
+    f32::from_bits(power) * (1.0 + r + r * r * series)
+}
+
+/// The inverse hyperbolic sine, within 4e-7 times (1 + its size).
+#[inline(always)]
+#[allow(clippy::inline_always)] // see Kernel
+pub(crate) fn asinh(x: f32) -> f32 {
+    let square = x * x;
+    // x + sqrt(1 + x^2), less 1, without taking nearly equal numbers from each other.
+    let more = x.abs() + square / (1.0 + (1.0 + square).sqrt());
+    // What is not a number stays so: the logarithm reads bits.
+    ln_of_one_and(more).copysign(x) + 0.0 * x
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{asinh, exp, ln};
+
+    fn close(name: &str, found: f32, expected: f64, x: f32, tolerance: f64) {
+        let size = if name == "exp" { expected } else { 1.0 + expected.abs() };
+        let off = (f64::from(found) - expected).abs() / size;
+        assert!(off <= tolerance, "{name}({x}) = {found}, which is {expected}");
+    }
+
+    #[test]
+    fn functions_are_those_of_the_library() {
+        for i in -200_000..=200_000_i32 {
+            let x = i as f32 * 4e-4;
+            close("exp", exp(x), f64::from(x).exp(), x, 3e-7);
+            close("asinh", asinh(x), f64::from(x).asinh(), x, 4e-7);
+            let positive = exp(x);
+            close("ln", ln(positive), f64::from(positive).ln(), positive, 3e-7);
+        }
+        for x in [1e6_f32, -1e6, 1e15, -1e15, 1e-20, 0.0] {
+            close("asinh", asinh(x), f64::from(x).asinh(), x, 4e-7);
+        }
+    }
+
+    #[test]
+    fn exponentials_stay_finite_and_above_zero() {
+        for x in [-1e30, -100.0, 100.0, 1e30, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(exp(x).is_finite() && exp(x) > 0.0, "{x}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod errors;
 mod fit;
 mod promolecule;
 mod read;
+mod readout;
 mod run;
 mod sampler;
 mod sequence;
@@ -31,6 +32,8 @@ mod _core {
     use super::promolecule::{NormalEquations, Promolecule, valence_electrons};
     #[pymodule_export]
     use super::read::{RawMaterial, parse_structure, read, read_bytes, read_group, task_id, zarr_chunk};
+    #[pymodule_export]
+    use super::readout::Readout;
     #[pymodule_export]
     use super::run::ShardRun;
     #[pymodule_export]

@@ -25,6 +25,7 @@ _COMMANDS = (
     "export_hf",
     "train",
     "export",
+    "models",
     "seal",
     "predict",
     "eval",

@@ -2,13 +2,14 @@
 
 \b
 Examples:
-  tomat predict runs/first POSCAR -o predicted
+  tomat predict Si.cif -o predicted
   tomat predict runs/first structures/*.cif -o predicted --normalize --overlap 4
   tomat predict promolecule Si.cif -o guess --spacing 0.1 --format chgcar --format png
-  tomat predict runs/first Si.cif -o qe --ecutwfc 60 --format qe
+  tomat predict Si.cif -o qe --ecutwfc 60 --format qe
 
-CHECKPOINT is a folder or URL written by tomat train (a run's best weights are used, see --weights), or the word
-promolecule: the sum of spherical atoms, the baseline. STRUCTURE is a POSCAR, a CIF, any file pymatgen or ASE reads, a
+MODEL is one of the package (tomat models), by default sg15-pbe; a folder or URL written by tomat train (a run's best
+weights are used, see --weights) or tomat export; or the word promolecule: the sum of spherical atoms, the baseline.
+STRUCTURE is a POSCAR, a CIF, any file pymatgen or ASE reads, a
 density (only its crystal is used), a folder of such files, or a .txt list of them. OUT receives NAME.zarr, NAME.CHGCAR,
 NAME.png and, once these are complete, NAME.json. To resume an interrupted prediction, run the same command again.
 """
@@ -51,11 +52,11 @@ _SHOWN = 20
 
 @grouped(decoding=decoding_options())
 def command(
-    checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint, promolecule, or promolecule:FILE.")
-    ],
-    structures: Annotated[
-        list[str], typer.Argument(metavar="STRUCTURE...", help="Crystals: files, folders, or .txt lists.")
+    given: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL] STRUCTURE...", help="A model, and crystals: files, folders, or .txt lists."
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")],
     grid: Annotated[str | None, typer.Option(help="Grid of the density: nx,ny,nz.")] = None,
@@ -100,6 +101,12 @@ def command(
     truth: Annotated[
         str | None, typer.Option(help="True density of the only STRUCTURE, to compare with.")
     ] = None,
+    allow_unseen: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unseen", help="Let the promolecule stand in for elements the model has not seen."
+        ),
+    ] = False,
     max_guess_error: Annotated[
         float,
         typer.Option(
@@ -119,7 +126,7 @@ def command(
     *,
     decoding: DecodingConfig,
 ) -> None:
-    from tomat.lm.decode.opening import open_predictor
+    from tomat.lm.decode.opening import divide, open_predictor
     from tomat.material import read
     from tomat.prediction.grid import parse_grid
     from tomat.prediction.outputs import parse_formats
@@ -141,7 +148,9 @@ def command(
         augmentation=augmentation,
         overwrite=overwrite,
         max_guess_error=max_guess_error,
+        allow_unseen=allow_unseen,
     )
+    checkpoint, structures = divide(given)
     paths = expand(structures)
     predictor = open_predictor(checkpoint, decoding)
     if predictor.weights and not (quiet or as_json):

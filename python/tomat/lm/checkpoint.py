@@ -19,18 +19,18 @@ from levanter.checkpoint_manifest import read_manifest
 from levanter.utils.tree_utils import inference_mode
 
 from tomat.lm.digests import DIGESTS, METADATA, check_folder, checkpoint_folders, is_complete, step_of
-from tomat.lm.export import WEIGHTS as EXPORTED
 from tomat.lm.export import load_exported
+from tomat.lm.exported import is_export
 from tomat.lm.model.presets import ModelConfig
 from tomat.lm.model.qwen import build, levanter_config
 from tomat.lm.objective import Objective, ObjectiveConfig
-from tomat.lm.record import NOTE, RunFiles, part, read_best, read_note, tokenizer_from
+from tomat.lm.record import NOTE, RunFiles, kind_of, part, read_best, read_note, tokenizer_from
 from tomat.lm.vocabulary import ModelVocabulary
 from tomat.storage.files import read_json
 from tomat.storage.remote import place as place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from levanter.models.qwen import Qwen3LMHeadModel
 
@@ -154,13 +154,6 @@ def open_place(path: str, *, weights: str = "best") -> tuple[str, dict[str, Any]
     return place, read_note(place)
 
 
-def kind_of(note: Mapping[str, Any]) -> str:
-    """The kind of model of a note; those without one are of transformers."""
-    model = note.get("model")
-    # A damaged one is named where it is read.
-    return str(model.get("kind", KIND)) if isinstance(model, dict) else KIND
-
-
 def model_kind(path: str, *, weights: str = "best") -> str:
     """The kind of model of a run, checkpoint or export.
 
@@ -169,18 +162,6 @@ def model_kind(path: str, *, weights: str = "best") -> str:
     """
     root = path.rstrip("/")
     return kind_of(read_note(root) if is_export(root, weights) else open_place(root, weights=weights)[1])
-
-
-def is_export(path: str, weights: str) -> bool:
-    """Whether a folder is an export, which stands for the ``best`` and ``latest`` weights.
-
-    Raises:
-        FileNotFoundError: it is one, and its initial weights are asked for.
-    """
-    found = bool(place_of(f"{path}/{EXPORTED}").exists())
-    if found and weights == "start":
-        raise FileNotFoundError(f"{path}: an export has no initial weights; give the run it was made from")
-    return found
 
 
 def _decoded[T](kind: type[T], note: dict[str, Any], key: str, place: str) -> T:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomat._seal import check_seal, sealed
 from tomat.codec import load_codec
+from tomat.lm.model.presets import ModelConfig
 from tomat.promolecule import Promolecule
 from tomat.storage.files import is_url, read_json, write, write_indented
 from tomat.storage.remote import place
@@ -133,6 +134,13 @@ def read_note(folder: str) -> dict[str, Any]:
     note = read_json(path)
     check_note(note, path)
     return note
+
+
+def kind_of(note: Mapping[str, Any]) -> str:
+    """The kind of model of a note; those without one are of transformers."""
+    model = note.get("model")
+    # A damaged one is named where it is read.
+    return str(model.get("kind", ModelConfig.kind)) if isinstance(model, dict) else ModelConfig.kind
 
 
 def tokenizer_from(note: dict[str, Any], folders: Sequence[str]) -> PatchTokenizer:

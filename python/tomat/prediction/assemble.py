@@ -20,6 +20,7 @@ from tomat.prediction.checks import check_guess
 from tomat.prediction.cover import Assembly, Cover, Triple, cover
 from tomat.prediction.grid import check_grid
 from tomat.prediction.predictor import PatchPrediction, PatchPredictor, PatchRequest
+from tomat.prediction.unseen import share_of_unseen
 
 #: Changes a request; the prediction is placed where the unchanged request lies.
 type Alteration = Callable[[PatchRequest], PatchRequest]
@@ -36,6 +37,8 @@ class CellRequest:
         grid_shape: (nx, ny, nz).
         truth: the true density on that grid; shown only to predictors with ``sees_truth``.
         electrons: valence electrons of the cell; None is the sum over ``facts.valence``.
+        allow_unseen: whether the promolecule stands in for elements that the training data do not have, see
+            :mod:`tomat.prediction.unseen`; else their prediction is the model's.
         alter: changes each patch request before the predictor sees it; None changes nothing.
 
     Raises:
@@ -47,6 +50,7 @@ class CellRequest:
     truth: Material | None = None
     electrons: float | None = None
     alter: Alteration | None = None
+    allow_unseen: bool = False
 
     def __post_init__(self) -> None:
         if self.electrons is not None and not (math.isfinite(self.electrons) and self.electrons > 0):
@@ -110,7 +114,7 @@ class Prediction:
         material: the crystal with its density, in the unit of the codec.
         spread: (nx, ny, nz) float32 standard deviation of the prediction in the same unit, or None.
         expected_error: (nx, ny, nz) float32 mean of \\|density - truth\\| over the predicted distribution in the same
-            unit; None if not known, or if the density was normalised.
+            unit; None if not known, or if the density was normalised or unseen elements were allowed.
         pit: (nx, ny, nz) float32 predicted probability of less than the truth; None if not known, or if the density was
             normalised.
         electrons: its electron counts.
@@ -163,6 +167,7 @@ class _Open:
     cover: Cover
     guess: NDArray[np.float32] | None
     truth: NDArray[np.float32] | None
+    unseen: NDArray[np.float32] | None = None
     parts: dict[str, Assembly] = field(default_factory=dict)
     done: int = 0
     seconds: float = 0.0
@@ -250,9 +255,10 @@ def predict_density(
     normalize: bool = False,
     electrons: float | None = None,
     truth: Material | None = None,
+    allow_unseen: bool = False,
 ) -> Prediction:
     """The density of one crystal; see :func:`predict_densities`."""
-    cell = CellRequest(crystal, check_grid(grid_shape), truth, electrons)
+    cell = CellRequest(crystal, check_grid(grid_shape), truth, electrons, allow_unseen=allow_unseen)
     (outcome,) = predict_densities(predictor, [cell], overlap=overlap, normalize=normalize)
     if isinstance(outcome, Failure):
         raise outcome.error
@@ -341,6 +347,8 @@ def _open(
     except ValueError as error:
         raise _named(crystal, error) from error
     opened = _Open(cell, plan, guess, truth if predictor.sees_truth else None)
+    if cell.allow_unseen and guess is not None:
+        opened.unseen = share_of_unseen(crystal, facts, cell.grid_shape)
     opened.seconds = time.perf_counter() - started
     return opened
 
@@ -403,6 +411,9 @@ def _close(predictor: PatchPredictor, opened: _Open, normalize: bool) -> Predict
     cell = opened.cell
     density, spread = opened.parts["density"].density(), opened.whole("spread")
     expected_error, pit = opened.whole("expected error"), opened.whole("probability of less than the truth")
+    if opened.unseen is not None and opened.guess is not None:
+        density = density + opened.unseen * (opened.guess - density)
+        expected_error, pit = None, None
     source: dict[str, Any] = {"format": "prediction", "mode": predictor.mode}
     material = Material.on(cell.crystal, density, predictor.tokenizer.unit, source)
     raw, expected = material.n_electrons, valence_count(predictor, cell)

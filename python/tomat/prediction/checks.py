@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tomat import _core
 from tomat.crystal import Crystal
 from tomat.material import Material
-from tomat.prediction.predictor import TrainingFacts
 
 #: Atoms closer than the first share a site; no real atoms are closer than the second. In angstrom.
 SAME_SITE, NEAREST = 0.05, 0.5
@@ -24,17 +23,10 @@ EDGE, ANGLE, AWAY = 0.005, 0.5, 0.5
 MAX_GUESS_ERROR = 0.25
 
 
-def crystal_warnings(crystal: Crystal, facts: TrainingFacts) -> list[str]:
+def crystal_warnings(crystal: Crystal) -> list[str]:
     """Reasons to doubt a prediction for this crystal."""
     found: list[str] = []
     symbols = _core.elements()
-    if facts.elements is not None:
-        strange = sorted({int(z) for z in crystal.atomic_numbers} - facts.elements)
-        if strange:
-            found.append(
-                f"{', '.join(symbols[z - 1] for z in strange)}: not in the training data; predictions for these "
-                "elements are unreliable"
-            )
     edges = np.linalg.norm(crystal.lattice, axis=1)
     short = [f"{name} = {edge:.3g}" for name, edge in zip("abc", edges, strict=True) if edge < SHORTEST_EDGE]
     if short:

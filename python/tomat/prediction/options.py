@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 #: Prediction modes. ``teacher_forced`` sees the true values of neighbouring voxels: it is a diagnostic.
 Mode = Literal["one_pass", "k_pass", "free_running", "teacher_forced"]
@@ -15,6 +15,18 @@ Weights = Literal["best", "latest", "start"]
 _CHOICES = {"mode": get_args(Mode), "estimate": get_args(Estimate), "weights": get_args(Weights)}
 #: The only mode in which an option has an effect.
 _OF_MODE = {"passes": "k_pass", "samples": "free_running"}
+
+
+class Sampling(NamedTuple):
+    """How tokens are drawn.
+
+    Attributes:
+        temperature: divides the logits.
+        nucleus: draw from the smallest set of tokens with at least this total probability; 1 is all tokens.
+    """
+
+    temperature: float = 1.0
+    nucleus: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,11 @@ class DecodingConfig:
             raise ValueError(
                 f"temperature = {self.temperature} must be at least 0, nucleus = {self.nucleus} in (0, 1]"
             )
+
+    @property
+    def sampling(self) -> Sampling:
+        """How samples are drawn."""
+        return Sampling(self.temperature, self.nucleus)
 
     def given(self) -> dict[str, Any]:
         """The options that differ from their defaults."""

@@ -23,6 +23,7 @@ from tomat.prediction.grid import RADICES, check_spacing, choose_grid
 from tomat.prediction.outputs import OutputFolder
 from tomat.prediction.predictor import PatchPredictor
 from tomat.prediction.structures import name_of, read_crystal
+from tomat.prediction.unseen import check_elements
 from tomat.promolecule import Promolecule
 from tomat.storage.files import is_url
 
@@ -50,6 +51,7 @@ class RunOptions:
         augmentation: a CHGCAR for a single structure, whose PAW augmentation occupancies are copied to the output.
         overwrite: predict again what was predicted with other options.
         max_guess_error: see :func:`tomat.prediction.assemble.predict_densities`.
+        allow_unseen: whether the promolecule stands in for elements that the training data do not have.
     """
 
     grid: tuple[int, int, int] | None = None
@@ -65,6 +67,7 @@ class RunOptions:
     augmentation: str | None = None
     overwrite: bool = False
     max_guess_error: float | None = MAX_GUESS_ERROR
+    allow_unseen: bool = False
 
     def check(self, n_structures: int) -> None:
         """Check the numbers, and that options for a single structure are given with just one."""
@@ -242,7 +245,8 @@ class _Run:
     def _cell(self, path: str) -> CellRequest:
         crystal = read_crystal(path)
         options = self.options
-        self.doubts[crystal.name] = crystal_warnings(crystal, self.predictor.facts)
+        elements = check_elements(crystal, self.predictor.facts, allow=options.allow_unseen)
+        self.doubts[crystal.name] = elements + crystal_warnings(crystal)
         if options.truth is not None:
             check_same_crystal(crystal, options.truth)
         like = options.like
@@ -260,7 +264,7 @@ class _Run:
         electrons = options.electrons
         if electrons is None and options.valence is not None:
             electrons = _counted(options.valence, crystal)
-        return CellRequest(crystal, grid, options.truth, electrons)
+        return CellRequest(crystal, grid, options.truth, electrons, allow_unseen=options.allow_unseen)
 
     def _fail(self, name: str, error: str) -> None:
         self.summary.failed.append(FailedFile(name, self.paths[name], error))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tomat.crystal import Crystal
 from tomat.formats import format_by_name
@@ -28,6 +31,7 @@ _POSCAR = re.compile(r"POSCAR|CONTCAR", re.IGNORECASE)
 _SUFFIX = re.compile(
     r"\.(vasp|cif|mcif|poscar|contcar|json|ya?ml|xsf|xyz|extxyz|res|in|traj|cssr)$", re.IGNORECASE
 )
+_CIF = (".cif", ".mcif")
 _COMPRESSED = re.compile(r"\.(gz|bz2|xz|zst)$", re.IGNORECASE)
 
 
@@ -61,10 +65,11 @@ def name_of(path: str | Path) -> str:
 
 
 def read_crystal(path: str | Path) -> Crystal:
-    """Read the crystal in a file or URL; needs ``tomat[structures]`` unless the file is a density.
+    """Read the crystal in a file or URL.
 
-    POSCAR and CIF are read by pymatgen, other files by pymatgen or else ASE, and densities (CHGCAR, Zarr, cube) by this
-    package. Text may be compressed as far as the reader supports it (.gz, .bz2, .xz).
+    POSCAR and CIF are read by pymatgen if it is installed, else by this package and gemmi; other files by pymatgen or
+    ASE (``tomat[structures]``), and densities (CHGCAR, Zarr, cube) by this package. Text may be compressed as far as
+    the reader supports it (.gz, .bz2, .xz).
 
     Raises:
         FileNotFoundError: no such file.
@@ -98,7 +103,9 @@ def _read(path: str | Path, shown: str) -> Crystal:
     ]
     if _POSCAR.search(file) or file.lower().endswith(".vasp"):
         # ASE guesses the elements of a POSCAR without symbols.
-        readers = [("pymatgen", _with_pymatgen)]
+        readers = [("pymatgen", _with_pymatgen), ("tomat", _with_core)]
+    if file.lower().endswith(_CIF):
+        readers.insert(1, ("gemmi", _with_gemmi))
     if file.lower().endswith(".vasp"):
         readers.insert(0, ("density", lambda p, _: read(p).crystal))
     for reader, function in readers:
@@ -133,7 +140,7 @@ def _with_pymatgen(path: Path, shown: str) -> Crystal:
     file = _COMPRESSED.sub("", path.name).lower()
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
-        if file.endswith((".cif", ".mcif")):
+        if file.endswith(_CIF):
             structures: list[Any] = CifParser(path).parse_structures(primitive=False)
         elif _POSCAR.search(file) or file.endswith(".vasp"):
             structures = [Poscar.from_file(path, check_for_potcar=False).structure]
@@ -145,6 +152,60 @@ def _with_pymatgen(path: Path, shown: str) -> Crystal:
             "the numbers of atoms (line 6)"
         )
     return _checked(lambda: Crystal.from_pymatgen(_only(structures, shown)), shown)
+
+
+def _with_gemmi(path: Path, shown: str) -> Crystal:
+    """A CIF: all atoms of the cell, its axes as pymatgen lays them (c along z, a in the xz plane)."""
+    import gemmi
+
+    blocks = [
+        gemmi.make_small_structure_from_block(block) for block in gemmi.cif.read_string(_decompressed(path))
+    ]
+    found = _only([block for block in blocks if block.sites], shown)
+    sites = found.get_all_unit_cell_sites()
+    partly = [site for site in sites if site.occ < 1 - 1e-6]
+    if partly:
+        raise _RefusedError(
+            f"{shown}: {len(partly)} of {len(sites)} sites are partly occupied (first: {partly[0].label}); a density "
+            "needs whole atoms: order it first"
+        )
+    cell = found.cell
+    cosines = np.cos(np.radians([cell.alpha, cell.beta, cell.gamma]))
+    sines = np.sqrt(1 - cosines**2)
+    star = (cosines[0] * cosines[1] - cosines[2]) / (sines[0] * sines[1])
+    lattice = [
+        [cell.a * sines[1], 0, cell.a * cosines[1]],
+        [
+            -cell.b * sines[0] * star,
+            cell.b * sines[0] * np.sqrt(1 - min(star * star, 1)),
+            cell.b * cosines[0],
+        ],
+        [0, 0, cell.c],
+    ]
+    numbers = [site.element.atomic_number for site in sites]
+    places = [site.fract.tolist() for site in sites]
+    return _checked(lambda: Crystal.of(lattice, numbers, places, found.name), shown)
+
+
+def _with_core(path: Path, shown: str) -> Crystal:
+    """A POSCAR, which is the head of a CHGCAR: a grid of one point is put behind its atoms."""
+    with tempfile.TemporaryDirectory() as folder:
+        lines = _decompressed(path).decode("utf-8", errors="replace").splitlines()
+        counts = lines[6].split() if len(lines) > 6 else []
+        if not counts or not all(count.isdecimal() for count in counts):
+            raise ValueError("line 7 does not hold numbers of atoms")
+        end = 8 + sum(map(int, counts))
+        whole = Path(folder) / "x.CHGCAR"
+        whole.write_text("\n".join([*lines[:end], "", "1 1 1", "0.0", ""]), encoding="utf-8")
+        try:
+            return read(whole).crystal
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(whole), shown)) from error
+
+
+def _decompressed(path: Path) -> bytes:
+    content = path.read_bytes()
+    return gzip.decompress(content) if path.name.lower().endswith(".gz") else content
 
 
 def _with_ase(path: Path, shown: str) -> Crystal:

@@ -12,12 +12,13 @@ import pytest
 from levanter.layers.attention import AttentionMask
 
 from random_models import random_model
-from tomat.lm.decode.estimates import Estimates, Sampling
+from tomat.lm.decode.estimates import Estimates
 from tomat.lm.decode.generate import generate
 from tomat.lm.loss import DensityTargets
 from tomat.lm.model.presets import ModelConfig
 from tomat.lm.model.qwen import levanter_config
 from tomat.lm.vocabulary import ModelVocabulary
+from tomat.prediction.options import Sampling
 from tomat.tokenizer import PatchTokenizer
 
 #: Tokens of the preambles: rows of a batch need not be alike.

@@ -163,7 +163,7 @@ def test_options_that_contradict_each_other_are_refused(options: dict[str, Any],
 def _as_trained(config: TrainConfig, folder: Path, seed: int) -> str:
     """An export of a model of random weights with the note that its run would have."""
     task = FieldTask.open(config)
-    trained = tiny_field.untrained(seed=seed).trained
+    trained = tiny_field.random_weights(seed=seed)
     note = make_note(config, task)
     export_field(replace(trained, note=note, surroundings=task.surroundings), folder)
     return str(folder)

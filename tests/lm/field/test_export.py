@@ -61,7 +61,17 @@ def test_predictions_are_equal_to_the_bit(run: Path, exported: Path, tmp_path: P
     for folder, more in ((run, ["--weights", "latest"]), (exported, [])):
         out = tmp_path / folder.name
         done = tomat_main(
-            "predict", folder, MATERIAL, "-o", out, "--grid", "9,10,11", "--format", "zarr", *more
+            "predict",
+            folder,
+            MATERIAL,
+            "-o",
+            out,
+            "--grid",
+            "9,10,11",
+            "--format",
+            "zarr",
+            "--allow-unseen",
+            *more,
         )
         assert done.code == 0, done.err
     before, after = (tomat.read(next((tmp_path / of.name).glob("*.zarr"))).density for of in (run, exported))
@@ -98,7 +108,7 @@ def test_damage_is_found(name: str, exported: Path, tmp_path: Path) -> None:
 
 
 def test_weights_of_another_shape_are_refused() -> None:
-    model = tiny_field.untrained().trained.model
+    model = tiny_field.random_weights().model
     with pytest.raises(ValueError, match=r"x: weights that are missing.*embedding\.layers\.0\.bias"):
         with_named_weights(model, {}, "x")
 

@@ -9,10 +9,11 @@ import pytest
 pytest.importorskip("levanter")
 import tiny_field
 from tomat.crystal import Crystal
+from tomat.lm.field.levels import relative
 from tomat.lm.field.predictor import FieldPredictor
 from tomat.lm.field.surroundings import FLOOR
 from tomat.prediction.assemble import predict_density
-from tomat.prediction.options import DecodingConfig
+from tomat.prediction.options import DecodingConfig, Sampling
 from tomat.prediction.predictor import PatchRequest
 
 N_POINTS = 40
@@ -30,11 +31,13 @@ def crystal() -> Crystal:
 
 def at(predictor: FieldPredictor, crystal: Crystal, points: np.ndarray) -> np.ndarray:
     """The predicted mean of x at fractional points, and the promolecule there."""
-    run = predictor._run
+    opened = predictor.trained
     ones = np.ones(len(points), np.float32)
-    guess = np.maximum(run.around.at_points(crystal, points, ones)[:, :, -1, 0].sum(axis=0), FLOOR)
-    found = run.read(("mean",), run.sums(crystal, run.weights(crystal), points, guess), guess, guess)
-    return found["mean"]
+    guess = np.maximum(opened.surroundings.at_points(crystal, points, ones)[:, :, -1, 0].sum(axis=0), FLOOR)
+    given = {"guess": guess, "truth": guess, "drawn": ones}
+    weights = opened.of_atoms(crystal)
+    found = opened.at_points(crystal, weights, points, given, Sampling(), ("mean",))
+    return relative(opened.codec, guess, found["mean"])
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from tomat.codec.relative import RelativeCodec
-from tomat.lm.decode.estimates import Sampling, of_logits
+from tomat.lm.decode.estimates import of_logits
 from tomat.lm.field.head import CategoricalHead, Head, LogisticHead
 from tomat.lm.field.levels import Levels
 from tomat.lm.field.quick import by_level, quick_statistics
 from tomat.lm.loss import functions
+from tomat.prediction.options import Sampling
 
 type Case = tuple[LogisticHead, jax.Array, jax.Array, jax.Array]
 WANTED = ("median", "mean", "spread", "expected_error", "nats", "pit", "sample")

@@ -1,9 +1,9 @@
 //! Sums with each atom's weights.
 
 use super::neighbours::Neighbour;
-use super::vector::{Kernel, multiply_add};
 use crate::error::{Error, Result};
 use crate::memory;
+use crate::vector::{Kernel, multiply_add};
 
 /// Channels worked on at a time: one wide register, or two.
 pub(super) const LANES: usize = 8;

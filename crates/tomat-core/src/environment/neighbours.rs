@@ -2,8 +2,8 @@
 
 use super::harmonics::{MAX_ANGULAR, solid_harmonics};
 use super::images::Near;
-use super::vector::{Kernel, ln_of_one_and};
 use crate::promolecule::RadialTable;
+use crate::vector::{Kernel, ln_of_one_and};
 
 /// Images worked on at a time.
 const LANES: usize = 16;

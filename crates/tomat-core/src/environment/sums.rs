@@ -5,11 +5,11 @@ use super::contraction::{Channels, Contract, LANES, Table};
 use super::harmonics::{MAX_L, angular_count};
 use super::images::{Images, Near};
 use super::neighbours::{Collect, Functions, Neighbour, Room};
-use super::vector;
 use crate::error::{Error, Result};
 use crate::grid::{Crystal, check_atoms};
 use crate::memory;
 use crate::promolecule::{Promolecule, RadialBasis, RadialTable};
+use crate::vector;
 
 /// A point's place among the points, behind the box it lies in.
 type Ordered = (u64, usize);

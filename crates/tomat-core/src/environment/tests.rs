@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::harmonics::{MAX_ANGULAR, solid_harmonics};
-use super::vector::ln_of_one_and;
 use super::*;
 use crate::error::Error;
 use crate::grid::{Crystal, Lattice, cross, dot};
 use crate::promolecule::{Promolecule, RadialTable};
+use crate::vector::ln_of_one_and;
 
 const RADIAL: Radial = Radial { cutoff: 3.1, inner: 0.5, splines: 8, reach: 1.6 };
 const CORE: f64 = 0.3;

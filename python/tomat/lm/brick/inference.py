@@ -14,7 +14,8 @@ from tomat.lm.brick.config import EDGE
 from tomat.lm.brick.network import Patch
 from tomat.lm.brick.tiles import Placed, at_points
 from tomat.lm.field.elements import N_FEATURES
-from tomat.lm.field.inference import DEFAULT, atom_states, in_blocks, in_density, relative, split_sums
+from tomat.lm.field.inference import DEFAULT, atom_states, in_blocks, split_sums
+from tomat.lm.field.levels import in_density, relative
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from tomat.codec.relative import RelativeCodec
     from tomat.crystal import Crystal
     from tomat.lm.brick.network import BrickModel
-    from tomat.lm.decode.estimates import Sampling
     from tomat.lm.field.head import Head
     from tomat.lm.field.surroundings import Surroundings
+    from tomat.prediction.options import Sampling
 
     type Floats = NDArray[np.float32]
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tomat.lm.brick.checkpoint import open_brick
+from tomat.lm.brick.checkpoint import TrainedBrick, open_brick
 from tomat.lm.brick.inference import AtomStates, BrickInference
-from tomat.lm.brick.network import BrickModel
 from tomat.lm.brick.tiles import Placed, voxel_order
 from tomat.lm.field.predictor import RelativePredictor
 from tomat.lm.field.starting import starting_of
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.crystal import Crystal
-    from tomat.lm.brick.checkpoint import TrainedBrick
     from tomat.prediction.cover import Triple
     from tomat.prediction.options import DecodingConfig
     from tomat.prediction.predictor import PatchRequest
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     type Floats = NDArray[np.float32]
 
 
-class BrickPredictor(RelativePredictor[BrickModel, AtomStates]):
+class BrickPredictor(RelativePredictor[TrainedBrick, AtomStates]):
     """Predicts patches with a brick model; implements :class:`tomat.prediction.predictor.PatchPredictor`.
 
     A voxel's prediction depends on where its patch lies: attention is not invariant.

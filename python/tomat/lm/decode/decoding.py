@@ -13,7 +13,7 @@ import numpy as np
 from levanter.layers.attention import AttentionMask
 
 from tomat.lm.data.shuffle import random_bits
-from tomat.lm.decode.estimates import Estimates, Sampling, estimates
+from tomat.lm.decode.estimates import Estimates, estimates
 from tomat.lm.decode.generate import Fed, generate
 from tomat.lm.loss import DensityTargets
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tomat.lm.checkpoint import Trained
     from tomat.lm.spatial.example import Space
-    from tomat.prediction.options import DecodingConfig
+    from tomat.prediction.options import DecodingConfig, Sampling
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class Decoder:
 
     def __init__(self, trained: Trained, decoding: DecodingConfig) -> None:
         self.decoding = decoding
-        self._sampling = Sampling(decoding.temperature, decoding.nucleus)
+        self._sampling = decoding.sampling
         self._tokenizer = trained.vocabulary.tokenizer
         self._causal = trained.objective.causal
         self._targets = DensityTargets.of(trained.vocabulary)

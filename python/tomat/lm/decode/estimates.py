@@ -11,18 +11,7 @@ from tomat.lm.loss import blocks, functions
 
 if TYPE_CHECKING:
     from tomat.lm.loss import DensityTargets
-
-
-class Sampling(NamedTuple):
-    """How tokens are drawn.
-
-    Attributes:
-        temperature: divides the logits.
-        nucleus: draw from the smallest set of tokens with at least this total probability; 1 is all tokens.
-    """
-
-    temperature: float = 1.0
-    nucleus: float = 1.0
+    from tomat.prediction.options import Sampling
 
 
 class Estimates(NamedTuple):

@@ -16,10 +16,11 @@ import haliax as hax
 import jax
 import jax.numpy as jnp
 
-from tomat.lm.decode.estimates import Estimates, Sampling, estimates
+from tomat.lm.decode.estimates import Estimates, estimates
 
 if TYPE_CHECKING:
     from tomat.lm.loss import DensityTargets
+    from tomat.prediction.options import Sampling
 
 type Fed = Literal["median", "mode", "sample"]
 #: Keys and values (rows, length, kv heads, head size) of each layer.

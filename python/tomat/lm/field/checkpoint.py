@@ -10,16 +10,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from levanter.utils.jax_utils import parameter_count
 from levanter.utils.tree_utils import inference_mode
 
-from tomat.codec.relative import RelativeCodec
-from tomat.lm.checkpoint import is_export, load_weights, open_place, run_of, weights_hash
+from tomat.lm.checkpoint import load_weights, open_place, run_of, weights_hash
 from tomat.lm.digests import check_folder
-from tomat.lm.export import WEIGHTS, check_files, read_weights
+from tomat.lm.exported import WEIGHTS, check_files, is_export, read_weights
 from tomat.lm.field.calibration import read_factor
-from tomat.lm.field.config import FieldShape
 from tomat.lm.field.levels import Levels
 from tomat.lm.field.network import FieldModel
+from tomat.lm.field.opened import PROMOLECULE, OpenField, codec_of, shape_of
 from tomat.lm.field.surroundings import Surroundings
 from tomat.lm.record import NOTE, kept_promolecule, part, read_note
 from tomat.promolecule import UnscaledPromolecule
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: File of the promolecule in an export.
-PROMOLECULE = "promolecule.npz"
+    from tomat.codec.relative import RelativeCodec
+    from tomat.lm.field.config import FieldShape
 
 
 class Stretched(Protocol):
@@ -67,6 +67,11 @@ class RelativeModel[Model: Stretched]:
         """SHA-256 over the weights; equal fingerprints give equal densities."""
         return weights_hash(self.model)
 
+    @cached_property
+    def parameters(self) -> int:
+        """The number of weights."""
+        return int(parameter_count(self.model))
+
 
 #: A trained field model.
 TrainedField = RelativeModel[FieldModel]
@@ -84,6 +89,19 @@ def open_field(path: str, *, weights: str = "best") -> TrainedField:
     return open_relative(path, lambda _: FieldModel.init, weights=weights)
 
 
+def as_open(trained: TrainedField) -> OpenField:
+    """The model as prediction takes it."""
+    return OpenField(
+        trained.path,
+        trained.step,
+        named_weights(trained.model),
+        trained.codec,
+        trained.surroundings,
+        trained.note,
+        trained.fingerprint,
+    )
+
+
 def open_relative[Model: Stretched](
     path: str, init: Callable[[dict[str, Any]], Init[Model]], *, weights: str
 ) -> RelativeModel[Model]:
@@ -93,13 +111,13 @@ def open_relative[Model: Stretched](
         return _open_export(root, init)
     place, note = open_place(root, weights=weights)
     check_folder(place)
-    shape, make = _made(note, place, init)
+    shape, make = shape_of(note, place), _made(note, place, init)
     promolecule = kept_promolecule(note, place)
     if promolecule is None:
         raise ValueError(
             f"{NOTE} of {place}: no promolecule in it; the file is damaged, copy the folder again"
         )
-    codec = _codec(note, [place, run_of(place), root])
+    codec = codec_of(note, [place, run_of(place), root])
     levels = Levels.of(codec)
     model = load_weights(place, lambda key: make(key, shape, levels))
     surroundings = Surroundings(shape, UnscaledPromolecule.load(promolecule))
@@ -115,7 +133,7 @@ def _open_export[Model: Stretched](
     place = place_of(folder)
     note = read_note(folder)
     check_files(place, note)
-    (shape, make), codec = _made(note, folder, init), _codec(note, [folder])
+    shape, make, codec = shape_of(note, folder), _made(note, folder, init), codec_of(note, [folder])
     promolecule = UnscaledPromolecule.load(f"{folder}/{PROMOLECULE}")
     levels = Levels.of(codec)
     like = eqx.filter_eval_shape(lambda key: make(key, shape, levels), jax.random.PRNGKey(0))
@@ -173,26 +191,9 @@ def _named(model: Any) -> dict[str, Any]:
 
 def _made[Model](
     note: dict[str, Any], place: str, init: Callable[[dict[str, Any]], Init[Model]]
-) -> tuple[FieldShape, Init[Model]]:
-    """The shape of what a model sees, and what makes it, from its note."""
+) -> Init[Model]:
+    """What makes a model, from its note."""
     try:
-        stored = part(note, "model", dict, place)
-        return FieldShape.from_json(stored["field"]), init(stored)
+        return init(part(note, "model", dict, place))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{NOTE} of {place}: the model cannot be rebuilt from it: {error}") from error
-
-
-def _codec(note: dict[str, Any], folders: list[str]) -> RelativeCodec:
-    about = part(note, "codec", dict, folders[0])
-    name, file = str(about.get("name")), str(about.get("file"))
-    if "/" in file:
-        raise ValueError(f"{NOTE} of {folders[0]}: codec file is {file!r}, which is no file beside it")
-    found = next((where for f in folders if place_of(where := f"{f}/{file}").exists()), name)
-    codec = RelativeCodec.load(found)
-    if codec.hash != about.get("hash"):
-        raise ValueError(
-            f"{found}: codec {codec.hash[:12]} is not {str(about.get('hash'))[:12]}, which {NOTE} of {folders[0]} says "
-            "the model was made with"
-        )
-    codec.name = name
-    return codec

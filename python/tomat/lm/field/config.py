@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MAX_L = 3
 #: Sums of :mod:`tomat.lm.field.descriptors`.
 N_DESCRIPTORS = 6
+#: Factors that bring weights and sums to a size of about 1.
+OF_WEIGHTS, OF_SUMS = 0.5, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +148,8 @@ class FieldShape(Shape):
 
 #: Sizes by name: 0.4, 1.3 and 8 million parameters. ``field-tiny`` is for laptops.
 FIELD_PRESETS: dict[str, FieldShape] = {
-    "field-tiny": FieldShape(descriptors=True),
+    # With the six fixed sums, those of l = 0 fill eight registers of eight.
+    "field-tiny": FieldShape(channels=(58, 24, 16, 8), descriptors=True),
     "field-small": FieldShape(
         state=96, channels=(96, 48, 24, 12), embedding=128, message=192, mlp=(256, 256), descriptors=True
     ),

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from tomat._core import __version__
-from tomat.lm.export import CHECKSUMS, WEIGHTS, export_folder, write_description, write_weights
-from tomat.lm.field.checkpoint import PROMOLECULE, named_weights
+from tomat.lm.exported import CHECKSUMS, WEIGHTS, export_folder, write_description, write_weights
+from tomat.lm.field.checkpoint import named_weights
+from tomat.lm.field.opened import PROMOLECULE
 from tomat.lm.record import write_codec
 
 if TYPE_CHECKING:
@@ -17,11 +18,17 @@ if TYPE_CHECKING:
     from tomat.lm.field.checkpoint import RelativeModel
 
 
-def export_field(trained: RelativeModel[Any], directory: str | Path) -> None:
+def export_field(trained: RelativeModel[Any], directory: str | Path, **more: Any) -> None:
     """Write a model to a new directory, or over an older export; ``open_field`` reads it.
 
     The directory holds ``model.safetensors`` (float32), the codec, ``promolecule.npz``, ``tomat.json`` (the note of the
     checkpoint with the SHA-256 of every weight and file) and a card. Densities are those of the checkpoint, to the bit.
+
+    Args:
+        trained: the model.
+        directory: where to.
+        more: for the note and its card: ``dialect``, what densities it predicts; ``scores``, as
+            :func:`tomat.evaluate.summary.scores` has them; ``command``, how it was trained.
 
     Raises:
         ValueError: ``directory`` holds something else.
@@ -49,6 +56,7 @@ def export_field(trained: RelativeModel[Any], directory: str | Path) -> None:
             "parameters": sum(weight.size for weight in weights.values()),
             "weights_sha256": trained.fingerprint,
             CHECKSUMS: checksums,
+            **more,
         }
         write_description(folder, metadata, field_card(metadata))
 
@@ -69,17 +77,46 @@ def field_card(metadata: dict[str, Any]) -> str:
         "starts from": f"the promolecule in `{PROMOLECULE}`, `{metadata['promolecule']['hash'][:16]}`",
         "trained": f"{metadata['step'] + 1} steps, run {metadata['name']}",
         "training data": f"`{str(data.get('densities_hash'))[:16]}`, {len(elements)} elements",
+        "for": metadata.get("dialect", "the pseudopotentials of its training data"),
         "weights": f"SHA-256 `{metadata['weights_sha256']}`",
         "written by": f"tomat {metadata['tomat']}",
     }
-    if best:
+    if best and "scores" not in metadata:
         facts["held-out"] = f"{best['metric']} {best['value']:.4g}"
+    if "command" in metadata:
+        facts["command"] = f"`{metadata['command']}`"
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return (
         "---\nlibrary_name: tomat\ntags: [materials, electron-density]\n---\n# An electron density model\n\n"
         "Predicts the valence electron density of a crystal from its structure, for the pseudopotentials of its "
-        f"training data.\n\n| | |\n|---|---|\n{table}\n\n"
+        f"training data.\n\n| | |\n|---|---|\n{table}\n\n{_scored(metadata.get('scores'))}"
         f"Elements in the training data, by atomic number: {', '.join(map(str, elements))}.\n\n"
         "## Usage\n\n```\ntomat predict this/directory POSCAR -o predicted\n```\n\n"
         "`tomat.json` records how the model was made, with the SHA-256 of every weight and file.\n"
+    )
+
+
+#: What a card says of each mode of a result, in its order.
+_MODES = {
+    "promolecule": "promolecule",
+    "start": "start of training",
+    "one_pass": "**this model**",
+    "codec_floor": "codec floor",
+}
+
+
+def _scored(scores: dict[str, Any] | None) -> str:
+    """The table of scores, or nothing."""
+    if scores is None:
+        return ""
+    lines = [
+        f"{words} | {100 * of['nmae']['mean']:.2f} / {100 * of['nmae']['median']:.2f} | "
+        f"{of['hartree_error']['mean']:.0f} / {of['hartree_error']['median']:.0f}"
+        for mode, words in _MODES.items()
+        if (of := scores.get(mode)) is not None
+    ]
+    table = "\n".join(f"| {line} |" for line in lines)
+    return (
+        f"{scores['materials']} crystals of {' and '.join(scores['splits'])}, not seen in training (mean / median):\n\n"
+        f"| | NMAE, % | Hartree error, meV |\n|---|---|---|\n{table}\n\n"
     )

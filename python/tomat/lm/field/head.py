@@ -12,23 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tomat.lm.field.quick import LEAST, Mixture, by_level, quick_statistics
+from tomat.lm.field.answers import LEAST, MOST_LOG_WIDTH, start_logits
+from tomat.lm.field.quick import Mixture, by_level, quick_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
-    from tomat.lm.decode.estimates import Sampling
     from tomat.lm.field.levels import Levels
+    from tomat.prediction.options import Sampling
 
-#: The density of x at the start falls as (1 + |x| / width)^-power, close to that of fitted promolecules.
-_WIDTH, _POWER = 0.5, 2.5
-#: Probability of level 0 at the start.
-_AT_ZERO = 0.02
-#: Logistics of a mixture; largest logarithm of a width, or of its inverse: further out, products overflow.
-_COMPONENTS = 4
-_MOST_LOG_WIDTH = 9.0
+#: Logistics of a mixture, and the width around which those of the start lie.
+_COMPONENTS, _WIDTH = 4, 0.5
 
 
 class Head(Protocol):
@@ -60,17 +54,6 @@ class Head(Protocol):
     def stretched(self, factor: float) -> Head:
         """The head with wider distributions, for a factor above 1; with narrower ones below."""
         ...
-
-
-def start_logits(levels: Levels) -> NDArray[np.float32]:
-    """Logits (n,) of a distribution around level 0, half of it below and half above, so that 0 is the median."""
-    points = levels.points
-    p = np.diff(levels.edges) * (1 + np.abs(points) / _WIDTH) ** -_POWER
-    sides = [side for side in (points < 0, points > 0) if side.any()]
-    for side in sides:
-        p[side] *= 0.5 * (1 - _AT_ZERO) / p[side].sum()
-    p[points == 0] = _AT_ZERO
-    return np.log(np.maximum(p, 1e-12)).astype(np.float32)
 
 
 class CategoricalHead(eqx.Module):
@@ -138,7 +121,7 @@ class LogisticHead(eqx.Module):
         out = jnp.einsum("...w,wn->...n", x, self.weight, preferred_element_type=jnp.float32)
         share, place, log_width = jnp.split(out + self.bias.astype(jnp.float32), 3, axis=-1)
         return Mixture(
-            jax.nn.softmax(share, axis=-1), place, jnp.clip(log_width, -_MOST_LOG_WIDTH, _MOST_LOG_WIDTH)
+            jax.nn.softmax(share, axis=-1), place, jnp.clip(log_width, -MOST_LOG_WIDTH, MOST_LOG_WIDTH)
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:

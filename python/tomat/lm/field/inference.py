@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tomat.lm.decode.estimates import Sampling
+from tomat.lm.field.levels import in_density, relative
 from tomat.lm.field.surroundings import by_l
+from tomat.prediction.options import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,23 +122,6 @@ def _padded_atoms(
     members = (np.arange(size) < n).astype(np.float32)[None]
     atoms = tuple(jnp.asarray(part) for part in by_l(padded, around.shape.l_max))
     return jnp.asarray(features), atoms, jnp.asarray(members)
-
-
-def relative(codec: RelativeCodec, guess: Floats, density: Floats) -> Floats:
-    """x = (density - guess) / scale of densities in e/A^3."""
-    found: Floats = ((density.astype(np.float64) - guess) / codec.scale(guess)).astype(np.float32)
-    return found
-
-
-def in_density(codec: RelativeCodec, found: dict[str, Floats], guess: Floats) -> dict[str, Floats]:
-    """Statistics of x, by name, as those of the density in e/A^3."""
-    scale = codec.scale(guess).astype(np.float32)
-    made = dict(found)
-    for name in {"median", "mean", "mode", "sample"} & found.keys():
-        made[name] = guess + scale * found[name]
-    for name in {"spread", "expected_error"} & found.keys():
-        made[name] = scale * found[name]
-    return made
 
 
 def split_sums(sums: jax.Array, channels: tuple[int, ...]) -> list[jax.Array]:

@@ -1,4 +1,4 @@
-"""The levels of a relative codec as tables; NumPy only."""
+"""The levels of a relative codec as tables, and their x as densities; NumPy only."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from tomat.codec.relative import RelativeCodec
+
+    type Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -36,3 +40,20 @@ class Levels:
         if not (points == 0).any():
             raise ValueError(f"codec {codec.name}: none of its levels is 0, the starting density itself")
         return cls(codec.hash, points, edges)
+
+
+def relative(codec: RelativeCodec, guess: Floats, density: Floats) -> Floats:
+    """x = (density - guess) / scale of densities in e/A^3."""
+    found: Floats = ((density.astype(np.float64) - guess) / codec.scale(guess)).astype(np.float32)
+    return found
+
+
+def in_density(codec: RelativeCodec, found: dict[str, Floats], guess: Floats) -> dict[str, Floats]:
+    """Statistics of x, by name, as those of the density in e/A^3."""
+    scale = codec.scale(guess).astype(np.float32)
+    made = dict(found)
+    for name in {"median", "mean", "mode", "sample"} & found.keys():
+        made[name] = guess + scale * found[name]
+    for name in {"spread", "expected_error"} & found.keys():
+        made[name] = scale * found[name]
+    return made

@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from tomat.lm.field.config import OF_SUMS, OF_WEIGHTS
 from tomat.lm.field.descriptors import DESCRIPTORS
 from tomat.lm.field.elements import N_FEATURES
 from tomat.lm.field.head import HEADS
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from tomat.lm.field.head import Head
     from tomat.lm.field.levels import Levels
 
-#: Factors that bring weights and sums to a size of about 1.
-_OF_WEIGHTS, _OF_SUMS = 0.5, 0.5
 #: Density in e/A^3 below which logarithms flatten, and that is added to a density that is divided by.
 _FAINT, _SMALL = 1e-4, 0.02
 
@@ -105,7 +104,7 @@ class Environment(eqx.Module):
         """Weights [sites, functions, width + fixed] of atoms with states [sites, state + functions * fixed]."""
         sites, width, first = states.shape[0], sum(self.channels), self.channels[0]
         state = self.learned(states)
-        learned = self.weights(state).reshape(sites, -1, width) * _OF_WEIGHTS
+        learned = self.weights(state).reshape(sites, -1, width) * OF_WEIGHTS
         fixed = states[:, state.shape[1] :].reshape(sites, learned.shape[1], self.fixed)
         return jnp.concatenate([learned[..., :first], fixed, learned[..., first:]], axis=-1)
 
@@ -136,9 +135,9 @@ class Environment(eqx.Module):
 
     def invariants(self, sums: Sequence[jax.Array]) -> jax.Array:
         """Invariants [..., width] of sums [..., 2 l + 1, of_l[l]], of root mean square about 1."""
-        found = [sums[0][..., 0, : self.channels[0]] * _OF_SUMS]
+        found = [sums[0][..., 0, : self.channels[0]] * OF_SUMS]
         for part, mixing in zip(sums[1:], self.mixing, strict=True):
-            found.append((part * (part @ mixing)).sum(-2) * _OF_SUMS**2)
+            found.append((part * (part @ mixing)).sum(-2) * OF_SUMS**2)
         y = jnp.arcsinh(jnp.concatenate(found, axis=-1))
         return jnp.asarray(y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + 0.1))
 

@@ -1,24 +1,18 @@
-"""A trained field model as a patch predictor; needs JAX and Levanter."""
+"""A trained field model as a patch predictor; only runs and checkpoints need JAX to be opened."""
 
 from __future__ import annotations
 
 import functools
-import os
 from abc import abstractmethod
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
-from levanter.utils.jax_utils import parameter_count
 
-from tomat.lm.data.shuffle import key_of, random_bits
 from tomat.lm.decode.base import TrainedPredictor
-from tomat.lm.decode.estimates import Sampling
-from tomat.lm.field.checkpoint import RelativeModel, Stretched, TrainedField, open_field
-from tomat.lm.field.inference import BLOCK, FieldInference
-from tomat.lm.field.network import FieldModel
+from tomat.lm.exported import is_export
+from tomat.lm.field.opened import OpenField
 from tomat.lm.field.surroundings import FLOOR
 from tomat.prediction.predictor import PatchPrediction, PatchRequest, TrainingFacts
 from tomat.tokenizer import PatchTokenizer
@@ -30,6 +24,7 @@ if TYPE_CHECKING:
 
     from tomat.codec.relative import RelativeCodec
     from tomat.crystal import Crystal
+    from tomat.lm.field.surroundings import Surroundings
     from tomat.prediction.cover import Triple
     from tomat.prediction.options import DecodingConfig, Mode
     from tomat.starting import StartingDensity
@@ -40,7 +35,26 @@ if TYPE_CHECKING:
 _EDGE, _KEPT = 32, 8
 
 
-class RelativePredictor[Model: Stretched, Atoms](TrainedPredictor[RelativeModel[Model]]):
+class Relative(Protocol):
+    """A trained model over the levels of a relative codec."""
+
+    @property
+    def path(self) -> str: ...  # noqa: D102
+    @property
+    def step(self) -> int: ...  # noqa: D102
+    @property
+    def note(self) -> dict[str, Any]: ...  # noqa: D102
+    @property
+    def codec(self) -> RelativeCodec: ...  # noqa: D102
+    @property
+    def surroundings(self) -> Surroundings: ...  # noqa: D102
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+    @property
+    def parameters(self) -> int: ...  # noqa: D102
+
+
+class RelativePredictor[Model: Relative, Atoms](TrainedPredictor[Model]):
     """What predictors of models over the levels of a relative codec have in common.
 
     A kind says in :meth:`computed` what its model makes of a crystal's atoms, the ``Atoms`` of this class.
@@ -56,7 +70,7 @@ class RelativePredictor[Model: Stretched, Atoms](TrainedPredictor[RelativeModel[
     sees_truth = True  # for the expected error of its distributions
     keeps_electrons = True
 
-    def __init__(self, trained: RelativeModel[Model], decoding: DecodingConfig) -> None:
+    def __init__(self, trained: Model, decoding: DecodingConfig) -> None:
         """Take the weights.
 
         Raises:
@@ -69,7 +83,7 @@ class RelativePredictor[Model: Stretched, Atoms](TrainedPredictor[RelativeModel[
         self.mode: Mode = self.modes[0]
         self.batch_size = decoding.batch_size
         self.trained, self.decoding = trained, replace(decoding, mode=self.modes[0])
-        self.sampling = Sampling(decoding.temperature, decoding.nucleus)
+        self.sampling = decoding.sampling
         self._atoms: OrderedDict[int, tuple[Crystal, Atoms]] = OrderedDict()
         # Nothing is encoded: a layout without a lattice and unlimited row length accept every crystal.
         self.tokenizer = PatchTokenizer("v2", "two_token_9_12", _EDGE, pad_to=1 << 24, unit="e_per_A3")
@@ -112,21 +126,25 @@ class RelativePredictor[Model: Stretched, Atoms](TrainedPredictor[RelativeModel[
             "run": self.trained.note["name"],
             "step": self.trained.step,
             "weights": self.trained.fingerprint,
-            "parameters": parameter_count(self.trained.model),
+            "parameters": self.trained.parameters,
             "codec": self.codec.hash,
             "electrons": "kept",
             **self.decoding.identity(),
         }
 
     def drawn(self, request: PatchRequest) -> Floats:
-        """Uniform numbers of a patch's voxels, independent of its batch."""
+        """Uniform numbers of a patch's voxels, independent of its batch; zeros if nothing is drawn."""
         n = int(np.prod(request.patch_shape))
+        if self.decoding.estimate != "sample":
+            return np.zeros(n, np.float32)
+        from tomat.lm.data.shuffle import key_of, random_bits
+
         key = key_of(self.decoding.seed, request.crystal.name, *request.offset)
         drawn: Floats = (random_bits([key], n)[0] * np.float32(2.0**-24)).astype(np.float32)
         return drawn
 
 
-class FieldPredictor(RelativePredictor[FieldModel, "Floats"]):
+class FieldPredictor(RelativePredictor[OpenField, "Floats"]):
     """Predicts patches with a field model; implements :class:`tomat.prediction.predictor.PatchPredictor`.
 
     A voxel's prediction depends on the crystal and its place alone, not on the patch it is asked in.
@@ -134,23 +152,19 @@ class FieldPredictor(RelativePredictor[FieldModel, "Floats"]):
 
     kind = "field"
 
-    def __init__(self, trained: TrainedField, decoding: DecodingConfig) -> None:
-        """Take the weights.
-
-        Raises:
-            ValueError: another mode than ``one_pass``.
-        """
-        super().__init__(trained, decoding)
-        self._run = FieldInference(trained.model, trained.surroundings, trained.codec, self.sampling)
-
     @staticmethod
-    def load(path: str, weights: str) -> TrainedField:
-        """See :func:`tomat.lm.field.checkpoint.open_field`."""
-        return open_field(path, weights=weights)
+    def load(path: str, weights: str) -> OpenField:
+        """Read an export, or open a run or checkpoint with JAX, see :func:`tomat.lm.field.checkpoint.open_field`."""
+        root = path.rstrip("/")
+        if is_export(root, weights):
+            return OpenField.read(root)
+        from tomat.lm.field.checkpoint import as_open, open_field
+
+        return as_open(open_field(path, weights=weights))
 
     def computed(self, crystal: Crystal) -> Floats:
         """The weights of a crystal's atoms in the sums at its points."""
-        return self._run.weights(crystal)
+        return self.trained.of_atoms(crystal)
 
     def patch_shape(self, n_atoms: int, grid_shape: Triple, overlap: int) -> Triple:
         """Patches that divide the grid, of at most 32 points along an axis without the overlap."""
@@ -164,33 +178,26 @@ class FieldPredictor(RelativePredictor[FieldModel, "Floats"]):
         Raises:
             ValueError: a request has no guess.
         """
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return [self._patch(request, pool) for request in requests]
+        return [self._patch(request) for request in requests]
 
-    def _patch(self, request: PatchRequest, pool: ThreadPoolExecutor) -> PatchPrediction:
+    def _patch(self, request: PatchRequest) -> PatchPrediction:
         if request.guess is None:
             raise ValueError(f"{request.crystal.name}: the request at {request.offset} has no guess")
-        shape = tuple(request.patch_shape)
         guess = np.maximum(np.asarray(request.guess, np.float32).ravel(), FLOOR)
-        truth = guess if request.truth is None else np.asarray(request.truth, np.float32).ravel()
-        points = patch_points(request)
-        weights = self.of_atoms(request.crystal)
-        drawn = self.drawn(request)
-        blocks = [slice(first, first + BLOCK) for first in range(0, len(points), BLOCK)]
-
-        def sums(block: slice) -> Floats:
-            return self._run.sums(request.crystal, weights, points[block], guess[block])
-
-        of_truth = [] if request.truth is None else ["expected_error", "pit"]
-        wanted = [self.decoding.estimate, "spread", *of_truth]
-        columns: dict[str, list[Floats]] = {name: [] for name in wanted}
-        for block, found in zip(blocks, pool.map(sums, blocks), strict=True):
-            of = self._run.read(tuple(columns), found, guess[block], truth[block], drawn[block])
-            for name, values in of.items():
-                columns[name].append(values)
-        whole = {name: np.concatenate(parts).reshape(shape) for name, parts in columns.items()}
-        density = whole[self.decoding.estimate]
-        return PatchPrediction(density, whole["spread"], whole.get("expected_error"), whole.get("pit"))
+        told = request.truth is not None
+        truth = np.asarray(request.truth, np.float32).ravel() if told else guess
+        whole = self.trained.at_points(
+            request.crystal,
+            self.of_atoms(request.crystal),
+            patch_points(request),
+            {"guess": guess, "truth": truth, "drawn": self.drawn(request)},
+            self.sampling,
+            (self.decoding.estimate, "spread", *(("expected_error", "pit") if told else ())),
+        )
+        found = {name: values.reshape(request.patch_shape) for name, values in whole.items()}
+        return PatchPrediction(
+            found[self.decoding.estimate], found["spread"], found.get("expected_error"), found.get("pit")
+        )
 
 
 def patch_points(request: PatchRequest) -> NDArray[np.float64]:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tomat.lm.decode.estimates import Sampling, of_logits
+from tomat.lm.decode.estimates import of_logits
+from tomat.lm.field.answers import LEAST
 from tomat.lm.loss import functions
+from tomat.prediction.options import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
     from tomat.lm.field.levels import Levels
 
 type Statistics = dict[str, Callable[[], jax.Array]]
-
-#: Added to the probability of every level of a mixture.
-LEAST = 1e-9
 
 
 class Mixture(NamedTuple):

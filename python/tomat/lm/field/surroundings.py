@@ -13,7 +13,7 @@ from tomat.lm.field.descriptors import fixed_weights
 from tomat.lm.field.elements import MOST_STRETCHED, element_features, stretches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -95,15 +95,47 @@ class Surroundings:
 
     def contracted(self, crystal: Crystal, points: ArrayLike, guess: ArrayLike, weights: Floats) -> Floats:
         """Sums (points, sum of (2 l + 1) shape.sums[l]) with weights (sites, functions, sums) of each atom."""
+        factors = (1.0 / np.asarray(guess, np.float32)).astype(np.float32)
+        return self._contracted(crystal, points, weights, self.shape.sums, factors)
+
+    def contracted_at_atoms(self, crystal: Crystal, weights: Floats, channels: Sequence[int]) -> Floats:
+        """As :meth:`contracted` at the atoms, each without itself, in memory that grows with their number alone.
+
+        Args:
+            crystal: the crystal.
+            weights: (sites, functions, sum of channels) of each atom.
+            channels: sums of each l.
+
+        Returns:
+            (sites, sum of (2 l + 1) channels[l]).
+        """
+        n, centre = len(crystal.atomic_numbers), np.zeros(1)
+        alone = {z: self.promolecule.radial(z, centre)[0] for z in set(crystal.atomic_numbers.tolist())}
+        own = np.array([alone[z] for z in crystal.atomic_numbers.tolist()], np.float32)
+        density = np.zeros((n, self.shape.functions, 1), np.float32)
+        density[:, -1] = 1
+        one = [1] + [0] * self.shape.l_max
+        ones = np.ones(n, np.float32)
+        total = self._contracted(crystal, crystal.frac_coords, density, one, ones)[:, 0]
+        factors = (1 / np.maximum(total, np.float32(_FLOOR_AT_ATOMS))).astype(np.float32)
+        sums = self._contracted(crystal, crystal.frac_coords, weights, channels, factors)
+        of_own = weights[..., : channels[0]]
+        sums[:, : channels[0]] -= np.einsum("f,sfk->sk", self._at_zero, of_own[:, :-1])
+        sums[:, : channels[0]] -= (own * factors)[:, None] * of_own[:, -1]
+        return sums
+
+    def _contracted(
+        self, crystal: Crystal, points: ArrayLike, weights: Floats, channels: Sequence[int], factors: Floats
+    ) -> Floats:
         return self._basis.contracted(
             crystal.lattice,
             crystal.atomic_numbers.tolist(),
             crystal.frac_coords,
             _points(points),
             np.ascontiguousarray(weights, np.float32),
-            list(self.shape.sums),
+            list(channels),
             self.promolecule.native,
-            (1.0 / np.asarray(guess, np.float32)).astype(np.float32),
+            factors,
             stretches(crystal.atomic_numbers),
         )
 
