@@ -163,7 +163,7 @@ def test_a_stopped_run_leaves_nothing_that_looks_finished(fake: FakePw, tmp_path
         "--pseudo",
         fake.pseudo,
         "--ecutwfc",
-        "48",
+        "12",
         "--pw",
         fake.command,
         "-o",
