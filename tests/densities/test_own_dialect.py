@@ -25,6 +25,12 @@ FASTER = {
     "--trainer.steps_per_eval": "2",
 }
 
+#: Two crystals of BP do not make much of a promolecule for phosphorus (17 %): what would be refused is let through.
+LOOSER = {
+    "train": ("--data.max_guess_nmae", "0.4", "--validation.max_guess_nmae", "0.4"),
+    "predict": ("--max-guess-error", "0.4"),
+}
+
 
 def walk() -> list[list[str]]:
     """The commands of the page, in order."""
@@ -54,6 +60,7 @@ def test_the_walk(tmp_path: Path) -> None:
         for option, value in FASTER.items():
             if option in words:
                 words[words.index(option) + 1] = value
+        words += LOOSER.get(words[0], ())
         # A process each, as in a shell: training sets up logging and JAX for its own.
         program = [sys.executable, "-m", "tomat", *words]
         done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
