@@ -55,6 +55,7 @@ ROOMS = (
     "tomat.engine",
     "tomat.plan",
     "tomat.prediction",
+    "tomat.densities",
     "tomat.lm",
     "tomat.evaluate",
     "tomat.report",

@@ -68,6 +68,20 @@ COVERED_BY = {
         "dataset.manifest",
         "dataset.report",
     ),
+    "densities/test_densities.py": (
+        "cli.densities",
+        "densities.base",
+        "densities.engines",
+        "densities.folder",
+        "densities.qe.engine",
+        "densities.run",
+    ),
+    "densities/test_pseudo.py": ("densities.qe.pseudo",),
+    "densities/test_pw.py": (
+        "densities.qe.orientation",
+        "densities.qe.pw",
+        "densities.qe.pw_input",
+    ),
     "engine/test_engines.py": (
         "engine.job",
         "engine.modal",

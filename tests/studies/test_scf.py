@@ -77,24 +77,11 @@ def test_the_error_counts_bands_up_to_the_window() -> None:
         pw.band_error(pw.Bands(np.zeros((1, 3)), 0.0), reference, 2.0)
 
 
-def test_running(tmp_path: Path) -> None:
-    program = tmp_path / "pw"
-    program.write_text(
-        "#!/bin/sh\ncat $2\necho ' estimated scf accuracy    <       0.25 Ry'\n"
-        "echo ' convergence has been achieved in   7 iterations'\necho JOB DONE\n"
-    )
-    program.chmod(0o755)
-    found = pw.run(str(program), tmp_path, INPUT, 60)
-    assert (found.iterations, found.first_accuracy) == (7, 0.25)
-    program.write_text("#!/bin/sh\necho Error in routine readpp\n")
-    with pytest.raises(ValueError, match=r"pw\.x failed(.|\n)*readpp"):
-        pw.run(str(program), tmp_path, INPUT, 60)
-    program.write_text("#!/bin/sh\nexec sleep 60\n")
-    with pytest.raises(ValueError, match="--timeout"):
-        pw.run(str(program), tmp_path, INPUT, 0.2)
-    (tmp_path / "H.UPF").write_text("h")
+def test_pseudopotentials_are_unpacked(tmp_path: Path, data: Path) -> None:
+    pw.unpack(data / "qe", ["Si.UPF"], tmp_path)
+    assert (tmp_path / "Si.UPF").read_bytes().startswith(b"<UPF")
     with pytest.raises(FileNotFoundError, match=r"Ti\.UPF"):
-        pw.unpack(tmp_path, ["H.UPF", "Ti.UPF"], tmp_path)
+        pw.unpack(data / "qe", ["Si.UPF", "Ti.UPF"], tmp_path)
 
 
 def test_crystals_are_chosen_by_cost_alone(data: Path) -> None:

@@ -52,6 +52,25 @@ def split_groups(
     return found
 
 
+def parse_fractions(text: str) -> dict[str, float]:
+    """Shares by name from text: ``train=0.8,test=0.2``.
+
+    Raises:
+        ValueError: a part that is not a name with a share above 0, or a name twice.
+    """
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, number = (piece.strip() for piece in part.partition("="))
+        try:
+            value = float(number)
+        except ValueError:
+            value = 0.0
+        if not equals or not name or name in found or not value > 0:
+            raise ValueError(f"fractions {text!r}: give name=share,name=share with shares above 0")
+        found[name] = value
+    return found
+
+
 def _targets(total: int, fractions: Mapping[str, float]) -> dict[str, int]:
     """Integers proportional to the fractions, with sum ``total``."""
     weight = math.fsum(fractions.values())

@@ -15,6 +15,7 @@ __all__ = ["app", "main", "run", "tokenize_main"]
 
 #: Commands, each a module or package here, in the order of --help.
 _COMMANDS = (
+    "densities",
     "tokenize",
     "show",
     "info",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -23,15 +24,20 @@ _ZSTD_LEVEL = 9
 
 
 def encode(
-    crystal: Crystal, density: NDArray[np.float32], _n_electrons: float, source: dict[str, Any]
+    crystal: Crystal,
+    density: NDArray[np.float32],
+    _n_electrons: float,
+    source: dict[str, Any],
+    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
-    """The files of the group; the density is in ``chgcar`` units."""
+    """The files of the group; the density is in ``chgcar`` units. ``facts`` stand in the metadata beside the source."""
     values = np.ascontiguousarray(density, dtype="<f4")
     metadata = {
         "task_id": crystal.name,
         "n_electrons": float(values.mean(dtype=np.float64)),
         "units": "electrons: rho(r)*V_cell (mean over grid = n_electrons)",
         "source": source,
+        **(facts or {}),
     }
     attributes = {"structure": json.dumps(structure_dict(crystal)), "metadata": json.dumps(metadata)}
     return {

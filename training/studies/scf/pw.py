@@ -1,12 +1,8 @@
-"""Running ``pw.x``: inputs edited, and what it leaves read."""
+"""Inputs of ``pw.x`` edited, and the bands it leaves read."""
 
 from __future__ import annotations
 
-import gzip
-import os
 import re
-import subprocess
-import time
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tomat.densities.qe.pseudo import unpacked
+
 #: eV.
 HARTREE = 27.211386245988
-_ITERATIONS = re.compile(r"convergence has been achieved in\s+(\d+) iterations")
-_ACCURACY = re.compile(r"estimated scf accuracy\s+<\s+(\S+) Ry")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,21 +27,6 @@ class Bands:
 
     energies: NDArray[np.float64]
     fermi: float
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run of ``pw.x`` printed.
-
-    Attributes:
-        seconds: wall time.
-        iterations: of the self-consistent cycle, None if it did not converge or there was none.
-        first_accuracy: the first estimated accuracy in Ry.
-    """
-
-    seconds: float
-    iterations: int | None
-    first_accuracy: float | None
 
 
 def with_variable(text: str, namelist: str, name: str, value: str) -> str:
@@ -81,46 +62,7 @@ def species_of(text: str) -> dict[str, str]:
 def unpack(pseudo: Path, names: list[str], target: Path) -> None:
     """Put pseudopotentials, plain or gzipped in ``pseudo``, plain into ``target``."""
     for name in names:
-        plain, packed = pseudo / name, pseudo / f"{name}.gz"
-        if plain.exists():
-            (target / name).write_bytes(plain.read_bytes())
-        elif packed.exists():
-            (target / name).write_bytes(gzip.decompress(packed.read_bytes()))
-        else:
-            raise FileNotFoundError(f"{plain}: no such pseudopotential, nor {packed.name}")
-
-
-def run(command: str, folder: Path, text: str, timeout: float) -> Run:
-    """Run ``pw.x`` on an input in a folder, with one thread.
-
-    Raises:
-        ValueError: it failed, or took longer than ``timeout`` seconds; the message ends in what it printed last.
-    """
-    (folder / "pw.in").write_text(text)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = time.monotonic()
-    try:
-        done = subprocess.run(
-            [command, "-in", "pw.in"],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ValueError(f"{folder}: pw.x took more than {timeout:g} s; give a longer --timeout") from error
-    seconds = time.monotonic() - started
-    if "JOB DONE" not in done.stdout:
-        raise ValueError(f"{folder}: pw.x failed:\n{(done.stdout + done.stderr)[-1500:]}")
-    iterations = _ITERATIONS.search(done.stdout)
-    accuracy = _ACCURACY.search(done.stdout)
-    return Run(
-        seconds,
-        None if iterations is None else int(iterations[1]),
-        None if accuracy is None else float(accuracy[1]),
-    )
+        (target / name).write_bytes(unpacked(pseudo, name))
 
 
 def bands_of(schema: Path) -> Bands:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tomat import metrics
 from tomat.crystal import Crystal
 from tomat.dataset.inputs import splits_of
+from tomat.densities.qe.pw import Run, run
 from tomat.material import Material, read
 from tomat.prediction.assemble import CellRequest, Failure, predict_densities
 from tomat.prediction.predictor import PatchPredictor
@@ -145,11 +146,11 @@ def measure_crystal(one: Candidate, starts: dict[str, PatchPredictor], config: S
             text = pw.with_variable(text, "control", key, value)
         nscf = pw.with_variable(text, "control", "calculation", "'nscf'")
         nscf = pw.with_variable(nscf, "electrons", "diago_thr_init", _THRESHOLD)
-        found: dict[str, tuple[pw.Bands, pw.Run]] = {}
+        found: dict[str, tuple[pw.Bands, Run]] = {}
         for start, density in densities.items():
             _write(density, work)
-            run = pw.run(config.command, work, nscf, config.timeout)
-            found[start] = (pw.bands_of(work / _SCHEMA), run)
+            ran = run(config.command, work, nscf, config.timeout)
+            found[start] = (pw.bands_of(work / _SCHEMA), ran)
         reference = found[EXACT][0]
         rows = {
             start: _errors(densities[start], truth, found[start], reference, config) for start in densities
@@ -167,10 +168,10 @@ def measure_crystal(one: Candidate, starts: dict[str, PatchPredictor], config: S
         from_file = pw.with_variable(text, "electrons", "startingpot", "'file'")
         for start, density in densities.items():
             _write(density, work)
-            rows[start]["scf"] = asdict(pw.run(config.command, work, from_file, config.timeout))
+            rows[start]["scf"] = asdict(run(config.command, work, from_file, config.timeout))
         shutil.rmtree(work / "x.save")
-        row["scf"] = asdict(pw.run(config.command, work, text, config.timeout))
-        pw.run(config.command, work, nscf, config.timeout)
+        row["scf"] = asdict(run(config.command, work, text, config.timeout))
+        run(config.command, work, nscf, config.timeout)
         rows[EXACT]["band_error"] = pw.band_error(reference, pw.bands_of(work / _SCHEMA), config.window)
         return row
 
@@ -178,19 +179,19 @@ def measure_crystal(one: Candidate, starts: dict[str, PatchPredictor], config: S
 def _errors(
     density: Material,
     truth: Material,
-    found: tuple[pw.Bands, pw.Run],
+    found: tuple[pw.Bands, Run],
     reference: pw.Bands,
     config: StudyConfig,
 ) -> dict[str, Any]:
     """The errors of a density, and of the bands found from it."""
-    bands, run = found
+    bands, ran = found
     predicted, true = (one.in_unit("chgcar").density for one in (density, truth))
     return {
         "nmae": metrics.nmae(predicted, true),
         "hartree_error": metrics.hartree_error(predicted, true, truth.lattice),
         "band_error": pw.band_error(bands, reference, config.window),
         "fermi_error": 1000.0 * (bands.fermi - reference.fermi),
-        "nscf_seconds": run.seconds,
+        "nscf_seconds": ran.seconds,
     }
 
 

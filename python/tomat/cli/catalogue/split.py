@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tomat.catalogue.division import split_groups
+from tomat.catalogue.division import parse_fractions, split_groups
 from tomat.catalogue.table import load
 from tomat.storage.files import write_json
 
@@ -42,7 +42,10 @@ def command(
             f"{catalogue}: {unknown} materials have no {by}: build the catalogue from densities, or from a CSV file "
             "with a column formula"
         )
-    shares = _fractions(fractions)
+    try:
+        shares = parse_fractions(fractions)
+    except ValueError as error:
+        raise typer.BadParameter(f"--{error}") from error
     found = split_groups(table["id"].to_pylist(), groups, shares, seed)
     write_json(out, {name: found[name] for name in shares})
     counts = {name: len(ids) for name, ids in found.items()}
@@ -52,17 +55,3 @@ def command(
     total = sum(counts.values())
     shown = ", ".join(f"{n:,} {name} ({n / total:.1%})" for name, n in counts.items())
     print(f"{out}: {shown}; {len(set(groups)):,} groups by {by}, none on two sides")
-
-
-def _fractions(text: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, number = (piece.strip() for piece in part.partition("="))
-        try:
-            value = float(number)
-        except ValueError:
-            value = 0.0
-        if not equals or not name or name in found or not value > 0:
-            raise typer.BadParameter(f"--fractions {text!r}: give name=share,name=share with shares above 0")
-        found[name] = value
-    return found

@@ -1,0 +1,1 @@
+"""Densities computed by a program for electronic structure, many at once, in the ``rho_gga`` layout."""

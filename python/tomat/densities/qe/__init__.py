@@ -1,0 +1,1 @@
+"""Densities by ``pw.x`` of Quantum ESPRESSO: pseudopotentials, inputs, runs."""
