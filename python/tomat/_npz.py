@@ -33,6 +33,8 @@ _SUFFIX = ".npy"
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 #: Number types in ``.npy`` headers; not text, dates, records or objects.
 _NUMBERS = re.compile(r"[<>|=][biuf](1|2|4|8)")
+#: Short texts in ``.npy`` headers.
+_TEXTS = re.compile(r"[<>|=][US][1-9]\d{0,2}")
 #: The longest header NumPy itself reads.
 _LONGEST_HEADER = 10_000
 _HAS_DESCRIPTOR = 1 << 3
@@ -92,7 +94,15 @@ class Npz:
         return name in self._entries
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """A member as an array, with its checksum verified."""
+        """A member as an array of numbers, with its checksum verified."""
+        return self._member(name, _NUMBERS, "numbers")
+
+    def texts(self, name: str) -> list[str]:
+        """A member that is a text, or an array of them, with its checksum verified."""
+        values = self._member(name, _TEXTS, "short texts").ravel().tolist()
+        return [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in values]
+
+    def _member(self, name: str, kinds: re.Pattern[str], what: str) -> NDArray[Any]:
         entry = self._entries[name]
         self._left -= entry.file_size
         if self._left < 0:
@@ -107,7 +117,7 @@ class Npz:
                 content = member.read(entry.file_size + 1)
             if len(content) != entry.file_size:
                 raise ValueError(f"it has {len(content)} bytes, its directory says {entry.file_size}")
-            return _array(content)
+            return _array(content, kinds, what)
         except _DAMAGE as error:
             raise ValueError(f"member {name}: {error}; fetch it again") from error
         except PickledError as error:
@@ -155,8 +165,8 @@ def _zip64_sizes(extra: bytes) -> tuple[int, int]:
     raise zipfile.BadZipFile("a member has no size")
 
 
-def _array(content: bytes) -> NDArray[Any]:
-    """The array of a ``.npy`` file; its header must fit its content."""
+def _array(content: bytes, kinds: re.Pattern[str], what: str) -> NDArray[Any]:
+    """The array of a ``.npy`` file with values of some kinds; its header must fit its content."""
     header, start = _header(content)
     try:
         stated: Any = ast.literal_eval(header)
@@ -167,8 +177,8 @@ def _array(content: bytes) -> NDArray[Any]:
     descr, shape, fortran_order = stated["descr"], stated["shape"], stated["fortran_order"]
     if isinstance(descr, str) and "O" in descr:
         raise PickledError("holds Python objects, which are never unpickled (allow_pickle=False)")
-    if not isinstance(descr, str) or not _NUMBERS.fullmatch(descr):
-        raise ValueError(f"its values are {str(descr)[:40]!r}, not numbers")
+    if not isinstance(descr, str) or not kinds.fullmatch(descr):
+        raise ValueError(f"its values are {str(descr)[:40]!r}, not {what}")
     if (
         not isinstance(shape, tuple)
         or not all(type(n) is int and n >= 0 for n in shape)
@@ -178,7 +188,7 @@ def _array(content: bytes) -> NDArray[Any]:
     try:
         dtype = np.dtype(descr)
     except TypeError as error:
-        raise ValueError(f"its values are {descr!r}, not numbers") from error
+        raise ValueError(f"its values are {descr!r}, not {what}") from error
     if math.prod(shape) * dtype.itemsize != len(content) - start or len(shape) > 8:
         raise ValueError(
             f"its header gives the shape {str(shape)[:40]}, but {len(content) - start} bytes follow"

@@ -11,15 +11,16 @@ import numpy as np
 
 from tomat import _core
 from tomat.crystal import Crystal, as_array, content_hash
-from tomat.formats import FORMATS, Folder, format_by_name, format_of, write, zarr
+from tomat.formats import FORMATS, format_by_name, format_of, write, zarr
 from tomat.storage.files import is_url, open_bytes
-from tomat.storage.remote import fetch_files
 
 if TYPE_CHECKING:
     from ase.atoms import Atoms
     from numpy.typing import ArrayLike, NDArray
     from pymatgen.core.structure import IStructure
     from pymatgen.io.vasp.outputs import Chgcar
+
+    from tomat.formats.contents import Reader
 
 __all__ = ["UNITS", "Entry", "Material", "Unit", "fetch", "is_read_by_core", "read", "task_id_of"]
 
@@ -273,8 +274,8 @@ class Material:
         return replace(self, source={**self.source, **facts})
 
     def write(self, path: str | Path, format: str | None = None, *, augmentation: bytes = b"") -> None:  # noqa: A002
-        """Write as ``NAME.zarr``, ``CHGCAR``, ``NAME.CHGCAR``, ``NAME.vasp``, ``NAME.cube`` or ``NAME.save``; text is
-        compressed by a suffix .gz, .bz2, .xz or .zst.
+        """Write as ``NAME.zarr``, ``CHGCAR``, ``NAME.CHGCAR``, ``NAME.vasp``, ``NAME.cube``, ``NAME.xsf``,
+        ``NAME.npz``, ``NAME.save`` or ``NAME_DEN``; text is compressed by a suffix .gz, .bz2, .xz or .zst.
 
         Args:
             path: where to write; an existing file is replaced.
@@ -316,20 +317,20 @@ class Material:
 
 
 def read(path: str | Path) -> Material:
-    """Read a density: a Zarr v3 group in the ``rho_gga`` layout, VASP CHGCAR/CHG/AECCAR, Gaussian cube, or a save
-    folder of Quantum ESPRESSO (``PREFIX.save``).
+    """Read a density: a Zarr v3 group in the ``rho_gga`` layout, VASP CHGCAR/CHG/AECCAR, Gaussian cube, XSF, ``.npz``
+    (:mod:`tomat.formats.npz`), a save folder of Quantum ESPRESSO (``PREFIX.save``), or ``NAME_DEN`` of ABINIT.
 
-    Text files may be compressed (.gz, .bz2, .xz, .zst). URLs are opened with fsspec. The unit is that of the file:
-    ``chgcar`` for Zarr and VASP, ``e_per_A3`` for cube and Quantum ESPRESSO.
+    Text files may be compressed (.gz, .bz2, .xz, .zst). URLs are opened with fsspec. The unit is ``chgcar`` for Zarr
+    and VASP, what it says for ``.npz``, and ``e_per_A3`` for the others. Of runs with spin, the total is read.
 
     Raises:
         FileNotFoundError: no such file.
         OSError: the file cannot be read.
         ValueError: damaged, or not a density; the message names the file, what is wrong and where.
     """
-    folder = _folder(path)
-    if folder is not None:
-        return _decoded(folder, path)
+    reader = _reader(path)
+    if reader is not None:
+        return _decoded(reader, path)
     content = fetch(path)
     if content is None:
         return _material(_core.read(str(path)))
@@ -348,7 +349,7 @@ def fetch(path: str | Path) -> dict[str, bytes] | bytes | None:
     """
     if is_read_by_core(path):
         return None
-    if _folder(path) is not None:
+    if _reader(path) is not None:
         material = read(path).in_unit("chgcar")
         return zarr.encode(material.crystal, material.density, material.n_electrons, material.source)
     return zarr.fetch_group(str(path)) if str(path).rstrip("/").endswith(".zarr") else open_bytes(path)
@@ -356,49 +357,37 @@ def fetch(path: str | Path) -> dict[str, bytes] | bytes | None:
 
 def is_read_by_core(path: str | Path) -> bool:
     """Whether the core opens a path itself: a local one, of a format that it reads."""
-    return not is_url(path) and _folder(path) is None
+    return not is_url(path) and _reader(path) is None
 
 
-def _folder(path: str | Path) -> Folder | None:
+def _reader(path: str | Path) -> Reader | None:
     """How a path is read in Python; None if the core reads it."""
-    form = format_by_name(path)
-    return None if form is None else form.folder
+    name = str(path).rstrip("/")
+    form = format_by_name(name.split("?")[0] if is_url(name) else name, shared=True)
+    return None if form is None else form.reader
 
 
 def task_id_of(path: str | Path) -> str:
     """The id of a file's material: its stem, or the name of its folder if the file is just called CHGCAR or x.save."""
     name = _core.task_id(str(path))
-    folder = _folder(name)
-    if folder is None:
+    reader = _reader(name)
+    if reader is None:
         return name
-    stem = name[: -len(Path(name).suffix)]
-    if not folder.nameless.fullmatch(stem):
+    stem = reader.ending.sub("", name)
+    if not reader.nameless.fullmatch(stem):
         return stem
     text = str(path).rstrip("/")
     return _core.task_id(text.rpartition("/")[0] if is_url(path) else str(Path(text).absolute().parent))
 
 
-def _decoded(folder: Folder, path: str | Path) -> Material:
-    """A density in a folder whose format the core does not read."""
-    name = str(path).rstrip("/")
-    if is_url(path):
-        files = fetch_files(name, folder.parts)
-    elif Path(name).is_dir():
-        files = {
-            part: (Path(name) / part).read_bytes() for part in folder.parts if (Path(name) / part).exists()
-        }
-    elif Path(name).exists():
-        raise ValueError(
-            f"{name}: a file, where {Path(name).suffix} is the suffix of folders; give the folder"
-        )
-    else:
-        raise FileNotFoundError(f"{name}: no such folder")
-    found = folder.decode(files, name)
+def _decoded(reader: Reader, path: str | Path) -> Material:
+    """A density whose format the core does not read."""
+    found = reader.read(path)
     try:
-        crystal = Crystal.of(found.lattice, found.atomic_numbers, found.frac_coords, task_id_of(name))
+        crystal = Crystal.of(found.lattice, found.atomic_numbers, found.frac_coords, task_id_of(path))
         return Material.on(crystal, found.density, found.unit, found.source)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _material(raw: _core.RawMaterial) -> Material:

@@ -251,7 +251,9 @@ def test_a_cutoff_is_asked_for(tmp_path: Path, data: Path) -> None:
 def test_what_is_missing_is_named(recorded: dict[str, Path], tmp_path: Path) -> None:
     folder = recorded["Si"]
     (folder / charge.NAME).unlink()
-    with pytest.raises(ValueError, match=r"Si.save: no charge-density.dat; .*disk_io"):
+    with pytest.raises(
+        ValueError, match=r"Si.save: no charge-density.dat and no charge-density.hdf5; .*disk_io"
+    ):
         tomat.read(folder)
     (folder / schema.NAME).unlink()
     with pytest.raises(ValueError, match=r"Si.save: no data-file-schema.xml.*pw.x"):
@@ -266,8 +268,12 @@ def test_what_is_missing_is_named(recorded: dict[str, Path], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("<lsda>false</lsda>", "<lsda>true</lsda>", "spin-polarised.*nspin = 1"),
-        ("<noncolin>false</noncolin>", "<noncolin>true</noncolin>", "non-collinear"),
+        ("<lsda>false</lsda>", "<lsda>true</lsda>", "1 spin components, where the run .* has 2"),
+        (
+            "<noncolin>false</noncolin>",
+            "<noncolin>perhaps</noncolin>",
+            "magnetization/noncolin> is 'perhaps'",
+        ),
         ("<gamma_only>false", "<gamma_only>true", "gamma trick is off here and on in data-file-schema.xml"),
         ('nr1="20"', 'nr1="12"', "needs 17 x 17 x 17 points, but the grid .* is 12 x 20 x 20"),
         ('nr1="20"', 'nr1="20000"', "1 to 1023"),
@@ -307,11 +313,26 @@ def test_a_density_cut_off_is_named(recorded: dict[str, Path], name: str) -> Non
         tomat.read(recorded[name])
 
 
-def test_a_density_with_spin_or_a_wrong_flag_is_named(recorded: dict[str, Path]) -> None:
+def test_of_a_run_with_spin_the_total_density_is_read(data: Path) -> None:
+    """As pp.x wrote it to an XSF file (plot_num = 0), with six digits; one electron, all of it spin up."""
+    found = tomat.read(data / "qe" / "Hspin.save")
+    assert found.source["has_spin"] is True
+    assert found.n_electrons == pytest.approx(1.0, rel=1e-6)
+    theirs = tomat.read(data / "xsf" / "qe-Hspin.xsf.gz")
+    assert theirs.grid_shape == found.grid_shape
+    np.testing.assert_allclose(theirs.density, found.density, rtol=0, atol=2e-6 * found.density.max())
+    np.testing.assert_allclose(theirs.lattice, found.lattice, atol=1e-8)
+    np.testing.assert_allclose(theirs.frac_coords, found.frac_coords, atol=1e-8)
+
+
+def test_a_density_with_a_wrong_count_or_flag_is_named(recorded: dict[str, Path]) -> None:
     path = recorded["Si"] / charge.NAME
     content = bytearray(path.read_bytes())
     content[12] = 2  # the number of spins
-    with pytest.raises(ValueError, match=r"spin-polarised .*nspin = 1"):
+    with pytest.raises(ValueError, match=r"cut off or damaged: the record with spin component 2"):
+        charge.parse(bytes(content), "x")
+    content[12] = 3
+    with pytest.raises(ValueError, match=r"counts 3 spin components"):
         charge.parse(bytes(content), "x")
     content[12], content[4] = 1, 1  # the gamma trick
     with pytest.raises(ValueError, match="lists both G and -G"):

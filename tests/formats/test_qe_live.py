@@ -14,7 +14,7 @@ import pytest
 
 import tomat
 from silicon import PW, mesh, needs_pw, pw_input
-from tomat.formats.qe import charge
+from tomat.formats.qe import charge, hdf5
 from tomat.formats.qe.vectors import BOHR
 
 pytestmark = needs_pw
@@ -97,3 +97,23 @@ def test_pw_finds_the_bands_of_a_density(tmp_path: Path, data: Path) -> None:
     path = bands(pw(tmp_path / "exact", data, task="bands", start="file", k_points=k_points))
     at_gamma = len(path) // 2
     np.testing.assert_allclose(path[:at_gamma], again[:at_gamma], atol=2e-4)
+
+
+@pytest.mark.parametrize("k_points", [MESH, "gamma"])
+def test_pw_with_hdf5_starts_from_the_exact_density(tmp_path: Path, data: Path, k_points: str) -> None:
+    """Where pw.x is a build with HDF5; that of Debian is none."""
+    pytest.importorskip("h5py")
+    ran = tmp_path / "ran"
+    ran.mkdir()
+    first = accuracies(pw(ran, data, k_points=k_points))
+    if not (ran / "x.save" / hdf5.NAME).exists():
+        pytest.skip("this pw.x is built without HDF5")
+    converged = tomat.read(ran / "x.save")
+    assert converged.source["hdf5"] is True
+    folder = tmp_path / "again"
+    folder.mkdir()
+    converged.write(folder / "x.save")
+    assert not (folder / "x.save" / charge.NAME).exists()
+    found = accuracies(pw(folder, data, start="file", k_points=k_points))
+    assert found[0] < 1e-8
+    assert len(found) < len(first) / 3

@@ -61,3 +61,47 @@ def test_cutoffs_are_asked_for(tmp_path: Path) -> None:
         cutoffs(60.0, 50.0)
     with pytest.raises(ValueError, match="give ecutwfc or ecutrho"):
         cutoffs(None, None)
+
+
+def test_half_of_the_components_and_hdf5(tmp_path: Path) -> None:
+    """Each by an option; a prediction without it is another one. For --format qe alone."""
+    pytest.importorskip("h5py")
+    options = ("promolecule", CRYSTAL, "--ecutwfc", 10, "--format", "qe", "--normalize")
+    found = {}
+    for name, more in (("plain", ()), ("half", ("--gamma-only",)), ("both", ("--gamma-only", "--hdf5"))):
+        result = tomat_main("predict", *options, "-o", tmp_path / name, *more)
+        assert result.code == 0, result.err
+        found[name] = tomat.read(tmp_path / name / "qe-0934.save")
+    assert [(one.source["gamma_only"], one.source["hdf5"]) for one in found.values()] == [
+        (False, False),
+        (True, False),
+        (True, True),
+    ]
+    assert (tmp_path / "both" / "qe-0934.save" / "charge-density.hdf5").exists()
+    for one in found.values():
+        np.testing.assert_allclose(one.density, found["plain"].density, atol=1e-6 * one.density.max())
+    other = tomat_main("predict", *options, "-o", tmp_path / "plain", "--gamma-only")
+    assert other.code == 1
+    assert "gamma_only was None and is True" in other.err
+    wrong = tomat_main("predict", "promolecule", CRYSTAL, "-o", tmp_path, "--hdf5", "--format", "cube")
+    assert "--hdf5 is for --format qe" in wrong.err
+
+
+def test_other_doors(tmp_path: Path) -> None:
+    """One prediction in each format, and all of them read back as the same density."""
+    names = ("zarr", "xsf", "npz", "abinit", "xsf.gz")
+    formats = [word for name in names for word in ("--format", name)]
+    options = ("-o", tmp_path, "--ecutwfc", 10, "--normalize", "--json", *formats)
+    result = tomat_main("predict", "promolecule", CRYSTAL, *options)
+    assert result.code == 0, result.err
+    (record,) = result.json["predicted"]
+    assert record["files"] == [f"qe-0934{end}" for end in (".zarr", ".xsf", ".npz", "_DEN", ".xsf.gz")]
+    expected = tomat.read(tmp_path / "qe-0934.zarr")
+    for file in record["files"]:
+        back = tomat.read(tmp_path / file).in_unit("chgcar")
+        assert back.task_id == "qe-0934"
+        np.testing.assert_allclose(back.density, expected.density, rtol=1e-5)
+        np.testing.assert_allclose(back.frac_coords, expected.frac_coords, atol=1e-9)
+    assert tomat.read(tmp_path / "qe-0934_DEN").source["ecutwfc_Ry"] == 10.0
+    exact = tomat.read(tmp_path / "qe-0934.npz")
+    np.testing.assert_array_equal(exact.density, expected.density)

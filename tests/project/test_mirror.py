@@ -108,10 +108,12 @@ COVERED_BY = {
         "workplace",
     ),
     "formats/test_qe.py": (
+        "formats.contents",
         "formats.qe.charge",
         "formats.qe.schema",
         "formats.qe.vectors",
     ),
+    "formats/test_qe_hdf5.py": ("formats.qe.hdf5",),
     "hostile/test_bombs.py": ("_threads",),
     "hostile/test_integrity.py": (
         "_seal",
@@ -248,6 +250,7 @@ COVERED_BY = {
     ),
     "test_fitting.py": ("tail",),
     "test_formats.py": (
+        "formats.compression",
         "formats.cube",
         "formats.text",
         "formats.vasp",

@@ -6,11 +6,12 @@ Examples:
   tomat predict runs/first structures/*.cif -o predicted --normalize --overlap 4
   tomat predict promolecule Si.cif -o guess --spacing 0.1 --format chgcar --format png
   tomat predict Si.cif -o qe --ecutwfc 60 --format qe
+  tomat predict Si.cif -o abinit --ecutwfc 60 --format abinit
 
 MODEL is one of the package (tomat models), by default sg15-pbe; a folder or URL written by tomat train (a run's best
 weights are used, see --weights) or tomat export; or the word promolecule: the sum of spherical atoms, the baseline.
-STRUCTURE is a POSCAR, a CIF, any file pymatgen or ASE reads, a
-density (only its crystal is used), a folder of such files, or a .txt list of them. OUT receives NAME.zarr, NAME.CHGCAR,
+STRUCTURE is a POSCAR, a CIF, any file pymatgen or ASE reads, a density (only its crystal is used), a folder of such
+files, or a .txt list of them. OUT receives NAME.zarr, NAME.CHGCAR,
 NAME.png and, once these are complete, NAME.json. To resume an interrupted prediction, run the same command again.
 """
 
@@ -29,7 +30,8 @@ import typer
 from tomat.cli._models import decoding_options
 from tomat.cli._shared import grouped
 from tomat.formats import FORMATS
-from tomat.formats.qe import cutoffs
+from tomat.formats.qe import SWITCHES, cutoffs
+from tomat.formats.qe.hdf5 import h5py_for
 from tomat.formats.vasp import AUGMENTATION_NOTE
 from tomat.prediction.checks import MAX_GUESS_ERROR
 from tomat.prediction.options import DecodingConfig
@@ -79,6 +81,16 @@ def command(
         float | None,
         typer.Option(help="Cutoff of its density, Ry.  [default: 4 x --ecutwfc]", callback=_positive),
     ] = None,
+    gamma_only: Annotated[
+        bool,
+        typer.Option(
+            "--gamma-only", help="--format qe: for runs with K_POINTS gamma, half of the G vectors."
+        ),
+    ] = False,
+    hdf5: Annotated[
+        bool,
+        typer.Option("--hdf5", help="--format qe: charge-density.hdf5, for builds of pw.x with HDF5."),
+    ] = False,
     radices: Annotated[
         str, typer.Option(help="Prime factors allowed in a grid chosen by spacing.")
     ] = "2,3,5,7",
@@ -96,7 +108,9 @@ def command(
     ] = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="zarr, chgcar, cube, qe, png, chgcar.gz, ...; repeatable."),
+        typer.Option(
+            "--format", help="zarr, chgcar, cube, xsf, npz, qe, abinit, png, chgcar.gz, ...; repeatable."
+        ),
     ] = None,
     truth: Annotated[
         str | None, typer.Option(help="True density of the only STRUCTURE, to compare with.")
@@ -139,6 +153,7 @@ def command(
         like=None if like is None else read(like),
         spacing=spacing,
         cutoffs=_cutoffs(ecutwfc, ecutrho, suffixes),
+        switches=_switches(gamma_only, hdf5, suffixes),
         radices=_radices(radices),
         overlap=overlap,
         normalize=normalize or electrons is not None or valence is not None,
@@ -175,6 +190,15 @@ def _cutoffs(
             )
         return None
     return cutoffs(ecutwfc, ecutrho)
+
+
+def _switches(gamma_only: bool, hdf5: bool, suffixes: tuple[str, ...]) -> tuple[str, ...]:
+    chosen = tuple(name for name, on in zip(SWITCHES, (gamma_only, hdf5), strict=True) if on)
+    if chosen and FORMATS["qe"].suffix not in suffixes:
+        raise ValueError(f"--{chosen[0].replace('_', '-')} is for --format qe, which is not asked for")
+    if hdf5:
+        h5py_for("--hdf5")
+    return chosen
 
 
 def _radices(text: str) -> tuple[int, ...]:

@@ -100,7 +100,7 @@ def _files(text: str, root: Place) -> Iterable[str]:
         found = list(_search(root))
         if not found:
             raise FileNotFoundError(
-                f"{text}: no densities in this folder (CHGCAR, cube, .zarr or .save by name)"
+                f"{text}: no densities in this folder (CHGCAR, cube, .zarr, .save or _DEN by name)"
             )
         return found
     if not root.exists():

@@ -1,15 +1,12 @@
 """Density file formats: a registry of names, suffixes and writers.
 
 Files are written atomically; :func:`tomat.read` reads them with the parsers of the core (``tomat-io``), or with
-``decode`` of a format in a folder. A new format is a module here with ``encode``, an entry in :data:`FORMATS`, and a
-parser in the core or ``decode``.
+``decode`` of a format that Python reads. A new format is a module here with ``encode``, an entry in :data:`FORMATS`,
+and a parser in the core or ``decode``.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,25 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomat.crystal import Crystal
-from tomat.formats import cube, qe, vasp, zarr
+from tomat.formats import abinit, cube, npz, qe, vasp, xsf, zarr
+from tomat.formats.compression import COMPRESSORS
+from tomat.formats.contents import File, Folder, Reader
 from tomat.storage.files import atomic_folder, write_atomically
 
-__all__ = ["COMPRESSORS", "FORMATS", "Folder", "Format", "format_by_name", "format_of", "write"]
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder with a density, read in Python.
-
-    Attributes:
-        parts: names of the files that ``decode`` takes, as far as they are there.
-        decode: from the content of each file, and the name of the folder for messages, to what it holds.
-        nameless: pattern of stems that say nothing of the crystal, which is then called after the folder above.
-    """
-
-    parts: tuple[str, ...]
-    decode: Callable[[dict[str, bytes], str], qe.Contents]
-    nameless: re.Pattern[str]
+__all__ = ["COMPRESSORS", "FORMATS", "Format", "format_by_name", "format_of", "write"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +41,7 @@ class Format:
         shared: suffixes also used for other things, which mean this format where a density is expected.
         is_text: files may be compressed.
         has_augmentation: PAW augmentation occupancies may follow the density.
-        folder: how folders are read whose format the core does not know.
+        reader: how a format is read that the core does not know.
     """
 
     name: str
@@ -70,7 +54,7 @@ class Format:
     shared: tuple[str, ...] = ()
     is_text: bool = True
     has_augmentation: bool = False
-    folder: Folder | None = None
+    reader: Reader | None = None
 
 
 #: Formats by name.
@@ -91,6 +75,26 @@ FORMATS: dict[str, Format] = {
         ),
         Format("cube", ".cube", "e_per_A3", cube.encode, (".cube", ".cub"), ("*.cube", "*.cub")),
         Format(
+            "xsf",
+            ".xsf",
+            "e_per_A3",
+            xsf.encode,
+            (),
+            (),
+            shared=(".xsf",),
+            reader=File(xsf.decode, re.compile(r"\.xsf$", re.IGNORECASE)),
+        ),
+        Format(
+            "npz",
+            ".npz",
+            "chgcar",
+            npz.encode,
+            (".npz",),
+            (),
+            is_text=False,
+            reader=File(npz.decode, re.compile(r"\.npz$", re.IGNORECASE)),
+        ),
+        Format(
             "qe",
             ".save",
             "e_per_A3",
@@ -98,24 +102,20 @@ FORMATS: dict[str, Format] = {
             (".save",),
             ("*.save",),
             is_text=False,
-            folder=Folder(qe.PARTS, qe.decode, qe.NAMELESS),
+            reader=Folder(qe.PARTS, qe.decode, re.compile(r"\.save$", re.IGNORECASE), qe.NAMELESS),
+        ),
+        Format(
+            "abinit",
+            "_DEN",
+            "e_per_A3",
+            abinit.encode,
+            (),
+            ("*_DEN",),
+            names=re.compile(r".+_DEN"),
+            is_text=False,
+            reader=File(abinit.decode, re.compile(r"_DEN$")),
         ),
     )
-}
-
-
-def _zstd(data: bytes) -> bytes:
-    import pyarrow as pa
-
-    return bytes(pa.compress(data, codec="zstd", asbytes=True))
-
-
-#: Compression of text formats, by suffix.
-COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
-    ".gz": lambda data: gzip.compress(data, compresslevel=6, mtime=0),
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-    ".zst": _zstd,
 }
 
 

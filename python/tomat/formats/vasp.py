@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import itertools
-import lzma
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +11,7 @@ from numpy.typing import NDArray
 
 from tomat import _core
 from tomat.crystal import Crystal
+from tomat.formats.compression import unpacked
 from tomat.formats.text import comment, fortran, table
 from tomat.storage.files import open_bytes
 
@@ -26,11 +22,6 @@ AUGMENTATION_NOTE = (
     "copies the occupancies from a CHGCAR of the same crystal. Do not use it with ICHARG = 11"
 )
 
-_EXPANDERS: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
-    (b"\x1f\x8b", gzip.decompress),
-    (b"BZh", bz2.decompress),
-    (b"\xfd7zXZ", lzma.decompress),
-)
 _AUGMENTATION = b"augmentation occupancies"
 
 
@@ -61,7 +52,7 @@ def read_augmentation(path: str | Path, n_atoms: int) -> bytes:
 
     They are valid for the same atoms in the same order with the same POTCAR.
     """
-    text = _expanded(path)
+    text = unpacked(open_bytes(path), str(path))
     start = text.find(_AUGMENTATION)
     lines = text[start:].splitlines() if start >= 0 else []
     at = blocks = 0
@@ -83,14 +74,3 @@ def read_augmentation(path: str | Path, n_atoms: int) -> bytes:
             "give the CHGCAR of a VASP run on the same atoms in the same order"
         )
     return b"\n".join(lines[:at]) + b"\n"
-
-
-def _expanded(path: str | Path) -> bytes:
-    data = open_bytes(path)
-    try:
-        for magic, expand in _EXPANDERS:
-            if data.startswith(magic):
-                return expand(data)
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise ValueError(f"{path}: damaged or cut off: {error}") from error
-    return data

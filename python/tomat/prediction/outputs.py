@@ -31,7 +31,7 @@ def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
         if kind not in OUTPUT_FORMATS or not fits:
             text = [one.name for one in FORMATS.values() if one.is_text]
             raise ValueError(
-                f"unknown format {name!r}; known: {', '.join(OUTPUT_FORMATS)}, and {' and '.join(text)} compressed "
+                f"unknown format {name!r}; known: {', '.join(OUTPUT_FORMATS)}, and {', '.join(text)} compressed "
                 f"({', '.join(text[0] + suffix for suffix in COMPRESSORS)})"
             )
         suffixes.append(

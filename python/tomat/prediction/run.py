@@ -41,6 +41,7 @@ class RunOptions:
         spacing: distance of grid points in angstrom; None is that of the training data.
         cutoffs: of the wave functions and of the density in Ry, for Quantum ESPRESSO: they decide the grid if none
             of the three above is given, and which components are written.
+        switches: of :data:`tomat.formats.qe.SWITCHES`, those that are on.
         radices: allowed prime factors of the axes if the spacing decides.
         overlap: grid points by which neighbouring patches overlap.
         normalize: scale to the number of valence electrons.
@@ -58,6 +59,7 @@ class RunOptions:
     like: Material | None = None
     spacing: float | None = None
     cutoffs: tuple[float, float] | None = None
+    switches: tuple[str, ...] = ()
     radices: tuple[int, ...] = RADICES
     overlap: int = 0
     normalize: bool = False
@@ -166,6 +168,7 @@ def predict_files(
     }
     if options.cutoffs is not None:
         identity["cutoffs"] = list(options.cutoffs)
+    identity |= dict.fromkeys(options.switches, True)
     run = _Run(predictor, OutputFolder(out, suffixes, identity), options, report)
     outcomes = predict_densities(
         predictor,
@@ -228,6 +231,7 @@ class _Run:
                 augmentation = read_augmentation(self.options.augmentation, cell.crystal.n_atoms)
             if self.options.cutoffs is not None:
                 facts: dict[str, Any] = dict(zip(CUTOFFS, self.options.cutoffs, strict=True))
+                facts |= dict.fromkeys(self.options.switches, True)
                 if outcome.electrons.expected is not None:
                     facts["electrons"] = outcome.electrons.expected
                 outcome = replace(outcome, material=outcome.material.with_source(**facts))

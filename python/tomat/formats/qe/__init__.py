@@ -1,28 +1,33 @@
-"""Save folders of Quantum ESPRESSO: ``PREFIX.save`` with ``charge-density.dat`` and ``data-file-schema.xml``.
+"""Save folders of Quantum ESPRESSO: ``PREFIX.save`` with ``data-file-schema.xml`` and a density.
 
-A written folder is one that ``pw.x`` starts from (``startingpot = 'file'``) and finds bands with (``calculation =
-'nscf'`` or ``'bands'``). Norm-conserving pseudopotentials, without spin.
+The density is ``charge-density.dat``, or ``charge-density.hdf5`` of builds with HDF5. A written folder is one that
+``pw.x`` starts from (``startingpot = 'file'``) and finds bands with (``calculation = 'nscf'`` or ``'bands'``), with
+norm-conserving pseudopotentials and without spin. Of runs with spin, the total density is read.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomat.crystal import Crystal
-from tomat.formats.qe import charge, schema
+from tomat.formats.contents import Contents
+from tomat.formats.qe import charge, hdf5, schema
 from tomat.formats.qe.vectors import BOHR, fft_grid, miller_indices
 
-__all__ = ["CUTOFFS", "NAMELESS", "PARTS", "Contents", "cutoffs", "decode", "encode"]
+__all__ = ["CUTOFFS", "NAMELESS", "PARTS", "SWITCHES", "cutoffs", "decode", "encode"]
 
 #: The files of a folder that are read.
-PARTS = (schema.NAME, charge.NAME)
+PARTS = (schema.NAME, charge.NAME, hdf5.NAME)
 #: What a writer is told in a material's ``source``: cutoffs of the wave functions and of the density, in Ry.
 CUTOFFS = ("ecutwfc_Ry", "ecutrho_Ry")
+#: And: one of each pair G, -G; the density as HDF5.
+SWITCHES = ("gamma_only", "hdf5")
 #: Prefixes that say nothing of the crystal: the one of pw.x's own choice, and single letters.
 NAMELESS = re.compile(r"pwscf|[a-z]", re.IGNORECASE)
 #: Largest difference between the electrons of the density and those the run counts, as a share.
@@ -33,17 +38,6 @@ _WHOLE = 0.25
 _SPARSE = 1000
 
 
-class Contents(NamedTuple):
-    """What a folder holds, in the terms of :class:`tomat.Material`."""
-
-    lattice: NDArray[np.float64]
-    atomic_numbers: list[int]
-    frac_coords: NDArray[np.float64]
-    density: NDArray[np.float32]
-    unit: str
-    source: dict[str, Any]
-
-
 def encode(
     crystal: Crystal, density: NDArray[np.float32], n_electrons: float, source: dict[str, Any]
 ) -> dict[str, bytes]:
@@ -52,10 +46,10 @@ def encode(
     The density is scaled to the valence electrons of the cell, as ``pw.x`` does when it starts SCF: to ``electrons`` of
     the ``source``, or the nearest whole number. ``source`` has the cutoff of the density, ``ecutrho_Ry`` (or
     ``ecutwfc_Ry``, a quarter of it); with ``gamma_only``, one of each pair G, -G is written, for runs with ``K_POINTS
-    gamma``.
+    gamma``; with ``hdf5``, ``charge-density.hdf5`` instead of ``charge-density.dat``.
 
     Raises:
-        ValueError: no cutoff, or electrons that are far from a whole number and not given.
+        ValueError: no cutoff, electrons that are far from a whole number and not given, or HDF5 without h5py.
     """
     ecutwfc, ecutrho = _cutoffs(crystal, source)
     gamma_only = bool(source.get("gamma_only", False))
@@ -76,7 +70,8 @@ def encode(
         gamma_only=gamma_only,
     )
     components = charge.Components(gamma_only, reciprocal, miller, values)
-    return {schema.NAME: described, charge.NAME: charge.dump(components)}
+    form: ModuleType = hdf5 if source.get("hdf5", False) else charge
+    return {schema.NAME: described, form.NAME: form.dump(components)}
 
 
 def _count(crystal: Crystal, n_electrons: float, source: dict[str, Any]) -> float:
@@ -134,22 +129,27 @@ def decode(files: dict[str, bytes], name: str) -> Contents:
         raise ValueError(
             f"{name}: no {schema.NAME}, which has the crystal; give the folder PREFIX.save of a run of pw.x 6 or later"
         )
-    if charge.NAME not in files:
+    forms: list[ModuleType] = [form for form in (charge, hdf5) if form.NAME in files]
+    if len(forms) != 1:
         raise ValueError(
-            f"{name}: no {charge.NAME}; give the folder of a finished run of pw.x without HDF5, "
-            "whose disk_io is not 'none'"
+            f"{name}: both {charge.NAME} and {hdf5.NAME}, of two runs; remove the one that is not meant"
+            if forms
+            else f"{name}: no {charge.NAME} and no {hdf5.NAME}; give the folder of a finished run of pw.x, whose "
+            "disk_io is not 'none'"
         )
     run = schema.parse(files[schema.NAME], f"{name}/{schema.NAME}")
-    place = f"{name}/{charge.NAME}"
-    components = charge.parse(files[charge.NAME], place)
+    (form,) = forms
+    place = f"{name}/{form.NAME}"
+    components: charge.Components = form.parse(files[form.NAME], place)
     _check(run, components, place)
     density = charge.to_grid(components, run.grid_shape) / BOHR**3
     source = {
         "format": "qe",
-        "has_spin": False,
+        "has_spin": components.n_spins > 1,
         "ecutwfc_Ry": run.ecutwfc,
         "ecutrho_Ry": run.ecutrho,
         "gamma_only": run.gamma_only,
+        "hdf5": form is hdf5,
         "electrons": run.electrons,
     }
     crystal = (run.lattice, run.atomic_numbers, run.frac_coords)
@@ -162,6 +162,11 @@ def _check(run: schema.Schema, components: charge.Components, name: str) -> None
         raise ValueError(
             f"{name}: the gamma trick is {_onoff(components.gamma_only)} here and {_onoff(run.gamma_only)} in "
             f"{schema.NAME}; the two files are of different runs, or one is damaged: run pw.x again"
+        )
+    if components.n_spins not in run.spins:
+        raise ValueError(
+            f"{name}: {components.n_spins} spin components, where the run in {schema.NAME} has "
+            f"{' or '.join(map(str, run.spins))}; take both files from one run"
         )
     reciprocal = 2.0 * np.pi * np.linalg.inv(run.lattice / BOHR).T
     if not np.allclose(components.reciprocal, reciprocal, atol=1e-6 * np.abs(reciprocal).max()):

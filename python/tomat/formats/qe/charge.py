@@ -2,7 +2,8 @@
 
 Fortran records of a little-endian machine, each between two four-byte counts of its bytes: the flag of the gamma trick,
 the number of G vectors and of spin components (int32); b1, b2, b3 (float64, 1/bohr); Miller indices (n, 3) int32; and
-the components (n,) complex128, in electrons per cubic bohr (``Modules/io_base.f90: write_rhog``).
+the components (n,) complex128, in electrons per cubic bohr (``Modules/io_base.f90: write_rhog``). With spin, the total
+density comes first, then that of spin up minus spin down, or the magnetisation along x, y and z.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Name in a save folder.
 NAME = "charge-density.dat"
+#: Numbers of spin components: none, up and down, noncollinear.
+SPINS = (1, 2, 4)
 #: Largest |rho(G) - conj(rho(-G))| of a real density, in units of rho(0).
 _REAL = 1e-12
 
@@ -31,13 +34,15 @@ class Components:
         gamma_only: one of each pair G, -G is stored.
         reciprocal: (3, 3) float64, rows b1, b2, b3 in 1/bohr, with the factor 2 pi.
         miller: (n, 3) int32, the first (0, 0, 0).
-        values: (n,) complex128, electrons per cubic bohr.
+        values: (n,) complex128, electrons per cubic bohr, of both spins together.
+        n_spins: 1, or 2 or 4 of a run with spin: what follows the density in its file is not read.
     """
 
     gamma_only: bool
     reciprocal: NDArray[np.float64]
     miller: NDArray[np.int32]
     values: NDArray[np.complex128]
+    n_spins: int = 1
 
 
 def dump(components: Components) -> bytes:
@@ -61,7 +66,7 @@ def parse(data: bytes, name: str) -> Components:
     """The components in the content of a file; ``name`` is for messages.
 
     Raises:
-        ValueError: damaged, cut off, or spin-polarised.
+        ValueError: damaged or cut off.
     """
     head, at = _next(data, 0, name, "the numbers of G vectors and spins")
     if len(head) != 12:
@@ -72,14 +77,12 @@ def parse(data: bytes, name: str) -> Components:
     flag, n, n_spins = np.frombuffer(head, "<i4").tolist()
     if n < 1:
         raise ValueError(f"{name}: it counts {n} G vectors; the file is damaged: run pw.x again")
-    if n_spins != 1:
-        raise ValueError(
-            f"{name}: spin-polarised ({n_spins} components), which this format does not hold yet; run pw.x with "
-            "nspin = 1, or write the total density with pp.x (plot_num = 0) as a cube file"
-        )
-    sizes = {"b1, b2, b3": 72, "the Miller indices": 12 * n, "the components": 16 * n}
+    if n_spins not in SPINS:
+        raise ValueError(f"{name}: it counts {n_spins} spin components; the file is damaged: run pw.x again")
+    sizes = [("b1, b2, b3", 72), ("the Miller indices", 12 * n)]
+    sizes += [(f"spin component {i + 1}" if i else "the density", 16 * n) for i in range(n_spins)]
     records = []
-    for what, size in sizes.items():
+    for what, size in sizes:
         content, at = _next(data, at, name, what)
         if len(content) != size:
             raise ValueError(
@@ -94,6 +97,7 @@ def parse(data: bytes, name: str) -> Components:
         np.frombuffer(records[0], "<f8").reshape(3, 3),
         np.frombuffer(records[1], "<i4").reshape(n, 3),
         np.frombuffer(records[2], "<c16"),
+        n_spins,
     )
     check(components, name)
     return components

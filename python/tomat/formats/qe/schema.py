@@ -42,6 +42,7 @@ class Schema:
         ecutrho: cutoff of the density in Ry.
         grid_shape: the FFT grid of the density.
         gamma_only: whether the run used the gamma trick.
+        spins: numbers of spin components that the density may have.
     """
 
     lattice: NDArray[np.float64]
@@ -52,13 +53,14 @@ class Schema:
     ecutrho: float
     grid_shape: tuple[int, int, int]
     gamma_only: bool
+    spins: tuple[int, ...] = (1,)
 
 
 def parse(data: bytes, name: str) -> Schema:
     """What the content of a file says; ``name`` is for messages.
 
     Raises:
-        ValueError: no XML of ``pw.x``, a spin-polarised run, or a value that is missing or makes no sense.
+        ValueError: no XML of ``pw.x``, or a value that is missing or makes no sense.
     """
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
         raise ValueError(f"{name}: it declares a document type, which files of pw.x do not: not read")
@@ -70,12 +72,6 @@ def parse(data: bytes, name: str) -> Schema:
     if output is None:
         raise ValueError(f"{name}: it has no <output>, so pw.x did not finish; run it again")
     read = _Reader(output, name)
-    for flag, what in (("lsda", "spin-polarised"), ("noncolin", "non-collinear")):
-        if read.flag(f"magnetization/{flag}"):
-            raise ValueError(
-                f"{name}: the run is {what}, which this format does not hold yet; run pw.x with nspin = 1, or write "
-                "the total density with pp.x (plot_num = 0) as a cube file"
-            )
     lattice = np.array([read.numbers(f"atomic_structure/cell/{a}", 3) for a in ("a1", "a2", "a3")])
     if not abs(float(np.linalg.det(lattice))) > 0.0:
         raise ValueError(f"{name}: the cell spans no volume; the file is damaged")
@@ -97,6 +93,7 @@ def parse(data: bytes, name: str) -> Schema:
         read.number("basis_set/ecutrho") * _HARTREE,
         _grid(grid, name),
         read.flag("basis_set/gamma_only"),
+        _spins(read),
     )
 
 
@@ -138,6 +135,12 @@ class _Reader:
                 f"{self.name}: {what} should be {n} numbers and is {text!r}; the file is damaged"
             )
         return values
+
+
+def _spins(read: _Reader) -> tuple[int, ...]:
+    if read.flag("magnetization/noncolin"):
+        return 1, 4  # 1 without magnetisation
+    return (2,) if read.flag("magnetization/lsda") else (1,)
 
 
 def _grid(element: ET.Element | None, name: str) -> tuple[int, int, int]:
