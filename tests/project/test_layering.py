@@ -54,6 +54,7 @@ ROOMS = (
     "tomat.dataset",
     "tomat.engine",
     "tomat.plan",
+    "tomat.view",
     "tomat.prediction",
     "tomat.lm",
     "tomat.evaluate",

@@ -207,6 +207,7 @@ COVERED_BY = {
         "plan.rate",
     ),
     "prediction/test_cover.py": ("prediction.grid",),
+    "prediction/test_page.py": ("prediction.picture",),
     "prediction/test_predict.py": (
         "cli._models",
         "cli.predict",
@@ -221,10 +222,10 @@ COVERED_BY = {
         "evaluate.tables",
         "report.build",
         "report.figures",
-        "report.isosurface",
-        "report.page",
         "report.runs",
         "report.sources",
+        "view.page",
+        "view.table",
     ),
     "storage/test_remote.py": (
         "dataset.bucket_directory",

@@ -6,11 +6,13 @@ Examples:
   tomat predict runs/first structures/*.cif -o predicted --normalize --overlap 4
   tomat predict promolecule Si.cif -o guess --spacing 0.1 --format chgcar --format png
   tomat predict runs/first Si.cif -o qe --ecutwfc 60 --format qe
+  tomat predict runs/first Si.cif -o seen --truth Si.zarr --format html
 
 CHECKPOINT is a folder or URL written by tomat train (a run's best weights are used, see --weights), or the word
 promolecule: the sum of spherical atoms, the baseline. STRUCTURE is a POSCAR, a CIF, any file pymatgen or ASE reads, a
 density (only its crystal is used), a folder of such files, or a .txt list of them. OUT receives NAME.zarr, NAME.CHGCAR,
-NAME.png and, once these are complete, NAME.json. To resume an interrupted prediction, run the same command again.
+NAME.png (with --format html, the page NAME.html) and, once these are complete, NAME.json. To resume an interrupted
+prediction, run the same command again.
 """
 
 from __future__ import annotations
@@ -95,7 +97,7 @@ def command(
     ] = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="zarr, chgcar, cube, qe, png, chgcar.gz, ...; repeatable."),
+        typer.Option("--format", help="zarr, chgcar, cube, qe, png, html, chgcar.gz, ...; repeatable."),
     ] = None,
     truth: Annotated[
         str | None, typer.Option(help="True density of the only STRUCTURE, to compare with.")
