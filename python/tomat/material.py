@@ -16,10 +16,14 @@ from tomat.storage.files import is_url, open_bytes
 from tomat.storage.remote import fetch_files
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ase.atoms import Atoms
     from numpy.typing import ArrayLike, NDArray
     from pymatgen.core.structure import IStructure
     from pymatgen.io.vasp.outputs import Chgcar
+
+    from tomat.formats.contents import Contents
 
 __all__ = ["UNITS", "Entry", "Material", "Unit", "fetch", "is_read_by_core", "read", "task_id_of"]
 
@@ -316,8 +320,8 @@ class Material:
 
 
 def read(path: str | Path) -> Material:
-    """Read a density: a Zarr v3 group in the ``rho_gga`` layout, VASP CHGCAR/CHG/AECCAR, Gaussian cube, or a save
-    folder of Quantum ESPRESSO (``PREFIX.save``).
+    """Read a density: a Zarr v3 group in the ``rho_gga`` layout, VASP CHGCAR/CHG/AECCAR, Gaussian cube, a save folder
+    of Quantum ESPRESSO (``PREFIX.save``), or pymatgen's ``Chgcar`` as JSON (``NAME.chgcar.json``).
 
     Text files may be compressed (.gz, .bz2, .xz, .zst). URLs are opened with fsspec. The unit is that of the file:
     ``chgcar`` for Zarr and VASP, ``e_per_A3`` for cube and Quantum ESPRESSO.
@@ -330,6 +334,9 @@ def read(path: str | Path) -> Material:
     folder = _folder(path)
     if folder is not None:
         return _decoded(folder, path)
+    decode = _decoder(path)
+    if decode is not None:
+        return _material_of(decode(open_bytes(path), str(path)), str(path))
     content = fetch(path)
     if content is None:
         return _material(_core.read(str(path)))
@@ -348,7 +355,7 @@ def fetch(path: str | Path) -> dict[str, bytes] | bytes | None:
     """
     if is_read_by_core(path):
         return None
-    if _folder(path) is not None:
+    if _folder(path) is not None or _decoder(path) is not None:
         material = read(path).in_unit("chgcar")
         return zarr.encode(material.crystal, material.density, material.n_electrons, material.source)
     return zarr.fetch_group(str(path)) if str(path).rstrip("/").endswith(".zarr") else open_bytes(path)
@@ -356,7 +363,7 @@ def fetch(path: str | Path) -> dict[str, bytes] | bytes | None:
 
 def is_read_by_core(path: str | Path) -> bool:
     """Whether the core opens a path itself: a local one, of a format that it reads."""
-    return not is_url(path) and _folder(path) is None
+    return not is_url(path) and _folder(path) is None and _decoder(path) is None
 
 
 def _folder(path: str | Path) -> Folder | None:
@@ -365,9 +372,17 @@ def _folder(path: str | Path) -> Folder | None:
     return None if form is None else form.folder
 
 
+def _decoder(path: str | Path) -> Callable[[bytes, str], Contents] | None:
+    """How a file is read in Python; None if the core reads it."""
+    form = format_by_name(path)
+    return None if form is None else form.decode
+
+
 def task_id_of(path: str | Path) -> str:
     """The id of a file's material: its stem, or the name of its folder if the file is just called CHGCAR or x.save."""
     name = _core.task_id(str(path))
+    if _decoder(name) is not None:
+        return name[: name.lower().rindex(FORMATS["chgcar_json"].suffix)]
     folder = _folder(name)
     if folder is None:
         return name
@@ -393,7 +408,10 @@ def _decoded(folder: Folder, path: str | Path) -> Material:
         )
     else:
         raise FileNotFoundError(f"{name}: no such folder")
-    found = folder.decode(files, name)
+    return _material_of(folder.decode(files, name), name)
+
+
+def _material_of(found: Contents, name: str) -> Material:
     try:
         crystal = Crystal.of(found.lattice, found.atomic_numbers, found.frac_coords, task_id_of(name))
         return Material.on(crystal, found.density, found.unit, found.source)

@@ -94,6 +94,7 @@ COVERED_BY = {
         "workplace",
     ),
     "formats/test_qe.py": (
+        "formats.contents",
         "formats.qe.charge",
         "formats.qe.schema",
         "formats.qe.vectors",

@@ -289,7 +289,7 @@ def test_its_size_is_bounded(page: Path) -> None:
     from plotly.offline import get_plotlyjs
 
     # Two materials with pictures: slices and surfaces.
-    assert len(page.read_bytes()) - len(get_plotlyjs().encode()) < 3_000_000
+    assert len(page.read_bytes()) - len(get_plotlyjs().encode()) < 4_000_000
 
 
 def test_inputs_that_are_none(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Density file formats: a registry of names, suffixes and writers.
 
 Files are written atomically; :func:`tomat.read` reads them with the parsers of the core (``tomat-io``), or with
-``decode`` of a format in a folder. A new format is a module here with ``encode``, an entry in :data:`FORMATS`, and a
-parser in the core or ``decode``.
+``decode`` of a format that Python reads. A new format is a module here with ``encode``, an entry in :data:`FORMATS`,
+and a parser in the core or ``decode``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomat.crystal import Crystal
-from tomat.formats import cube, qe, vasp, zarr
+from tomat.formats import chgcar_json, cube, qe, vasp, zarr
+from tomat.formats.contents import Contents
 from tomat.storage.files import atomic_folder, write_atomically
 
 __all__ = ["COMPRESSORS", "FORMATS", "Folder", "Format", "format_by_name", "format_of", "write"]
@@ -37,7 +38,7 @@ class Folder:
     """
 
     parts: tuple[str, ...]
-    decode: Callable[[dict[str, bytes], str], qe.Contents]
+    decode: Callable[[dict[str, bytes], str], Contents]
     nameless: re.Pattern[str]
 
 
@@ -58,6 +59,7 @@ class Format:
         is_text: files may be compressed.
         has_augmentation: PAW augmentation occupancies may follow the density.
         folder: how folders are read whose format the core does not know.
+        decode: how files are read whose format the core does not know, as :attr:`Folder.decode` from one content.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Format:
     is_text: bool = True
     has_augmentation: bool = False
     folder: Folder | None = None
+    decode: Callable[[bytes, str], Contents] | None = None
 
 
 #: Formats by name.
@@ -99,6 +102,16 @@ FORMATS: dict[str, Format] = {
             ("*.save",),
             is_text=False,
             folder=Folder(qe.PARTS, qe.decode, qe.NAMELESS),
+        ),
+        Format(
+            "chgcar_json",
+            ".chgcar.json",
+            "chgcar",
+            chgcar_json.encode,
+            (),
+            ("*.chgcar.json",),
+            names=chgcar_json.NAMES,
+            decode=chgcar_json.decode,
         ),
     )
 }

@@ -61,7 +61,7 @@ def read_augmentation(path: str | Path, n_atoms: int) -> bytes:
 
     They are valid for the same atoms in the same order with the same POTCAR.
     """
-    text = _expanded(path)
+    text = expanded(open_bytes(path), path)
     start = text.find(_AUGMENTATION)
     lines = text[start:].splitlines() if start >= 0 else []
     at = blocks = 0
@@ -85,8 +85,12 @@ def read_augmentation(path: str | Path, n_atoms: int) -> bytes:
     return b"\n".join(lines[:at]) + b"\n"
 
 
-def _expanded(path: str | Path) -> bytes:
-    data = open_bytes(path)
+def expanded(data: bytes, path: str | Path) -> bytes:
+    """The content of a file that may be compressed with gzip, bzip2 or xz; ``path`` is named in errors.
+
+    Raises:
+        ValueError: damaged or cut off.
+    """
     try:
         for magic, expand in _EXPANDERS:
             if data.startswith(magic):

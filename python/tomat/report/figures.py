@@ -231,4 +231,5 @@ def planes(picture: Picture) -> list[Figure]:
 def solids(picture: Picture) -> list[Figure]:
     """Rotatable isosurfaces of the predicted and the true density and of their difference, with atoms and cell."""
     true, predicted = picture.volumes
-    return surfaces(picture.crystal, compared(predicted, true))
+    nx, ny, nz = true.shape
+    return surfaces(picture.crystal, compared(predicted, true), (nx, ny, nz))

@@ -97,9 +97,11 @@ def _difference(values: NDArray[np.float64], other: str) -> Shown:
     return Shown(name, name, values, Scale.of_difference(values), half_level(size), "the absolute difference")
 
 
-def surfaces(crystal: Crystal, shown: Sequence[Shown]) -> list[Figure]:
-    """One solid figure each, on the grid of :func:`tomat.view.resampling.drawn_shape`."""
-    shape = drawn_shape(crystal.lattice)
+def surfaces(
+    crystal: Crystal, shown: Sequence[Shown], shape: tuple[int, int, int] | None = None
+) -> list[Figure]:
+    """One solid figure each, on a grid of ``shape``, or of :func:`tomat.view.resampling.drawn_shape`."""
+    shape = shape or drawn_shape(crystal.lattice)
     found = []
     for one in shown:
         sign = "\u00b1" if one.scale.signed else ""

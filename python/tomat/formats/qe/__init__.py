@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomat.crystal import Crystal
+from tomat.formats.contents import Contents
 from tomat.formats.qe import charge, schema
 from tomat.formats.qe.vectors import BOHR, fft_grid, miller_indices
 
@@ -31,17 +32,6 @@ _ELECTRONS = 1e-3
 _WHOLE = 0.25
 #: Most points of an FFT grid for each of its components.
 _SPARSE = 1000
-
-
-class Contents(NamedTuple):
-    """What a folder holds, in the terms of :class:`tomat.Material`."""
-
-    lattice: NDArray[np.float64]
-    atomic_numbers: list[int]
-    frac_coords: NDArray[np.float64]
-    density: NDArray[np.float32]
-    unit: str
-    source: dict[str, Any]
 
 
 def encode(
