@@ -61,6 +61,7 @@ COVERED_BY = {
         "cli.export_hf",
         "dataset.hf_card",
     ),
+    "dataset/test_materials_project.py": ("cli.fetch",),
     "dataset/test_sync.py": ("cli.sync",),
     "dataset/test_verify.py": (
         "cli.verify",

@@ -22,6 +22,7 @@ _COMMANDS = (
     "plan",
     "coverage",
     "sync",
+    "fetch",
     "export_hf",
     "train",
     "export",
