@@ -54,6 +54,7 @@ ROOMS = (
     "tomat.dataset",
     "tomat.engine",
     "tomat.plan",
+    "tomat.view",
     "tomat.prediction",
     "tomat.densities",
     "tomat.lm",

@@ -61,6 +61,7 @@ COVERED_BY = {
         "cli.export_hf",
         "dataset.hf_card",
     ),
+    "dataset/test_materials_project.py": ("cli.fetch",),
     "dataset/test_sync.py": ("cli.sync",),
     "dataset/test_verify.py": (
         "cli.verify",
@@ -223,6 +224,7 @@ COVERED_BY = {
         "plan.rate",
     ),
     "prediction/test_cover.py": ("prediction.grid",),
+    "prediction/test_page.py": ("prediction.picture",),
     "prediction/test_predict.py": (
         "cli._models",
         "cli.predict",
@@ -237,10 +239,10 @@ COVERED_BY = {
         "evaluate.tables",
         "report.build",
         "report.figures",
-        "report.isosurface",
-        "report.page",
         "report.runs",
         "report.sources",
+        "view.page",
+        "view.table",
     ),
     "storage/test_remote.py": (
         "dataset.bucket_directory",

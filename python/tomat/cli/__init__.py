@@ -23,6 +23,7 @@ _COMMANDS = (
     "plan",
     "coverage",
     "sync",
+    "fetch",
     "export_hf",
     "train",
     "export",

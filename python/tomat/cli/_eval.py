@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tomat.evaluate.aggregate import Settings
-    from tomat.evaluate.tables import Table
+    from tomat.view.table import Table
 
 #: Tables with more columns than this are transposed in the terminal.
 _MANY = 10

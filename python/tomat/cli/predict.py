@@ -6,13 +6,14 @@ Examples:
   tomat predict runs/first structures/*.cif -o predicted --normalize --overlap 4
   tomat predict promolecule Si.cif -o guess --spacing 0.1 --format chgcar --format png
   tomat predict Si.cif -o qe --ecutwfc 60 --format qe
+  tomat predict Si.cif -o seen --truth Si.zarr --format html
   tomat predict Si.cif -o abinit --ecutwfc 60 --format abinit
 
 MODEL is one of the package (tomat models), by default sg15-pbe; a folder or URL written by tomat train (a run's best
 weights are used, see --weights) or tomat export; or the word promolecule: the sum of spherical atoms, the baseline.
 STRUCTURE is a POSCAR, a CIF, any file pymatgen or ASE reads, a density (only its crystal is used), a folder of such
-files, or a .txt list of them. OUT receives NAME.zarr, NAME.CHGCAR,
-NAME.png and, once these are complete, NAME.json. To resume an interrupted prediction, run the same command again.
+files, or a .txt list of them. OUT receives NAME.zarr, NAME.CHGCAR, NAME.png (with --format html, the page NAME.html)
+and, once these are complete, NAME.json. To resume an interrupted prediction, run the same command again.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def command(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", help="zarr, chgcar, cube, xsf, npz, qe, abinit, png, chgcar.gz, ...; repeatable."
+            "--format", help="zarr, chgcar, cube, xsf, npz, qe, abinit, png, html, chgcar.gz, ...; repeatable."
         ),
     ] = None,
     truth: Annotated[

@@ -15,8 +15,9 @@ from tomat.evaluate.bootstrap import Resampler
 from tomat.evaluate.measure import UNITS
 from tomat.evaluate.methods import BASELINES, DIAGNOSTICS, primary_mode
 from tomat.evaluate.result import Result, load_result
-from tomat.evaluate.tables import NONE, Table, amount, interval, label
+from tomat.evaluate.tables import NONE, amount, interval, label
 from tomat.metrics import FRACTION, Unit
+from tomat.view.table import Table
 
 #: Columns of a row that describe the material.
 FACTS = ("task_id", "data_hash", "formula", "chemsys", "category", "n_electrons")

@@ -23,13 +23,14 @@ from tomat.evaluate.measure import Truth
 from tomat.evaluate.methods import EXPECTED, PatchMethod, Predicted
 from tomat.evaluate.result import write_rows
 from tomat.evaluate.run import message, versions
-from tomat.evaluate.tables import Table, interval, percent
+from tomat.evaluate.tables import interval, percent
 from tomat.material import Entry, Material, read
 from tomat.prediction.assemble import CellRequest
 from tomat.prediction.cover import cover
 from tomat.prediction.predictor import PatchRequest
 from tomat.storage.files import read_json, write_atomically
 from tomat.tokenizer import PatchTokenizer
+from tomat.view.table import Table
 from tomat.workplace import Workplace
 
 #: Columns of ``probes.parquet``, with their Arrow types.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from tomat.evaluate.aggregate import modes_of
 from tomat.evaluate.measure import UNITS
 from tomat.evaluate.methods import BASELINES, DIAGNOSTICS
 from tomat.evaluate.result import Result
 from tomat.metrics import FRACTION, INTERVALS, Unit
+from tomat.view.table import Table
 
 #: Names of the modes in tables.
 LABELS = {
@@ -40,31 +40,6 @@ _BESIDE = ("nemd", "nmae_scaled", "electron_error_relative", *INTERVALS)
 
 #: Shown for a missing number.
 NONE = "-"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text cells.
-
-    Attributes:
-        title: of the table.
-        head: names of the columns.
-        rows: the body; the first cell names the row.
-        below: rows below the line: diagnostics.
-        note: shown under the table.
-    """
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    below: tuple[tuple[str, ...], ...] = ()
-    note: str = ""
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """A table as ``dataclasses.asdict`` and JSON leave it."""
-        lines = {key: tuple(map(tuple, content[key])) for key in ("rows", "below")}
-        return cls(content["title"], tuple(content["head"]), **lines, note=content["note"])
 
 
 def percent(value: float | None) -> str:

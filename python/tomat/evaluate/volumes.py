@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomat.crystal import Crystal
 from tomat.material import Material
 from tomat.storage.files import write_atomically
+from tomat.view.plane import sampled
 from tomat.workplace import file_name
 
 #: Points along the longest axis of a volume, and of a plane.
@@ -41,6 +43,11 @@ class Picture:
     frac_coords: NDArray[np.float64]
     volumes: NDArray[np.float32]
     planes: NDArray[np.float32]
+
+    @property
+    def crystal(self) -> Crystal:
+        """The crystal, under the id of the material."""
+        return Crystal.of(self.lattice, self.atomic_numbers, self.frac_coords, self.about["task_id"])
 
 
 _ARRAYS = ("lattice", "atomic_numbers", "frac_coords", "volumes", "planes")
@@ -83,13 +90,7 @@ def _rectangle(
     y = (np.arange(max(2, round(across / step))) + 0.5) * step
     v = y[None, :] / across
     u = x[:, None] / length - v * along / length
-    nx, ny = planes.shape[1:]
-    p, q = (u % 1.0) * nx, np.broadcast_to((v % 1.0) * ny, u.shape)
-    i, j = np.floor(p).astype(int), np.floor(q).astype(int)
-    s, t = p - i, q - j
-    corners = [planes[:, (i + di) % nx, (j + dj) % ny] for di in (0, 1) for dj in (0, 1)]
-    weights = [(1 - s) * (1 - t), (1 - s) * t, s * (1 - t), s * t]
-    return sum(w * c for w, c in zip(weights, corners, strict=True)) + 0.0, (length, across)
+    return sampled(planes, u, np.broadcast_to(v, u.shape)), (length, across)
 
 
 class Gallery:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomat.crystal import Crystal
-from tomat.formats import abinit, cube, npz, qe, vasp, xsf, zarr
+from tomat.formats import abinit, chgcar_json, cube, npz, qe, vasp, xsf, zarr
 from tomat.formats.compression import COMPRESSORS
 from tomat.formats.contents import File, Folder, Reader
 from tomat.storage.files import atomic_folder, write_atomically
@@ -114,6 +114,16 @@ FORMATS: dict[str, Format] = {
             names=re.compile(r".+_DEN"),
             is_text=False,
             reader=File(abinit.decode, re.compile(r"_DEN$")),
+        ),
+        Format(
+            "chgcar_json",
+            ".chgcar.json",
+            "chgcar",
+            chgcar_json.encode,
+            (),
+            ("*.chgcar.json",),
+            names=chgcar_json.NAMES,
+            reader=File(chgcar_json.decode, chgcar_json.ENDING),
         ),
     )
 }

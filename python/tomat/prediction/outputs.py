@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,30 @@ from tomat._core import __version__
 from tomat.formats import COMPRESSORS, FORMATS
 from tomat.material import Material
 from tomat.prediction.assemble import CellRequest, Prediction
+from tomat.prediction.page import facts_of, write_page
+from tomat.prediction.picture import Sight, Start
 from tomat.prediction.preview import preview
 from tomat.storage.files import read_json, write_json
 from tomat.workplace import differences
 
-_PICTURE = ".png"
+
+@dataclass(frozen=True)
+class Picture:
+    """A kind of picture of a prediction.
+
+    Attributes:
+        suffix: of its files.
+        write: writes it to a path.
+    """
+
+    suffix: str
+    write: Callable[[Sight, Path], None]
+
+
+#: Pictures by the name that ``--format`` takes.
+PICTURES = {"png": Picture(".png", preview), "html": Picture(".html", write_page)}
 #: Values of ``--format``; text formats may be followed by .gz, .bz2, .xz or .zst.
-OUTPUT_FORMATS = (*FORMATS, "png")
+OUTPUT_FORMATS = (*FORMATS, *PICTURES)
 
 
 def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
@@ -35,7 +52,8 @@ def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
                 f"({', '.join(text[0] + suffix for suffix in COMPRESSORS)})"
             )
         suffixes.append(
-            (_PICTURE if form is None else form.suffix) + (f".{compression}" if compression else "")
+            (PICTURES[kind].suffix if form is None else form.suffix)
+            + (f".{compression}" if compression else "")
         )
     return tuple(dict.fromkeys(suffixes))
 
@@ -84,10 +102,13 @@ class OutputFolder:
         prediction: Prediction,
         *,
         truth: Material | None = None,
+        start: Start | None = None,
         augmentation: bytes = b"",
         extra: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Write the files of a prediction, then its record with ``extra``; returns the record.
+
+        Pictures compare with ``truth``, or else with the promolecule ``start``.
 
         Raises:
             OSError: a file cannot be written.
@@ -97,12 +118,16 @@ class OutputFolder:
         started = time.perf_counter()
         # The record marks complete files, so it is removed while they change.
         self._file(name, ".json").unlink(missing_ok=True)
+        facts = facts_of(prediction, extra or {})
+        sight = Sight(prediction.material, truth, prediction.spread, start, facts)
+        pictures = {picture.suffix: picture for picture in PICTURES.values()}
         for suffix in self.suffixes:
             target = self._file(name, suffix)
-            if suffix == _PICTURE:
-                preview(prediction.material, target, truth=truth)
-            else:
+            picture = pictures.get(suffix)
+            if picture is None:
                 prediction.material.write(target, augmentation=augmentation)
+            else:
+                picture.write(sight, target)
         files = [f"{name}{suffix}" for suffix in self.suffixes]
         if prediction.spread is not None:
             files.append(f"{name}.spread.zarr")

@@ -11,26 +11,19 @@ from numpy.typing import NDArray
 
 from tomat import _core
 from tomat.material import Material
+from tomat.prediction.picture import Sight
 from tomat.storage.files import write_atomically
+from tomat.view.plane import DECADES, atoms_near, in_plane, plane_basis
 
 #: Largest number of points of a slice along an axis.
 _MOST_POINTS = 300
-#: Atoms within this distance of a slice are marked, in angstrom.
-_NEAR = 0.5
-#: Decades of density that the colour scale spans.
-_DECADES = 4.0
 
 
-def preview(
-    material: Material,
-    path: str | Path,
-    *,
-    truth: Material | None = None,
-) -> None:
+def preview(sight: Sight, path: str | Path) -> None:
     """Write a PNG of three slices through the heaviest atom, one along each pair of lattice vectors.
 
     Colours are logarithmic, in electrons per cubic angstrom; atoms within 0.5 angstrom of a slice are marked. With a
-    ``truth`` on the same grid, two more rows show the true density and, on a linear scale, predicted minus true.
+    truth on the same grid, two more rows show the true density and, on a linear scale, predicted minus true.
 
     Raises:
         ValueError: a truth on another grid, or matplotlib is not installed (``tomat[plot]``).
@@ -41,13 +34,9 @@ def preview(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ValueError(f"{path}: a preview needs matplotlib: pip install 'tomat[plot]'") from error
-    if truth is not None and truth.grid_shape != material.grid_shape:
-        raise ValueError(
-            f"{material.task_id}: the true density has the grid {truth.grid_shape}, not {material.grid_shape}"
-        )
-    rows = [("predicted" if truth else "density", material.in_unit("e_per_A3").density)]
-    if truth is not None:
-        true = truth.in_unit("e_per_A3").density
+    material, true = sight.material, sight.true_density()
+    rows = [("density" if true is None else "predicted", material.in_unit("e_per_A3").density)]
+    if true is not None:
         rows += [("true", true), ("predicted - true", rows[0][1] - true)]
     # Not pyplot, which keeps state and wants a display.
     figure = Figure(figsize=(11.0, 3.6 * len(rows) + 0.4))
@@ -79,7 +68,7 @@ def _norms(values: list[NDArray[np.float32]]) -> list[Any]:
 
     highest = max(float(density.max()) for density in values[:2])
     highest = highest if highest > 0 else 1.0
-    lowest = max(highest * 10**-_DECADES, min(float(v[v > 0].min(initial=highest)) for v in values[:2]))
+    lowest = max(highest * 10**-DECADES, min(float(v[v > 0].min(initial=highest)) for v in values[:2]))
     densities = LogNorm(min(lowest, highest * 0.5), highest)
     if len(values) == 1:
         return [densities]
@@ -91,14 +80,14 @@ def _draw(
     axes: Any, material: Material, values: NDArray[np.float32], normal: int, norm: Any, *, signed: bool
 ) -> Any:
     """Draw one slice and its atoms; returns the mesh."""
-    first, second = (axis for axis in range(3) if axis != normal)
+    first, second = in_plane(normal)
     n = values.shape[normal]
     heaviest = int(np.argmax(material.atomic_numbers))
     height = float(material.frac_coords[heaviest, normal]) % 1.0
     plane = np.take(values, round(height * n) % n, axis=normal)
     steps = [-(-size // _MOST_POINTS) for size in plane.shape]
     thinned = plane[:: steps[0], :: steps[1]]
-    basis = _plane_basis(material.lattice[first], material.lattice[second])
+    basis = plane_basis(material.lattice[first], material.lattice[second])
     # Corners of cells centred on the points.
     edges = [
         (np.arange(size + 1) - 0.5) * step / whole
@@ -115,7 +104,7 @@ def _draw(
         cmap="RdBu_r" if signed else "viridis",
         rasterized=True,
     )
-    _mark_atoms(axes, material, normal, height, basis, (first, second))
+    _mark_atoms(axes, material, normal, height, basis)
     axes.set_aspect("equal")
     axes.tick_params(labelsize=7)
     axes.set_xlabel("angstrom", fontsize=7)
@@ -123,28 +112,17 @@ def _draw(
 
 
 def _mark_atoms(
-    axes: Any,
-    material: Material,
-    normal: int,
-    height: float,
-    basis: NDArray[np.float64],
-    plane: tuple[int, int],
+    axes: Any, material: Material, normal: int, height: float, basis: NDArray[np.float64]
 ) -> None:
     symbols = _core.elements()
-    # Distance between opposite faces of the cell.
-    faces = np.cross(material.lattice[plane[0]], material.lattice[plane[1]])
-    thickness = material.volume / float(np.linalg.norm(faces))
-    for z, frac in zip(material.atomic_numbers.tolist(), material.frac_coords % 1.0, strict=True):
-        away = (float(frac[normal]) - height + 0.5) % 1.0 - 0.5
-        if abs(away) * thickness > _NEAR:
-            continue
-        x, y = np.array([frac[plane[0]], frac[plane[1]]]) @ basis
+    for atom in atoms_near(material.crystal, normal, height):
+        x, y = np.array([atom.u, atom.v]) @ basis
         axes.plot(x, y, "o", ms=4, mfc="none", mec="red")
-        axes.annotate(symbols[z - 1], (x, y), (3, 3), textcoords="offset points", fontsize=7, color="red")
-
-
-def _plane_basis(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Two lattice vectors as rows in the coordinates of their plane, the first along x."""
-    along = float(np.linalg.norm(u))
-    x = float(u @ v) / along
-    return np.array([[along, 0.0], [x, float(np.sqrt(max(float(v @ v) - x * x, 0.0)))]])
+        axes.annotate(
+            symbols[atom.atomic_number - 1],
+            (x, y),
+            (3, 3),
+            textcoords="offset points",
+            fontsize=7,
+            color="red",
+        )

@@ -235,7 +235,14 @@ class _Run:
                 if outcome.electrons.expected is not None:
                     facts["electrons"] = outcome.electrons.expected
                 outcome = replace(outcome, material=outcome.material.with_source(**facts))
-            record = self.folder.write(outcome, truth=truth, augmentation=augmentation, extra=extra)
+            start = self.predictor.facts.promolecule
+            record = self.folder.write(
+                outcome,
+                truth=truth,
+                start=None if start is None else start.density,
+                augmentation=augmentation,
+                extra=extra,
+            )
         except ValueError as error:
             self._fail(cell.crystal.name, str(error))
             return

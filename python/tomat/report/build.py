@@ -14,12 +14,14 @@ from tomat.evaluate.measure import UNITS
 from tomat.evaluate.methods import DIAGNOSTICS, HEADLINES, primary_mode
 from tomat.evaluate.probes import probe_table
 from tomat.evaluate.result import Result
-from tomat.evaluate.tables import NONE, Table, amount, group_tables, label, mean_table, percent
+from tomat.evaluate.tables import NONE, amount, group_tables, label, mean_table, percent
 from tomat.evaluate.volumes import load_pictures
 from tomat.report import codecs, coverage, figures
-from tomat.report.page import Figure, Page
 from tomat.report.runs import NMAE, TrainingRun
 from tomat.report.sources import Sources
+from tomat.view.density import MARKS
+from tomat.view.page import Figure, Page
+from tomat.view.table import Table
 
 #: Number of worst and of best materials in the table of materials.
 _NAMED = 10
@@ -116,7 +118,8 @@ def _result(page: Page, result: Result, *, several: bool) -> None:
         what = f"NMAE {percent(about['nmae'])} %, {label(about['mode'])}"
         page.heading(f"{about['task_id']} ({about['formula']}): {what}")
         page.figures(*figures.planes(picture))
-        page.figures(figures.solid(picture))
+        page.text(MARKS, "note")
+        page.figures(*figures.solids(picture))
 
 
 def _extremes(result: Result, mode: str) -> Table:

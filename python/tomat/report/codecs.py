@@ -6,9 +6,10 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from tomat.evaluate.tables import Table, percent
+from tomat.evaluate.tables import percent
 from tomat.report.figures import colour, plain, png_of
-from tomat.report.page import Figure, Page
+from tomat.view.page import Figure, Page
+from tomat.view.table import Table
 
 
 def check_installed() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tomat.evaluate.tables import NONE, Table
+from tomat.evaluate.tables import NONE
 from tomat.plan.measured import Coverage
-from tomat.report.figures import COLOURS, colour, plain, png_of
-from tomat.report.page import Figure, Page
+from tomat.report.figures import colour, plain, png_of
+from tomat.view.colours import COLOURS
+from tomat.view.page import Figure, Page
+from tomat.view.table import Table
 
 _MEASURED, _PLANNED = COLOURS[:2]
 #: Largest number of bars; the last one holds all larger counts.

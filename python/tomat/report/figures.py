@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from tomat import _core
 from tomat.evaluate.aggregate import modes_of
 from tomat.evaluate.measure import UNITS
 from tomat.evaluate.methods import DIAGNOSTICS
 from tomat.evaluate.result import Result
 from tomat.evaluate.tables import TITLES, label, shared_baselines
 from tomat.evaluate.volumes import Picture
-from tomat.report.isosurface import half_level, isosurface
-from tomat.report.page import Figure, packed
 from tomat.report.runs import Series, TrainingRun
+from tomat.view.colours import COLOURS
+from tomat.view.density import compared, surfaces
+from tomat.view.page import Figure, packed
+from tomat.view.plane import Raster, rectangle_atoms, slice_figure
 
-#: Colours that are distinct on white and black, also with colour blindness (after M. Okabe and K. Ito).
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#888888")
 #: Largest number of points of a curve.
 _DRAWN = 2000
 
@@ -215,118 +214,22 @@ def scaling(points: Sequence[dict[str, Any]], title: str) -> Figure | None:
 
 
 def planes(picture: Picture) -> list[Figure]:
-    """True, predicted and their difference in one plane of a material."""
+    """Predicted, true and their difference in one plane of a material, with the atoms near it."""
     true, predicted = picture.planes.astype(np.float64)
-    least = max(float(np.quantile(true[true > 0], 0.01)) if (true > 0).any() else 1e-4, 1e-4)
-    top = float(max(true.max(), predicted.max(), 10 * least))
-    largest = float(np.abs(predicted - true).max()) or 1.0
+    crystal = picture.crystal
     width, height = picture.about["size"]
+    atoms = rectangle_atoms(crystal, 2, picture.about["fraction"])
     where = f"plane of a and b at {picture.about['fraction']:.3f} c"
     found = []
-    shown_values = {"true": true, "predicted": predicted, "predicted minus true": predicted - true}
-    for name, values in shown_values.items():
-        signed = name.startswith("predicted minus")
-        shown = values if signed else np.log10(np.maximum(values, least))
-        scale: dict[str, Any] = (
-            {"colorscale": _DIVERGING, "zmin": -largest, "zmax": largest}
-            if signed
-            else {"colorscale": "Viridis", "zmin": float(np.log10(least)), "zmax": float(np.log10(top))}
-        )
-        n, m = shown.shape
-        trace = {
-            "type": "heatmap",
-            # The first axis of a plotly heatmap is vertical.
-            "z": packed(shown.T),
-            "x0": 0.5 * width / n,
-            "dx": width / n,
-            "y0": 0.5 * height / m,
-            "dy": height / m,
-            "colorbar": {"thickness": 10, "len": 0.9, "title": {"text": "e/Å³" if signed else "log₁₀ e/Å³"}},
-            "hovertemplate": "%{x:.2f} Å, %{y:.2f} Å: %{z:.3g}<extra></extra>",
-            **scale,
-        }
-        axis = {"showgrid": False, "zeroline": False, "ticksuffix": " Å"}
-        layout = {
-            "xaxis": {**axis, "constrain": "domain"},
-            "yaxis": {**axis, "scaleanchor": "x", "constrain": "domain"},
-            "margin": {"l": 10, "r": 10, "t": 34, "b": 40},
-        }
-        found.append(Figure(f"{picture.about['task_id']}, {name}: {where}.", [trace], layout, 300))
+    for shown in compared(predicted, true):
+        raster = Raster(shown.values, (0.0, 0.0), (width, height), atoms, np.empty((0, 2)))
+        says = f"{crystal.name}, {shown.name}: {where}."
+        found.append(slice_figure(raster, shown.scale, ("a", "b"), shown.title, says))
     return found
 
 
-#: Blue to orange through light grey, which stands out on neither a light nor a dark page.
-_DIVERGING = [[0.0, "#0072b2"], [0.25, "#7ab8dc"], [0.5, "#f2f2f2"], [0.75, "#f0a872"], [1.0, "#d55e00"]]
-
-
-def solid(picture: Picture) -> Figure:
-    """Rotatable isosurfaces of the true and the predicted density, with atoms and cell."""
+def solids(picture: Picture) -> list[Figure]:
+    """Rotatable isosurfaces of the predicted and the true density and of their difference, with atoms and cell."""
     true, predicted = picture.volumes
-    level = half_level(true)
-    data: list[dict[str, Any]] = []
-    for name, values, paint in (("true", true, COLOURS[0]), ("predicted", predicted, COLOURS[1])):
-        points, triangles = isosurface(values, level, picture.lattice)
-        if not len(triangles):
-            continue
-        data.append(
-            {
-                "type": "mesh3d",
-                "name": name,
-                "showlegend": True,
-                "color": paint,
-                "opacity": 0.5,
-                "hoverinfo": "name",
-                **{axis: packed(points[:, i]) for i, axis in enumerate("xyz")},
-                **{corner: packed(triangles[:, i]) for i, corner in enumerate("ijk")},
-            }
-        )
-    data += [_cell(picture), _atoms(picture)]
-    hidden = {"visible": False, "showbackground": False}
-    layout = {
-        "scene": {**{f"{axis}axis": hidden for axis in "xyz"}, "aspectmode": "data"},
-        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
-        "legend": {"orientation": "h", "x": 0, "y": 1},
-    }
-    says = (
-        f"{picture.about['task_id']}: isosurfaces at {level:.3g} e/Å³, which enclose half of the true density. "
-        "Drag to rotate; click the legend to hide a surface."
-    )
-    return Figure(says, data, layout, 420, solid=True)
-
-
-def _cell(picture: Picture) -> dict[str, Any]:
-    corners = (
-        np.array([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)], dtype=np.float64) @ picture.lattice
-    )
-    path: list[list[float] | None] = []
-    for one in range(8):
-        for axis in (4, 2, 1):
-            if not one & axis:
-                path += [corners[one].tolist(), corners[one | axis].tolist(), None]
-    coordinates = [[None if point is None else point[i] for point in path] for i in range(3)]
-    return {
-        "type": "scatter3d",
-        "mode": "lines",
-        "name": "cell",
-        "meta": "ink",
-        "showlegend": False,
-        "hoverinfo": "skip",
-        "line": {"width": 2},
-        **dict(zip("xyz", coordinates, strict=True)),
-    }
-
-
-def _atoms(picture: Picture) -> dict[str, Any]:
-    symbols = _core.elements()
-    numbers = [int(z) for z in picture.atomic_numbers]
-    places = (picture.frac_coords % 1.0) @ picture.lattice
-    kinds = sorted(set(numbers))
-    return {
-        "type": "scatter3d",
-        "mode": "markers",
-        "name": "atoms",
-        "text": [symbols[z - 1] for z in numbers],
-        "hoverinfo": "text",
-        "marker": {"size": 5, "color": [colour(2 + kinds.index(z)) for z in numbers]},
-        **{axis: packed(places[:, i]) for i, axis in enumerate("xyz")},
-    }
+    nx, ny, nz = true.shape
+    return surfaces(picture.crystal, compared(predicted, true), (nx, ny, nz))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tomat.categories import CATEGORIES
 from tomat.evaluate.tables import percent
 from tomat.report.figures import plain
-from tomat.report.page import Figure, Page
+from tomat.view.page import Figure, Page
 from training.studies.fidelity.report import (
     ALL,
     COLOURS,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tomat import metrics
 from tomat.categories import CATEGORIES
-from tomat.evaluate.tables import Table, percent
+from tomat.evaluate.tables import percent
+from tomat.view.table import Table
 from training.studies.fidelity.sweep import PROMOLECULE
 
 if TYPE_CHECKING:

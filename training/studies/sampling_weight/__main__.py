@@ -23,7 +23,7 @@ from tomat.cli._shared import grouped
 from tomat.evaluate.aggregate import Settings, modes_of
 from tomat.evaluate.methods import primary_mode
 from tomat.evaluate.result import load_result
-from tomat.evaluate.tables import Table
+from tomat.view.table import Table
 from training.studies.sampling_weight.study import sampling_weight
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -21,7 +21,8 @@ import numpy as np
 from tomat.evaluate.aggregate import N_GROUPS, Settings, deciles, spread
 from tomat.evaluate.compare import FACTS, Contender, materials
 from tomat.evaluate.methods import DIAGNOSTICS
-from tomat.evaluate.tables import NONE, Table, interval, label, percent
+from tomat.evaluate.tables import NONE, interval, label, percent
+from tomat.view.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomat.evaluate.tables import Table
+from tomat.view.table import Table
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1c1e21, #e3e6ea); --paper: light-dark(#ffffff, #16181c);
@@ -42,9 +42,16 @@ figure { margin: 1rem 0; } .plot { width: 100%; min-width: 0; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: .5rem 1rem; }
 .panels > figure { margin: 0; min-width: 0; }
 pre { background: var(--card); padding: .8rem; overflow-x: auto; font-size: .8rem; }
+.plot-title { font-weight: 600; margin: .2rem 0; }
+.tools, .key { display: flex; flex-wrap: wrap; gap: .2rem .9rem; font-size: .85rem; margin: .2rem 0; padding: 0; }
+.key { list-style: none; } .key i { display: inline-block; width: .8em; height: .8em; border-radius: 50%;
+  border: 1px solid var(--soft); margin-right: .3em; vertical-align: -.05em; }
+button { font: inherit; color: var(--link); background: none; border: 1px solid var(--line); border-radius: .3rem;
+  padding: .15rem .55rem; cursor: pointer; }
+button:focus-visible { outline: 2px solid var(--link); }
 .warning { border-left: 4px solid #d55e00; padding: .3rem .8rem; background: var(--card); }
 @media (max-width: 30rem) { body { padding: .5rem .7rem 3rem; } th, td { padding: .3rem .45rem; } }
-@media print { .plot { break-inside: avoid; } nav { display: none; } }
+@media print { .plot { break-inside: avoid; } nav, .tools { display: none; } }
 """
 
 #: Draws figures in the colours of the reader's theme, and again when the theme changes.
@@ -53,12 +60,13 @@ _SCRIPT = """
   const dark = window.matchMedia('(prefers-color-scheme: dark)');
   const plots = [...document.querySelectorAll('.plot')];
   const read = div => JSON.parse(document.getElementById(div.id + '-data').textContent);
-  const narrow = () => window.innerWidth < 600;
+  // Browsers hold few three-dimensional figures at once: the ones drawn longest ago give way.
+  const solids = [], most = 9;
   function themed(layout) {
     const ink = dark.matches ? '#e3e6ea' : '#1c1e21', grid = dark.matches ? '#3a3f47' : '#d5d9df';
     const paper = dark.matches ? '#16181c' : '#ffffff';
     const out = {...layout, font: {color: ink, size: 13}, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)',
-      hoverlabel: {bgcolor: paper, font: {color: ink}}, modebar: {bgcolor: 'rgba(0,0,0,0)', color: ink}};
+      hoverlabel: {bgcolor: paper, font: {color: ink}}};
     for (const key of Object.keys(out)) if (/^[xy]axis/.test(key))
       out[key] = {gridcolor: grid, linecolor: grid, zerolinecolor: grid, automargin: true, ...out[key]};
     if (out.updatemenus) out.updatemenus = out.updatemenus.map(menu =>
@@ -67,13 +75,34 @@ _SCRIPT = """
   }
   function recoloured(data) {
     const ink = dark.matches ? '#e3e6ea' : '#1c1e21';
-    return data.map(trace => trace.meta === 'ink' ? {...trace, line: {...trace.line, color: ink}} : trace);
+    return data.map(trace => trace.meta !== 'ink' ? trace :
+      {...trace, line: {...trace.line, color: ink}, textfont: {...trace.textfont, color: ink}});
+  }
+  function room(div) {
+    if (solids.includes(div)) return;
+    solids.push(div);
+    if (solids.length <= most) return;
+    const old = solids.shift();
+    Plotly.purge(old);
+    delete old.dataset.drawn;
+    near.observe(old);
+  }
+  // Solid figures side by side turn together.
+  function turn(div) {
+    const others = [...(div.closest('.panels')?.querySelectorAll('.plot') ?? [])].filter(x => x !== div);
+    if (!others.length) return;
+    div.on('plotly_relayout', () => {
+      const camera = div.layout.scene.camera, same = JSON.stringify(camera);
+      for (const other of others) if (other.dataset.drawn && JSON.stringify(other.layout.scene?.camera) !== same)
+        Plotly.relayout(other, {'scene.camera': JSON.parse(same)});
+    });
   }
   function draw(div) {
     const figure = read(div);
-    Plotly.react(div, recoloured(figure.data), themed(figure.layout), {displaylogo: false, responsive: true,
-      displayModeBar: narrow() ? false : 'hover', modeBarButtons: [figure.solid ? ['toImage', 'resetCameraDefault3d']
-        : ['toImage', 'zoom2d', 'pan2d', 'resetScale2d']]});
+    const first = !div.dataset.drawn;
+    if (figure.solid) room(div);
+    Plotly.react(div, recoloured(figure.data), themed(figure.layout), {displayModeBar: false, responsive: true});
+    if (figure.solid && first) turn(div);
     div.dataset.drawn = 'yes';
   }
   const near = new IntersectionObserver(entries => {
@@ -88,6 +117,16 @@ _SCRIPT = """
     if (!div.dataset.drawn) { near.unobserve(div); draw(div); }
     setTimeout(next, 20);
   })();
+  // Buttons under a figure stand for plotly's icons, which would lie over what it shows.
+  document.addEventListener('click', event => {
+    const button = event.target.closest('button[data-figure]');
+    if (!button) return;
+    const div = document.getElementById(button.dataset.figure), figure = read(div);
+    if (button.dataset.action === 'save')
+      Plotly.downloadImage(div, {format: 'png', scale: 2, filename: button.dataset.figure});
+    else if (figure.solid) Plotly.relayout(div, {'scene.camera': figure.layout.scene.camera});
+    else Plotly.react(div, recoloured(figure.data), themed(figure.layout));
+  });
   const again = () => { for (const div of plots) if (div.dataset.drawn) draw(div); };
   dark.addEventListener('change', again);
   window.addEventListener('beforeprint', () => plots.forEach(draw));
@@ -102,8 +141,11 @@ _LAYOUT: dict[str, Any] = {
 
 
 def packed(values: NDArray[np.floating] | NDArray[np.integer]) -> dict[str, str]:
-    """An array as a plotly typed array in base64, float32 or int32."""
-    kind = "f4" if np.issubdtype(values.dtype, np.floating) else "i4"
+    """An array as a plotly typed array in base64: float32, or the smaller of uint16 and int32 that holds it."""
+    kind = "f4"
+    if np.issubdtype(values.dtype, np.integer):
+        small = values.size == 0 or (values.min() >= 0 and values.max() < 1 << 16)
+        kind = "u2" if small else "i4"
     array = np.ascontiguousarray(values, dtype=f"<{kind}")
     out = {"dtype": kind, "bdata": base64.b64encode(array.tobytes()).decode()}
     if array.ndim > 1:
@@ -121,6 +163,8 @@ class Figure:
         layout: plotly layout without colours; margin and legend have defaults.
         height: in CSS pixels.
         solid: whether it is three-dimensional.
+        title: above it, where figures stand side by side.
+        key: names and colours of what it shows, where plotly's legend is not used.
     """
 
     says: str
@@ -128,6 +172,8 @@ class Figure:
     layout: dict[str, Any]
     height: int = 380
     solid: bool = False
+    title: str = ""
+    key: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,10 +247,14 @@ class Page:
         content = {"data": figure.data, "layout": _LAYOUT | figure.layout, "solid": figure.solid}
         data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
         says = html.escape(figure.says, quote=True)
+        title = f'<div class="plot-title">{html.escape(figure.title)}</div>' if figure.title else ""
+        key = "".join(
+            f'<li><i style="background:{colour}"></i>{html.escape(what)}</li>' for what, colour in figure.key
+        )
         return (
-            f'<figure><div class="plot" id="{name}" role="img" aria-label="{says}" style="height:{figure.height}px">'
-            f'</div><script type="application/json" id="{name}-data">{data}</script>'
-            f"<figcaption>{html.escape(figure.says)}</figcaption></figure>"
+            f'<figure>{title}<div class="plot" id="{name}" role="img" aria-label="{says}" '
+            f'style="height:{figure.height}px"></div><script type="application/json" id="{name}-data">{data}</script>'
+            f"{f'<ul class="key">{key}</ul>' if key else ''}{_tools(name)}<figcaption>{says}</figcaption></figure>"
         )
 
     def render(self) -> str:
@@ -235,6 +285,16 @@ class Page:
                 "",
             ]
         )
+
+
+def _tools(name: str) -> str:
+    """The buttons of a figure."""
+    actions = (("save", "Save picture"), ("reset", "Reset view"))
+    buttons = "".join(
+        f'<button type="button" data-figure="{name}" data-action="{action}">{words}</button>'
+        for action, words in actions
+    )
+    return f'<div class="tools">{buttons}</div>'
 
 
 _EMPTY = '<span aria-hidden="true"></span>'

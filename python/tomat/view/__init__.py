@@ -1,0 +1,1 @@
+"""HTML pages with tables and plotly figures, and the figures of a density: surfaces, slices, atoms, cell."""

@@ -1,0 +1,32 @@
+"""Tables of text cells, for the terminal and for pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text cells.
+
+    Attributes:
+        title: of the table.
+        head: names of the columns.
+        rows: the body; the first cell names the row.
+        below: rows below the line: diagnostics.
+        note: shown under the table.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    below: tuple[tuple[str, ...], ...] = ()
+    note: str = ""
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """A table as ``dataclasses.asdict`` and JSON leave it."""
+        lines = {key: tuple(map(tuple, content[key])) for key in ("rows", "below")}
+        return cls(content["title"], tuple(content["head"]), **lines, note=content["note"])
