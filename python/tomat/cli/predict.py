@@ -110,7 +110,8 @@ def command(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", help="zarr, chgcar, cube, xsf, npz, qe, abinit, png, html, chgcar.gz, ...; repeatable."
+            "--format",
+            help="zarr, chgcar, cube, xsf, npz, qe, abinit, png, html, chgcar.gz, ...; repeatable.",
         ),
     ] = None,
     truth: Annotated[
