@@ -68,11 +68,14 @@ COVERED_BY = {
         "dataset.manifest",
         "dataset.report",
     ),
+    "engine/test_crew.py": (
+        "engine.pool",
+        "engine.processes",
+    ),
     "engine/test_engines.py": (
         "engine.job",
         "engine.modal",
         "engine.named",
-        "engine.processes",
     ),
     "evaluate/test_aggregate.py": (
         "evaluate.bootstrap",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from abc import abstractmethod
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from levanter.utils.jax_utils import parameter_count
 
+from tomat._threads import processors
 from tomat.lm.data.shuffle import key_of, random_bits
 from tomat.lm.decode.base import TrainedPredictor
 from tomat.lm.decode.estimates import Sampling
@@ -164,7 +164,7 @@ class FieldPredictor(RelativePredictor[FieldModel, "Floats"]):
         Raises:
             ValueError: a request has no guess.
         """
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(processors()) as pool:
             return [self._patch(request, pool) for request in requests]
 
     def _patch(self, request: PatchRequest, pool: ThreadPoolExecutor) -> PatchPrediction:
