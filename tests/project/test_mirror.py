@@ -210,6 +210,7 @@ COVERED_BY = {
         "plan.rate",
     ),
     "prediction/test_cover.py": ("prediction.grid",),
+    "prediction/test_many.py": ("cli._workers",),
     "prediction/test_predict.py": (
         "cli._models",
         "cli.predict",
