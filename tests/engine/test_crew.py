@@ -88,6 +88,12 @@ def test_workers_share_the_processors() -> None:
     assert dict(os.environ) == before
 
 
+def test_paths_are_relative_to_where_the_parent_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert list(crew(1).each(Squares(Path()), [3])) == [(0, 9)]
+    assert len(made(tmp_path, "opened")) == 1
+
+
 def test_closing_stops_the_workers(tmp_path: Path) -> None:
     results = crew(2).each(Squares(tmp_path, pause_s=0.05), list(range(1000)))
     next(results)

@@ -85,10 +85,10 @@ def command(
     decoding: DecodingConfig,
     crew: Crew | None,
 ) -> None:
-    from tomat.evaluate.many import CrewMeasure
     from tomat.evaluate.methods import StartMethod
     from tomat.evaluate.run import Evaluation, called, evaluate
     from tomat.evaluate.sources import open_methods
+    from tomat.evaluate.workers import CrewMeasure, identities
 
     entries = resolve_inputs(data, split_file=split_file, split=split, limit=limit)
     opener = partial(
@@ -111,7 +111,7 @@ def command(
     if crew is not None:
         # Whether there is a start was said above; workers do not say it again.
         has_start = any(isinstance(method, StartMethod) for method in methods)
-        measure = CrewMeasure(crew, partial(opener, start=has_start))
+        measure = CrewMeasure(crew, partial(opener, start=has_start), identities(methods))
     try:
         with progress("evaluating", len(entries), quiet=quiet or as_json) as step:
             result = evaluate(plan, out, overwrite=overwrite, watch=step, measure=measure)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import signal
 from collections import Counter, deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, override
 
 from tomat._threads import processors
@@ -151,7 +153,7 @@ class _Crew[S, R]:
         """Start workers as long as there are items for them, answer them, and return what is done."""
         for _ in range(self._ledger.wanted(len(self._pool))):
             number = next(self._numbers)
-            self._pool.start(number, f"tomat-worker-{number:02d}", _serve, self._work)
+            self._pool.start(number, f"tomat-worker-{number:02d}", _serve, self._work, Path.cwd())
         settled: list[tuple[int, R | Lost]] = []
         for connection, worker, message in self._pool.messages():
             if isinstance(message, Died):
@@ -192,9 +194,10 @@ class _Crew[S, R]:
         self._pool.stop()
 
 
-def _serve(work: Work[Any, Any], connection: Connection) -> None:
-    """Take items in a worker's process, by questions and answers on the pipe."""
+def _serve(work: Work[Any, Any], folder: Path, connection: Connection) -> None:
+    """Take items in a worker's process, by questions and answers on the pipe; paths are relative to ``folder``."""
     leave_to_parent()
+    os.chdir(folder)  # a spawned process begins where its parent began
 
     def ask() -> tuple[int, Any] | None:
         connection.send(("ask", None))

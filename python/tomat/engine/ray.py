@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, override
 
 from tomat._threads import limits
@@ -112,7 +114,7 @@ class RayEngine(Engine):
                     if is_done:
                         return
                     for number in itertools.islice(numbers, wanted):
-                        running[task.remote(shared, desk, number)] = number
+                        running[task.remote(shared, desk, number, Path.cwd())] = number
                     for reference in ray.wait(list(running), timeout=_POLL_S)[0]:
                         _ended(ray, reference, desk, running.pop(reference), workers)
             except ray.exceptions.RayTaskError as error:  # of the desk
@@ -201,9 +203,12 @@ class _Desk:
         return settled, self._ledger.wanted(running), self._ledger.is_done
 
 
-def _serve(work: Work[Any, Any], desk: Any, worker: int) -> None:
-    """Take items of the desk in a task."""
+def _serve(work: Work[Any, Any], desk: Any, worker: int, folder: Path) -> None:
+    """Take items of the desk in a task; paths are relative to ``folder`` where it is there."""
     import ray
+
+    with contextlib.suppress(OSError):
+        os.chdir(folder)
 
     def ask() -> tuple[int, Any] | None:
         answer: tuple[int, Any] | None = ray.get(desk.ask.remote(worker))

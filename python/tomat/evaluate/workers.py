@@ -28,19 +28,26 @@ class EvaluationWork:
 
     Attributes:
         opener: opens the methods, and says in which unit their numbers are.
+        identity: of each method by its mode, as it was when the evaluation began.
         gallery: knows the materials that were measured before; a material that ranks among all ranks here, too.
     """
 
     opener: Callable[[], tuple[Sequence[Method], str]]
+    identity: dict[str, dict[str, Any]]
     gallery: Gallery
 
     def open(self) -> Do[Entry, Found]:
         """Open the methods.
 
         Raises:
-            ValueError, OSError: they cannot be opened.
+            ValueError, OSError: they cannot be opened, or they are others by now.
         """
         methods, unit = self.opener()
+        if identities(methods) != self.identity:
+            raise ValueError(
+                "the checkpoint has changed since the evaluation began (does its training go on?); evaluate one of its "
+                "checkpoints, or wait"
+            )
 
         def do(items: Iterator[tuple[int, Entry]], tell: Callable[[int, Found], None]) -> None:
             numbers = deque[int]()
@@ -56,6 +63,11 @@ class EvaluationWork:
         return do
 
 
+def identities(methods: Sequence[Method]) -> dict[str, dict[str, Any]]:
+    """The identity of each method by its mode."""
+    return {method.mode: method.identity() for method in methods}
+
+
 @dataclass(frozen=True)
 class CrewMeasure:
     """A :data:`tomat.evaluate.run.Measure` by the workers of a crew.
@@ -65,10 +77,12 @@ class CrewMeasure:
     Attributes:
         crew: the workers.
         opener: opens the methods in each worker; it is pickled.
+        identity: see :class:`EvaluationWork`.
     """
 
     crew: Crew
     opener: Callable[[], tuple[Sequence[Method], str]]
+    identity: dict[str, dict[str, Any]]
 
     def __call__(self, gallery: Gallery, entries: Sequence[Entry]) -> Iterator[Measured]:
         """Yield materials as they are measured.
@@ -77,7 +91,8 @@ class CrewMeasure:
             ValueError: methods that cannot be opened.
             OSError: workers die before they begin.
         """
-        with contextlib.closing(self.crew.each(EvaluationWork(self.opener, gallery), entries)) as results:
+        work = EvaluationWork(self.opener, self.identity, gallery)
+        with contextlib.closing(self.crew.each(work, entries)) as results:
             for number, result in results:
                 entry = entries[number]
                 if isinstance(result, Lost):

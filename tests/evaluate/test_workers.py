@@ -17,9 +17,9 @@ from crews import deadly_methods, worker_processes
 from evaluations import ENTRIES, SMALL
 from runs import LABEL, ROOT, farm, tomat_main, tree, wait_for
 from tomat.engine import Crew, ProcessEngine
-from tomat.evaluate.many import CrewMeasure
 from tomat.evaluate.result import Result, load_result
 from tomat.evaluate.run import Evaluation, evaluate
+from tomat.evaluate.workers import CrewMeasure, identities
 
 #: What tells of the run and not of the densities.
 TIMED = ("command", "parquet_sha256", "seconds")
@@ -74,7 +74,8 @@ def test_failures_are_counted_named_and_tried_again(tmp_path: Path) -> None:
 def measured(out: Path, names: list[str], mark: Path | None = None) -> Result:
     methods, unit = deadly_methods([])
     plan = Evaluation(methods, ENTRIES, unit, {}, "x", pictures=1)
-    measure = CrewMeasure(Crew(ProcessEngine(), 2), partial(deadly_methods, names, mark))
+    opener = partial(deadly_methods, names, mark)
+    measure = CrewMeasure(Crew(ProcessEngine(), 2), opener, identities(methods))
     return evaluate(plan, out, measure=measure)
 
 
@@ -93,6 +94,14 @@ def test_materials_of_workers_that_die(tmp_path: Path) -> None:
     for name in ("r", "once"):
         assert numbers(tmp_path / name) == numbers(tmp_path / "alone")
         assert tree(tmp_path / name / "volumes") == tree(tmp_path / "alone" / "volumes")
+
+
+def test_a_checkpoint_that_changes_meanwhile(tmp_path: Path) -> None:
+    methods, unit = deadly_methods([])
+    began = {"one_pass": identities(methods)["one_pass"] | {"step": 1000}}
+    measure = CrewMeasure(Crew(ProcessEngine(), 1), partial(deadly_methods, []), began)
+    with pytest.raises(ValueError, match="the checkpoint has changed since the evaluation began"):
+        evaluate(Evaluation(methods, ENTRIES, unit, {}, "x"), tmp_path / "r", measure=measure)
 
 
 @pytest.mark.parametrize("whole", [True, False])
