@@ -10,12 +10,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 #: More threads are surely a mistake: each may hold a density.
 MAX_THREADS = 1024
 
+#: What says in the environment how many processors this package is to use.
+_OWN = "TOMAT_PROCESSORS"
+#: What libraries read as they are loaded: OpenMP, two kinds of BLAS, Rayon, and XLA on CPUs.
+_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "NPROC")
+
 
 def processors() -> int:
-    """Number of processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Number of processors this process may use: those it was given, or fewer where it shares them with others."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    told = os.environ.get(_OWN, "")
+    return min(found, int(told)) if told.isdigit() and int(told) > 0 else found
+
+
+def limits(threads: int) -> dict[str, str]:
+    """Environment of a process that is to use so many processors; libraries read it as they are loaded."""
+    return dict.fromkeys((_OWN, *_LIBRARIES), str(threads))
 
 
 def check_threads(threads: int | None) -> int:

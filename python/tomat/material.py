@@ -318,8 +318,8 @@ class Material:
 
 def read(path: str | Path) -> Material:
     """Read a density: a Zarr v3 group in the ``rho_gga`` layout, VASP CHGCAR/CHG/AECCAR, Gaussian cube, XSF, ``.npz``
-    (:mod:`tomat.formats.npz`), a save folder of Quantum ESPRESSO (``PREFIX.save``), ``NAME_DEN`` of ABINIT, or pymatgen's
-    ``Chgcar`` as JSON (``NAME.chgcar.json``).
+    (:mod:`tomat.formats.npz`), a save folder of Quantum ESPRESSO (``PREFIX.save``), ``NAME_DEN`` of ABINIT, or
+    pymatgen's ``Chgcar`` as JSON (``NAME.chgcar.json``).
 
     Text files may be compressed (.gz, .bz2, .xz, .zst). URLs are opened with fsspec. The unit is ``chgcar`` for Zarr
     and VASP, what it says for ``.npz``, and ``e_per_A3`` for the others. Of runs with spin, the total is read.

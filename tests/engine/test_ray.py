@@ -17,11 +17,13 @@ import ray
 from ray.cluster_utils import Cluster
 
 import tomat
-from places import DATA
-from runs import LABEL, ROOT, SMALL, many, meta, sound, tokenize, tree
+from crews import Faulty, Squares
+from places import DATA, TESTS
+from runs import LABEL, ROOT, SMALL, many, meta, sound, tokenize, tomat_main, tree
 from tomat.dataset import Entry, TokenizeConfig, resolve_inputs
-from tomat.engine import Job, ProcessEngine, Progress, StoppedError
+from tomat.engine import Crew, Job, Lost, ProcessEngine, Progress, StoppedError
 from tomat.engine.ray import RayEngine
+from tomat.evaluate.result import load_result
 
 CONFIG = TokenizeConfig(
     patch_size=4, pad_to=256, patches_per_material=3, codec="lmq-16k", rows_per_shard=3, n_workers=2
@@ -39,7 +41,7 @@ def cluster() -> Iterator[Any]:
     """A head and a second node, and this process connected to them."""
     with pytest.MonkeyPatch.context() as patch:
         # The nodes' processes find the package under test; nothing is reported to anybody.
-        patch.setenv("PYTHONPATH", str(Path(tomat.__file__).parents[1]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(tomat.__file__).parents[1]), str(TESTS)]))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         made: Any = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         try:
@@ -161,6 +163,43 @@ def test_a_material_that_cannot_be_read(cluster: Any, tmp_path: Path) -> None:
     sound(*inputs, "--out", tmp_path / "out", *options, "--resume", "--on-error", "skip", "--quiet")
     assert meta(tmp_path / "out" / "worker-01")["first_materials_unreadable"] == ["bad-one"]
     assert meta(tmp_path / "out" / "worker-00")["density_codec_name"] == "mine"
+
+
+def test_items_of_processes_that_die(cluster: Any, tmp_path: Path) -> None:
+    """All others are done; one whose process dies each time is lost."""
+    crew = Crew(RayEngine(), 2)
+    work = Squares(tmp_path, ahead=3, deadly=frozenset({4}), deadly_once=frozenset({7}))
+    results = dict(crew.each(work, list(range(9))))
+    lost = results.pop(4)
+    assert isinstance(lost, Lost)
+    assert str(lost).startswith("its worker process died 3 times, at last with WorkerCrashedError")
+    assert results == {n: n * n for n in range(9) if n != 4}
+    assert dict(crew.each(Faulty("not at all"), [0])) == {0: (1, "1", "1")}
+    with pytest.raises(ValueError, match="no such checkpoint"):
+        list(crew.each(Faulty("cannot be opened"), [0]))
+    with pytest.raises(OSError, match="before they began"):
+        list(crew.each(Faulty("dies as it opens"), [0]))
+
+
+def test_predictions_and_evaluations_are_those_of_one_process(cluster: Any, tmp_path: Path) -> None:
+    given = sorted(LABEL.iterdir())[:6]
+    options = ("--spacing", 0.4, "--format", "zarr", "--format", "chgcar", "--quiet")
+    for name, how in (("one", ()), ("ray", ("--engine", "ray", "--workers", 2))):
+        predicted = tomat_main("predict", "promolecule", *given, "-o", tmp_path / name, *options, *how)
+        assert predicted.code == 0, predicted.err
+        done = tomat_main("eval", "promolecule", *given, "-o", tmp_path / f"eval-{name}", "-q", *how)
+        assert done.code == 0, done.err
+    one, by_ray = (
+        {file: digest for file, digest in tree(tmp_path / name).items() if not file.endswith(".json")}
+        for name in ("one", "ray")
+    )
+    assert by_ray == one
+    rows = [
+        [{key: value for key, value in row.items() if key != "seconds"} for row in load_result(path).rows]
+        for path in (tmp_path / "eval-one", tmp_path / "eval-ray")
+    ]
+    assert rows[0] == rows[1]
+    assert tree(tmp_path / "eval-ray" / "volumes") == tree(tmp_path / "eval-one" / "volumes")
 
 
 def test_a_process_is_killed_then_a_node(cluster: Any, tmp_path: Path) -> None:

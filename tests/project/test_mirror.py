@@ -83,11 +83,14 @@ COVERED_BY = {
         "densities.qe.pw",
         "densities.qe.pw_input",
     ),
+    "engine/test_crew.py": (
+        "engine.pool",
+        "engine.processes",
+    ),
     "engine/test_engines.py": (
         "engine.job",
         "engine.modal",
         "engine.named",
-        "engine.processes",
     ),
     "evaluate/test_aggregate.py": (
         "evaluate.bootstrap",
@@ -225,6 +228,7 @@ COVERED_BY = {
     ),
     "prediction/test_cover.py": ("prediction.grid",),
     "prediction/test_page.py": ("prediction.picture",),
+    "prediction/test_many.py": ("cli._workers",),
     "prediction/test_predict.py": (
         "cli._models",
         "cli.predict",

@@ -13,6 +13,8 @@ from tomat._threads import MAX_THREADS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from rich.console import Console
+    from rich.progress import Progress
     from rich.table import Table
 
 Inputs = Annotated[
@@ -78,14 +80,41 @@ def progress(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[str], 
         yield lambda _name: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    bar = Progress(
-        TextColumn(what), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), transient=True
-    )
+    bar = progress_bar(Console(stderr=True))
     with bar:
-        task = bar.add_task("", total=total)
+        task = bar.add_task(what, total=total)
         yield lambda _name: bar.advance(task)
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with the number of finished items, the rate at which they finish, and the time left."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text("" if task.speed is None else f"{3600 * task.speed:,.0f}/h")
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        speed_estimate_period=600.0,  # an item may take minutes
+    )
 
 
 def plain_table(first: str, *numbers: str) -> Table:

@@ -13,12 +13,14 @@ Examples:
   tomat eval checkpoint tests/data/rho_gga --split test -o result
   tomat eval checkpoint /data/rho_gga --split validation --mode one_pass --mode k_pass -o result
   tomat eval promolecule /data/rho_gga --split test -o baseline
+  tomat eval checkpoint /data/rho_gga --split test -o result --workers 8
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,10 +29,12 @@ import typer
 from tomat.cli._eval import bootstrap_options, print_table, report_errors
 from tomat.cli._models import decoding_options
 from tomat.cli._shared import Limit, Split, SplitFile, grouped, progress
+from tomat.cli._workers import crew_options
 from tomat.dataset.inputs import resolve_inputs
 from tomat.prediction.options import DecodingConfig
 
 if TYPE_CHECKING:
+    from tomat.engine.crew import Crew
     from tomat.evaluate.aggregate import Settings
     from tomat.evaluate.result import Result
 
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
-@grouped(settings=bootstrap_options, decoding=decoding_options())
+@grouped(settings=bootstrap_options, decoding=decoding_options(), crew=crew_options)
 def command(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", show_default=False)],
     data: Annotated[list[str], typer.Argument(metavar="DATA...", show_default=False)],
@@ -79,29 +83,38 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json instead of tables.")] = False,
     decoding: DecodingConfig,
+    crew: Crew | None,
 ) -> None:
+    from tomat.evaluate.methods import StartMethod
     from tomat.evaluate.run import Evaluation, called, evaluate
     from tomat.evaluate.sources import open_methods
+    from tomat.evaluate.workers import CrewMeasure, identities
 
     entries = resolve_inputs(data, split_file=split_file, split=split, limit=limit)
-    methods, unit = open_methods(
+    opener = partial(
+        open_methods,
         checkpoint,
         modes=tuple(mode or ()),
         decoding=decoding,
         overlap=overlap,
-        start=start,
         promolecule=promolecule,
         codec=codec,
     )
+    methods, unit = opener(start=start)
     if methods[0].weights and not (quiet or as_json):
         print(methods[0].weights, file=sys.stderr)
     about = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}
     plan = Evaluation(
         methods, entries, unit, about, name or out.name, called(), settings=settings, pictures=pictures
     )
+    measure = None
+    if crew is not None:
+        # Whether there is a start was said above; workers do not say it again.
+        has_start = any(isinstance(method, StartMethod) for method in methods)
+        measure = CrewMeasure(crew, partial(opener, start=has_start), identities(methods))
     try:
         with progress("evaluating", len(entries), quiet=quiet or as_json) as step:
-            result = evaluate(plan, out, overwrite=overwrite, watch=step)
+            result = evaluate(plan, out, overwrite=overwrite, watch=step, measure=measure)
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None

@@ -8,6 +8,7 @@ Examples:
   tomat predict Si.cif -o qe --ecutwfc 60 --format qe
   tomat predict Si.cif -o seen --truth Si.zarr --format html
   tomat predict Si.cif -o abinit --ecutwfc 60 --format abinit
+  tomat predict structures -o predicted --workers 8
 
 MODEL is one of the package (tomat models), by default sg15-pbe; a folder or URL written by tomat train (a run's best
 weights are used, see --weights) or tomat export; or the word promolecule: the sum of spherical atoms, the baseline.
@@ -23,13 +24,15 @@ import json
 import math
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tomat.cli._models import decoding_options
-from tomat.cli._shared import grouped
+from tomat.cli._shared import grouped, progress_bar
+from tomat.cli._workers import crew_options
 from tomat.formats import FORMATS
 from tomat.formats.qe import SWITCHES, cutoffs
 from tomat.formats.qe.hdf5 import h5py_for
@@ -40,6 +43,7 @@ from tomat.prediction.options import DecodingConfig
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tomat.engine.crew import Crew
     from tomat.prediction.run import Report, RunSummary
 
 
@@ -53,7 +57,7 @@ def _positive(value: float | None) -> float | None:
 _SHOWN = 20
 
 
-@grouped(decoding=decoding_options())
+@grouped(decoding=decoding_options(), crew=crew_options)
 def command(
     given: Annotated[
         list[str],
@@ -141,10 +145,12 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
     *,
     decoding: DecodingConfig,
+    crew: Crew | None,
 ) -> None:
     from tomat.lm.decode.opening import divide, open_predictor
     from tomat.material import read
     from tomat.prediction.grid import parse_grid
+    from tomat.prediction.many import predict_many
     from tomat.prediction.outputs import parse_formats
     from tomat.prediction.run import RunOptions, expand, predict_files
     from tomat.promolecule import Promolecule
@@ -169,11 +175,17 @@ def command(
     )
     checkpoint, structures = divide(given)
     paths = expand(structures)
-    predictor = open_predictor(checkpoint, decoding)
-    if predictor.weights and not (quiet or as_json):
-        print(predictor.weights, file=sys.stderr)
-    with _bar(len(paths), shown=not (quiet or as_json)) as report:
-        summary = predict_files(predictor, paths, out, suffixes, options, report)
+    shown = not (quiet or as_json)
+    if crew is None or len(paths) == 1:
+        predictor = open_predictor(checkpoint, decoding)
+        if predictor.weights and shown:
+            print(predictor.weights, file=sys.stderr)
+        with _bar(len(paths), shown=shown) as report:
+            summary = predict_files(predictor, paths, out, suffixes, options, report)
+    else:
+        opener = partial(open_predictor, checkpoint, decoding)
+        with _bar(len(paths), shown=shown) as report:
+            summary = predict_many(opener, paths, out, suffixes, options, crew, report)
     if as_json:
         print(json.dumps({"output": str(out), **asdict(summary)}))
     else:
@@ -213,10 +225,8 @@ def _radices(text: str) -> tuple[int, ...]:
 @contextlib.contextmanager
 def _bar(total: int, *, shown: bool) -> Iterator[Report]:
     from rich.console import Console
-    from rich.progress import Progress
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
+    with progress_bar(Console(stderr=True, quiet=not shown)) as bar:
         task = bar.add_task("structures", total=total)
 
         def report(through: int, name: str, share: float) -> None:

@@ -1,7 +1,22 @@
-"""Ways to run a tokenization: one interface, the same bytes out."""
+"""Ways to run a tokenization, and work on many items: one interface, the same bytes out."""
 
+from tomat.engine.crew import Crew
+from tomat.engine.items import Lost, Work
 from tomat.engine.job import Engine, Job, Part
 from tomat.engine.local import Progress, Run, StoppedError, Summary, tokenize
 from tomat.engine.processes import ProcessEngine
 
-__all__ = ["Engine", "Job", "Part", "ProcessEngine", "Progress", "Run", "StoppedError", "Summary", "tokenize"]
+__all__ = [
+    "Crew",
+    "Engine",
+    "Job",
+    "Lost",
+    "Part",
+    "ProcessEngine",
+    "Progress",
+    "Run",
+    "StoppedError",
+    "Summary",
+    "Work",
+    "tokenize",
+]

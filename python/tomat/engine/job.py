@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tomat.budget import Shares
     from tomat.dataset.config import TokenizeConfig
+    from tomat.engine.items import Lost, Work
     from tomat.material import Entry
 
 #: Numbers of a summary that add up over workers.
@@ -189,7 +190,7 @@ def check(out: str) -> None:
 
 
 class Engine(ABC):
-    """A way to run the parts of a job."""
+    """A way to run the parts of a job, and other work on many items."""
 
     def __init__(self) -> None:
         self._is_cancelled = threading.Event()
@@ -228,6 +229,20 @@ class Engine(ABC):
                     watch(board.total)
         self._check(job.out)
         return add_up(job.out, summaries)
+
+    def each[S, R](
+        self, work: Work[S, R], items: Sequence[S], workers: int
+    ) -> Generator[tuple[int, R | Lost]]:
+        """Do ``work`` on items by several workers at a time, and give each result with its item's number as it comes.
+
+        A worker takes items one by one. If it dies, others try those that it held; an item whose worker dies each time
+        is :class:`tomat.engine.items.Lost`. Closing this, and the first error that ``work`` raises, stop all workers.
+
+        Raises:
+            ValueError: the engine only tokenizes.
+            OSError: workers die before they take any item.
+        """
+        raise ValueError(f"{type(self).__name__} can only tokenize; take the engine local or ray")
 
     def cancel(self) -> None:
         """Stop all workers at their next material; finished shards are kept."""

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
-import multiprocessing
+import os
 import signal
-from collections import deque
-from multiprocessing.connection import Connection, wait
+from collections import Counter, deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, override
 
 from tomat._threads import processors
+from tomat.engine.items import Ledger, portable, serve
 from tomat.engine.job import Engine
 from tomat.engine.local import Progress, Run, Summary
+from tomat.engine.pool import Died, Pool, leave_to_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-    from multiprocessing.context import SpawnProcess
+    from collections.abc import Callable, Generator, Iterable, Sequence
+    from multiprocessing.connection import Connection
 
+    from tomat.engine.items import Lost, Work
     from tomat.engine.job import Job, Part
 
 logger = logging.getLogger("tomat")
 
-#: Seconds to wait for a message of any worker.
-_POLL_S = 0.5
-#: Seconds a stopped worker has to finish its material.
-_PATIENCE_S = 30.0
 #: Deaths of a worker after which the job fails.
 _LIVES = 4
 
@@ -33,7 +34,7 @@ class ProcessEngine(Engine):
     """Runs each worker in a process, several at once; one that dies is restarted and resumes.
 
     Args:
-        processes: concurrent workers; one per processor by default.
+        processes: concurrent workers of a tokenization; one per processor by default.
     """
 
     def __init__(self, processes: int | None = None) -> None:
@@ -43,81 +44,71 @@ class ProcessEngine(Engine):
     @override
     def _work(self, job: Job) -> Generator[list[tuple[int, Progress | Summary]]]:
         at_once = min(self._processes, job.n_workers)
-        pool = _Pool(job.parts(max(1, processors() // at_once)), at_once)
+        parts = _Parts(job.parts(max(1, processors() // at_once)), at_once)
         try:
-            while pool.is_busy:
+            while parts.is_busy:
                 self._check_not_cancelled(job)
-                yield pool.step()
+                yield parts.step()
         finally:
-            pool.stop()
+            parts.stop()
+
+    @override
+    def each[S, R](
+        self, work: Work[S, R], items: Sequence[S], workers: int
+    ) -> Generator[tuple[int, R | Lost]]:
+        crew = _Crew(work, items, min(workers, len(items)))
+        try:
+            while crew.is_busy:
+                yield from crew.step()
+        finally:
+            crew.stop()
 
 
-class _Pool:
-    def __init__(self, parts: Any, at_once: int) -> None:
+class _Parts:
+    """The parts of a tokenization, a process each."""
+
+    def __init__(self, parts: Iterable[Part], at_once: int) -> None:
         self._waiting: deque[Part] = deque(parts)
         self._at_once = at_once
-        self._running: dict[Connection, tuple[Part, SpawnProcess]] = {}
-        self._deaths: dict[int, int] = {}
+        self._pool: Pool[Part] = Pool()
+        self._deaths: Counter[int] = Counter()
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._waiting or self._running)
+        return bool(self._waiting or len(self._pool))
 
     def step(self) -> list[tuple[int, Progress | Summary]]:
         """Start waiting parts, and return what workers say; the first error of one is raised."""
-        while self._waiting and len(self._running) < self._at_once:
-            self._start(self._waiting.popleft())
+        while self._waiting and len(self._pool) < self._at_once:
+            part = self._waiting.popleft()
+            self._pool.start(part, f"tomat-worker-{part.config.worker_index:02d}", _work, part)
         told = []
-        for connection in wait(list(self._running), _POLL_S):
-            assert isinstance(connection, Connection)
-            part, _ = self._running[connection]
-            try:
-                message = connection.recv()
-            except (EOFError, OSError):
-                self._died(connection)
+        for connection, part, message in self._pool.messages():
+            if isinstance(message, Died):
+                self._died(part, message)
                 continue
             if not isinstance(message, Progress):
-                self._reap(connection)
+                self._pool.reap(connection)
             if isinstance(message, BaseException):
                 message.add_note(f"worker {part.config.worker_index} of {part.config.n_workers}")
                 raise message
             told.append((part.config.worker_index, message))
         return told
 
-    def _start(self, part: Part) -> None:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        name = f"tomat-worker-{part.config.worker_index:02d}"
-        process = context.Process(target=_work, args=(part, theirs), name=name, daemon=True)
-        process.start()
-        theirs.close()
-        self._running[ours] = (part, process)
-
-    def _reap(self, connection: Connection) -> SpawnProcess:
-        _, process = self._running.pop(connection)
-        connection.close()
-        process.join()
-        return process
-
-    def _died(self, connection: Connection) -> None:
-        part, _ = self._running[connection]
-        code = self._reap(connection).exitcode
+    def _died(self, part: Part, end: Died) -> None:
         index = part.config.worker_index
-        self._deaths[index] = self._deaths.get(index, 0) + 1
+        self._deaths[index] += 1
         if self._deaths[index] == _LIVES:
-            raise OSError(f"worker {index} died {_LIVES} times, at last with exit code {code}")
-        logger.warning("worker %d died with exit code %s; it is restarted and resumes its part", index, code)
+            raise OSError(f"worker {index} died {_LIVES} times, at last with exit code {end.code}")
+        logger.warning(
+            "worker %d died with exit code %s; it is restarted and resumes its part", index, end.code
+        )
         self._waiting.appendleft(part)
 
     def stop(self) -> None:
         """Stop all processes at their next material, and wait for them."""
         self._waiting.clear()
-        for _, process in self._running.values():
-            process.terminate()
-        for connection, (_, process) in list(self._running.items()):
-            process.join(_PATIENCE_S)
-            process.kill()  # it may hang in a read; finished shards are kept
-            self._reap(connection)
+        self._pool.stop()
 
 
 def _work(part: Part, connection: Connection) -> None:
@@ -137,3 +128,85 @@ def _work(part: Part, connection: Connection) -> None:
     except Exception as error:
         result = error
     connection.send(result)
+
+
+class _Crew[S, R]:
+    """Processes that take items one by one, and the ledger of who holds which."""
+
+    def __init__(self, work: Work[S, R], items: Sequence[S], workers: int) -> None:
+        self._work, self._items = work, items
+        self._ledger = Ledger(len(items), workers)
+        self._pool = Pool[int](max(1, processors() // max(workers, 1)))
+        self._numbers = itertools.count()
+        self._answers: dict[str, Callable[[Connection, int, Any], list[tuple[int, R | Lost]]]] = {
+            "ask": self._ask,
+            "done": self._done,
+            "failed": self._failed,
+            "ended": self._ended,
+        }
+
+    @property
+    def is_busy(self) -> bool:
+        return not self._ledger.is_done
+
+    def step(self) -> list[tuple[int, R | Lost]]:
+        """Start workers as long as there are items for them, answer them, and return what is done."""
+        for _ in range(self._ledger.wanted(len(self._pool))):
+            number = next(self._numbers)
+            self._pool.start(number, f"tomat-worker-{number:02d}", _serve, self._work, Path.cwd())
+        settled: list[tuple[int, R | Lost]] = []
+        for connection, worker, message in self._pool.messages():
+            if isinstance(message, Died):
+                settled += self._died(worker, message)
+                continue
+            kind, content = message
+            settled += self._answers[kind](connection, worker, content)
+        return settled
+
+    def _ask(self, connection: Connection, worker: int, _content: None) -> list[tuple[int, R | Lost]]:
+        item = self._ledger.take(worker)
+        with contextlib.suppress(OSError):  # it died meanwhile, as the next message says
+            connection.send(None if item is None else (item, self._items[item]))
+        return []
+
+    def _done(
+        self, _connection: Connection, worker: int, content: tuple[int, R]
+    ) -> list[tuple[int, R | Lost]]:
+        return [content] if self._ledger.done(worker, content[0]) else []
+
+    def _failed(self, connection: Connection, worker: int, error: Exception) -> list[tuple[int, R | Lost]]:
+        self._pool.reap(connection)
+        error.add_note(f"worker {worker}")
+        raise error
+
+    def _ended(self, connection: Connection, worker: int, _content: None) -> list[tuple[int, R | Lost]]:
+        self._pool.reap(connection)
+        self._ledger.ended(worker)
+        return []
+
+    def _died(self, worker: int, end: Died) -> list[tuple[int, R | Lost]]:
+        how = f"exit code {end.code}"
+        logger.warning("worker %d died with %s; what it held is tried again", worker, how)
+        return [*self._ledger.died(worker, how)]
+
+    def stop(self) -> None:
+        """Stop all processes, and wait for them."""
+        self._pool.stop()
+
+
+def _serve(work: Work[Any, Any], folder: Path, connection: Connection) -> None:
+    """Take items in a worker's process, by questions and answers on the pipe; paths are relative to ``folder``."""
+    leave_to_parent()
+    os.chdir(folder)  # a spawned process begins where its parent began
+
+    def ask() -> tuple[int, Any] | None:
+        connection.send(("ask", None))
+        answer: tuple[int, Any] | None = connection.recv()
+        return answer
+
+    try:
+        serve(work, ask, lambda item, result: connection.send(("done", (item, result))))
+    except Exception as error:
+        connection.send(("failed", portable(error)))
+    else:
+        connection.send(("ended", None))

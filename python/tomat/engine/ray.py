@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
+import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, override
 
+from tomat._threads import limits
+from tomat.engine.items import Ledger, serve
 from tomat.engine.job import Engine
 from tomat.engine.local import Progress, StoppedError, Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
+    from tomat.engine.items import Lost, Work
     from tomat.engine.job import Job, Part
 
 logger = logging.getLogger("tomat")
@@ -86,6 +92,38 @@ class RayEngine(Engine):
             finally:
                 _stop(ray, list(running))
 
+    @override
+    def each[S, R](
+        self, work: Work[S, R], items: Sequence[S], workers: int
+    ) -> Generator[tuple[int, R | Lost]]:
+        with self._connected() as ray:
+            workers = min(workers, len(items))
+            threads = _share(ray, workers)
+            here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+                ray.get_runtime_context().get_node_id(), soft=True
+            )
+            desk = ray.remote(num_cpus=0, scheduling_strategy=here)(_Desk).remote(items, workers)
+            task = ray.remote(num_cpus=threads, max_retries=0, runtime_env={"env_vars": limits(threads)})(
+                _serve
+            )
+            shared, numbers, running = ray.put(work), itertools.count(), dict[Any, int]()
+            try:
+                while True:
+                    settled, wanted, is_done = ray.get(desk.news.remote(len(running)))
+                    yield from settled
+                    if is_done:
+                        return
+                    for number in itertools.islice(numbers, wanted):
+                        running[task.remote(shared, desk, number, Path.cwd())] = number
+                    for reference in ray.wait(list(running), timeout=_POLL_S)[0]:
+                        _ended(ray, reference, desk, running.pop(reference), workers)
+            except ray.exceptions.RayTaskError as error:  # of the desk
+                raise error.cause from error
+            except ray.exceptions.RayActorError as error:
+                raise OSError(f"Ray lost the list of what is left to do; run it again: {error}") from error
+            finally:
+                _stop(ray, list(running))
+
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Any]:
         import ray
@@ -135,6 +173,71 @@ def _work(part: Part, reports: Any) -> Summary:
             reports.tell.remote(part.config.worker_index, progress)
 
     return part.run(watch=tell)
+
+
+class _Desk:
+    """An actor that hands items to workers, and keeps their results until they are fetched."""
+
+    def __init__(self, items: Sequence[Any], workers: int) -> None:
+        self._items = items
+        self._ledger = Ledger(len(items), workers)
+        self._settled: list[tuple[int, Any]] = []
+
+    def ask(self, worker: int) -> tuple[int, Any] | None:
+        item = self._ledger.take(worker)
+        return None if item is None else (item, self._items[item])
+
+    def done(self, worker: int, item: int, result: Any) -> None:
+        if self._ledger.done(worker, item):
+            self._settled.append((item, result))
+
+    def ended(self, worker: int) -> None:
+        self._ledger.ended(worker)
+
+    def died(self, worker: int, how: str) -> None:
+        self._settled += self._ledger.died(worker, how)
+
+    def news(self, running: int) -> tuple[list[tuple[int, Any]], int, bool]:
+        """What was settled since the last call, how many workers to start, and whether all is done."""
+        settled, self._settled = self._settled, []
+        return settled, self._ledger.wanted(running), self._ledger.is_done
+
+
+def _serve(work: Work[Any, Any], desk: Any, worker: int, folder: Path) -> None:
+    """Take items of the desk in a task; paths are relative to ``folder`` where it is there."""
+    import ray
+
+    with contextlib.suppress(OSError):
+        os.chdir(folder)
+
+    def ask() -> tuple[int, Any] | None:
+        answer: tuple[int, Any] | None = ray.get(desk.ask.remote(worker))
+        return answer
+
+    def tell(item: int, result: Any) -> None:
+        ray.get(desk.done.remote(worker, item, result))
+
+    serve(work, ask, tell)
+
+
+def _ended(ray: Any, reference: Any, desk: Any, worker: int, workers: int) -> None:
+    """Tell the desk how a task ended; an error of the work is raised."""
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise _own_error(error, worker, workers) from error
+    except ray.exceptions.RayError as error:
+        how = type(error).__name__
+        logger.warning("worker %d died with %s; what it held is tried again", worker, how)
+        ray.get(desk.died.remote(worker, how))
+    else:
+        ray.get(desk.ended.remote(worker))
+
+
+def _share(ray: Any, workers: int) -> int:
+    """CPUs of each of so many workers: an equal share of the cluster, but no more than a node has."""
+    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    return max(1, min(sum(nodes) // workers, max(nodes, default=0)))
 
 
 def _check_room(ray: Any, threads: int) -> None:

@@ -18,9 +18,14 @@ from tomat.evaluate.aggregate import Settings, aggregate
 from tomat.evaluate.measure import Truth, row
 from tomat.evaluate.methods import EXPECTED, Method, primary_mode
 from tomat.evaluate.result import Result
-from tomat.evaluate.volumes import Gallery
+from tomat.evaluate.volumes import Gallery, Picture
 from tomat.material import Entry, Material
 from tomat.workplace import Workplace
+
+#: A material, its part of the result, and the picture of each of its rows that ranks.
+type Measured = tuple[Entry, dict[str, Any], Sequence[Picture | None]]
+#: Measures materials; the gallery says which of them are drawn.
+type Measure = Callable[[Gallery, Sequence[Entry]], Iterator[Measured]]
 
 #: Packages whose versions are recorded if installed.
 _PACKAGES = ("numpy", "pyarrow", "jax", "jaxlib", "marin-levanter", "haliax", "equinox")
@@ -80,6 +85,7 @@ def evaluate(
     *,
     overwrite: bool = False,
     watch: Callable[[str], None] | None = None,
+    measure: Measure | None = None,
 ) -> Result:
     """Measure every material in every mode, resuming what ``folder`` holds, and write the result there.
 
@@ -90,6 +96,7 @@ def evaluate(
         folder: of the result; created if needed.
         overwrite: start over if the folder holds another evaluation.
         watch: called with the id of each finished material.
+        measure: measures materials for this call, in any order; by default, one after the other in this process.
 
     Raises:
         ValueError: two methods of one mode, a folder of another evaluation, or every material failed.
@@ -105,7 +112,10 @@ def evaluate(
             watch(entry.task_id)
     gallery = Gallery(folder / "volumes", primary_mode(modes), plan.pictures)
     gallery.know(line for part in done.values() if part for line in part["rows"])
-    for entry, part in _measured(plan, waiting, gallery):
+    measure = measure or functools.partial(measured, plan.methods, plan.unit)
+    for entry, part, pictures in measure(gallery, waiting):
+        for line, picture in zip(part["rows"], pictures, strict=True):
+            gallery.keep(line, picture)
         place.write(entry.task_id, part)
         done[entry.task_id] = part
         if watch:
@@ -129,22 +139,27 @@ def _whole(part: dict[str, Any] | None) -> bool:
     return part is not None and not part["errors"]
 
 
-def _measured(
-    plan: Evaluation, entries: Sequence[Entry], gallery: Gallery
-) -> Iterator[tuple[Entry, dict[str, Any]]]:
-    """Yield the part of each material in order; a method may read ahead to fill its batches."""
-    opened = in_order(functools.partial(_read, unit=plan.unit), entries, 1)
-    own, *streams = itertools.tee(opened, len(plan.methods) + 1)
-    found = [
-        method.predict_all(_materials(stream)) for method, stream in zip(plan.methods, streams, strict=True)
-    ]
+def measured(
+    methods: Sequence[Method], unit: str, gallery: Gallery, entries: Iterable[Entry]
+) -> Iterator[Measured]:
+    """Yield the part of each material in order; a method may read ahead to fill its batches.
+
+    Args:
+        methods: one per mode.
+        unit: of the numbers.
+        gallery: says which materials are drawn.
+        entries: the materials, taken as needed.
+    """
+    opened = in_order(functools.partial(_read, unit=unit), entries, 1)
+    own, *streams = itertools.tee(opened, len(methods) + 1)
+    found = [method.predict_all(_materials(stream)) for method, stream in zip(methods, streams, strict=True)]
     for entry, truth in own:
-        part: dict[str, Any] = {"task_id": entry.task_id, "path": entry.path, "rows": [], "errors": []}
         if isinstance(truth, Exception):
-            part["errors"].append({"task_id": entry.task_id, "mode": None, "error": message(truth)})
-            yield entry, part
+            yield entry, failed_part(entry, message(truth)), ()
             continue
-        for method, predictions in zip(plan.methods, found, strict=True):
+        part: dict[str, Any] = {"task_id": entry.task_id, "path": entry.path, "rows": [], "errors": []}
+        pictures: list[Picture | None] = []
+        for method, predictions in zip(methods, found, strict=True):
             predicted = next(predictions)
             try:
                 if isinstance(predicted, Exception):
@@ -155,8 +170,14 @@ def _measured(
                 part["errors"].append(failed)
                 continue
             part["rows"].append(line)
-            gallery.show(truth.material, predicted.density, line)
-        yield entry, part
+            pictures.append(gallery.draw(truth.material, predicted.density, line))
+        yield entry, part, pictures
+
+
+def failed_part(entry: Entry, error: str) -> dict[str, Any]:
+    """The part of a material of which nothing could be measured."""
+    errors = [{"task_id": entry.task_id, "mode": None, "error": error}]
+    return {"task_id": entry.task_id, "path": entry.path, "rows": [], "errors": errors}
 
 
 def _read(entry: Entry, unit: str) -> Truth | Exception:

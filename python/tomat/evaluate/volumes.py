@@ -115,17 +115,28 @@ class Gallery:
         worst = ordered[max(0, len(ordered) - self._each) :]
         self._ranked = list(dict.fromkeys([*ordered[: self._each], *worst]))
 
-    def show(self, material: Material, predicted: NDArray[np.float64], row: Mapping[str, Any]) -> None:
-        """Keep the picture of a material if it ranks, and remove those that no longer do."""
-        if row["mode"] != self._mode or not self._each:
-            return
-        self.know([row])
-        if row["task_id"] in {name for _, name in self._ranked}:
-            save_picture(self._folder, picture_of(material, np.asarray(predicted, dtype=np.float64), row))
+    def draw(
+        self, material: Material, predicted: NDArray[np.float64], row: Mapping[str, Any]
+    ) -> Picture | None:
+        """The picture of a material if it ranks among the rows that are known here."""
+        if not self._is_ranked(row):
+            return None
+        return picture_of(material, np.asarray(predicted, dtype=np.float64), row)
+
+    def keep(self, row: Mapping[str, Any], picture: Picture | None) -> None:
+        """Save the picture of a row if it ranks, and remove those that no longer do."""
+        if picture is not None and self._is_ranked(row):
+            save_picture(self._folder, picture)
         kept = {f"{file_name(name)}.npz" for _, name in self._ranked}
         for path in self._folder.glob("*.npz"):
             if path.name not in kept:
                 path.unlink()
+
+    def _is_ranked(self, row: Mapping[str, Any]) -> bool:
+        if row["mode"] != self._mode or not self._each:
+            return False
+        self.know([row])
+        return row["task_id"] in {name for _, name in self._ranked}
 
 
 def save_picture(folder: Path, picture: Picture) -> None:

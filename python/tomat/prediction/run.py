@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,23 @@ class FailedFile:
     error: str
 
 
+@dataclass(frozen=True)
+class Settled:
+    """What became of one structure.
+
+    Attributes:
+        path: of the structure, as given.
+        record: of its prediction; None if it failed.
+        is_new: the prediction was made in this run.
+        error: why it failed.
+    """
+
+    path: str
+    record: dict[str, Any] | None = None
+    is_new: bool = False
+    error: str = ""
+
+
 @dataclass
 class RunSummary:
     """Outcome of a prediction run.
@@ -113,6 +130,13 @@ class RunSummary:
     skipped: list[dict[str, Any]] = field(default_factory=list)
     failed: list[FailedFile] = field(default_factory=list)
     seconds: float = 0.0
+
+    def add(self, one: Settled) -> None:
+        """Add a structure."""
+        if one.record is None:
+            self.failed.append(FailedFile(name_of(one.path), one.path, one.error))
+        else:
+            (self.predicted if one.is_new else self.skipped).append(one.record)
 
 
 def expand(structures: Sequence[str | Path]) -> list[str]:
@@ -159,6 +183,26 @@ def predict_files(
     """
     options.check(len(structures))
     started = time.perf_counter()
+    summary = RunSummary()
+    settle_files(predictor, structures, out, suffixes, options, summary.add, report)
+    summary.seconds = time.perf_counter() - started
+    return summary
+
+
+def settle_files(
+    predictor: PatchPredictor,
+    structures: Iterable[str],
+    out: Path,
+    suffixes: tuple[str, ...],
+    options: RunOptions,
+    settle: Callable[[Settled], None],
+    report: Report | None = None,
+) -> None:
+    """As :func:`predict_files` for structures that come one by one; ``settle`` is told of each as soon as it is known.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     out.mkdir(parents=True, exist_ok=True)
     identity = {
         "predictor": predictor.identity(),
@@ -169,7 +213,7 @@ def predict_files(
     if options.cutoffs is not None:
         identity["cutoffs"] = list(options.cutoffs)
     identity |= dict.fromkeys(options.switches, True)
-    run = _Run(predictor, OutputFolder(out, suffixes, identity), options, report)
+    run = _Run(predictor, OutputFolder(out, suffixes, identity), options, settle, report)
     outcomes = predict_densities(
         predictor,
         run.cells(structures),
@@ -180,8 +224,6 @@ def predict_files(
     )
     for outcome in outcomes:
         run.finish(outcome)
-    run.summary.seconds = time.perf_counter() - started
-    return run.summary
 
 
 @dataclass
@@ -189,13 +231,14 @@ class _Run:
     predictor: PatchPredictor
     folder: OutputFolder
     options: RunOptions
+    settle: Callable[[Settled], None]
     report: Report | None
-    summary: RunSummary = field(default_factory=RunSummary)
+    n_settled: int = 0
     paths: dict[str, str] = field(default_factory=dict)
     doubts: dict[str, list[str]] = field(default_factory=dict)
 
-    def cells(self, structures: Sequence[str]) -> Iterator[CellRequest]:
-        """Yield the cells to predict; all other structures go into the summary."""
+    def cells(self, structures: Iterable[str]) -> Iterator[CellRequest]:
+        """Yield the cells to predict; all other structures are settled."""
         for path in structures:
             name = name_of(path)
             self.paths[name] = path
@@ -206,8 +249,7 @@ class _Run:
                 self._fail(name, str(error))
                 continue
             if record is not None:
-                self.summary.skipped.append(record)
-                self._tell(name, 0.0)
+                self._settle(name, record=record)
                 continue
             yield cell
 
@@ -246,8 +288,7 @@ class _Run:
         except ValueError as error:
             self._fail(cell.crystal.name, str(error))
             return
-        self.summary.predicted.append(record)
-        self._tell(cell.crystal.name, 0.0)
+        self._settle(cell.crystal.name, record=record, is_new=True)
 
     def progress(self, cell: CellRequest, done: int, of: int) -> None:
         if done < of:
@@ -278,13 +319,16 @@ class _Run:
         return CellRequest(crystal, grid, options.truth, electrons, allow_unseen=options.allow_unseen)
 
     def _fail(self, name: str, error: str) -> None:
-        self.summary.failed.append(FailedFile(name, self.paths[name], error))
+        self._settle(name, error=error)
+
+    def _settle(self, name: str, **outcome: Any) -> None:
+        self.n_settled += 1
+        self.settle(Settled(self.paths.pop(name), **outcome))
         self._tell(name, 0.0)
 
     def _tell(self, name: str, share: float) -> None:
         if self.report:
-            done = self.summary
-            self.report(len(done.predicted) + len(done.skipped) + len(done.failed), name, share)
+            self.report(self.n_settled, name, share)
 
 
 def _counted(valence: Promolecule, crystal: Crystal) -> float:

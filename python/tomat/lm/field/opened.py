@@ -6,7 +6,6 @@ training the same is :mod:`tomat.lm.field.network`.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat import _core
+from tomat._threads import processors
 from tomat.codec.relative import RelativeCodec
 from tomat.lm.exported import WEIGHTS, check_files, read_weights
 from tomat.lm.field.answers import ANSWERS
@@ -150,7 +150,7 @@ class OpenField:
             return in_density(self.codec, found, guess)
 
         # The core and NumPy's larger operations work without the interpreter's lock.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(processors()) as pool:
             return _joined(pool.map(block, range(0, len(points), BLOCK)), wanted)
 
     @cached_property
