@@ -13,13 +13,15 @@ Examples:
 MODEL is one of the package (tomat models), by default sg15-pbe; a folder or URL written by tomat train (a run's best
 weights are used, see --weights) or tomat export; or the word promolecule: the sum of spherical atoms, the baseline.
 STRUCTURE is a POSCAR, a CIF, any file pymatgen or ASE reads, a density (only its crystal is used), a folder of such
-files, or a .txt list of them. OUT receives NAME.zarr, NAME.CHGCAR, NAME.png (with --format html, the page NAME.html)
-and, once these are complete, NAME.json. To resume an interrupted prediction, run the same command again.
+files, or a .txt list of them. OUT receives NAME.zarr, NAME.CHGCAR, NAME.png (if matplotlib is installed; with
+--format html, the page NAME.html) and, once these are complete, NAME.json. To resume an interrupted prediction, run the
+same command again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import math
 import sys
@@ -155,7 +157,7 @@ def command(
     from tomat.prediction.run import RunOptions, expand, predict_files
     from tomat.promolecule import Promolecule
 
-    suffixes = parse_formats(formats or ["zarr", "chgcar", "png"])
+    suffixes = parse_formats(formats or _default_formats())
     options = RunOptions(
         grid=None if grid is None else parse_grid(grid),
         like=None if like is None else read(like),
@@ -192,6 +194,12 @@ def command(
         _print(summary, out, suffixes, quiet=quiet, note=augmentation is None)
     if summary.failed:
         raise SystemExit(1)
+
+
+def _default_formats() -> list[str]:
+    """Files that are written if none are named; the picture only where it can be drawn."""
+    drawn = importlib.util.find_spec("matplotlib") is not None
+    return ["zarr", "chgcar", *(["png"] if drawn else [])]
 
 
 def _cutoffs(
