@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import tomat
 from tomat.lm.decode.opening import open_predictor
 from tomat.prediction.assemble import predict_density
+from tomat.prediction.picture import Sight
 from tomat.prediction.preview import preview
 from tomat.promolecule import Promolecule
 
@@ -46,7 +47,7 @@ def main() -> None:
             ".CHGCAR.gz": lambda: predicted.write(out / "x.CHGCAR.gz"),
             ".cube": lambda: predicted.write(out / "x.cube"),
             ".zarr": lambda: predicted.write(out / "x.zarr"),
-            ".png": lambda: preview(predicted, out / "x.png"),
+            ".png": lambda: preview(Sight(predicted), out / "x.png"),
         }
         print(f"{crystal.n_atoms} atoms, grid {' x '.join(map(str, GRID))}, median of {rounds}")
         for name, run in work.items():

@@ -81,8 +81,8 @@ def test_words_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "Si.cif").write_text("")
     for text in (DEFAULT, "promolecule", "promolecule:x.npz", str(tmp_path / "copy"), f"{tmp_path}/copy/"):
         assert is_model(text), text
-    for text in (tmp_path / "Si.cif", structures, LABEL / "qe-0039.zarr", tmp_path / "missing"):
-        assert not is_model(str(text)), text
+    for path in (tmp_path / "Si.cif", structures, LABEL / "qe-0039.zarr", tmp_path / "missing"):
+        assert not is_model(str(path)), path
     one, two = str(tmp_path / "Si.cif"), str(structures)
     assert divide([one]) == (DEFAULT, [one])
     assert divide([one, two]) == (DEFAULT, [one, two])

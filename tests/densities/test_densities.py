@@ -57,8 +57,8 @@ def test_a_root_is_written(fake: FakePw, tmp_path: Path, data: Path) -> None:
     material = tomat.read(out / "label" / "one.zarr")
     expected = tomat.read(data / "qe" / "Si.save").in_unit("chgcar")
     np.testing.assert_allclose(material.density, expected.density, rtol=1e-6)
-    lengths_and_angles = [one.lattice @ one.lattice.T for one in (material, expected)]
-    np.testing.assert_allclose(*lengths_and_angles, atol=1e-6)
+    mine, theirs = (one.lattice @ one.lattice.T for one in (material, expected))
+    np.testing.assert_allclose(mine, theirs, atol=1e-6)
     known = metadata(out, "one")
     source = known["source"]
     assert known["formula"] == "Si2"
@@ -172,7 +172,7 @@ def test_a_stopped_run_leaves_nothing_that_looks_finished(fake: FakePw, tmp_path
         "1",
     ]
     arguments += ["--split", "train=1"]
-    command = [sys.executable, "-m", "tomat", "densities", fake.structures, *arguments]
+    command = [sys.executable, "-m", "tomat", "densities", *map(str, [fake.structures, *arguments])]
     for number, code in ((signal.SIGTERM, 130), (signal.SIGKILL, -9)):
         known = len(fake.runs())
         # Its log tells when the program is at work.

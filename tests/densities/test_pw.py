@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,12 +53,12 @@ def test_options() -> None:
 def test_a_cell_from_lengths_and_angles_is_turned_upright() -> None:
     """Rigidly: lengths, angles and fractional coordinates stay; cubic axes then lie along x, y, z."""
     edge = 3.8
-    tilted = [
+    tilted: list[list[float]] = [
         [edge, 0, 0],
         [edge / 2, edge * 3**0.5 / 2, 0],
         [edge / 2, edge / 12**0.5, edge * (2 / 3) ** 0.5],
     ]
-    silicon = Crystal.of(tilted, [14, 14], [[0, 0, 0], [0.25, 0.25, 0.25]])
+    silicon = Crystal.of(tilted, [14, 14], np.array([[0, 0, 0], [0.25, 0.25, 0.25]]))
     turned = upright(silicon)
     np.testing.assert_allclose(
         turned.lattice @ turned.lattice.T, silicon.lattice @ silicon.lattice.T, atol=1e-12
@@ -67,11 +68,11 @@ def test_a_cell_from_lengths_and_angles_is_turned_upright() -> None:
     half = edge / 2**0.5
     np.testing.assert_allclose(np.sort(np.abs(turned.lattice), axis=1), [[0.0, half, half]] * 3, atol=1e-9)
     # Atoms on top of each other are for pw.x to complain of.
-    same = Crystal.of(np.eye(3) * 3, [1, 1], [[0, 0, 0], [0, 0, 1e-7]])
+    same = Crystal.of(np.eye(3) * 3, [1, 1], np.array([[0, 0, 0], [0, 0, 1e-7]]))
     np.testing.assert_array_equal(upright(same).lattice, same.lattice)
 
 
-def run(fake: FakePw, work: Path, name: str, **given: float) -> pw.Run:
+def run(fake: FakePw, work: Path, name: str, **given: Any) -> pw.Run:
     folder = work / f"{name}-1"
     folder.mkdir()
     return pw.run(fake.command, folder, "the input", **given)

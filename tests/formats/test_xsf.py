@@ -44,7 +44,7 @@ def test_ase_reads_it(
     path = tmp_path_factory.mktemp("xsf") / "made.xsf"
     made.write(path)
     with path.open() as file:
-        values, origin, vectors, atoms = ase.io.xsf.read_xsf(file, read_data=True)
+        values, origin, vectors, atoms = ase.io.xsf.read_xsf(file, read_data=True)  # type: ignore[no-untyped-call]
     assert values.shape == tuple(n + 1 for n in grid)
     np.testing.assert_array_equal(origin, 0.0)
     np.testing.assert_allclose(vectors, LATTICE, atol=1e-11)

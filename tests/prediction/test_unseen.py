@@ -69,6 +69,7 @@ def test_the_promolecule_stands_in_where_their_atoms_are() -> None:
     one = crystal(27, 14)
     guess = FACTS.starting_density(one, GRID, predictor.tokenizer.unit)
     share = share_of_unseen(one, FACTS, GRID)
+    assert share is not None
     found = predict_density(predictor, one, GRID, allow_unseen=True).material.density
     np.testing.assert_allclose(found, guess * (2 - share), rtol=1e-5)
     alone = predict_density(predictor, crystal(27), GRID, allow_unseen=True).material.density
