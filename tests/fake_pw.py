@@ -31,6 +31,7 @@ case "$(basename "$PWD")" in
 esac
 mkdir x.save
 cp {save}/* x.save
+echo '     total energy              =     -15.69000000 Ry'
 echo '     estimated scf accuracy    <       0.09373722 Ry'
 echo '!    total energy              =     -15.70000000 Ry'
 echo '     estimated scf accuracy    <          8.3E-10 Ry'

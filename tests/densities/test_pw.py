@@ -80,6 +80,9 @@ def run(fake: FakePw, work: Path, name: str, **given: Any) -> pw.Run:
 
 def test_what_a_run_prints(tmp_path: Path) -> None:
     found = run(FakePw(tmp_path), tmp_path, "good")
+    assert found.first_energy is not None
+    assert found.energy is not None
+    assert 0 < abs(found.first_energy - found.energy) < 0.1
     assert (found.iterations, found.first_accuracy, found.accuracy) == (6, 0.09373722, 8.3e-10)
     assert (found.energy, found.k_points, found.version) == (-15.7, 4, "6.7MaX")
     assert (tmp_path / "good-1" / "pw.in").read_text() == "the input"

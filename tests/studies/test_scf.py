@@ -154,6 +154,34 @@ def test_the_table() -> None:
         table.markdown([])
 
 
+def test_the_table_of_cycles() -> None:
+    def cycle(first: float, accuracy: float) -> dict[str, Any]:
+        return {
+            "iterations": 5,
+            "first_energy": first,
+            "energy": -8.0,
+            "first_accuracy": accuracy,
+            "seconds": 10.0,
+        }
+
+    one = row("a", 1.0, scf=True) | {"atoms": 2, "scf": cycle(-7.9, 0.5)}
+    for name, first in (("exact", -8.0), ("promolecule", -7.98), ("field", -8.01)):
+        one["starts"][name] |= {"scf": cycle(first, 0.01), "prediction_seconds": 1.5}
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.cycles([one]).splitlines()
+    ]
+    found = dict(zip(lines[0], lines[2], strict=True))
+    assert found["crystal"] == "LiH `a`"
+    assert found["first energy superposition, meV/atom"] == "680"  # 0.1 Ry, two atoms
+    assert found["first energy exact, meV/atom"] == "0"
+    assert found["first energy field, meV/atom"] == "-68"
+    assert dict(zip(lines[0], lines[3], strict=True))["first energy field, meV/atom"] == "68"
+    assert (found["first accuracy superposition, mRy"], found["first accuracy field, mRy"]) == ("500", "10")
+    assert (found["superposition, s"], found["field, s"]) == ("10", "11.5")
+    # Rows of before, and rows without SCF, have none of this.
+    assert table.cycles([row("b", 1.0, scf=True), row("c", 1.0, scf=False)]) == ""
+
+
 @needs_pw
 def test_a_crystal_is_measured_by_pw(tmp_path: Path, data: Path) -> None:
     """The exact density gives the bands of pw.x's own, and is converged; the promolecule does not and is not."""
@@ -165,6 +193,12 @@ def test_a_crystal_is_measured_by_pw(tmp_path: Path, data: Path) -> None:
     assert exact["nmae"] == exact["hartree_error"] == 0.0
     assert exact["band_error"] < 0.1
     assert exact["scf"]["iterations"] == 1
+    off = {
+        name: abs(of["scf"]["first_energy"] - found["scf"]["energy"]) for name, of in found["starts"].items()
+    }
+    assert off["exact"] < 1e-6
+    assert off["promolecule"] > 1e-4
+    assert found["atoms"] == 2
     assert promolecule["band_error"] > 10.0
     assert promolecule["hartree_error"] > 10.0
     assert promolecule["scf"]["iterations"] > 3

@@ -28,7 +28,7 @@ from tomat.prediction.options import DecodingConfig
 from tomat.prediction.predictor import PROMOLECULE
 from tomat.storage.files import write_json
 from training.studies.scf.study import StudyConfig, choose, run_study
-from training.studies.scf.table import in_words, markdown
+from training.studies.scf.table import cycles, in_words, markdown
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -73,7 +73,7 @@ def command(
         }
         errors = ", ".join(f"{name} {error:.4g}" for name, error in known.items())
         print(f"{row['task_id']} {row['formula']}: bands off by {errors} meV", file=sys.stderr)
-    text = f"{markdown(rows)}\n{in_words(rows)}"
+    text = f"{markdown(rows)}\n{in_words(rows)}\n{cycles(rows)}".rstrip() + "\n"
     write_json(out / "study.json", {"format": "tomat scf study", "rows": rows})
     (out / "study.md").write_text(text, encoding="utf-8")
     print(text, end="")

@@ -137,7 +137,8 @@ def measure_crystal(one: Candidate, starts: dict[str, PatchPredictor], config: S
     given = read(one.path)
     crystal = replace(given.crystal, lattice=_lattice(one, given.crystal))
     truth = replace(given, crystal=crystal).with_source(**_cutoffs(one.pw_input))
-    densities = {EXACT: truth} | {name: _predicted(predictor, truth) for name, predictor in starts.items()}
+    predicted = {name: _predicted(predictor, truth) for name, predictor in starts.items()}
+    densities = {EXACT: truth} | {name: density for name, (density, _) in predicted.items()}
     with tempfile.TemporaryDirectory(prefix="tomat-scf-") as name:
         work = Path(name)
         pw.unpack(config.pseudo, sorted(set(pw.species_of(one.pw_input).values())), work)
@@ -156,9 +157,12 @@ def measure_crystal(one: Candidate, starts: dict[str, PatchPredictor], config: S
             start: _errors(densities[start], truth, found[start], reference, config) for start in densities
         }
         rows[EXACT]["band_error"] = None
+        for start, (_, seconds) in predicted.items():
+            rows[start]["prediction_seconds"] = seconds
         row: dict[str, Any] = {
             "task_id": one.task_id,
             "formula": one.formula,
+            "atoms": crystal.n_atoms,
             "k_points": len(reference.energies),
             "states": int((reference.energies <= reference.fermi + config.window).sum()),
             "starts": rows,
@@ -215,10 +219,10 @@ def _cutoffs(text: str) -> dict[str, float]:
     return {f"{name}_Ry": float(match[1]) for name, match in found.items() if match is not None}
 
 
-def _predicted(predictor: PatchPredictor, truth: Material) -> Material:
-    """A prediction on the grid of the truth, scaled to its electrons."""
+def _predicted(predictor: PatchPredictor, truth: Material) -> tuple[Material, float]:
+    """A prediction on the grid of the truth, scaled to its electrons, and the seconds it took."""
     cell = CellRequest(truth.crystal, truth.grid_shape, None, float(round(truth.n_electrons)))
     (outcome,) = predict_densities(predictor, [cell], normalize=True)
     if isinstance(outcome, Failure):
         raise outcome.error
-    return outcome.material.with_source(**truth.source)
+    return outcome.material.with_source(**truth.source), outcome.seconds

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from training.studies.scf.study import EXACT
 
+#: In eV.
+_RYDBERG = 13.605693
+
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """A row for each crystal and the means: NMAE, Hartree error and error of the bands of each start, SCF iterations.
@@ -36,6 +39,35 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         lines.append([f"**{name}**", "", *_cells(values, starts)])
     table = [head, ["---"] * len(head), *lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in table) + "\n"
+
+
+def cycles(rows: Sequence[dict[str, Any]]) -> str:
+    """A row for each crystal with SCF, and their means: first energy, first estimated accuracy and wall time by start.
+
+    The first energy is that of the first iteration less the converged one, in meV an atom; the wall time is that of
+    ``pw.x`` and of the prediction. Nothing if there are no crystals with SCF.
+    """
+    rows = [row for row in rows if "scf" in row and "atoms" in row]
+    if not rows:
+        return ""
+    starts = ["superposition", *(name for name in rows[0]["starts"] if name != EXACT), EXACT]
+    head = ["crystal", *(f"first energy {name}, meV/atom" for name in starts)]
+    head += [f"first accuracy {name}, mRy" for name in starts] + [f"{name}, s" for name in starts]
+    numbers = np.array([_cycle(row, starts) for row in rows])
+    named = [f"{row['formula']} `{row['task_id']}`" for row in rows]
+    lines = [[name, *(f"{x:.3g}" for x in values)] for name, values in zip(named, numbers, strict=True)]
+    lines.append(["**mean**", *(f"{x:.3g}" for x in np.abs(numbers).mean(axis=0))])
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines]) + "\n"
+
+
+def _cycle(row: dict[str, Any], starts: Sequence[str]) -> list[float]:
+    found = [row if name == "superposition" else row["starts"][name] for name in starts]
+    runs = [one["scf"] for one in found]
+    energies = [1000 * _RYDBERG * (run["first_energy"] - row["scf"]["energy"]) / row["atoms"] for run in runs]
+    seconds = [
+        run["seconds"] + one.get("prediction_seconds", 0.0) for run, one in zip(runs, found, strict=True)
+    ]
+    return [*energies, *(1000 * run["first_accuracy"] for run in runs), *seconds]
 
 
 def in_words(rows: Sequence[dict[str, Any]]) -> str:

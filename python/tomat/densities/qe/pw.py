@@ -25,6 +25,7 @@ _ITERATIONS = re.compile(r"convergence has been achieved in\s+(\d+) iterations")
 _UNCONVERGED = re.compile(r"convergence NOT achieved after\s+\d+ iterations")
 _ACCURACY = re.compile(r"estimated scf accuracy\s+<\s+(\S+) Ry")
 _ENERGY = re.compile(r"^!\s+total energy\s+=\s+(\S+) Ry", re.MULTILINE)
+_FIRST_ENERGY = re.compile(r"^!?\s+total energy\s+=\s+(\S+) Ry", re.MULTILINE)
 _K_POINTS = re.compile(r"number of k points=\s*(\d+)")
 _VERSION = re.compile(r"Program PWSCF v\.(\S+) starts")
 #: What pw.x prints when it gives up, and writes to CRASH.
@@ -41,6 +42,7 @@ class Run:
         first_accuracy: the first estimated accuracy in Ry.
         accuracy: the last one.
         energy: the total energy of the cell, Ry.
+        first_energy: that of the first iteration: from the density it starts from, with an error of second order.
         k_points: irreducible ones.
         version: of the program.
     """
@@ -52,6 +54,7 @@ class Run:
     energy: float | None = None
     k_points: int | None = None
     version: str | None = None
+    first_energy: float | None = None
 
 
 def run(
@@ -132,6 +135,7 @@ def _signal(number: int) -> str:
 
 def _parse(shown: str, seconds: float) -> Run:
     iterations, version = _ITERATIONS.search(shown), _VERSION.search(shown)
+    first = _FIRST_ENERGY.search(shown)
     accuracies, energy, k_points = (
         _ACCURACY.findall(shown),
         _ENERGY.search(shown),
@@ -145,6 +149,7 @@ def _parse(shown: str, seconds: float) -> Run:
         None if energy is None else float(energy[1]),
         None if k_points is None else int(k_points[1]),
         None if version is None else version[1],
+        None if first is None else float(first[1]),
     )
 
 

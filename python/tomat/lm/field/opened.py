@@ -144,7 +144,7 @@ class OpenField:
             here = slice(first, first + BLOCK)
             guess, truth, drawn = (given[name][here] for name in ("guess", "truth", "drawn"))
             sums = self.surroundings.contracted(crystal, points[here], guess, weights)
-            outputs = self._readout.read(sums, guess)
+            outputs = self.outputs(sums, guess)
             x = relative(self.codec, guess, truth)
             found = ANSWERS[self.shape.head](outputs, self.levels, x, drawn, sampling, wanted)
             return in_density(self.codec, found, guess)
@@ -152,6 +152,10 @@ class OpenField:
         # The core and NumPy's larger operations work without the interpreter's lock.
         with ThreadPoolExecutor(processors()) as pool:
             return _joined(pool.map(block, range(0, len(points), BLOCK)), wanted)
+
+    def outputs(self, sums: Floats, guess: Floats) -> Floats:
+        """What the head gives (points, outputs) for sums (points, ...) of :meth:`Surroundings.contracted`."""
+        return self._readout.read(sums, guess)
 
     @cached_property
     def _readout(self) -> _core.Readout:
