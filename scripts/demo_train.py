@@ -153,7 +153,9 @@ def main() -> None:
                 [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
             )
         )
-    print(f"\nThe run is in {out}/demo, its curve in {out}/curve.png; next: make demo-predict")
+    print(
+        f"\nThe run is in {out}/demo, its curve in {out}/curve.png; next: tomat predict {out}/demo POSCAR -o predicted"
+    )
     why = course.worse()
     if why is not None:
         sys.exit(f"error: {why}")

@@ -1,6 +1,6 @@
 """CPU seconds a million voxels of the field model in the package: sums, and the layers behind them by core and by JAX.
 
-  python benches/field.py [--rounds 3]
+  python benches/field_model.py [--rounds 3]
 
 Both read the same sums of the same voxels, in one process, in turn; JAX on one thread. The whole is
 ``predict_density`` on a grid of 72 x 72 x 72, the second call.
