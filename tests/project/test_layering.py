@@ -57,6 +57,7 @@ ROOMS = (
     "tomat.view",
     "tomat.prediction",
     "tomat.densities",
+    "tomat.models",
     "tomat.lm",
     "tomat.evaluate",
     "tomat.report",

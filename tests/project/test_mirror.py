@@ -163,6 +163,7 @@ COVERED_BY = {
         "lm.field.head",
         "lm.field.levels",
     ),
+    "lm/field/test_opened.py": ("lm.field.answers",),
     "lm/field/test_predictor.py": (
         "lm.field.inference",
         "lm.field.network",
@@ -203,6 +204,7 @@ COVERED_BY = {
     "lm/test_export.py": (
         "lm.card",
         "lm.vocabulary",
+        "lm.exported",
     ),
     "lm/test_kept.py": (
         "cli.export",
@@ -263,6 +265,7 @@ COVERED_BY = {
         "formats.zarr",
     ),
     "test_metrics.py": ("_statistics",),
+    "test_models.py": ("cli.models",),
     "test_promolecule.py": (
         "_promolecule_fit",
         "cli.promolecule",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +12,13 @@ import typer
 from tomat._threads import MAX_THREADS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
+
+    from tomat.prediction.run import FailedFile
 
 Inputs = Annotated[
     list[str],
@@ -140,3 +143,16 @@ def print_facts(facts: dict[str, Any]) -> None:
         is_count = isinstance(value, int) and not isinstance(value, bool)
         table.add_row(name.replace("_", " "), f"{value:,}" if is_count else str(value))
     Console().print(table)
+
+
+#: Failures printed; the rest are counted.
+_SHOWN = 20
+
+
+def print_failures(failed: Sequence[FailedFile]) -> None:
+    """Name what failed and why, on standard error."""
+    for failure in failed[:_SHOWN]:
+        named = failure.error.startswith((failure.name, failure.path))
+        print(f"failed: {'' if named else failure.name + ': '}{failure.error}", file=sys.stderr)
+    if len(failed) > _SHOWN:
+        print(f"failed: {len(failed) - _SHOWN} more; --json lists all", file=sys.stderr)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tomat._threads import MAX_THREADS
-from tomat.cli._shared import AsJson
+from tomat.cli._shared import AsJson, print_failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from tomat.densities.run import DensitySummary, Report
 
-#: Failures printed; the rest are counted.
-_SHOWN = 20
 #: Exit code of a run that was stopped.
 _INTERRUPTED = 130
 
@@ -152,11 +150,7 @@ def _bar(total: int, *, shown: bool) -> Iterator[Report]:
 
 
 def _print(summary: DensitySummary, out: Path, *, quiet: bool) -> None:
-    for failure in summary.failed[:_SHOWN]:
-        named = failure.error.startswith((failure.name, failure.path))
-        print(f"failed: {'' if named else failure.name + ': '}{failure.error}", file=sys.stderr)
-    if len(summary.failed) > _SHOWN:
-        print(f"failed: {len(summary.failed) - _SHOWN} more; --json lists all", file=sys.stderr)
+    print_failures(summary.failed)
     if quiet:
         return
     for record in summary.computed:

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tomat.cli._models import decoding_options
-from tomat.cli._shared import grouped, progress_bar
+from tomat.cli._shared import grouped, print_failures, progress_bar
 from tomat.cli._workers import crew_options
 from tomat.formats import FORMATS
 from tomat.formats.qe import SWITCHES, cutoffs
@@ -53,10 +53,6 @@ def _positive(value: float | None) -> float | None:
     if value is not None and not (math.isfinite(value) and value > 0):
         raise typer.BadParameter(f"{value:g} is not a number above 0")
     return value
-
-
-#: Failures printed; the rest are counted.
-_SHOWN = 20
 
 
 @grouped(decoding=decoding_options(), crew=crew_options)
@@ -244,11 +240,7 @@ def _bar(total: int, *, shown: bool) -> Iterator[Report]:
 
 
 def _print(summary: RunSummary, out: Path, suffixes: tuple[str, ...], *, quiet: bool, note: bool) -> None:
-    for failure in summary.failed[:_SHOWN]:
-        named = failure.error.startswith((failure.name, failure.path))
-        print(f"failed: {'' if named else failure.name + ': '}{failure.error}", file=sys.stderr)
-    if len(summary.failed) > _SHOWN:
-        print(f"failed: {len(summary.failed) - _SHOWN} more; --json lists all", file=sys.stderr)
+    print_failures(summary.failed)
     for record in summary.predicted:
         for doubt in record.get("warnings", []):
             print(f"warning: {record['name']}: {doubt}", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from tomat.lm.decode.base import TrainedPredictor
+from tomat.lm.decode.base import TrainedModel, TrainedPredictor
 from tomat.lm.exported import is_export
 from tomat.lm.field.opened import OpenField
 from tomat.lm.field.surroundings import FLOOR
@@ -35,15 +35,16 @@ if TYPE_CHECKING:
 _EDGE, _KEPT = 32, 8
 
 
-class Relative(Protocol):
-    """A trained model over the levels of a relative codec."""
+class Relative(TrainedModel, Protocol):
+    """A trained model over the levels of a relative codec.
 
-    @property
-    def path(self) -> str: ...  # noqa: D102
-    @property
-    def step(self) -> int: ...  # noqa: D102
-    @property
-    def note(self) -> dict[str, Any]: ...  # noqa: D102
+    Attributes:
+        codec: of its levels.
+        surroundings: what it sees.
+        fingerprint: SHA-256 over the weights.
+        parameters: number of weights.
+    """
+
     @property
     def codec(self) -> RelativeCodec: ...  # noqa: D102
     @property
