@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +68,22 @@ def test_the_command_needs_no_model(tmp_path: Path) -> None:
     path = LABEL / "qe-0039.zarr"
     done = tomat_main("predict", path, "-o", tmp_path / "a", "--format", "zarr", "--spacing", "0.4")
     assert done.code == 0, done.err
+    assert f"{DEFAULT} of the package: weights after" in done.err
     named = tomat_main("predict", DEFAULT, path, "-o", tmp_path / "b", "--format", "zarr", "--spacing", "0.4")
     assert named.code == 0, named.err
     first, second = (tomat.read(tmp_path / of / "qe-0039.zarr").density for of in "ab")
     np.testing.assert_array_equal(first, second)
     again = tomat.predict(path, spacing=0.4).material.in_unit("chgcar").density
     np.testing.assert_allclose(again, first, rtol=1e-5)
+
+
+def test_a_structure_is_enough(tmp_path: Path) -> None:
+    """No options at all: a folder in the working directory, on the grid of the training data."""
+    shutil.copytree(LABEL / "qe-0039.zarr", tmp_path / "Si.zarr")
+    program = [sys.executable, "-m", "tomat", "predict", "Si.zarr"]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {"Si.zarr", "Si.CHGCAR", "Si.json"} <= {path.name for path in (tmp_path / "predicted").iterdir()}
 
 
 def test_words_are_told_apart(tmp_path: Path) -> None:

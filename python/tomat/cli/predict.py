@@ -2,7 +2,7 @@
 
 \b
 Examples:
-  tomat predict Si.cif -o predicted
+  tomat predict Si.cif
   tomat predict runs/first structures/*.cif -o predicted --normalize --overlap 4
   tomat predict promolecule Si.cif -o guess --spacing 0.1 --format chgcar --format png
   tomat predict Si.cif -o qe --ecutwfc 60 --format qe
@@ -63,7 +63,7 @@ def command(
             metavar="[MODEL] STRUCTURE...", help="A model, and crystals: files, folders, or .txt lists."
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")],
+    out: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("predicted"),
     grid: Annotated[str | None, typer.Option(help="Grid of the density: nx,ny,nz.")] = None,
     like: Annotated[str | None, typer.Option(help="A density whose grid to use.")] = None,
     spacing: Annotated[

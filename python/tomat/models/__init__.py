@@ -12,7 +12,7 @@ from typing import Any
 
 from tomat.storage.files import read_json
 
-__all__ = ["DEFAULT", "BundledModel", "bundled", "bundled_models"]
+__all__ = ["DEFAULT", "BundledModel", "bundled", "bundled_models", "shown"]
 
 #: The model that predicts if none is named.
 DEFAULT = "sg15-pbe"
@@ -62,6 +62,12 @@ class BundledModel:
 def bundled_models() -> list[BundledModel]:
     """The models of the package, by name."""
     return [BundledModel(path.parent.name, path.parent) for path in sorted(_HERE.glob(f"*/{_NOTE}"))]
+
+
+def shown(path: str) -> str:
+    """A model's path for people: the name of one of the package, any other as it is."""
+    folder = Path(path)
+    return f"{folder.name} of the package" if folder.parent == _HERE else path
 
 
 def bundled(name: str) -> BundledModel | None:

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from tomat.models import shown
+
 if TYPE_CHECKING:
     from tomat.prediction.options import DecodingConfig, Mode
 
@@ -89,4 +91,4 @@ class TrainedPredictor[Model: TrainedModel](ABC):
         best = self.trained.note.get("best")
         why = f", the best held-out {best['metric']} ({best['value']:.4g})" if best else ""
         after = f"after {self.trained.step} steps" if self.trained.step else "as they began (step 0)"
-        return f"{self.trained.path}: weights {after}{why}"
+        return f"{shown(self.trained.path)}: weights {after}{why}"
