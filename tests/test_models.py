@@ -108,7 +108,7 @@ def test_words_are_told_apart(tmp_path: Path) -> None:
 def test_the_list_and_the_card() -> None:
     listed = tomat_main("models")
     assert listed.code == 0, listed.err
-    assert all(len(line) < 300 for line in listed.out.splitlines())
+    assert all(len(line) <= 80 for line in listed.out.splitlines())
     assert DEFAULT in listed.out
     assert " Si " in listed.out
     facts = json.loads(tomat_main("models", "--json").out)

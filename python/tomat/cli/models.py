@@ -13,6 +13,7 @@ Examples:
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import Annotated
 
 import typer
@@ -60,11 +61,12 @@ def _print(models: list[BundledModel]) -> None:
     for model in models:
         scores = model.scores
         mine, start = (100 * scores[mode]["nmae"]["mean"] for mode in ("one_pass", "promolecule"))
+        names = " ".join(symbols[z - 1] for z in sorted(model.elements))
+        facts = {
+            "densities": model.dialect,
+            "NMAE": f"{mine:.2f} % on {scores['materials']} held-out crystals; promolecule {start:.2f} %",
+            "elements": f"{len(model.elements)}: {names}",
+        }
         print(f"{model.name}  ({model.size / 1e6:.1f} MB)")
-        print(f"  densities   {model.dialect}")
-        print(
-            f"  NMAE        {mine:.2f} % on {scores['materials']} held-out crystals; promolecule {start:.2f} %"
-        )
-        print(
-            f"  elements    {len(model.elements)}: {' '.join(symbols[z - 1] for z in sorted(model.elements))}"
-        )
+        for name, text in facts.items():
+            print(textwrap.fill(text, 80, initial_indent=f"  {name:<12}", subsequent_indent=" " * 14))
