@@ -24,6 +24,7 @@ __all__ = [
     "Patch",
     "Promolecule",
     "RawMaterial",
+    "Readout",
     "ShardRun",
     "Sketch",
     "Tokenizer",
