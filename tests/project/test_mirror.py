@@ -114,6 +114,7 @@ COVERED_BY = {
     "formats/test_qe.py": (
         "formats.contents",
         "formats.qe.charge",
+        "formats.records",
         "formats.qe.schema",
         "formats.qe.vectors",
     ),

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tomat import _core
 from tomat.crystal import Crystal
 from tomat.formats.contents import Contents
+from tomat.formats.records import content_at, record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +71,7 @@ def encode(
         records.append(title + _floats([z, 0.0]) + _ints(0, 0, 0, 0, -1) + b" " * _CHECKSUM)
     values = density.astype("<f8") * BOHR**3
     records.append(values.tobytes(order="F"))
-    return b"".join(len(one).to_bytes(4, "little") + one + len(one).to_bytes(4, "little") for one in records)
+    return b"".join(map(record, records))
 
 
 def _ints(*values: int) -> bytes:
@@ -150,20 +151,9 @@ def _records(data: bytes, name: str) -> list[bytes]:
     """The content of all records, at least five."""
     records, at = [], 0
     while at < len(data):
-        count = int.from_bytes(data[at : at + 4], "little")
-        end = at + 4 + count
-        if end + 4 > len(data):
-            raise ValueError(
-                f"{name}: cut off or damaged, or no _DEN of ABINIT: the record at byte {at} would end at byte "
-                f"{end + 4} of {len(data)}; copy the file again, or run ABINIT again"
-            )
-        if data[end : end + 4] != data[at : at + 4]:
-            raise ValueError(
-                f"{name}: the record at byte {at} is counted as {count} bytes before it and as "
-                f"{int.from_bytes(data[end : end + 4], 'little')} after it; the file is damaged, or no _DEN of ABINIT"
-            )
-        records.append(data[at + 4 : end])
-        at = end + 4
+        what = f"record {len(records) + 1} (or this is no _DEN of ABINIT)"
+        content, at = content_at(data, at, name, what, "ABINIT")
+        records.append(content)
     if len(records) < _FEWEST:
         raise ValueError(
             f"{name}: {len(records)} records, which are not the header of a _DEN of ABINIT; cut off?"

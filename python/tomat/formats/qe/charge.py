@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tomat.formats.records import content_at, record
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 #: Name in a save folder.
 NAME = "charge-density.dat"
+_PROGRAM = "pw.x"
 #: Numbers of spin components: none, up and down, noncollinear.
 SPINS = (1, 2, 4)
 #: Largest |rho(G) - conj(rho(-G))| of a real density, in units of rho(0).
@@ -54,12 +57,7 @@ def dump(components: Components) -> bytes:
         components.miller.astype("<i4"),
         components.values.astype("<c16"),
     )
-    return b"".join(_record(np.ascontiguousarray(array).tobytes()) for array in arrays)
-
-
-def _record(content: bytes) -> bytes:
-    count = len(content).to_bytes(4, "little")
-    return count + content + count
+    return b"".join(record(np.ascontiguousarray(array).tobytes()) for array in arrays)
 
 
 def parse(data: bytes, name: str) -> Components:
@@ -68,7 +66,7 @@ def parse(data: bytes, name: str) -> Components:
     Raises:
         ValueError: damaged or cut off.
     """
-    head, at = _next(data, 0, name, "the numbers of G vectors and spins")
+    head, at = content_at(data, 0, name, "the record with the numbers of G vectors and spins", _PROGRAM)
     if len(head) != 12:
         raise ValueError(
             f"{name}: the first record has {len(head)} bytes and not 12: not {NAME} of Quantum ESPRESSO 6 or 7; "
@@ -83,7 +81,7 @@ def parse(data: bytes, name: str) -> Components:
     sizes += [(f"spin component {i + 1}" if i else "the density", 16 * n) for i in range(n_spins)]
     records = []
     for what, size in sizes:
-        content, at = _next(data, at, name, what)
+        content, at = content_at(data, at, name, f"the record with {what}", _PROGRAM)
         if len(content) != size:
             raise ValueError(
                 f"{name}: {what} take {len(content)} bytes and not {size}, as {n} G vectors need; the file is damaged: "
@@ -101,23 +99,6 @@ def parse(data: bytes, name: str) -> Components:
     )
     check(components, name)
     return components
-
-
-def _next(data: bytes, at: int, name: str, what: str) -> tuple[bytes, int]:
-    """The content of the record at a byte, and where the next one starts."""
-    count = int.from_bytes(data[at : at + 4], "little")
-    end = at + 4 + count
-    if end + 4 > len(data):
-        raise ValueError(
-            f"{name}: cut off or damaged: the record with {what} starts at byte {at} and would take {count + 8}, but "
-            f"{max(0, len(data) - at)} are left; copy the file again, or run pw.x again"
-        )
-    if data[end : end + 4] != data[at : at + 4]:
-        raise ValueError(
-            f"{name}: the record with {what} (byte {at}) is counted as {count} bytes before it and as "
-            f"{int.from_bytes(data[end : end + 4], 'little')} after it; the file is damaged: run pw.x again"
-        )
-    return data[at + 4 : end], end + 4
 
 
 def check(components: Components, name: str) -> None:
