@@ -149,7 +149,8 @@ def decode(data: bytes, name: str) -> Contents:
 
 def _records(data: bytes, name: str) -> list[bytes]:
     """The content of all records, at least five."""
-    records, at = [], 0
+    records: list[bytes] = []
+    at = 0
     while at < len(data):
         what = f"record {len(records) + 1} (or this is no _DEN of ABINIT)"
         content, at = content_at(data, at, name, what, "ABINIT")
