@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, ClassVar
 
 from tomat.crystal import Crystal
 from tomat.material import Material
@@ -81,7 +81,13 @@ class Computed:
 
 
 class DensityEngine(ABC):
-    """A program that computes densities."""
+    """A program that computes densities.
+
+    Attributes:
+        telling: names of the files in its folder that say why a run failed.
+    """
+
+    telling: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:

@@ -10,12 +10,15 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from tomat import _core
 from tomat.catalogue.division import split_groups
+from tomat.categories import chemical_system
 from tomat.crystal import Crystal
 from tomat.dataset.inputs import splits_of
 from tomat.densities.base import Computed
@@ -53,15 +56,13 @@ class DensityFolder:
         Raises:
             ValueError: another process has it.
         """
-        import fcntl
-
-        with (self.path / _LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ValueError(
-                    f"{self.path}: another tomat densities is at work here; wait for it, or give another folder"
-                ) from error
+        try:
+            lock = FileLock(self.path / _LOCK, timeout=0).acquire()
+        except Timeout:
+            raise ValueError(
+                f"{self.path}: another tomat densities is at work here; wait for it, or give another folder"
+            ) from None
+        with lock:
             shutil.rmtree(self.path / _WORK, ignore_errors=True)
             for left in (self.path / _LABEL).glob(".*.tmp"):
                 shutil.rmtree(left, ignore_errors=True)
@@ -114,8 +115,8 @@ class DensityFolder:
         return True
 
     @contextlib.contextmanager
-    def workplace(self, name: str) -> Iterator[Path]:
-        """An empty folder for the run of a material; if that fails, its small text files are kept in ``failed/``."""
+    def workplace(self, name: str, telling: Sequence[str]) -> Iterator[Path]:
+        """An empty folder for the run of a material; of a failed one, small files named in ``telling`` are kept."""
         kept = self.path / _FAILED / name
         shutil.rmtree(kept, ignore_errors=True)
         (self.path / _WORK).mkdir(exist_ok=True)
@@ -125,7 +126,7 @@ class DensityFolder:
         except (ValueError, OSError):
             kept.mkdir(parents=True, exist_ok=True)
             for file in work.glob("*"):
-                if file.name in ("pw.in", "pw.out", "CRASH") and file.stat().st_size < _KEPT:
+                if file.name in telling and file.stat().st_size < _KEPT:
                     shutil.copy(file, kept)
             raise
         finally:
@@ -188,11 +189,6 @@ def formula(crystal: Crystal) -> str:
     return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in counts)
 
 
-def chemical_system(crystal: Crystal) -> str:
-    """Symbols in alphabetical order: ``B-P``."""
-    return "-".join(sorted({_core.elements()[z - 1] for z in crystal.atomic_numbers.tolist()}))
-
-
 def _metadata(path: Path) -> dict[str, Any]:
     attributes = read_json(path / "zarr.json").get("attributes")
     text = attributes.get("metadata") if isinstance(attributes, dict) else None
@@ -205,12 +201,11 @@ def _row(name: str, path: Path) -> dict[str, Any]:
     metadata = json.loads(attributes["metadata"])
     structure = json.loads(attributes["structure"])
     array = read_json(path / "charge_density_total" / "zarr.json")
-    symbols = sorted({site["label"] for site in structure["sites"]})
     lattice = structure["lattice"]
     return {
         "task_id": name,
         "formula": metadata["formula"],
-        "chemsys": "-".join(symbols),
+        "chemsys": chemical_system(site["label"] for site in structure["sites"]),
         "natoms": len(structure["sites"]),
         "grid": array["shape"],
         "nelec": round(metadata["n_electrons"], 6),

@@ -11,9 +11,10 @@ from threading import Event
 from typing import Any
 
 from tomat._threads import check_threads
+from tomat.categories import chemical_system
 from tomat.crystal import Crystal
 from tomat.densities.base import Computed, DensityEngine, KilledError
-from tomat.densities.folder import DensityFolder, chemical_system, formula
+from tomat.densities.folder import DensityFolder, formula
 from tomat.prediction.run import FailedFile
 from tomat.prediction.structures import name_of, read_crystal
 
@@ -87,7 +88,7 @@ def compute_densities(
         try:
             run.compute(crystals, workers)
         finally:
-            asked = {crystal.name: chemical_system(crystal) for crystal in run.readable}
+            asked = {crystal.name: chemical_system(crystal.atomic_numbers) for crystal in run.readable}
             run.summary.splits = folder.close(asked, fractions, seed)
     order = {name_of(path): index for index, path in enumerate(structures)}
     run.summary.computed.sort(key=lambda record: order[record["name"]])
@@ -148,7 +149,7 @@ class _Run:
     def _one(self, crystal: Crystal, stop: Event) -> Computed:
         for life in range(_LIVES):
             try:
-                with self.folder.workplace(crystal.name) as work:
+                with self.folder.workplace(crystal.name, self.engine.telling) as work:
                     computed = self.engine.compute(crystal, work, stop)
                     self.folder.write(computed)
                     return computed

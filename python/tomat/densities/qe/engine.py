@@ -35,6 +35,8 @@ class QuantumEspresso(DensityEngine):
         ValueError: the program is not installed, no pseudopotentials, or options that do not fit.
     """
 
+    telling = (pw.INPUT, pw.OUTPUT, pw.CRASH)
+
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
         program = shlex.split(options.command)

@@ -17,6 +17,8 @@ from tomat.densities.base import KilledError, StoppedError
 
 #: Files of a run in its folder: its input, and what it printed.
 INPUT, OUTPUT = "pw.in", "pw.out"
+#: File with the last words of a run that gave up.
+CRASH = "CRASH"
 #: Seconds between looks at a run.
 _POLL_S = 0.05
 #: Seconds that a run which is told to stop has before it is killed.
@@ -156,7 +158,7 @@ def _parse(shown: str, seconds: float) -> Run:
 def cause(folder: Path) -> str:
     """Why a run failed, in its own words: what it framed, the file CRASH, or else the end of what it printed."""
     shown = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
-    crash = folder / "CRASH"
+    crash = folder / CRASH
     texts = [shown] + ([crash.read_text(encoding="utf-8", errors="replace")] if crash.exists() else [])
     for text in texts:
         framed = _FRAMED.findall(text)
