@@ -337,7 +337,16 @@ def read(path: str | Path) -> Material:
         return _material(_core.read(str(path)))
     if isinstance(content, dict):
         return _material(_core.read_group(content, str(path)))
-    return _material(_core.read_bytes(content, str(path)))
+    return read_content(content, str(path))
+
+
+def read_content(content: bytes, name: str) -> Material:
+    """As :func:`read` for the content of a file (CHGCAR, CHG, cube) of that name.
+
+    Raises:
+        ValueError: as :func:`read`.
+    """
+    return _material(_core.read_bytes(content, name))
 
 
 def fetch(path: str | Path) -> dict[str, bytes] | bytes | None:

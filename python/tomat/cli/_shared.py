@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
     from tomat.prediction.run import FailedFile
 
+#: Exit code of a command that was stopped (SIGINT, SIGTERM).
+INTERRUPTED = 130
+#: Failures printed; the rest are counted.
+_SHOWN = 20
+
 Inputs = Annotated[
     list[str],
     typer.Argument(
@@ -120,6 +125,19 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
+@contextmanager
+def named_bar(what: str, total: int, *, shown: bool) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar on standard error that also names what is at work.
+
+    It yields a function of how many are done, which may be a fraction, and the name.
+    """
+    from rich.console import Console
+
+    with progress_bar(Console(stderr=True, quiet=not shown)) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done, name: bar.update(task, completed=done, description=name[:40])
+
+
 def plain_table(first: str, *numbers: str) -> Table:
     """A table without rules: names in bold, then columns of numbers."""
     from rich.table import Table
@@ -145,10 +163,6 @@ def print_facts(facts: dict[str, Any]) -> None:
     Console().print(table)
 
 
-#: Failures printed; the rest are counted.
-_SHOWN = 20
-
-
 def print_failures(failed: Sequence[FailedFile]) -> None:
     """Name what failed and why, on standard error."""
     for failure in failed[:_SHOWN]:
@@ -156,3 +170,11 @@ def print_failures(failed: Sequence[FailedFile]) -> None:
         print(f"failed: {'' if named else failure.name + ': '}{failure.error}", file=sys.stderr)
     if len(failed) > _SHOWN:
         print(f"failed: {len(failed) - _SHOWN} more; --json lists all", file=sys.stderr)
+
+
+def counted(done: str, n_done: int, n_there: int, n_failed: int) -> str:
+    """How a run over many structures ended: ``3 predicted, 2 there already, 1 failed``."""
+    counts = [f"{n_done} {done}"]
+    counts += [f"{n_there} there already"] if n_there else []
+    counts += [f"{n_failed} failed"] if n_failed else []
+    return ", ".join(counts)

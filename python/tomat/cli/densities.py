@@ -18,7 +18,6 @@ Exit codes: 0 all are there; 1 some failed; 130 stopped (SIGINT, SIGTERM).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import sys
@@ -29,16 +28,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tomat._threads import MAX_THREADS
-from tomat.cli._shared import AsJson, print_failures
+from tomat.cli._shared import INTERRUPTED, AsJson, counted, named_bar, print_failures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import FrameType
 
-    from tomat.densities.run import DensitySummary, Report
-
-#: Exit code of a run that was stopped.
-_INTERRUPTED = 130
+    from tomat.densities.run import DensitySummary
 
 
 def command(
@@ -110,13 +105,13 @@ def command(
     # A batch system ends a job with SIGTERM: the programs that run are ended too, and the lists written.
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with _bar(len(paths), shown=not (quiet or as_json)) as report:
+        with named_bar("densities", len(paths), shown=not (quiet or as_json)) as report:
             summary = compute_densities(
                 opened, paths, out, workers=workers, fractions=fractions, seed=seed, report=report
             )
     except KeyboardInterrupt:
         print(f"{out}: stopped; run the same command again to resume", file=sys.stderr)
-        raise SystemExit(_INTERRUPTED) from None
+        raise SystemExit(INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
     if as_json:
@@ -131,34 +126,14 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-@contextlib.contextmanager
-def _bar(total: int, *, shown: bool) -> Iterator[Report]:
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
-
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
-    ) as bar:
-        task = bar.add_task("densities", total=total)
-
-        def report(done: int, name: str) -> None:
-            bar.update(task, completed=done, description=name[:40])
-
-        yield report
-
-
 def _print(summary: DensitySummary, out: Path, *, quiet: bool) -> None:
     print_failures(summary.failed)
     if quiet:
         return
     for record in summary.computed:
         print(_line(record))
-    counts = [f"{len(summary.computed)} computed"]
-    counts += [f"{len(summary.skipped)} there already"] if summary.skipped else []
-    counts += [f"{len(summary.failed)} failed"] if summary.failed else []
-    print(f"{out}: {', '.join(counts)}, {summary.seconds:.1f} s")
+    counts = counted("computed", len(summary.computed), len(summary.skipped), len(summary.failed))
+    print(f"{out}: {counts}, {summary.seconds:.1f} s")
     print(f"splits: {', '.join(f'{n} {name}' for name, n in summary.splits.items())}")
 
 

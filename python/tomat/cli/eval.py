@@ -28,7 +28,7 @@ import typer
 
 from tomat.cli._eval import bootstrap_options, print_table, report_errors
 from tomat.cli._models import decoding_options
-from tomat.cli._shared import Limit, Split, SplitFile, grouped, progress
+from tomat.cli._shared import INTERRUPTED, Limit, Split, SplitFile, grouped, progress
 from tomat.cli._workers import crew_options
 from tomat.dataset.inputs import resolve_inputs
 from tomat.prediction.options import DecodingConfig
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from tomat.engine.crew import Crew
     from tomat.evaluate.aggregate import Settings
     from tomat.evaluate.result import Result
-
-#: Exit code of an interrupted evaluation.
-INTERRUPTED = 130
 
 
 @grouped(settings=bootstrap_options, decoding=decoding_options(), crew=crew_options)

@@ -20,7 +20,6 @@ same command again.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import math
@@ -33,7 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tomat.cli._models import decoding_options
-from tomat.cli._shared import grouped, print_failures, progress_bar
+from tomat.cli._shared import counted, grouped, named_bar, print_failures
 from tomat.cli._workers import crew_options
 from tomat.formats import FORMATS
 from tomat.formats.qe import SWITCHES, cutoffs
@@ -43,10 +42,8 @@ from tomat.prediction.checks import MAX_GUESS_ERROR
 from tomat.prediction.options import DecodingConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tomat.engine.crew import Crew
-    from tomat.prediction.run import Report, RunSummary
+    from tomat.prediction.run import RunSummary
 
 
 def _positive(value: float | None) -> float | None:
@@ -178,12 +175,16 @@ def command(
         predictor = open_predictor(checkpoint, decoding)
         if predictor.weights and shown:
             print(predictor.weights, file=sys.stderr)
-        with _bar(len(paths), shown=shown) as report:
-            summary = predict_files(predictor, paths, out, suffixes, options, report)
+        with named_bar("structures", len(paths), shown=shown) as at:
+            summary = predict_files(
+                predictor, paths, out, suffixes, options, lambda done, name, share: at(done + share, name)
+            )
     else:
         opener = partial(open_predictor, checkpoint, decoding)
-        with _bar(len(paths), shown=shown) as report:
-            summary = predict_many(opener, paths, out, suffixes, options, crew, report)
+        with named_bar("structures", len(paths), shown=shown) as at:
+            summary = predict_many(
+                opener, paths, out, suffixes, options, crew, lambda done, name, share: at(done + share, name)
+            )
     if as_json:
         print(json.dumps({"output": str(out), **asdict(summary)}))
     else:
@@ -226,19 +227,6 @@ def _radices(text: str) -> tuple[int, ...]:
         raise ValueError(f"radices {text!r}: give whole numbers, 2,3,5,7,11,13 for example") from error
 
 
-@contextlib.contextmanager
-def _bar(total: int, *, shown: bool) -> Iterator[Report]:
-    from rich.console import Console
-
-    with progress_bar(Console(stderr=True, quiet=not shown)) as bar:
-        task = bar.add_task("structures", total=total)
-
-        def report(through: int, name: str, share: float) -> None:
-            bar.update(task, completed=through + share, description=name[:40])
-
-        yield report
-
-
 def _print(summary: RunSummary, out: Path, suffixes: tuple[str, ...], *, quiet: bool, note: bool) -> None:
     print_failures(summary.failed)
     for record in summary.predicted:
@@ -248,10 +236,8 @@ def _print(summary: RunSummary, out: Path, suffixes: tuple[str, ...], *, quiet: 
         return
     for record in summary.predicted:
         print(_line(record))
-    counts = [f"{len(summary.predicted)} predicted"]
-    counts += [f"{len(summary.skipped)} there already"] if summary.skipped else []
-    counts += [f"{len(summary.failed)} failed"] if summary.failed else []
-    print(f"{out}: {', '.join(counts)}, {summary.seconds:.2f} s")
+    counts = counted("predicted", len(summary.predicted), len(summary.skipped), len(summary.failed))
+    print(f"{out}: {counts}, {summary.seconds:.2f} s")
     if note and summary.predicted and any(suffix.startswith(".CHGCAR") for suffix in suffixes):
         print(f"note: {AUGMENTATION_NOTE}.")
 

@@ -36,7 +36,7 @@ import typer
 import yaml
 
 from tomat._threads import MAX_THREADS
-from tomat.cli._shared import Limit, Split, SplitFile, grouped, print_facts
+from tomat.cli._shared import INTERRUPTED, Limit, Split, SplitFile, grouped, print_facts
 from tomat.cli._tokenizer import LogUnit, Workers, row_options, shape_options
 from tomat.clipping import MAX_CLIPPED, MAX_NEGATIVE, ClippedTotals
 
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 
 #: Exit code of a run that finished but left materials out.
 LEFT_OUT = 3
-#: Exit code of an interrupted run.
-INTERRUPTED = 130
 
 
 def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:

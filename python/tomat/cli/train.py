@@ -26,12 +26,10 @@ from typing import Annotated
 import typer
 
 from tomat.cli._models import needs_models
+from tomat.cli._shared import INTERRUPTED
 
 #: Fields of the configuration are options unknown to Typer.
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
-
-#: Exit code of an interrupted run.
-INTERRUPTED = 130
 
 
 def command(

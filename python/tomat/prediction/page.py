@@ -26,7 +26,7 @@ def write_page(sight: Sight, path: str | Path) -> None:
     promolecule, and the spread, as far as they are there: as surfaces, and in three slices through the heaviest atom.
 
     Raises:
-        ValueError: a truth on another grid, or plotly is not installed (``tomat[plot]``).
+        ValueError: a truth on another grid.
         OSError: it cannot be written.
     """
     material = sight.material.in_unit("e_per_A3")

@@ -18,12 +18,12 @@ from tomat.hirshfeld import Hirshfeld
 from tomat.material import Material
 from tomat.metrics import measure
 from tomat.prediction.assemble import CellRequest, Failure, Prediction, predict_densities
-from tomat.prediction.checks import MAX_GUESS_ERROR, check_same_crystal, crystal_warnings
+from tomat.prediction.checks import MAX_GUESS_ERROR, check_same_crystal
 from tomat.prediction.grid import RADICES, check_spacing, choose_grid
 from tomat.prediction.outputs import OutputFolder
 from tomat.prediction.predictor import PatchPredictor
 from tomat.prediction.structures import name_of, read_crystal
-from tomat.prediction.unseen import check_elements
+from tomat.prediction.unseen import doubts_about
 from tomat.promolecule import Promolecule
 from tomat.storage.files import is_url
 
@@ -297,8 +297,9 @@ class _Run:
     def _cell(self, path: str) -> CellRequest:
         crystal = read_crystal(path)
         options = self.options
-        elements = check_elements(crystal, self.predictor.facts, allow=options.allow_unseen)
-        self.doubts[crystal.name] = elements + crystal_warnings(crystal)
+        self.doubts[crystal.name] = doubts_about(
+            crystal, self.predictor.facts, allow_unseen=options.allow_unseen
+        )
         if options.truth is not None:
             check_same_crystal(crystal, options.truth)
         like = options.like

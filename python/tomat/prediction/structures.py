@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import tempfile
 import warnings
@@ -13,7 +12,8 @@ import numpy as np
 
 from tomat.crystal import Crystal
 from tomat.formats import format_by_name
-from tomat.material import Material, read, task_id_of
+from tomat.formats.compression import unpacked
+from tomat.material import Material, read, read_content, task_id_of
 from tomat.storage.files import is_url, open_bytes
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ def _with_gemmi(path: Path, shown: str) -> Crystal:
     import gemmi
 
     blocks = [
-        gemmi.make_small_structure_from_block(block) for block in gemmi.cif.read_string(_decompressed(path))
+        gemmi.make_small_structure_from_block(block)
+        for block in gemmi.cif.read_string(unpacked(path.read_bytes(), shown))
     ]
     found = _only([block for block in blocks if block.sites], shown)
     sites = found.get_all_unit_cell_sites()
@@ -189,23 +190,17 @@ def _with_gemmi(path: Path, shown: str) -> Crystal:
 
 def _with_core(path: Path, shown: str) -> Crystal:
     """A POSCAR, which is the head of a CHGCAR: a grid of one point is put behind its atoms."""
-    with tempfile.TemporaryDirectory() as folder:
-        lines = _decompressed(path).decode("utf-8", errors="replace").splitlines()
-        counts = lines[6].split() if len(lines) > 6 else []
-        if not counts or not all(count.isdecimal() for count in counts):
-            raise ValueError("line 7 does not hold numbers of atoms")
-        end = 8 + sum(map(int, counts))
-        whole = Path(folder) / "x.CHGCAR"
-        whole.write_text("\n".join([*lines[:end], "", "1 1 1", "0.0", ""]), encoding="utf-8")
-        try:
-            return read(whole).crystal
-        except ValueError as error:
-            raise ValueError(str(error).replace(str(whole), shown)) from error
-
-
-def _decompressed(path: Path) -> bytes:
-    content = path.read_bytes()
-    return gzip.decompress(content) if path.name.lower().endswith(".gz") else content
+    lines = unpacked(path.read_bytes(), shown).decode("utf-8", errors="replace").splitlines()
+    counts = lines[6].split() if len(lines) > 6 else []
+    if not counts or not all(count.isdecimal() for count in counts):
+        raise ValueError("line 7 does not hold numbers of atoms")
+    end = 8 + sum(map(int, counts))
+    whole = "\n".join([*lines[:end], "", "1 1 1", "0.0", ""])
+    name = "POSCAR.CHGCAR"  # the format is told by the name
+    try:
+        return read_content(whole.encode(), name).crystal
+    except ValueError as error:
+        raise ValueError(str(error).replace(name, shown)) from error
 
 
 def _with_ase(path: Path, shown: str) -> Crystal:

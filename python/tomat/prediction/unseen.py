@@ -13,6 +13,7 @@ import numpy as np
 
 from tomat import _core
 from tomat.crystal import Crystal
+from tomat.prediction.checks import crystal_warnings
 from tomat.promolecule import UnscaledPromolecule
 
 if TYPE_CHECKING:
@@ -57,6 +58,15 @@ def check_elements(crystal: Crystal, facts: TrainingFacts, *, allow: bool) -> li
             "atoms of the promolecule stand in (--allow-unseen)"
         )
     return [f"{names}: not in the training data; these atoms are those of the promolecule"]
+
+
+def doubts_about(crystal: Crystal, facts: TrainingFacts, *, allow_unseen: bool) -> list[str]:
+    """What is to be said of a prediction before it is made: elements stood in for, cells and atoms that look wrong.
+
+    Raises:
+        ValueError: elements that the model has not seen and that are not allowed, or two atoms on one site.
+    """
+    return check_elements(crystal, facts, allow=allow_unseen) + crystal_warnings(crystal)
 
 
 def share_of_unseen(crystal: Crystal, facts: TrainingFacts, grid_shape: Triple) -> NDArray[np.float32] | None:

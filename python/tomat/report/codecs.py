@@ -13,10 +13,9 @@ from tomat.view.table import Table
 
 
 def check_installed() -> None:
-    """Check that the packages for figures are installed."""
-    missing = [name for name in ("matplotlib", "plotly") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"figures need {' and '.join(missing)}: pip install 'tomat[plot]'")
+    """Check that the package for figures is installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("figures need matplotlib: pip install 'tomat[plot]'")
 
 
 def png(content: Mapping[str, Any]) -> bytes:

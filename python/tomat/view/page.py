@@ -301,9 +301,7 @@ _EMPTY = '<span aria-hidden="true"></span>'
 
 
 def _plotly() -> str:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise ValueError("a report with figures needs plotly: pip install 'tomat[plot]'") from error
+    from plotly.offline import get_plotlyjs
+
     script: str = get_plotlyjs()
     return script.replace("</script", "<\\/script")

@@ -15,12 +15,11 @@ from tomat.lm.field.predictor import FieldPredictor
 from tomat.lm.record import NOTE, kind_of, read_note
 from tomat.models import DEFAULT, bundled
 from tomat.prediction.assemble import Prediction, predict_density
-from tomat.prediction.checks import crystal_warnings
 from tomat.prediction.grid import check_spacing, choose_grid
 from tomat.prediction.options import DecodingConfig
 from tomat.prediction.predictor import PROMOLECULE, PatchPredictor, PromoleculePredictor
 from tomat.prediction.structures import as_crystal
-from tomat.prediction.unseen import check_elements
+from tomat.prediction.unseen import doubts_about
 from tomat.storage.files import is_url
 from tomat.storage.remote import place
 
@@ -90,8 +89,9 @@ def open_model(checkpoint: str | Path, decoding: DecodingConfig) -> OpenModel:
     """As :func:`open_predictor`, but for promolecules."""
     inside = bundled(str(checkpoint))
     root = str(checkpoint if inside is None else inside.folder).rstrip("/")
-    if is_export(root, decoding.weights) and kind_of(read_note(root)) in WITHOUT_JAX:
-        return WITHOUT_JAX[kind_of(read_note(root))](root, decoding)
+    opener = WITHOUT_JAX.get(kind_of(read_note(root))) if is_export(root, decoding.weights) else None
+    if opener is not None:
+        return opener(root, decoding)
     try:
         from tomat.lm.decode.kinds import open_kind
     except ImportError as error:
@@ -151,8 +151,7 @@ def predict(
         raise ValueError(
             f"{', '.join(options)}: the predictor is open already; give decoding options when opening it"
         )
-    doubts = check_elements(crystal, predictor.facts, allow=allow_unseen)
-    for doubt in doubts + crystal_warnings(crystal):
+    for doubt in doubts_about(crystal, predictor.facts, allow_unseen=allow_unseen):
         warnings.warn(f"{crystal.name}: {doubt}", stacklevel=2)
     shape = choose_grid(crystal, grid=grid, like=like, spacing=spacing, default=predictor.facts.spacing)
     return predict_density(

@@ -15,15 +15,14 @@ from levanter.utils.tree_utils import inference_mode
 
 from tomat.lm.checkpoint import load_weights, open_place, run_of, weights_hash
 from tomat.lm.digests import check_folder
-from tomat.lm.exported import WEIGHTS, check_files, is_export, read_weights
+from tomat.lm.exported import WEIGHTS, is_export
 from tomat.lm.field.calibration import read_factor
 from tomat.lm.field.levels import Levels
 from tomat.lm.field.network import FieldModel
-from tomat.lm.field.opened import PROMOLECULE, OpenField, codec_of, shape_of
+from tomat.lm.field.opened import OpenField, codec_of, read_export, shape_of
 from tomat.lm.field.surroundings import Surroundings
-from tomat.lm.record import NOTE, kept_promolecule, part, read_note
+from tomat.lm.record import NOTE, kept_promolecule, part
 from tomat.promolecule import UnscaledPromolecule
-from tomat.storage.remote import place as place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,17 +129,14 @@ def _open_export[Model: Stretched](
     folder: str, init: Callable[[dict[str, Any]], Init[Model]]
 ) -> RelativeModel[Model]:
     """The model that :func:`tomat.lm.field.export.export_field` wrote."""
-    place = place_of(folder)
-    note = read_note(folder)
-    check_files(place, note)
-    shape, make, codec = shape_of(note, folder), _made(note, folder, init), codec_of(note, [folder])
-    promolecule = UnscaledPromolecule.load(f"{folder}/{PROMOLECULE}")
-    levels = Levels.of(codec)
+    found = read_export(folder)
+    make, levels = _made(found.note, folder, init), Levels.of(found.codec)
+    shape = found.surroundings.shape
     like = eqx.filter_eval_shape(lambda key: make(key, shape, levels), jax.random.PRNGKey(0))
-    model = with_named_weights(like, read_weights(place, note), f"{folder}/{WEIGHTS}")
-    step = part(note, "step", int, folder) + 1
-    surroundings = Surroundings(shape, promolecule)
-    return RelativeModel(folder, step, inference_mode(model, True), codec, surroundings, note)
+    model = with_named_weights(like, found.weights, f"{folder}/{WEIGHTS}")
+    return RelativeModel(
+        folder, found.step, inference_mode(model, True), found.codec, found.surroundings, found.note
+    )
 
 
 def named_weights(model: Any) -> dict[str, NDArray[np.float32]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -73,20 +73,14 @@ class OpenField:
             OSError: a file is missing or cannot be read.
             ValueError: a file is damaged, or does not fit the note.
         """
-        note = read_note(folder)
-        place = place_of(folder)
-        check_files(place, note)
-        shape, codec = shape_of(note, folder), codec_of(note, [folder])
-        weights = read_weights(place, note)
-        missing = sorted(_expected(shape) - weights.keys())
+        found = read_export(folder)
+        missing = sorted(_expected(found.surroundings.shape) - found.weights.keys())
         if missing:
             raise ValueError(
-                f"{place / WEIGHTS}: weights that are missing, unknown or of another shape: {', '.join(missing[:4])}"
+                f"{place_of(folder) / WEIGHTS}: weights that are missing, unknown or of another shape: "
+                f"{', '.join(missing[:4])}"
             )
-        promolecule = UnscaledPromolecule.load(f"{folder}/{PROMOLECULE}")
-        step = part(note, "step", int, folder) + 1
-        fingerprint = part(note, "weights_sha256", str, folder)
-        return cls(folder, step, weights, codec, Surroundings(shape, promolecule), note, fingerprint)
+        return cls(folder, **found._asdict(), fingerprint=part(found.note, "weights_sha256", str, folder))
 
     @property
     def parameters(self) -> int:
@@ -196,6 +190,32 @@ class OpenField:
                 found.append((of_l * (of_l @ self.weights[f"{name}.mixing.{l - 1}"])).sum(1) * OF_SUMS**2)
         y = np.arcsinh(np.concatenate(found, axis=-1))
         return np.asarray(y / np.sqrt(np.square(y).mean(axis=-1, keepdims=True) + np.float32(0.1)))
+
+
+class Exported(NamedTuple):
+    """What an export of a model relative to a promolecule holds, fields as in :class:`OpenField`."""
+
+    step: int
+    weights: dict[str, NDArray[Any]]
+    codec: RelativeCodec
+    surroundings: Surroundings
+    note: dict[str, Any]
+
+
+def read_export(folder: str) -> Exported:
+    """Read what :func:`tomat.lm.field.export.export_field` wrote.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+        ValueError: a file is damaged, or is not what was exported.
+    """
+    note = read_note(folder)
+    place = place_of(folder)
+    check_files(place, note)
+    shape, codec = shape_of(note, folder), codec_of(note, [folder])
+    surroundings = Surroundings(shape, UnscaledPromolecule.load(f"{folder}/{PROMOLECULE}"))
+    step = part(note, "step", int, folder) + 1
+    return Exported(step, read_weights(place, note), codec, surroundings, note)
 
 
 def shape_of(note: dict[str, Any], where: str) -> FieldShape:
