@@ -99,13 +99,7 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	cargo bench --workspace
-	$(BIN)/python benches/end_to_end.py
-	$(BIN)/python benches/prediction.py
-	JAX_PLATFORMS=cpu $(BIN)/python benches/field_model.py
-	$(BIN)/python benches/many.py
-	JAX_PLATFORMS=cpu $(BIN)/python benches/loader.py
-	JAX_PLATFORMS=cpu $(BIN)/python benches/loss.py
-	JAX_PLATFORMS=cpu $(BIN)/python benches/model_prediction.py --preset tiny --patch-size 7 --codec l1-1k-e_per_A3 --patches 64 --batch 8
+	$(BIN)/python benches/bars.py
 
 codecs: $(VENV)/.installed
 	$(BIN)/python training/make_codecs.py $(if $(DATA),--data $(DATA)) $(if $(MORE),--more $(MORE))

@@ -2,7 +2,8 @@
 
 use crate::codec::DensityCodec;
 use crate::error::Result;
-use crate::grid::{Real, check_not_nan, extremes, sum};
+use crate::grid::{Real, check_not_nan};
+use crate::passes::{extremes, sum};
 
 /// Values looked at together: a few pages, so that they are still in the cache when they are looked at again.
 const BLOCK: usize = 4096;

@@ -2,6 +2,7 @@
 
 mod lloyd_max;
 mod log;
+mod table;
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::memory;
+use crate::passes;
 use crate::patch::{check_offset, for_each_run};
 
 /// The most voxels that are counted: 2^32, four GiB of counters at one byte each.
@@ -30,9 +31,18 @@ pub fn histogram(grid: [usize; 3], patch: [usize; 3], offsets: &[[usize; 3]]) ->
     let mut counts = if u8::try_from(most).is_ok() {
         let mut times = memory::filled(voxels, 0u8)?;
         for &offset in offsets {
-            for_each_run(grid, patch, offset, |run| times[run].iter_mut().for_each(|n| *n += 1));
+            for_each_run(grid, patch, offset, |run| {
+                // A run is a vector or two, and a few more.
+                let (vectors, rest) = times[run].as_chunks_mut::<16>();
+                for vector in vectors {
+                    *vector = vector.map(|n| n + 1);
+                }
+                for n in rest {
+                    *n += 1;
+                }
+            });
         }
-        count_bytes(&times)
+        passes::count_bytes(&times)
     } else {
         let mut times = memory::filled(voxels, 0u32)?;
         for &offset in offsets {
@@ -48,31 +58,6 @@ pub fn histogram(grid: [usize; 3], patch: [usize; 3], offsets: &[[usize; 3]]) ->
         counts.pop();
     }
     Ok(counts)
-}
-
-/// How often each byte occurs, up to the largest.
-///
-/// Voxels are mostly covered a few times at most. Comparing all of them with one number is so fast (16 or more at a time)
-/// that doing it once a number beats adding to a table, which waits for itself wherever neighbours are equal.
-fn count_bytes(bytes: &[u8]) -> Vec<u64> {
-    /// Largest number for which comparing pays.
-    const FEW: u8 = 24;
-    let most = bytes.iter().copied().max().unwrap_or(0);
-    if most <= FEW {
-        return (0..=most)
-            .map(|n| bytes.chunks(240).map(|block| u64::from(count_equal(block, n))).sum())
-            .collect();
-    }
-    let mut counts = [0u64; 256];
-    for &n in bytes {
-        counts[usize::from(n)] += 1;
-    }
-    counts[..=usize::from(most)].to_vec()
-}
-
-/// How many of at most 255 bytes equal `n`.
-fn count_equal(block: &[u8], n: u8) -> u8 {
-    block.iter().fold(0, |count, &byte| count + u8::from(byte == n))
 }
 
 #[cfg(test)]

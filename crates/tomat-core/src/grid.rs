@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::passes;
 
 /// The largest grid axis the token format can write (an int token holds 0 to 1023).
 pub const MAX_GRID_AXIS: usize = 1023;
@@ -271,14 +272,7 @@ impl Density {
     /// Sum, least and largest value, in one fast pass.
     #[must_use]
     pub fn extent(&self) -> Extent {
-        let mut found = Extent { sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
-        for block in self.values.chunks(4096) {
-            let (min, max) = extremes(block).unwrap_or((0.0, 0.0));
-            found.sum += sum(block, |v| v);
-            found.min = found.min.min(min.into());
-            found.max = found.max.max(max.into());
-        }
-        found
+        passes::extent(&self.values)
     }
 }
 
@@ -293,46 +287,9 @@ pub struct Extent {
     pub max: f64,
 }
 
-/// The least and the largest of values that are not NaN; [`None`] where there are none.
-pub(crate) fn extremes<T: Real>(values: &[T]) -> Option<(T, T)> {
-    const LANES: usize = 16;
-    let first = *values.first()?;
-    let (mut least, mut most) = ([first; LANES], [first; LANES]);
-    // Comparisons that the compiler turns into vector instructions.
-    let less = |a: T, b: T| if b < a { b } else { a };
-    let more = |a: T, b: T| if b > a { b } else { a };
-    let blocks = values.chunks_exact(LANES);
-    for (lane, &value) in blocks.remainder().iter().enumerate() {
-        (least[lane], most[lane]) = (less(least[lane], value), more(most[lane], value));
-    }
-    for block in blocks {
-        for lane in 0..LANES {
-            least[lane] = less(least[lane], block[lane]);
-            most[lane] = more(most[lane], block[lane]);
-        }
-    }
-    Some((least.into_iter().fold(first, less), most.into_iter().fold(first, more)))
-}
-
-/// The sum of `f` over values, in float64.
-pub(crate) fn sum<T: Real>(values: &[T], f: impl Fn(f64) -> f64) -> f64 {
-    /// Sums side by side, which the compiler turns into vector instructions.
-    const LANES: usize = 8;
-    let mut sums = [0.0; LANES];
-    let blocks = values.chunks_exact(LANES);
-    let rest: f64 = blocks.remainder().iter().map(|&v| f(v.into())).sum();
-    for block in blocks {
-        for (sum, &value) in sums.iter_mut().zip(block) {
-            *sum += f(value.into());
-        }
-    }
-    sums.iter().sum::<f64>() + rest
-}
-
 /// Refuses NaN: it has no code. Infinities clip like any large number.
 pub(crate) fn check_not_nan<T: Real>(values: &[T]) -> Result<()> {
-    let any = values.chunks(4096).any(|block| block.iter().fold(false, |nan, v| nan | v.nan()));
-    if any {
+    if !passes::all(values, |v| !v.nan()) {
         let index = values.iter().position(|v| v.nan()).unwrap_or(0);
         return Err(Error::invalid(format!(
             "value {index} is NaN and has no code; remove it or fill it before encoding"
@@ -342,7 +299,7 @@ pub(crate) fn check_not_nan<T: Real>(values: &[T]) -> Result<()> {
 }
 
 /// A float type a density array may have: `f32` or `f64`.
-pub trait Real: Copy + PartialOrd + Send + Sync + Into<f64> + 'static {
+pub trait Real: Copy + PartialOrd + Send + Sync + From<f32> + Into<f64> + 'static {
     /// Neither NaN nor infinite.
     fn finite(self) -> bool;
     /// NaN.
@@ -381,11 +338,8 @@ pub fn check_values<T: Real>(shape: [usize; 3], values: &[T]) -> Result<()> {
             values.len()
         )));
     }
-    // Branch-free over blocks, so that the check costs one pass at memory speed.
-    let bad = values.chunks(4096).position(|block| !block.iter().fold(true, |ok, v| ok & v.finite()));
-    if let Some(block) = bad {
-        let inside = values[block * 4096..].iter().position(|v| !v.finite()).unwrap_or(0);
-        let index = block * 4096 + inside;
+    if !passes::all(values, Real::finite) {
+        let index = values.iter().position(|v| !v.finite()).unwrap_or(0);
         let value: f64 = values[index].into();
         let [_, ny, nz] = shape;
         return Err(Error::invalid(format!(

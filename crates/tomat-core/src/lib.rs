@@ -38,6 +38,7 @@ pub mod error;
 pub mod fit;
 pub mod grid;
 pub mod memory;
+mod passes;
 pub mod patch;
 pub mod plausibility;
 pub mod promolecule;

@@ -15,10 +15,12 @@ pub fn for_each_run(
     mut run: impl FnMut(Range<usize>),
 ) {
     let [nx, ny, nz] = grid;
+    // A division takes longer than all else here, and few places need one.
+    let wrapped = |at: usize, n: usize| if at < n { at } else { at % n };
     for i in 0..patch[0] {
-        let x = (offset[0] + i) % nx;
+        let x = wrapped(offset[0] + i, nx);
         for j in 0..patch[1] {
-            let y = (offset[1] + j) % ny;
+            let y = wrapped(offset[1] + j, ny);
             let line = (x * ny + y) * nz;
             let (mut z, mut left) = (offset[2], patch[2]);
             while left > 0 {
@@ -50,14 +52,24 @@ pub fn check_offset(grid: [usize; 3], offset: [usize; 3]) -> Result<()> {
 /// The floor modulus by 1, as Python and NumPy take it: in [0, 1], since a tiny negative number rounds to 1.0.
 #[must_use]
 pub fn wrap_unit(x: f64) -> f64 {
+    // Most are there already, and the remainder takes a call.
+    if (0.0..1.0).contains(&x) {
+        return x;
+    }
     let remainder = x % 1.0;
     if remainder < 0.0 { remainder + 1.0 } else { remainder }
 }
 
-/// A fractional coordinate moved into the frame of the patch at `offset`: `((frac mod 1) - offset/grid) mod 1`.
+/// A fractional coordinate moved into the frame of a patch, whose origin is at `corner`: `((frac mod 1) - corner) mod 1`.
 #[must_use]
-pub fn into_frame(frac: [f64; 3], grid: [usize; 3], offset: [usize; 3]) -> [f64; 3] {
-    std::array::from_fn(|axis| wrap_unit(wrap_unit(frac[axis]) - offset[axis] as f64 / grid[axis] as f64))
+pub fn into_frame(frac: f64, corner: f64) -> f64 {
+    wrap_unit(wrap_unit(frac) - corner)
+}
+
+/// The origin of the frame of the patch at `offset`, in fractional coordinates: `offset/grid`.
+#[must_use]
+pub fn frame_of(grid: [usize; 3], offset: [usize; 3]) -> [f64; 3] {
+    std::array::from_fn(|axis| offset[axis] as f64 / grid[axis] as f64)
 }
 
 #[cfg(test)]

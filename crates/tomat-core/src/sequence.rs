@@ -3,7 +3,7 @@
 mod decode;
 mod encode;
 
-pub use encode::Span;
+pub use encode::{PatchRows, Span};
 
 use crate::codec::DensityCodec;
 use crate::error::{Error, Result};

@@ -31,7 +31,8 @@ use ::parquet::schema::parser::parse_message_type;
 use arrow_schema::{DataType as ArrowType, Field, Schema};
 use sha2::{Digest, Sha256};
 
-use self::pages::{Chunk, PageEncoder};
+pub use self::pages::Rows;
+use self::pages::{Chunk, Lent, PageEncoder};
 use crate::{Error, Result};
 
 /// The key under which Arrow's own description of the columns is kept; callers cannot set it.
@@ -203,12 +204,28 @@ impl RowEncoder {
     /// As many ids as `offsets` does not call for, or a negative id.
     pub fn encode(&mut self, task_id: &str, offsets: &[[i32; 3]], input_ids: &[i32]) -> Result<EncodedRows> {
         check_rows(self.pad_to, task_id, offsets, input_ids)?;
-        let pages = self.pages.encode(input_ids).map_err(|error| write_error(Path::new(task_id), error))?;
-        Ok(EncodedRows {
-            task_id: ByteArray::from(task_id.as_bytes().to_vec()),
-            offsets: offsets.to_vec(),
-            pages,
-        })
+        self.encode_rows(task_id, offsets.to_vec(), &mut Lent { ids: input_ids, pad_to: self.pad_to })
+    }
+
+    /// As [`Self::encode`] for rows that are made one at a time; no id of them is negative.
+    ///
+    /// # Errors
+    /// Rows that are not as many as `offsets`.
+    pub fn encode_rows(
+        &mut self,
+        task_id: &str,
+        offsets: Vec<[i32; 3]>,
+        rows: &mut impl Rows,
+    ) -> Result<EncodedRows> {
+        if rows.n_rows() != offsets.len() {
+            return Err(invalid(format!(
+                "{task_id}: {} rows for {} offsets; give one offset a row",
+                rows.n_rows(),
+                offsets.len()
+            )));
+        }
+        let pages = self.pages.encode(rows).map_err(|error| write_error(Path::new(task_id), error))?;
+        Ok(EncodedRows { task_id: ByteArray::from(task_id.as_bytes().to_vec()), offsets, pages })
     }
 }
 

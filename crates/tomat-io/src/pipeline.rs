@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, Scope};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tomat_core::refusal::Checks;
@@ -166,8 +166,12 @@ impl Progress {
     pub(crate) fn timed<T>(counter: &AtomicU64, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
-        counter.fetch_add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Self::add_time(counter, start.elapsed());
         result
+    }
+
+    fn add_time(counter: &AtomicU64, spent: Duration) {
+        counter.fetch_add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     fn add(counter: &AtomicU64, n: usize) {

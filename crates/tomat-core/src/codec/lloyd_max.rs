@@ -3,17 +3,14 @@
 use sha2::Digest;
 
 use super::sha256_hex;
+use super::table::Table;
 use crate::error::{Error, Result};
 use crate::grid::{Real, Unit};
 
 /// Fitted bins: `n - 1` ascending boundaries and `n` reconstruction points, values clipped to `[clip_min, clip_max]`;
 /// `clip_min` is zero unless [`LloydMaxCodec::with_clip_min`] says otherwise.
 ///
-/// Encoding costs two table look-ups a value. Positive float32 numbers sort like their bit patterns, so the pattern
-/// itself is the key: its exponent picks a row of the table, its leading mantissa bits a cell, and a cell knows its
-/// first bin and the one boundary inside it. Each exponent has its own number of cells, about twice to sixteen times
-/// its number of boundaries, so that nearly every cell holds one boundary at most; those that hold more fall back to
-/// a binary search among their own. Values below zero, of which densities have few, are searched for.
+/// Encoding costs two look-ups a value in a [`Table`]. Values below zero, of which densities have few, are searched for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LloydMaxCodec {
     boundaries: Vec<f32>,
@@ -22,40 +19,14 @@ pub struct LloydMaxCodec {
     clip_max: f64,
     unit: Unit,
     sizes: [usize; 1],
+    /// How many boundaries are at or below zero: every clipped value counts them.
+    at_or_below_zero: usize,
+    /// The boundaries above zero.
     table: Table,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-struct Table {
-    /// Boundaries above zero as bit patterns, ascending.
-    keys: Vec<u32>,
-    /// How many boundaries are at or below zero: every clipped value counts them.
-    at_or_below_zero: u32,
-    /// `clip_max`, rounded down to float32, as a bit pattern.
-    clip_key: u32,
-    /// One row an exponent.
-    rows: Vec<Row>,
-    cells: Vec<Cell>,
-}
-
-/// Cells of the values with one float32 exponent: cell `(key >> shift) + first` (wrapping).
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Row {
-    shift: u32,
-    first: u32,
-}
-
-/// `bin` is the bin at the cell's low edge; `next` the key of the first boundary above that edge and inside the
-/// cell, `u32::MAX` if there is none, and [`SEARCH`] if there are several.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Cell {
-    bin: u32,
-    next: u32,
-}
-
-/// No finite float32 has this pattern, so it can mark cells with several boundaries.
-const SEARCH: u32 = u32::MAX - 1;
-const MANTISSA_BITS: u32 = 23;
+/// Values whose keys are made at a time: they stay in the first-level cache.
+const BLOCK: usize = 512;
 
 impl LloydMaxCodec {
     /// A codec from its arrays; `unit` is the convention of the densities it was fitted to.
@@ -94,8 +65,19 @@ impl LloydMaxCodec {
         if !(clip_max.is_finite() && clip_max > 0.0) {
             return Err(Error::invalid(format!("clip_max is {clip_max}; it must be finite and above zero")));
         }
-        let table = Table::new(&boundaries, clip_max);
-        Ok(Self { boundaries, recon_points, clip_min: 0.0, clip_max, unit, sizes: [n], table })
+        let at_or_below_zero = boundaries.partition_point(|&b| b <= 0.0);
+        let keys = boundaries[at_or_below_zero..].iter().map(|b| b.to_bits()).collect();
+        let table = Table::new(keys, round_down(clip_max));
+        Ok(Self {
+            boundaries,
+            recon_points,
+            clip_min: 0.0,
+            clip_max,
+            unit,
+            sizes: [n],
+            at_or_below_zero,
+            table,
+        })
     }
 
     /// The same bins for values clipped to `[clip_min, clip_max]`: a signed codec where `clip_min` is below zero.
@@ -150,21 +132,21 @@ impl LloydMaxCodec {
 
     /// The bin of each value plus `base`; values are not NaN.
     pub(crate) fn encode<T: Real>(&self, values: &[T], base: i32, out: &mut [i32]) {
-        let table = &self.table;
-        let from_zero = base + table.at_or_below_zero as i32;
-        if self.clip_min < 0.0 {
-            for (&value, place) in values.iter().zip(out) {
-                let key = value.key();
-                *place = if key < 0 {
-                    base + self.bin_below_zero(value.into()) as i32
-                } else {
-                    from_zero + table.bin(table.clip(key)) as i32
-                };
+        let from_zero = base + self.at_or_below_zero as i32;
+        let mut keys = [0; BLOCK];
+        for (values, places) in values.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
+            let keys = &mut keys[..values.len()];
+            for (key, &value) in keys.iter_mut().zip(values) {
+                *key = value.key();
             }
-            return;
-        }
-        for (&value, place) in values.iter().zip(out) {
-            *place = from_zero + table.bin(table.clip(value.key())) as i32;
+            self.table.count(keys, from_zero, places);
+            if self.clip_min < 0.0 {
+                for ((&value, key), place) in values.iter().zip(keys).zip(places) {
+                    if *key < 0 {
+                        *place = base + self.bin_below_zero(value.into()) as i32;
+                    }
+                }
+            }
         }
     }
 
@@ -172,7 +154,7 @@ impl LloydMaxCodec {
     #[cold]
     fn bin_below_zero(&self, value: f64) -> usize {
         let clipped = value.max(self.clip_min);
-        self.boundaries[..self.table.at_or_below_zero as usize].partition_point(|&b| f64::from(b) <= clipped)
+        self.boundaries[..self.at_or_below_zero].partition_point(|&b| f64::from(b) <= clipped)
     }
 
     /// The value of a bin in range.
@@ -205,85 +187,6 @@ impl LloydMaxCodec {
                 hasher.update(self.clip_min.to_le_bytes());
             }
         })
-    }
-}
-
-impl Table {
-    fn new(boundaries: &[f32], clip_max: f64) -> Self {
-        let at_or_below_zero = boundaries.partition_point(|&b| b <= 0.0);
-        let keys: Vec<u32> = boundaries[at_or_below_zero..].iter().map(|b| b.to_bits()).collect();
-        let clip_key = round_down(clip_max);
-        let mut rows = Vec::new();
-        let mut cells = Vec::new();
-        for exponent in 0..=(clip_key >> MANTISSA_BITS) {
-            let low = exponent << MANTISSA_BITS;
-            let first = keys.partition_point(|&k| k < low);
-            let last = keys.partition_point(|&k| k < low + (1 << MANTISSA_BITS));
-            let shift = MANTISSA_BITS - cell_bits(&keys[first..last]);
-            rows.push(Row { shift, first: (cells.len() as u32).wrapping_sub(low >> shift) });
-            push_cells(&keys, (first, last), low, shift, &mut cells);
-        }
-        Self { keys, at_or_below_zero: at_or_below_zero as u32, clip_key, rows, cells }
-    }
-
-    /// Clips a key to `[0, clip_max]`. As signed integers the patterns of negative floats, -0.0 among them, are
-    /// below zero, so one integer clamp does it.
-    #[inline]
-    fn clip(&self, key: i32) -> u32 {
-        key.clamp(0, self.clip_key as i32) as u32
-    }
-
-    /// The number of positive boundaries at or below a clipped key.
-    #[inline]
-    fn bin(&self, key: u32) -> u32 {
-        let row = self.rows[(key >> MANTISSA_BITS) as usize];
-        let cell = self.cells[(key >> row.shift).wrapping_add(row.first) as usize];
-        if cell.next == SEARCH {
-            return self.search(cell.bin, key);
-        }
-        cell.bin + u32::from(key >= cell.next)
-    }
-
-    /// The same by binary search from a bin known not to be too high.
-    #[cold]
-    fn search(&self, from: u32, key: u32) -> u32 {
-        from + self.keys[from as usize..].partition_point(|&k| k <= key) as u32
-    }
-}
-
-/// The bits of mantissa that tell an exponent's boundaries apart, within a budget of 16 cells a boundary.
-fn cell_bits(keys: &[u32]) -> u32 {
-    if keys.is_empty() {
-        return 0;
-    }
-    let fewest = (usize::BITS - (keys.len() - 1).leading_zeros()).min(MANTISSA_BITS);
-    let most = (fewest + 4).min(MANTISSA_BITS);
-    let told_apart = |bits: &u32| {
-        let shift = MANTISSA_BITS - bits;
-        keys.windows(2).all(|pair| pair[0] >> shift != pair[1] >> shift)
-    };
-    (fewest..=most).find(told_apart).unwrap_or((fewest + 2).min(MANTISSA_BITS))
-}
-
-fn push_cells(keys: &[u32], range: (usize, usize), low: u32, shift: u32, cells: &mut Vec<Cell>) {
-    let mut next = range.0;
-    for index in 0..1u32 << (MANTISSA_BITS - shift) {
-        let start = low + (index << shift);
-        let end = start + (1 << shift);
-        // A boundary on the low edge is at or below every key of the cell.
-        while next < range.1 && keys[next] <= start {
-            next += 1;
-        }
-        let inside = keys[next..range.1].iter().take(2).take_while(|&&k| k < end).count();
-        let mark = match inside {
-            0 => u32::MAX,
-            1 => keys[next],
-            _ => SEARCH,
-        };
-        cells.push(Cell { bin: next as u32, next: mark });
-        while next < range.1 && keys[next] < end {
-            next += 1;
-        }
     }
 }
 

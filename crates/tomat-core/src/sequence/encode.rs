@@ -8,7 +8,7 @@ use crate::grid::{
     Crystal, Density, LatticeParameters, Real, check_atoms, check_grid, check_values, no_atoms,
 };
 use crate::memory;
-use crate::patch::{check_offset, for_each_run, into_frame, wrap_unit};
+use crate::patch::{check_offset, for_each_run, frame_of, into_frame, wrap_unit};
 use crate::vocabulary::{N_INTS, Special};
 
 /// Bin widths of the LATTICE block.
@@ -56,6 +56,24 @@ impl Tokenizer {
         offsets: &[[usize; 3]],
         out: &mut [i32],
     ) -> Result<()> {
+        self.encode_finite(&self.view(density, crystal)?, offsets, out)
+    }
+
+    /// The rows of [`Self::encode_density`] one at a time, for a caller that is done with each before the next.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn rows<'a>(
+        &'a self,
+        density: &'a Density,
+        crystal: &'a Crystal,
+        offsets: &'a [[usize; 3]],
+    ) -> Result<PatchRows<'a>> {
+        let writer = self.writer(self.view(density, crystal)?, offsets)?;
+        Ok(PatchRows { writer, offsets, row: memory::filled(self.pad_to, 0)? })
+    }
+
+    fn view<'a>(&self, density: &'a Density, crystal: &'a Crystal) -> Result<MaterialView<'a, f32>> {
         if density.unit() != self.unit {
             return Err(Error::invalid(format!(
                 "the density is in {}, the tokenizer writes {}; convert it first",
@@ -63,14 +81,13 @@ impl Tokenizer {
                 self.unit
             )));
         }
-        let material = MaterialView {
+        Ok(MaterialView {
             grid_shape: density.shape(),
             density: density.values(),
             lattice: crystal.lattice.parameters(),
             atomic_numbers: &crystal.atomic_numbers,
             frac_coords: &crystal.frac_coords,
-        };
-        self.encode_finite(&material, offsets, out)
+        })
     }
 
     /// Encodes a density known to fit its grid, every value finite.
@@ -80,11 +97,7 @@ impl Tokenizer {
         offsets: &[[usize; 3]],
         out: &mut [i32],
     ) -> Result<()> {
-        check_grid(material.grid_shape)?;
-        check_atoms(material.atomic_numbers, material.frac_coords)?;
-        for &offset in offsets {
-            check_offset(material.grid_shape, offset)?;
-        }
+        let mut writer = self.writer(*material, offsets)?;
         if out.len() != offsets.len() * self.pad_to {
             return Err(Error::invalid(format!(
                 "{} rows of {} tokens need {} places, not {}",
@@ -94,19 +107,32 @@ impl Tokenizer {
                 out.len()
             )));
         }
+        for (&offset, row) in offsets.iter().zip(out.chunks_exact_mut(self.pad_to)) {
+            writer.write(offset, row);
+        }
+        Ok(())
+    }
+
+    /// Writes the rows at `offsets` of a density known to fit its grid, every value finite.
+    fn writer<'a, T: Real>(
+        &'a self,
+        material: MaterialView<'a, T>,
+        offsets: &[[usize; 3]],
+    ) -> Result<RowWriter<'a, T>> {
+        check_grid(material.grid_shape)?;
+        check_atoms(material.atomic_numbers, material.frac_coords)?;
+        for &offset in offsets {
+            check_offset(material.grid_shape, offset)?;
+        }
         let (shape, is_fallback) = self.shape_for(material.atomic_numbers.len())?;
-        let writer = RowWriter {
+        Ok(RowWriter {
             tokenizer: self,
             material,
             shape,
             blocks: self.blocks(is_fallback),
             lattice_bins: self.lattice_bins(&material.lattice)?,
-            voxels: Voxels::new(self, material, shape, offsets.len())?,
-        };
-        for (&offset, row) in offsets.iter().zip(out.chunks_exact_mut(self.pad_to)) {
-            writer.write(offset, row);
-        }
-        Ok(())
+            voxels: Voxels::new(self, &material, shape, offsets.len())?,
+        })
     }
 
     /// Writes the sequence of one patch at the start of `row`, without padding, for values known to be finite: those
@@ -140,13 +166,13 @@ impl Tokenizer {
                 row.len()
             )));
         };
-        let writer = RowWriter {
+        let mut writer = RowWriter {
             tokenizer: self,
-            material,
+            material: *material,
             shape,
             blocks: self.blocks(is_fallback),
             lattice_bins: self.lattice_bins(&material.lattice)?,
-            voxels: Voxels::OnTheFly,
+            voxels: Voxels::OnTheFly(memory::filled(shape.iter().product(), T::from(0.0_f32))?),
         };
         writer.write(offset, row);
         let tokens = shape.iter().product::<usize>() * self.vocabulary.density_bases().len();
@@ -211,23 +237,48 @@ pub struct Span {
     pub shape: [usize; 3],
 }
 
-/// The tokens of the voxels: quantised patch by patch, or the whole grid at once.
-enum Voxels {
-    OnTheFly,
+/// Rows of one material, see [`Tokenizer::rows`].
+pub struct PatchRows<'a> {
+    writer: RowWriter<'a, f32>,
+    offsets: &'a [[usize; 3]],
+    row: Vec<i32>,
+}
+
+impl PatchRows<'_> {
+    /// How many rows.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// The row at `offsets[index]`: the sequence and its padding.
+    ///
+    /// # Panics
+    /// Where there is no such offset.
+    pub fn row(&mut self, index: usize) -> &[i32] {
+        self.writer.write(self.offsets[index], &mut self.row);
+        &self.row
+    }
+}
+
+/// The tokens of the voxels: of the whole grid, or made patch by patch. Cutting a patch out first costs little, and
+/// lookups go fastest over many values at once.
+enum Voxels<T> {
+    OnTheFly(Vec<T>),
     Quantised(Vec<i32>),
 }
 
-impl Voxels {
-    fn new<T: Real>(
+impl<T: Real> Voxels<T> {
+    fn new(
         tokenizer: &Tokenizer,
         material: &MaterialView<'_, T>,
         shape: [usize; 3],
         n: usize,
     ) -> Result<Self> {
         let codec = tokenizer.vocabulary.density_codec();
-        let cut = n.saturating_mul(shape.iter().product());
-        if cut <= material.density.len() {
-            return Ok(Self::OnTheFly);
+        let patch = shape.iter().product();
+        if n.saturating_mul(patch) <= material.density.len() {
+            return Ok(Self::OnTheFly(memory::filled(patch, T::from(0.0_f32))?));
         }
         let mut tokens = memory::filled(material.density.len() * codec.components(), 0)?;
         codec.encode_checked(material.density, tokenizer.vocabulary.density_bases(), &mut tokens);
@@ -237,11 +288,11 @@ impl Voxels {
 
 struct RowWriter<'a, T> {
     tokenizer: &'a Tokenizer,
-    material: &'a MaterialView<'a, T>,
+    material: MaterialView<'a, T>,
     shape: [usize; 3],
     blocks: Vec<Block>,
     lattice_bins: Vec<usize>,
-    voxels: Voxels,
+    voxels: Voxels<T>,
 }
 
 /// Appends to a row whose length `shape_for` has checked.
@@ -263,10 +314,11 @@ impl Cursor<'_> {
 }
 
 impl<T: Real> RowWriter<'_, T> {
-    fn write(&self, offset: [usize; 3], row: &mut [i32]) {
+    fn write(&mut self, offset: [usize; 3], row: &mut [i32]) {
         let mut cursor = Cursor { row, at: 0 };
         cursor.push(Special::Bos.id());
-        for &block in &self.blocks {
+        for i in 0..self.blocks.len() {
+            let block = self.blocks[i];
             let (start, end) = block.specials();
             cursor.push(start.id());
             self.write_block(block, offset, &mut cursor);
@@ -277,7 +329,7 @@ impl<T: Real> RowWriter<'_, T> {
         row[end..].fill(Special::Pad.id());
     }
 
-    fn write_block(&self, block: Block, offset: [usize; 3], cursor: &mut Cursor<'_>) {
+    fn write_block(&mut self, block: Block, offset: [usize; 3], cursor: &mut Cursor<'_>) {
         let vocabulary = &self.tokenizer.vocabulary;
         let grid = self.material.grid_shape;
         match block {
@@ -305,31 +357,57 @@ impl<T: Real> RowWriter<'_, T> {
     fn write_positions(&self, offset: [usize; 3], cursor: &mut Cursor<'_>) {
         let vocabulary = &self.tokenizer.vocabulary;
         let bases = vocabulary.position_bases();
-        for &frac in self.material.frac_coords {
-            let position = match self.tokenizer.layout.frame {
-                Frame::Cell => frac.map(wrap_unit),
-                Frame::Patch => into_frame(frac, self.material.grid_shape, offset),
-            };
-            for coordinate in position {
+        let frame = self.tokenizer.layout.frame;
+        let corner = frame_of(self.material.grid_shape, offset);
+        for frac in self.material.frac_coords {
+            for (&coordinate, corner) in frac.iter().zip(corner) {
+                let coordinate = match frame {
+                    Frame::Cell => wrap_unit(coordinate),
+                    Frame::Patch => into_frame(coordinate, corner),
+                };
                 vocabulary.position_codec().encode_value(coordinate, bases, cursor.take(bases.len()));
             }
         }
     }
 
-    fn write_voxels(&self, offset: [usize; 3], cursor: &mut Cursor<'_>) {
+    fn write_voxels(&mut self, offset: [usize; 3], cursor: &mut Cursor<'_>) {
         let vocabulary = &self.tokenizer.vocabulary;
         let codec = vocabulary.density_codec();
         let k = codec.components();
-        for_each_run(self.material.grid_shape, self.shape, offset, |run| match &self.voxels {
+        match &mut self.voxels {
             Voxels::Quantised(tokens) => {
-                cursor.take(run.len() * k).copy_from_slice(&tokens[run.start * k..run.end * k]);
+                for_each_run(self.material.grid_shape, self.shape, offset, |run| {
+                    cursor.take(run.len() * k).copy_from_slice(&tokens[run.start * k..run.end * k]);
+                });
             }
-            Voxels::OnTheFly => {
-                let places = cursor.take(run.len() * k);
-                codec.encode_checked(&self.material.density[run], vocabulary.density_bases(), places);
+            Voxels::OnTheFly(patch) => {
+                let mut left = patch.as_mut_slice();
+                for_each_run(self.material.grid_shape, self.shape, offset, |run| {
+                    let (places, behind) = std::mem::take(&mut left).split_at_mut(run.len());
+                    copy_run(&self.material.density[run], places);
+                    left = behind;
+                });
+                codec.encode_checked(patch, vocabulary.density_bases(), cursor.take(patch.len() * k));
             }
-        });
+        }
     }
+}
+
+/// Copies a run. Most have the length of a patch's edge: two vectors, which may overlap, and no call.
+fn copy_run<T: Real>(run: &[T], places: &mut [T]) {
+    const VECTOR: usize = 16;
+    if run.len() <= 2 * VECTOR
+        && let (Some(first), Some(last)) = (run.first_chunk::<VECTOR>(), run.last_chunk::<VECTOR>())
+    {
+        if let Some(place) = places.first_chunk_mut() {
+            *place = *first;
+        }
+        if let Some(place) = places.last_chunk_mut() {
+            *place = *last;
+        }
+        return;
+    }
+    places.copy_from_slice(run);
 }
 
 /// `(offset + shape - 1) mod grid`.

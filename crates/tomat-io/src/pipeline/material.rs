@@ -1,15 +1,18 @@
 //! One material: its patches drawn, cut, quantised and compressed, or the reason why not.
 
+use std::time::{Duration, Instant};
+
 use tomat_core::coverage;
 use tomat_core::grid::{Crystal, Density};
-use tomat_core::memory;
 use tomat_core::patch::check_offset;
 use tomat_core::refusal::{Inspection, Reason, Subject};
 use tomat_core::sampler::{SampleKey, Target};
 
+use tomat_core::sequence::PatchRows;
+
 use super::record::{CrystalRecord, LeftOut, MaterialRecord};
 use super::{Job, OnError, Progress};
-use crate::parquet::{EncodedRows, RowEncoder};
+use crate::parquet::{EncodedRows, RowEncoder, Rows};
 use crate::{Error, Material, Result};
 
 /// A material's rows, and what its shard's record says of it.
@@ -32,12 +35,30 @@ pub enum Outcome {
 pub(super) struct MaterialEncoder<'a> {
     job: &'a Job<'a>,
     encoder: RowEncoder,
-    rows: Vec<i32>,
+}
+
+/// The rows of a material for the encoder of pages, with the time that making them takes.
+struct Timed<'a> {
+    rows: PatchRows<'a>,
+    spent: Duration,
+}
+
+impl Rows for Timed<'_> {
+    fn n_rows(&self) -> usize {
+        self.rows.n_rows()
+    }
+
+    fn row(&mut self, index: usize) -> &[i32] {
+        let start = Instant::now();
+        let row = self.rows.row(index);
+        self.spent += start.elapsed();
+        row
+    }
 }
 
 impl<'a> MaterialEncoder<'a> {
     pub(super) fn new(job: &'a Job<'a>) -> Result<Self> {
-        Ok(Self { job, encoder: RowEncoder::new(&job.shard_options)?, rows: Vec::new() })
+        Ok(Self { job, encoder: RowEncoder::new(&job.shard_options)? })
     }
 
     /// # Errors
@@ -77,21 +98,24 @@ impl<'a> MaterialEncoder<'a> {
         let Material { density, crystal, .. } = material;
         let grid_shape = density.shape();
         let n_atoms = crystal.atomic_numbers.len();
-        let (offsets, patch_shape, found) = Progress::timed(&progress.encode_ns, || -> Result<_> {
-            let density = density.into_unit(tokenizer.unit(), crystal.lattice.volume());
-            let found = self.inspect(index, &density, &crystal)?;
-            let (patch_shape, _) = tokenizer.shape_for(n_atoms)?;
-            let target = Target { grid: grid_shape, patch: patch_shape, density: Some(density.values()) };
-            let offsets = self.draw(index, task_id, &target)?;
-            memory::resize(&mut self.rows, offsets.len().saturating_mul(tokenizer.pad_to()), 0)?;
-            tokenizer.encode_density(&density, &crystal, &offsets, &mut self.rows)?;
-            Ok((offsets, patch_shape, found))
-        })?;
+        let (density, offsets, patch_shape, found) =
+            Progress::timed(&progress.encode_ns, || -> Result<_> {
+                let density = density.into_unit(tokenizer.unit(), crystal.lattice.volume());
+                let found = self.inspect(index, &density, &crystal)?;
+                let (patch_shape, _) = tokenizer.shape_for(n_atoms)?;
+                let target = Target { grid: grid_shape, patch: patch_shape, density: Some(density.values()) };
+                let offsets = self.draw(index, task_id, &target)?;
+                Ok((density, offsets, patch_shape, found))
+            })?;
         let coverage =
             Progress::timed(&progress.encode_ns, || coverage::histogram(grid_shape, patch_shape, &offsets))?;
         let corners: Vec<[i32; 3]> = offsets.iter().map(|o| o.map(|n| n as i32)).collect();
-        let rows =
-            Progress::timed(&progress.compress_ns, || self.encoder.encode(task_id, &corners, &self.rows))?;
+        let start = Instant::now();
+        let mut rows = Timed { rows: tokenizer.rows(&density, &crystal, &offsets)?, spent: start.elapsed() };
+        let encoded = self.encoder.encode_rows(task_id, corners, &mut rows)?;
+        Progress::add_time(&progress.encode_ns, rows.spent);
+        Progress::add_time(&progress.compress_ns, start.elapsed().saturating_sub(rows.spent));
+        let rows = encoded;
         let record = MaterialRecord {
             task_id: task_id.to_owned(),
             rows: rows.n_rows(),
