@@ -102,6 +102,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benches/end_to_end.py
 	$(BIN)/python benches/prediction.py
 	JAX_PLATFORMS=cpu $(BIN)/python benches/field_model.py
+	$(BIN)/python benches/startup.py
 	$(BIN)/python benches/many.py
 	JAX_PLATFORMS=cpu $(BIN)/python benches/loader.py
 	JAX_PLATFORMS=cpu $(BIN)/python benches/loss.py

@@ -1,8 +1,11 @@
 """CPU seconds a million voxels of the field model in the package: sums, and the layers behind them by core and by JAX.
 
+The bar is five seconds for the whole; the exit status is 1 if it is missed.
+
   python benches/field_model.py [--rounds 3]
 
-Both read the same sums of the same voxels, in one process, in turn; JAX on one thread. The whole is
+Both read the same sums of the same voxels, in one process, in turn; JAX on one thread. Predictions do not keep the
+sums: the network reads them from the cache, which the first and third line do not show. The whole is
 ``predict_density`` on a grid of 72 x 72 x 72, the second call.
 """
 
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +38,8 @@ MATERIAL = Path(__file__).resolve().parent.parent / "tests" / "data" / "rho_gga"
 POINTS = 8 * BLOCK
 GRID = (72, 72, 72)
 WANTED = ("median", "spread")
+#: CPU seconds a million voxels.
+BAR = 5.0
 
 
 def cpu_seconds(work: Callable[[], object], rounds: int) -> float:
@@ -47,7 +53,7 @@ def cpu_seconds(work: Callable[[], object], rounds: int) -> float:
     return statistics.median(found)
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -60,7 +66,7 @@ def main() -> None:
     opened, trained = OpenField.read(str(model.folder)), open_field(str(model.folder))
     run = FieldInference(trained.model, trained.surroundings, trained.codec)
     weights = opened.of_atoms(crystal)
-    points = np.random.default_rng(0).random((POINTS, 3))
+    points = np.argwhere(np.ones((POINTS // 1024, 32, 32))) / GRID
     guess = np.full(POINTS, 0.1, np.float32)
 
     def sums() -> np.ndarray:
@@ -85,9 +91,12 @@ def main() -> None:
     print(f"{crystal.n_atoms} atoms; CPU seconds a million voxels, median of {rounds}")
     for name, one in seconds.items():
         print(f"  {name:40s} {1e6 * one:6.2f}")
-    _, jax, mine, _ = seconds.values()
+    _, jax, mine, whole = seconds.values()
     print(f"core and NumPy against JAX: {jax / mine:.2f}x")
+    print("bar | measured | met")
+    print(f"predict_density <= {BAR:g} | {1e6 * whole:.2f} | {'yes' if 1e6 * whole <= BAR else 'NO'}")
+    return int(1e6 * whole > BAR)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
