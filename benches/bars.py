@@ -28,6 +28,7 @@ _BENCHES: dict[str, tuple[str, ...]] = {
     "end_to_end.py": (),
     "prediction.py": (),
     "field_model.py": (),
+    "startup.py": (),
     "many.py": (),
     "loader.py": (),
     "loss.py": (),

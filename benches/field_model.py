@@ -1,8 +1,11 @@
 """CPU seconds a million voxels of the field model in the package: sums, and the layers behind them by core and by JAX.
 
+The bar is five seconds for the whole; the exit status is 1 if it is missed.
+
   python benches/field_model.py [--rounds 3]
 
-Both read the same sums of the same voxels, in one process, in turn; JAX on one thread. The whole is
+Both read the same sums of the same voxels, in one process, in turn; JAX on one thread. Predictions do not keep the
+sums: the network reads them from the cache, which the first and third line do not show. The whole is
 ``predict_density`` on a grid of 72 x 72 x 72, the second call.
 """
 
@@ -20,6 +23,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_
 import numpy as np
 
 import tomat
+from bars import Bars
 from tomat.lm.decode.opening import open_predictor
 from tomat.lm.field.answers import ANSWERS
 from tomat.lm.field.checkpoint import open_field
@@ -34,6 +38,8 @@ MATERIAL = Path(__file__).resolve().parent.parent / "tests" / "data" / "rho_gga"
 POINTS = 8 * BLOCK
 GRID = (72, 72, 72)
 WANTED = ("median", "spread")
+#: CPU seconds a million voxels.
+BAR = 5.0
 
 
 def cpu_seconds(work: Callable[[], object], rounds: int) -> float:
@@ -60,7 +66,7 @@ def main() -> None:
     opened, trained = OpenField.read(str(model.folder)), open_field(str(model.folder))
     run = FieldInference(trained.model, trained.surroundings, trained.codec)
     weights = opened.of_atoms(crystal)
-    points = np.random.default_rng(0).random((POINTS, 3))
+    points = np.argwhere(np.ones((POINTS // 1024, 32, 32))) / GRID
     guess = np.full(POINTS, 0.1, np.float32)
 
     def sums() -> np.ndarray:
@@ -85,8 +91,11 @@ def main() -> None:
     print(f"{crystal.n_atoms} atoms; CPU seconds a million voxels, median of {rounds}")
     for name, one in seconds.items():
         print(f"  {name:40s} {1e6 * one:6.2f}")
-    _, jax, mine, _ = seconds.values()
+    _, jax, mine, whole = seconds.values()
     print(f"core and NumPy against JAX: {jax / mine:.2f}x")
+    bars = Bars()
+    bars.at_most("predict_density with the model in the package", BAR, 1e6 * whole, "CPU s a million voxels")
+    bars.finish()
 
 
 if __name__ == "__main__":

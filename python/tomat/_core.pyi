@@ -302,6 +302,28 @@ class Readout:
         layers: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
     ) -> Self: ...
     def read(self, sums: NDArray[np.float32], guess: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def around(
+        self,
+        basis: EnvironmentBasis,
+        lattice: NDArray[np.float64],
+        atomic_numbers: list[int],
+        frac_coords: NDArray[np.float64],
+        points: NDArray[np.float64],
+        weights: NDArray[np.float32],
+        channels: list[int],
+        guess: NDArray[np.float32],
+        promolecule: Promolecule | None = None,
+        factors: NDArray[np.float32] | None = None,
+        scales: list[float] | None = None,
+    ) -> NDArray[np.float32]: ...
+
+def quantiles(
+    share: NDArray[np.float32],
+    place: NDArray[np.float32],
+    width: NDArray[np.float32],
+    edges: NDArray[np.float32],
+    of: NDArray[np.float32],
+) -> NDArray[np.int32]: ...
 
 @final
 class NormalEquations:

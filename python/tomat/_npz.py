@@ -17,7 +17,6 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -214,6 +213,8 @@ def _header(content: bytes) -> tuple[str, int]:
 
 def bundled_names(folder: str, suffix: str = ".npz") -> list[str]:
     """Names, without suffix, of the files in a folder of the package whose full suffix is this one."""
+    from importlib import resources
+
     names = [entry.name for entry in resources.files("tomat").joinpath(folder).iterdir()]
     stems = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
     return sorted(stem for stem in stems if "." not in stem)

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomat import _core
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = [
     "GROUP",
@@ -313,6 +315,8 @@ def _canonical(name: str, options: dict[str, Any], sampler: object) -> str:
 
 def _added() -> list[EntryPoint]:
     """Samplers of other packages; one found twice on the path counts once."""
+    from importlib.metadata import entry_points
+
     return list({(point.name, _source(point)): point for point in entry_points(group=GROUP)}.values())
 
 

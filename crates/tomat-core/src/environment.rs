@@ -44,6 +44,7 @@ mod harmonics;
 mod images;
 mod neighbours;
 mod sums;
+mod terms;
 #[cfg(test)]
 mod tests;
 

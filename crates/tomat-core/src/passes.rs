@@ -4,7 +4,7 @@
 #![allow(clippy::inline_always)] // see vector::Kernel
 
 use crate::grid::{Extent, Real};
-use crate::vector::{Kernel, run};
+use crate::vector::{Kernel, Register, run};
 
 /// Values looked at together: a few pages, so that they are still in the cache when they are looked at again.
 const BLOCK: usize = 4096;
@@ -18,7 +18,7 @@ pub(crate) fn all<T: Real>(values: &[T], holds: impl Fn(T) -> bool) -> bool {
     }
     impl<T: Real, F: Fn(T) -> bool> Kernel for All<'_, T, F> {
         #[inline(always)]
-        fn run<const FUSED: bool>(self) {
+        fn run<R: Register>(self) {
             // Without a way out inside a block, which would keep the compiler from vector instructions.
             let block_holds = |block: &[T]| block.iter().fold(true, |all, &v| all & (self.holds)(v));
             *self.found = self.values.chunks(BLOCK).all(block_holds);
@@ -37,7 +37,7 @@ pub(crate) fn extremes<T: Real>(values: &[T]) -> Option<(T, T)> {
     }
     impl<T: Real> Kernel for Extremes<'_, T> {
         #[inline(always)]
-        fn run<const FUSED: bool>(self) {
+        fn run<R: Register>(self) {
             *self.found = extremes_of(self.values);
         }
     }
@@ -54,7 +54,7 @@ pub(crate) fn extent(values: &[f32]) -> Extent {
     }
     impl Kernel for OfAll<'_> {
         #[inline(always)]
-        fn run<const FUSED: bool>(self) {
+        fn run<R: Register>(self) {
             for block in self.values.chunks(BLOCK) {
                 let (min, max) = extremes_of(block).unwrap_or((0.0, 0.0));
                 self.found.sum += sum(block, |v| v);
@@ -81,7 +81,7 @@ pub(crate) fn count_bytes(bytes: &[u8]) -> Vec<u64> {
     }
     impl Kernel for Count<'_> {
         #[inline(always)]
-        fn run<const FUSED: bool>(self) {
+        fn run<R: Register>(self) {
             // As many as a byte can count.
             for block in self.bytes.chunks(192) {
                 for (n, count) in (0_u8..).zip(&mut *self.counts) {

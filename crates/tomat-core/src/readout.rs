@@ -19,15 +19,19 @@
 
 mod dense;
 mod inputs;
+mod quantile;
 #[cfg(test)]
 mod tests;
 
 pub use dense::Dense;
 pub use inputs::Fixed;
+pub use quantile::Mixtures;
 
+use crate::environment::{Basis, Channels, Options};
 use crate::error::{Error, Result};
+use crate::grid::Crystal;
 use crate::memory;
-use crate::vector::{self, Kernel};
+use crate::vector::{self, Kernel, Lane, Register};
 use dense::{POINTS, Row};
 
 /// The network of a field model behind its sums.
@@ -97,7 +101,68 @@ impl Readout {
         let mut scratch = Scratch::new(self)?;
         let blocks = sums.chunks(POINTS * self.width()).zip(guess.chunks(POINTS));
         for ((sums, guess), out) in blocks.zip(out.chunks_mut(POINTS * self.outputs())) {
-            vector::run(Block { readout: self, sums, guess, scratch: &mut scratch, out });
+            dense::columns(sums, &mut scratch.sums);
+            scratch.guess.0[..guess.len()].copy_from_slice(guess);
+            vector::run(Block { readout: self, scratch: &mut scratch });
+            for (point, out) in out.chunks_exact_mut(self.outputs()).enumerate() {
+                scratch.write(self, point, out);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Outputs (points, outputs) of the sums of [`Basis::contracted`], which are not kept.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Invalid`] when there are not as many sums as the network takes, or not one starting
+    /// density a point.
+    pub fn around(
+        &self,
+        basis: &Basis,
+        crystal: &Crystal,
+        points: &[[f64; 3]],
+        options: Options<'_>,
+        weights: Channels<'_>,
+        guess: &[f32],
+    ) -> Result<Vec<f32>> {
+        if weights.width() != self.width() || guess.len() != points.len() {
+            return Err(Error::invalid(format!(
+                "{} sums a point and {} starting densities for {} points; {} and one a point are needed",
+                weights.width(),
+                guess.len(),
+                points.len(),
+                self.width()
+            )));
+        }
+        let outputs = self.outputs();
+        let mut out = memory::filled(points.len().saturating_mul(outputs), 0.0)?;
+        let mut scratch = Scratch::new(self)?;
+        // The point at each place of a block; the last block may lack some.
+        let mut here = [usize::MAX; POINTS];
+        let mut part = 0;
+        let mut read = |scratch: &mut Scratch, here: &mut [usize; POINTS]| {
+            vector::run(Block { readout: self, scratch });
+            for (place, &point) in here.iter().enumerate().filter(|(_, point)| **point != usize::MAX) {
+                scratch.write(self, place, &mut out[point * outputs..][..outputs]);
+            }
+            here.fill(usize::MAX);
+        };
+        basis.each_contracted(crystal, points, options, weights, |chunk, sums| {
+            sums.each(|column, lane| {
+                scratch.sums[column].0[part..][..Lane::LEN].copy_from_slice(&lane.0);
+            });
+            for (i, of) in chunk.iter().enumerate() {
+                here[part + i] = of.point;
+                scratch.guess.0[part + i] = guess[of.point];
+            }
+            part += Lane::LEN;
+            if part == POINTS {
+                read(&mut scratch, &mut here);
+                part = 0;
+            }
+        })?;
+        if part > 0 {
+            read(&mut scratch, &mut here);
         }
         Ok(out)
     }
@@ -106,6 +171,7 @@ impl Readout {
 /// Numbers of a block of points: a row for each sum, input or output.
 struct Scratch {
     sums: Vec<Row>,
+    guess: Row,
     mixed: Vec<Row>,
     here: Vec<Row>,
     there: Vec<Row>,
@@ -115,41 +181,46 @@ impl Scratch {
     fn new(readout: &Readout) -> Result<Self> {
         let most = readout.layers.iter().map(|layer| layer.inputs().max(layer.outputs())).max();
         let mixed = readout.mixing.iter().map(Dense::outputs).max();
-        let rows = |n: usize| memory::filled(n, Row::default());
+        let rows = |n: usize| memory::filled(n, Row::ZERO);
         let most = most.unwrap_or(0);
         Ok(Self {
             sums: rows(readout.width())?,
+            guess: Row::ZERO,
             mixed: rows(mixed.unwrap_or(0))?,
             here: rows(most)?,
             there: rows(most)?,
         })
     }
+
+    /// Writes the outputs at a place of the block.
+    fn write(&self, readout: &Readout, place: usize, out: &mut [f32]) {
+        let rows = if readout.layers.len().is_multiple_of(2) { &self.here } else { &self.there };
+        for (row, out) in rows.iter().zip(out) {
+            *out = row.0[place];
+        }
+    }
 }
 
+/// From the sums and starting densities of a block to its outputs.
 struct Block<'a> {
     readout: &'a Readout,
-    sums: &'a [f32],
-    guess: &'a [f32],
     scratch: &'a mut Scratch,
-    out: &'a mut [f32],
 }
 
 impl Kernel for Block<'_> {
     #[inline(always)]
     #[allow(clippy::inline_always)] // see vector::Kernel
-    fn run<const FUSED: bool>(self) {
+    fn run<R: Register>(self) {
         let Readout { channels, fixed, mixing, layers } = self.readout;
-        let Scratch { sums, mixed, here, there } = self.scratch;
-        dense::columns(self.sums, sums);
-        inputs::write::<FUSED>(channels, fixed, mixing, sums, self.guess, mixed, here);
+        let Scratch { sums, guess, mixed, here, there } = self.scratch;
+        inputs::write::<R>(channels, fixed, mixing, sums, guess, mixed, here);
         let (mut from, mut to) = (here, there);
         for (i, layer) in layers.iter().enumerate() {
-            layer.apply::<FUSED>(&from[..layer.inputs()], &mut to[..layer.outputs()]);
+            layer.apply::<R>(&from[..layer.inputs()], &mut to[..layer.outputs()]);
             if i + 1 < layers.len() {
                 dense::silu(&mut to[..layer.outputs()]);
             }
             (from, to) = (to, from);
         }
-        dense::rows(&from[..self.readout.outputs()], self.out);
     }
 }

@@ -1,33 +1,65 @@
 //! Arithmetic in vector registers, as wide as the processor has them.
 
-/// Work whose loops are compiled twice: for any processor, and for one with fused multiply and add in wide registers.
+mod register;
+
+pub(crate) use register::{Lane, Register};
+
+/// Work that is compiled for each kind of register: any processor's, those of AVX2 and those of AVX-512.
 pub(crate) trait Kernel {
     /// Must be inlined with all that it calls: code takes the instruction set of the function it ends up in.
-    fn run<const FUSED: bool>(self);
+    fn run<R: Register>(self);
 }
 
 /// Runs a kernel in the widest registers there are.
 pub(crate) fn run(kernel: impl Kernel) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the processor was just asked.
-        #[allow(unsafe_code)] // the only way from portable code to that of an instruction set
-        return unsafe { wide(kernel) };
+    {
+        use register::x86;
+        if allowed(2) && x86::has_avx512() {
+            // SAFETY: the processor was just asked.
+            #[allow(unsafe_code)] // the only way from portable code to that of an instruction set
+            return unsafe { x86::with_avx512(kernel) };
+        }
+        if allowed(1) && x86::has_avx2() {
+            // SAFETY: the processor was just asked.
+            #[allow(unsafe_code)] // as above
+            return unsafe { x86::with_avx2(kernel) };
+        }
     }
-    kernel.run::<{ cfg!(target_arch = "aarch64") }>();
+    kernel.run::<register::Portable>();
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn wide(kernel: impl Kernel) {
-    kernel.run::<true>();
+#[cfg(not(test))]
+#[allow(clippy::inline_always)] // nothing is left of it
+#[inline(always)]
+fn allowed(_: u8) -> bool {
+    true
+}
+
+#[cfg(test)]
+thread_local!(static WIDEST: std::cell::Cell<u8> = const { std::cell::Cell::new(2) });
+
+#[cfg(test)]
+fn allowed(width: u8) -> bool {
+    WIDEST.get() >= width
+}
+
+/// What `f` gives in portable registers, in those of AVX2 and in those of AVX-512, as far as this processor has them.
+#[cfg(test)]
+pub(crate) fn in_each<T>(f: impl Fn() -> T) -> [T; 3] {
+    [0, 1, 2].map(|widest| {
+        WIDEST.set(widest);
+        let found = f();
+        WIDEST.set(2);
+        found
+    })
 }
 
 /// `a b + c`; fused only where the processor has an instruction for it, as the other way is a call of a function.
 #[inline(always)]
 #[allow(clippy::inline_always)] // see Kernel
-pub(crate) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
+pub(crate) fn multiply_add<R: Register>(a: f32, b: f32, c: f32) -> f32 {
+    if R::FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// `ln(1 + x)` for `x >= 0`, within 3e-7 times (1 + the value).

@@ -13,7 +13,7 @@ use crate::promolecule::{Promolecule, crystal, triples};
 /// Radial and angular functions around atoms: splines up to `reach * cutoff` of stretched distance.
 #[pyclass(module = "tomat._core", frozen)]
 pub(crate) struct EnvironmentBasis {
-    inner: core::Basis,
+    pub(crate) inner: core::Basis,
 }
 
 #[pymethods]
@@ -81,7 +81,7 @@ impl EnvironmentBasis {
 }
 
 /// Factors belong to the densities of a promolecule; neither stands alone.
-fn options<'a>(
+pub(crate) fn options<'a>(
     promolecule: Option<&'a Promolecule>,
     factors: Option<&'a PyReadonlyArray1<'_, f32>>,
     scales: Option<&'a [f64]>,

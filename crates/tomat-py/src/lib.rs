@@ -33,7 +33,7 @@ mod _core {
     #[pymodule_export]
     use super::read::{RawMaterial, parse_structure, read, read_bytes, read_group, task_id, zarr_chunk};
     #[pymodule_export]
-    use super::readout::Readout;
+    use super::readout::{Readout, quantiles};
     #[pymodule_export]
     use super::run::ShardRun;
     #[pymodule_export]

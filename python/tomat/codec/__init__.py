@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +67,8 @@ def codec_of(stored: Mapping[str, Any]) -> Codec:
 
 def bundled_floor(codec: Codec) -> float | None:
     """Mean NMAE of a bundled codec on crystals it was not fitted to, as a fraction; None if not measured."""
+    from importlib import resources
+
     path = resources.files("tomat").joinpath("codecs", FLOORS)
     measured = json.loads(path.read_text()) if path.is_file() else {}
     of = measured.get(ALIASES.get(codec.name, codec.name))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any, Self, override
 
@@ -120,6 +119,8 @@ class LloydMaxCodec(Codec):
     @override
     @classmethod
     def load(cls, name: str | Path) -> Self:
+        from importlib import resources
+
         text = str(name)
         bundled = resources.files("tomat").joinpath("codecs", f"{ALIASES.get(text, text)}.npz")
         if "/" not in text and bundled.is_file():

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, override
 
@@ -116,6 +115,8 @@ class RelativeCodec(Codec):
             FileNotFoundError: no such file.
             ValueError: not a file of a relative codec, or its content does not match its digests.
         """
+        from importlib import resources
+
         text = str(name)
         bundled = resources.files("tomat").joinpath("codecs", f"{text}{cls.suffix}")
         if "/" not in text and bundled.is_file():

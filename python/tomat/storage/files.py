@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
@@ -80,6 +79,8 @@ def write_indented(path: str, content: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
     """A temporary file next to ``path``, flushed to disk and renamed to it if the block succeeds."""
+    import tempfile
+
     target = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     try:
@@ -100,6 +101,8 @@ def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """A temporary folder next to ``path``, which it replaces if the block succeeds."""
+    import tempfile
+
     target = Path(path)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     try:

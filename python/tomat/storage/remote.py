@@ -7,7 +7,6 @@ Not universal-pathlib, which answers from listings cached by fsspec; here each r
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -152,6 +151,8 @@ def at_hand(path: Place) -> Iterator[Path]:
     if isinstance(path, Path):
         yield path
         return
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="tomat-") as folder:
         local = Path(folder) / path.name
         path.download(local)

@@ -10,11 +10,25 @@ const EDGE: f64 = 1.0;
 /// Boxes along an axis: three numbers of this size make one key.
 const MOST_BOXES: f64 = 1_048_575.0;
 
+/// Places along an edge of a box: ten bits.
+const PLACES: f64 = 1023.0;
+
 /// From fractional coordinates to the cell.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Placement {
     matrix: [[f64; 3]; 3],
     boxes: [f64; 3],
+}
+
+/// A point among others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ordered {
+    /// The box it lies in.
+    pub(super) in_box: u64,
+    /// Its place along a curve through the box (G. M. Morton's order).
+    along: u32,
+    /// Its place among the points.
+    pub(crate) point: usize,
 }
 
 /// A box with points.
@@ -39,16 +53,19 @@ impl Placement {
         std::array::from_fn(|axis| (0..3).map(|row| frac[row] * self.matrix[row][axis]).sum())
     }
 
-    /// `(box, point)` of all points in the order of boxes, and in a box of points.
-    pub(super) fn order(&self, points: &[[f64; 3]]) -> Result<Vec<(u64, usize)>> {
+    /// All points in the order of boxes, and in a box so that neighbours in the list are neighbours in space.
+    pub(super) fn order(&self, points: &[[f64; 3]]) -> Result<Vec<Ordered>> {
         let mut order = memory::with_room(points.len())?;
-        order.extend(points.iter().enumerate().map(|(i, point)| {
-            let wrapped = wrapped(*point);
-            let key = (0..3).fold(0_u64, |key, axis| {
-                let number = (wrapped[axis] * self.boxes[axis]).min(self.boxes[axis] - 1.0);
-                (key << 20) | number as u64
-            });
-            (key, i)
+        order.extend(points.iter().enumerate().map(|(point, frac)| {
+            let wrapped = wrapped(*frac);
+            let mut found = Ordered { in_box: 0, along: 0, point };
+            for (axis, (x, boxes)) in wrapped.into_iter().zip(self.boxes).enumerate() {
+                let place = x * boxes;
+                let number = place.floor().min(boxes - 1.0);
+                found.in_box = (found.in_box << 20) | number as u64;
+                found.along |= spread(((place - number) * PLACES) as u32) << axis;
+            }
+            found
         }));
         order.sort_unstable();
         Ok(order)
@@ -78,4 +95,12 @@ impl Placement {
 /// A place in the cell: 0 to 1 along each axis.
 pub(super) fn wrapped(frac: [f64; 3]) -> [f64; 3] {
     frac.map(|x| x - x.floor())
+}
+
+/// Ten bits, each followed by two zeros.
+fn spread(x: u32) -> u32 {
+    let x = (x | x << 16) & 0x0300_00ff;
+    let x = (x | x << 8) & 0x0300_f00f;
+    let x = (x | x << 4) & 0x030c_30c3;
+    (x | x << 2) & 0x0924_9249
 }

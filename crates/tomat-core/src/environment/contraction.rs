@@ -1,13 +1,13 @@
 //! Sums with each atom's weights.
 
-use super::neighbours::Neighbour;
+use super::harmonics::MAX_L;
+use super::terms::Terms;
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::vector::{Kernel, multiply_add};
+use crate::vector::{Kernel, Lane, Register};
 
-/// Channels worked on at a time: one wide register, or two.
-pub(super) const LANES: usize = 8;
-pub(super) type Lane = [f32; LANES];
+/// Channels of each `l` that are worked on at a time: with `2 l + 1` sums each they stay in registers.
+const WIDE: [usize; MAX_L + 1] = [8, 6, 4, 2];
 
 /// Each atom's weights of the radial functions, `channels[l]` sums for each `l`.
 #[derive(Debug, Clone, Copy)]
@@ -43,141 +43,198 @@ impl Channels<'_> {
     }
 }
 
-/// The weights of all atoms in lanes, with rows of zeros behind the splines: those past the last count for nothing.
+/// The weights of all atoms, a few channels of one `l` together.
 #[derive(Debug)]
 pub(super) struct Table {
-    lanes: Vec<Lane>,
-    /// Lanes for each `l`.
-    of_l: Vec<usize>,
-    /// Their sum.
-    wide: usize,
-    /// Radial functions and zeros; the atom's own density is the last.
+    weights: Vec<f32>,
+    of_l: Vec<Tiles>,
+    /// Radial functions of a site; the atom's own density is the last.
     rows: usize,
+}
+
+/// The tiles of an `l`: for each, `(sites, rows, WIDE[l])` weights, zeros behind the last channel.
+#[derive(Debug)]
+struct Tiles {
+    /// The place of the first weight.
+    start: usize,
+    /// Weights of a tile.
+    size: usize,
+    channels: usize,
+}
+
+impl Tiles {
+    /// Lanes of the sums.
+    fn sums(&self, l: usize) -> usize {
+        self.channels.div_ceil(WIDE[l]) * WIDE[l] * (2 * l + 1)
+    }
 }
 
 impl Table {
     /// `splines`: how many of the weights' radial functions are splines; one more is the atom's own density.
     pub(super) fn new(weights: Channels<'_>, sites: usize, splines: usize, radial: usize) -> Result<Self> {
+        let rows = splines + 1;
+        let (mut of_l, mut number) = (Vec::new(), 0_usize);
+        for (&channels, wide) in weights.channels.iter().zip(WIDE) {
+            let size = sites.saturating_mul(rows).saturating_mul(wide);
+            of_l.push(Tiles { start: number, size, channels });
+            number = number.saturating_add(size.saturating_mul(channels.div_ceil(wide)));
+        }
+        let mut packed = memory::filled(number, 0.0)?;
         let total: usize = weights.channels.iter().sum();
-        let of_l: Vec<usize> = weights.channels.iter().map(|c| c.div_ceil(LANES)).collect();
-        let wide: usize = of_l.iter().sum();
-        let rows = splines + 5;
-        let number = sites.saturating_mul(rows).saturating_mul(wide);
-        let mut lanes: Vec<Lane> = memory::filled(number, [0.0; LANES])?;
         for (place, values) in weights.weights.chunks_exact(total.max(1)).enumerate() {
             let (site, row) = (place / radial, place % radial);
-            let row = if row < splines { row } else { rows - 1 };
-            let mut lanes = lanes[(site * rows + row) * wide..].iter_mut();
-            let mut rest = values;
-            for &count in weights.channels {
-                let (of_l, after) = rest.split_at(count);
-                for (part, lane) in of_l.chunks(LANES).zip(lanes.by_ref()) {
-                    lane[..part.len()].copy_from_slice(part);
+            let row = site * rows + row.min(splines);
+            let mut values = values.iter();
+            for (tiles, wide) in of_l.iter().zip(WIDE) {
+                for (channel, value) in (0..tiles.channels).zip(values.by_ref()) {
+                    packed[tiles.start + channel / wide * tiles.size + row * wide + channel % wide] = *value;
                 }
-                rest = after;
             }
         }
-        Ok(Self { lanes, of_l, wide, rows })
+        Ok(Self { weights: packed, of_l, rows })
     }
 
-    /// Lanes of the sums of one point.
+    /// Lanes of the sums of a few points.
     pub(super) fn sums(&self) -> usize {
-        self.of_l.iter().enumerate().map(|(l, count)| (2 * l + 1) * count).sum()
+        self.of_l.iter().enumerate().map(|(l, tiles)| tiles.sums(l)).sum()
     }
+}
 
-    #[inline(always)]
-    #[allow(clippy::inline_always)] // see vector::Kernel
-    fn row(&self, neighbour: &Neighbour, row: usize) -> &[Lane] {
-        &self.lanes[(neighbour.site as usize * self.rows + row) * self.wide..][..self.wide]
-    }
+/// The sums of a few points.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sums<'a> {
+    pub(super) table: &'a Table,
+    pub(super) lanes: &'a [Lane],
+}
 
-    /// Writes the sums of a point in the order of [`super::Basis::contracted`].
-    pub(super) fn write(&self, channels: &[usize], sums: &[Lane], out: &mut [f32]) {
-        let mut out = out.iter_mut();
-        let mut start = 0;
-        for (l, (&count, &lanes)) in channels.iter().zip(&self.of_l).enumerate() {
+impl Sums<'_> {
+    /// Calls `f` with each column of [`super::Basis::contracted`].
+    pub(crate) fn each(self, mut f: impl FnMut(usize, &Lane)) {
+        let (mut first, mut rest) = (0, self.lanes);
+        for (l, tiles) in self.table.of_l.iter().enumerate() {
+            let (mine, others) = rest.split_at(tiles.sums(l));
             let ms = 2 * l + 1;
-            for m in 0..ms {
-                let of_m = (0..lanes).flat_map(|lane| &sums[start + lane * ms + m]).take(count);
-                for (sum, value) in of_m.zip(out.by_ref()) {
-                    *value = *sum;
-                }
+            for (i, lane) in mine[..tiles.channels * ms].iter().enumerate() {
+                f(first + i % ms * tiles.channels + i / ms, lane);
             }
-            start += lanes * ms;
+            first += tiles.channels * ms;
+            rest = others;
         }
     }
 }
 
-/// Adds neighbours to the sums of their points.
+/// Adds images to the sums of a few points.
 pub(super) struct Contract<'a> {
     pub(super) table: &'a Table,
-    pub(super) neighbours: &'a [Neighbour],
-    /// The order to take them in: those of one site together, whose weights then stay in the cache.
-    pub(super) order: &'a [u32],
-    /// For each point, `l` and lane of channels: a lane for each `m`.
+    pub(super) terms: &'a Terms,
+    /// For each `l`, channel and `m`.
     pub(super) sums: &'a mut [Lane],
 }
 
 impl Kernel for Contract<'_> {
     #[inline(always)]
     #[allow(clippy::inline_always)] // see vector::Kernel
-    fn run<const FUSED: bool>(self) {
-        let width = self.table.sums();
-        for &i in self.order {
-            let neighbour = &self.neighbours[i as usize];
-            let first = neighbour.first as usize;
-            let mut rows = [
-                self.table.row(neighbour, first),
-                self.table.row(neighbour, first + 1),
-                self.table.row(neighbour, first + 2),
-                self.table.row(neighbour, first + 3),
-                self.table.row(neighbour, self.table.rows - 1),
-            ];
-            let mut sums = &mut self.sums[neighbour.point as usize * width..][..width];
-            for (l, &lanes) in self.table.of_l.iter().enumerate() {
-                let (of_l, after) = sums.split_at_mut((2 * l + 1) * lanes);
-                let mut mine = rows;
-                for (mine, row) in mine.iter_mut().zip(&mut rows) {
-                    (*mine, *row) = row.split_at(lanes);
-                }
-                let y = &neighbour.angular[l * l..];
-                match l {
-                    0 => band::<FUSED, 1>(of_l, mine, neighbour.radial, y),
-                    1 => band::<FUSED, 3>(of_l, mine, neighbour.radial, y),
-                    2 => band::<FUSED, 5>(of_l, mine, neighbour.radial, y),
-                    _ => band::<FUSED, 7>(of_l, mine, neighbour.radial, y),
-                }
-                sums = after;
+    fn run<R: Register>(self) {
+        let Self { table, terms, mut sums } = self;
+        for (l, tiles) in table.of_l.iter().enumerate() {
+            let (mine, others) = sums.split_at_mut(tiles.sums(l));
+            let task = Task { table, tiles, terms };
+            match l {
+                0 => task.run::<R, 1, 8, 8>(mine, 0),
+                1 => task.run::<R, 3, 6, 3>(mine, 1),
+                2 => task.run::<R, 5, 4, 2>(mine, 4),
+                _ => task.run::<R, 7, 2, 1>(mine, 9),
             }
+            sums = others;
         }
     }
 }
 
-/// All channels of one `l`: the weighted radial functions, times each of the `M` angular ones.
-#[inline(always)]
+/// One `l` of all.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    table: &'a Table,
+    tiles: &'a Tiles,
+    terms: &'a Terms,
+}
+
 #[allow(clippy::inline_always)] // see vector::Kernel
-fn band<const FUSED: bool, const M: usize>(
-    sums: &mut [Lane],
-    [a, b, c, d, own]: [&[Lane]; 5],
-    [ra, rb, rc, rd, re]: [f32; 5],
-    angular: &[f32],
-) {
-    let Some(angular) = angular.first_chunk::<M>() else { return };
-    let (groups, _) = sums.as_chunks_mut::<M>();
-    for (((((group, a), b), c), d), own) in groups.iter_mut().zip(a).zip(b).zip(c).zip(d).zip(own) {
-        // Through variables: nothing read lies behind what is written, as slices alone do not say here.
-        let mut value = [0.0; LANES];
-        for i in 0..LANES {
-            let far = multiply_add::<FUSED>(rd, d[i], re * own[i]);
-            let near = multiply_add::<FUSED>(rb, b[i], ra * a[i]);
-            value[i] = multiply_add::<FUSED>(rc, c[i], near) + far;
-        }
-        for (sum, y) in group.iter_mut().zip(angular) {
-            let mut new = [0.0; LANES];
-            for i in 0..LANES {
-                new[i] = multiply_add::<FUSED>(value[i], *y, sum[i]);
+impl Task<'_> {
+    /// With `M` sums a channel and `W` channels a tile; where registers are few, `FEW` channels at a time.
+    #[inline(always)]
+    fn run<R: Register, const M: usize, const W: usize, const FEW: usize>(
+        self,
+        sums: &mut [Lane],
+        angular: usize,
+    ) {
+        let weights = self.table.weights[self.tiles.start..].chunks_exact(self.tiles.size.max(1));
+        for (sums, weights) in sums.chunks_exact_mut(M * W).zip(weights) {
+            let (weights, _) = weights.as_chunks::<W>();
+            for part in 0..Lane::LEN / R::LEN {
+                if R::MANY {
+                    self.tile::<R, M, W, W>(sums, weights, angular, 0, part * R::LEN);
+                    continue;
+                }
+                for first in (0..W).step_by(FEW) {
+                    self.tile::<R, M, W, FEW>(sums, weights, angular, first, part * R::LEN);
+                }
             }
-            *sum = new;
+        }
+    }
+
+    /// `C` channels from the `first` of a tile on, in the places from `part` on.
+    #[inline(always)]
+    fn tile<R: Register, const M: usize, const W: usize, const C: usize>(
+        self,
+        sums: &mut [Lane],
+        weights: &[[f32; W]],
+        angular: usize,
+        first: usize,
+        part: usize,
+    ) {
+        let Self { table, terms, .. } = self;
+        let (sums, _) = sums[first * M..].as_chunks_mut::<M>();
+        let mut found = [[R::splat(0.0); M]; C];
+        for (found, sums) in found.iter_mut().zip(&*sums) {
+            for (found, sum) in found.iter_mut().zip(sums) {
+                *found = R::read(&sum.0, part);
+            }
+        }
+        for (term, y) in terms.all.iter().zip(&terms.angular) {
+            let weights = &weights[term.site as usize * table.rows..][..table.rows];
+            let mut values = [R::splat(0.0); C];
+            if M == 1 {
+                // The angular function is 1.
+                for (value, found) in values.iter_mut().zip(&found) {
+                    *value = found[0];
+                }
+            }
+            let rows = weights[term.first as usize..][..term.splines as usize].iter();
+            let radial = &terms.radial[term.start as usize..][..=term.splines as usize];
+            for (weights, radial) in rows.chain(&weights[table.rows - 1..]).zip(radial) {
+                let radial = R::read(&radial.0, part);
+                for (i, value) in values.iter_mut().enumerate() {
+                    *value = radial.times_plus(R::splat(weights[first + i]), *value);
+                }
+            }
+            if M == 1 {
+                for (value, found) in values.iter().zip(&mut found) {
+                    found[0] = *value;
+                }
+                continue;
+            }
+            let Some(y) = y[angular..].first_chunk::<M>() else { continue };
+            for (m, y) in y.iter().enumerate() {
+                let y = R::read(&y.0, part);
+                for (value, found) in values.iter().zip(&mut found) {
+                    found[m] = y.times_plus(*value, found[m]);
+                }
+            }
+        }
+        for (found, sums) in found.iter().zip(sums) {
+            for (found, sum) in found.iter().zip(sums) {
+                found.write(&mut sum.0, part);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::harmonics::{MAX_ANGULAR, solid_harmonics};
 use super::images::Near;
 use crate::promolecule::RadialTable;
-use crate::vector::{Kernel, ln_of_one_and};
+use crate::vector::{Kernel, Register, ln_of_one_and};
 
 /// Images worked on at a time.
 const LANES: usize = 16;
@@ -11,8 +11,6 @@ const LANES: usize = 16;
 /// An image of an atom near a point.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Neighbour {
-    /// Which point of the few that are worked on.
-    pub(super) point: u32,
     pub(super) site: u32,
     /// The first spline that is not zero; with the number of splines, none is.
     pub(super) first: u32,
@@ -51,7 +49,6 @@ pub(super) struct Collect<'a> {
     pub(super) near: &'a Near,
     /// The point relative to the centre of its block.
     pub(super) position: [f32; 3],
-    pub(super) point: u32,
     /// By what the atoms' own densities are multiplied.
     pub(super) factor: f32,
     pub(super) room: &'a mut Room,
@@ -61,7 +58,7 @@ pub(super) struct Collect<'a> {
 impl Kernel for Collect<'_> {
     #[inline(always)]
     #[allow(clippy::inline_always)] // see vector::Kernel
-    fn run<const FUSED: bool>(self) {
+    fn run<R: Register>(self) {
         let [px, py, pz] = self.position;
         let [xs, ys, zs] = &self.near.positions;
         let Room { squares, places } = self.room;
@@ -93,7 +90,6 @@ impl Kernel for Collect<'_> {
                 let table = self.functions.tables.get(site as usize);
                 let own = table.map_or(0.0, |table| table.value(f64::from(values.distance[lane])) as f32);
                 self.found.push(Neighbour {
-                    point: self.point,
                     site,
                     first: values.first[lane] as u32,
                     radial: [

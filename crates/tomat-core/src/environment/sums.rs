@@ -1,23 +1,16 @@
 //! The sums themselves, for each atom apart or contracted with each atom's weights.
 
-use super::blocks::{Block, Placement};
-use super::contraction::{Channels, Contract, LANES, Table};
+use super::blocks::{Block, Ordered, Placement};
+use super::contraction::{Channels, Contract, Sums, Table};
 use super::harmonics::{MAX_L, angular_count};
 use super::images::{Images, Near};
-use super::neighbours::{Collect, Functions, Neighbour, Room};
+use super::neighbours::{Collect, Functions, Room};
+use super::terms::{Evaluate, IMAGES, POINTS, Points, Terms};
 use crate::error::{Error, Result};
 use crate::grid::{Crystal, check_atoms};
 use crate::memory;
 use crate::promolecule::{Promolecule, RadialBasis, RadialTable};
-use crate::vector;
-
-/// A point's place among the points, behind the box it lies in.
-type Ordered = (u64, usize);
-
-/// Points whose sums are worked on at a time: they and the weights of an atom stay in the nearest cache.
-const POINTS: usize = 16;
-/// Neighbours that are gathered before they are added.
-const NEIGHBOURS: usize = 4096;
+use crate::vector::{self, Lane};
 
 /// The radial functions of a [`Basis`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -112,20 +105,24 @@ impl Basis {
         let functions = self.functions(crystal, points, options)?;
         let number = crystal.frac_coords.len().saturating_mul(points.len()).saturating_mul(size);
         let mut out = memory::filled(number, 0.0_f32)?;
-        let mut add = |chunk: &[Ordered], neighbours: &[Neighbour]| {
-            for neighbour in neighbours {
-                let (_, point) = chunk[neighbour.point as usize];
-                let block = &mut out[(neighbour.site as usize * points.len() + point) * size..][..size];
-                let first = neighbour.first as usize;
-                let of_splines = (first..splines).zip(&neighbour.radial[..4]);
-                for (row, r) in of_splines.chain((splines..radial).zip(&neighbour.radial[4..])) {
-                    for (sum, y) in block[row * angular..][..angular].iter_mut().zip(&neighbour.angular) {
-                        *sum += r * y;
+        let (mut room, mut found) = (Room::default(), Vec::new());
+        visit(crystal, points, self.cutoff, |in_box, block, near| {
+            for (&Ordered { point, .. }, &position) in in_box.iter().zip(&block.points) {
+                let factor = options.densities.map_or(0.0, |d| d.factors[point]);
+                let (functions, room) = (&functions, &mut room);
+                vector::run(Collect { functions, near, position, factor, room, found: &mut found });
+                for neighbour in found.drain(..) {
+                    let block = &mut out[(neighbour.site as usize * points.len() + point) * size..][..size];
+                    let first = neighbour.first as usize;
+                    let of_splines = (first..splines).zip(&neighbour.radial[..4]);
+                    for (row, r) in of_splines.chain((splines..radial).zip(&neighbour.radial[4..])) {
+                        for (sum, y) in block[row * angular..][..angular].iter_mut().zip(&neighbour.angular) {
+                            *sum += r * y;
+                        }
                     }
                 }
             }
-        };
-        self.visit(crystal, points, options, &functions, &mut add, &mut |_| ())?;
+        })?;
         Ok(out)
     }
 
@@ -141,33 +138,51 @@ impl Basis {
         options: Options<'_>,
         weights: Channels<'_>,
     ) -> Result<Vec<f32>> {
+        let width = weights.width();
+        let mut out = memory::filled(points.len().saturating_mul(width), 0.0_f32)?;
+        self.each_contracted(crystal, points, options, weights, |chunk, sums| {
+            sums.each(|column, lane| {
+                for (of, sum) in chunk.iter().zip(lane.0) {
+                    out[of.point * width + column] = sum;
+                }
+            });
+        })?;
+        Ok(out)
+    }
+
+    /// Calls `f` for at most [`POINTS`] points at a time with their sums.
+    ///
+    /// # Errors
+    /// As [`Basis::contracted`].
+    pub(crate) fn each_contracted(
+        &self,
+        crystal: &Crystal,
+        points: &[[f64; 3]],
+        options: Options<'_>,
+        weights: Channels<'_>,
+        mut f: impl FnMut(&[Ordered], Sums<'_>),
+    ) -> Result<()> {
         let sites = crystal.frac_coords.len();
         let radial = self.radial_count(options.densities.is_some());
         weights.check(sites, radial, self.l_max)?;
         let functions = self.functions(crystal, points, options)?;
-        let width = weights.width();
-        let mut out = memory::filled(points.len().saturating_mul(width), 0.0_f32)?;
-        if width == 0 {
-            return Ok(out);
-        }
         let table = Table::new(weights, sites, self.radial.len(), radial)?;
-        let size = table.sums();
-        let sums = std::cell::RefCell::new(memory::filled(size.saturating_mul(POINTS), [0.0; LANES])?);
-        let mut order = SiteOrder::new(sites)?;
-        let mut add = |_: &[Ordered], neighbours: &[Neighbour]| {
-            let order = order.of(neighbours);
-            let sums = &mut sums.borrow_mut();
-            vector::run(Contract { table: &table, neighbours, order, sums });
-        };
-        let mut finish = |chunk: &[Ordered]| {
-            let mut sums = sums.borrow_mut();
-            for (sums, &(_, point)) in sums.chunks_exact(size).zip(chunk) {
-                table.write(weights.channels, sums, &mut out[point * width..][..width]);
+        let mut sums = memory::filled(table.sums(), Lane::ZERO)?;
+        let (mut terms, mut places) = (Terms::new(self.radial.len())?, Vec::new());
+        visit(crystal, points, self.cutoff, |in_box, block, near| {
+            for (chunk, positions) in in_box.chunks(POINTS).zip(block.points.chunks(POINTS)) {
+                let factor = |i: usize| options.densities.map_or(0.0, |d| d.factors[chunk[i].point]);
+                let here = Points::new(positions, factor);
+                here.near(near, self.cutoff as f32, &mut places);
+                sums.fill(Lane::ZERO);
+                for places in places.chunks(IMAGES) {
+                    let (functions, points) = (&functions, &here);
+                    vector::run(Evaluate { functions, near, places, points, terms: &mut terms });
+                    vector::run(Contract { table: &table, terms: &terms, sums: &mut sums });
+                }
+                f(chunk, Sums { table: &table, lanes: &sums });
             }
-            sums.fill([0.0; LANES]);
-        };
-        self.visit(crystal, points, options, &functions, &mut add, &mut finish)?;
-        Ok(out)
+        })
     }
 
     /// Checks what comes from outside, and what is the same for all points.
@@ -203,47 +218,25 @@ impl Basis {
             tables: options.densities.map_or(Ok(Vec::new()), |d| d.tables(crystal, points.len()))?,
         })
     }
+}
 
-    /// Calls `add(points, neighbours)` for a few points at a time, once or more, and then `finish(points)`; a
-    /// neighbour's point is a place in `points`, which are `(box, point)`.
-    fn visit(
-        &self,
-        crystal: &Crystal,
-        points: &[[f64; 3]],
-        options: Options<'_>,
-        functions: &Functions<'_>,
-        add: &mut dyn FnMut(&[Ordered], &[Neighbour]),
-        finish: &mut dyn FnMut(&[Ordered]),
-    ) -> Result<()> {
-        let images = Images::new(crystal, self.cutoff)?;
-        let placement = Placement::new(&crystal.lattice);
-        let order = placement.order(points)?;
-        let (mut block, mut near) = (Block::default(), Near::default());
-        let (mut room, mut found) = (Room::default(), Vec::new());
-        for in_box in order.chunk_by(|(a, _), (b, _)| a == b) {
-            placement.fill(&mut block, in_box.iter().map(|&(_, point)| points[point]));
-            images.near(&block, &mut near);
-            for (chunk, positions) in in_box.chunks(POINTS).zip(block.points.chunks(POINTS)) {
-                for (i, (&(_, point), &position)) in chunk.iter().zip(positions).enumerate() {
-                    vector::run(Collect {
-                        functions,
-                        near: &near,
-                        position,
-                        point: i as u32,
-                        factor: options.densities.map_or(0.0, |d| d.factors[point]),
-                        room: &mut room,
-                        found: &mut found,
-                    });
-                    if found.len() > NEIGHBOURS || i + 1 == chunk.len() {
-                        add(chunk, &found);
-                        found.clear();
-                    }
-                }
-                finish(chunk);
-            }
-        }
-        Ok(())
+/// Calls `f` for each box with points, with the points relative to its centre and the images near them.
+fn visit(
+    crystal: &Crystal,
+    points: &[[f64; 3]],
+    cutoff: f64,
+    mut f: impl FnMut(&[Ordered], &Block, &Near),
+) -> Result<()> {
+    let images = Images::new(crystal, cutoff)?;
+    let placement = Placement::new(&crystal.lattice);
+    let order = placement.order(points)?;
+    let (mut block, mut near) = (Block::default(), Near::default());
+    for in_box in order.chunk_by(|a, b| a.in_box == b.in_box) {
+        placement.fill(&mut block, in_box.iter().map(|of| points[of.point]));
+        images.near(&block, &mut near);
+        f(in_box, &block, &near);
     }
+    Ok(())
 }
 
 impl<'a> Densities<'a> {
@@ -277,38 +270,5 @@ fn check_scales(scales: &[f64], sites: usize) -> Result<()> {
             "the scale of atom {i} is {}; give a number from 0.001 to 1000",
             scales[i]
         ))),
-    }
-}
-
-/// Neighbours in the order of their sites.
-struct SiteOrder {
-    ends: Vec<u32>,
-    order: Vec<u32>,
-}
-
-impl SiteOrder {
-    fn new(sites: usize) -> Result<Self> {
-        Ok(Self { ends: memory::filled(sites + 1, 0)?, order: Vec::new() })
-    }
-
-    /// By counting: the places of `neighbours`.
-    fn of(&mut self, neighbours: &[Neighbour]) -> &[u32] {
-        self.ends.fill(0);
-        for neighbour in neighbours {
-            self.ends[neighbour.site as usize + 1] += 1;
-        }
-        let mut sum = 0;
-        for end in &mut self.ends {
-            sum += *end;
-            *end = sum;
-        }
-        self.order.clear();
-        self.order.resize(neighbours.len(), 0);
-        for (i, neighbour) in neighbours.iter().enumerate() {
-            let place = &mut self.ends[neighbour.site as usize];
-            self.order[*place as usize] = i as u32;
-            *place += 1;
-        }
-        &self.order
     }
 }

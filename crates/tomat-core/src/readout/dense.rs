@@ -2,28 +2,32 @@
 
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::vector::{exp, multiply_add};
+use crate::vector::{Register, exp};
 
-const LANES: usize = 8;
-/// Lanes of points that are worked on at a time, and outputs: their sums stay in registers.
+/// Registers of points that are worked on at a time, for a strip of outputs or half of one: their sums stay in registers.
 const WIDE: usize = 3;
-const OUTPUTS: usize = 4;
-const GROUPS: usize = 2;
+const STRIP: usize = 8;
+const HALF: usize = STRIP / 2;
 /// Points of a block.
-pub(super) const POINTS: usize = GROUPS * WIDE * LANES;
+pub(super) const POINTS: usize = 48;
 
-type Lane = [f32; LANES];
 /// One number of each point of a block.
-pub(super) type Row = [[Lane; WIDE]; GROUPS];
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))] // a load across two lines of the cache takes twice as long
+pub(super) struct Row(pub(super) [f32; POINTS]);
+
+impl Row {
+    pub(super) const ZERO: Self = Self([0.0; POINTS]);
+}
 
 /// A linear map `x W + b`.
 #[derive(Debug, Clone)]
 pub struct Dense {
     inputs: usize,
     outputs: usize,
-    /// For each four outputs, their weights of all inputs, zeros behind the last output.
-    strips: Vec<[f32; OUTPUTS]>,
-    bias: Vec<[f32; OUTPUTS]>,
+    /// For each strip of outputs, their weights of all inputs, zeros behind the last output.
+    strips: Vec<[f32; STRIP]>,
+    bias: Vec<[f32; STRIP]>,
 }
 
 impl Dense {
@@ -40,15 +44,15 @@ impl Dense {
                 bias.len()
             )));
         }
-        let strips = outputs.div_ceil(OUTPUTS);
-        let mut packed = memory::filled(strips * inputs, [0.0; OUTPUTS])?;
+        let strips = outputs.div_ceil(STRIP);
+        let mut packed = memory::filled(strips * inputs, [0.0; STRIP])?;
         for (input, row) in weight.chunks_exact(outputs).enumerate() {
-            for (strip, values) in row.chunks(OUTPUTS).enumerate() {
+            for (strip, values) in row.chunks(STRIP).enumerate() {
                 packed[strip * inputs + input][..values.len()].copy_from_slice(values);
             }
         }
-        let mut biases = memory::filled(strips, [0.0; OUTPUTS])?;
-        for (part, values) in biases.iter_mut().zip(bias.chunks(OUTPUTS)) {
+        let mut biases = memory::filled(strips, [0.0; STRIP])?;
+        for (part, values) in biases.iter_mut().zip(bias.chunks(STRIP)) {
             part[..values.len()].copy_from_slice(values);
         }
         Ok(Self { inputs, outputs, strips: packed, bias: biases })
@@ -69,95 +73,71 @@ impl Dense {
     /// Writes the outputs of a block.
     #[inline(always)]
     #[allow(clippy::inline_always)] // see vector::Kernel
-    pub(super) fn apply<const FUSED: bool>(&self, x: &[Row], out: &mut [Row]) {
+    pub(super) fn apply<R: Register>(&self, x: &[Row], out: &mut [Row]) {
         let strips = self.strips.chunks_exact(self.inputs).zip(&self.bias);
-        for ((weights, bias), out) in strips.zip(out.chunks_mut(OUTPUTS)) {
-            for group in 0..GROUPS {
-                let sums = strip::<FUSED>(weights, bias, x, group);
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    out[group] = sum;
+        for ((weights, bias), out) in strips.zip(out.chunks_mut(STRIP)) {
+            for group in 0..POINTS / (WIDE * R::LEN) {
+                let start = group * WIDE * R::LEN;
+                if R::MANY && out.len() > HALF {
+                    sums::<R, STRIP>(weights, bias, 0, x, start, out);
+                    continue;
+                }
+                for (half, out) in out.chunks_mut(HALF).enumerate() {
+                    sums::<R, HALF>(weights, bias, half * HALF, x, start, out);
                 }
             }
         }
     }
 }
 
-/// Four outputs of a group of points.
+/// Outputs from the `first` of a strip on, of points from `start` on.
 #[inline(always)]
 #[allow(clippy::inline_always)] // see vector::Kernel
-fn strip<const FUSED: bool>(
-    weights: &[[f32; OUTPUTS]],
-    bias: &[f32; OUTPUTS],
+fn sums<R: Register, const OUTPUTS: usize>(
+    weights: &[[f32; STRIP]],
+    bias: &[f32; STRIP],
+    first: usize,
     x: &[Row],
-    group: usize,
-) -> [[Lane; WIDE]; OUTPUTS] {
-    // Named one by one, so that all stay in registers.
-    let [mut a, mut b, mut c, mut d] = bias.map(|bias| [[bias; LANES]; WIDE]);
+    start: usize,
+    out: &mut [Row],
+) {
+    let mut sums = [[R::splat(0.0); WIDE]; OUTPUTS];
+    for (output, sums) in sums.iter_mut().enumerate() {
+        *sums = [R::splat(bias[first + output]); WIDE];
+    }
     for (weights, x) in weights.iter().zip(x) {
-        let x = &x[group];
-        a = add::<FUSED>(weights[0], x, a);
-        b = add::<FUSED>(weights[1], x, b);
-        c = add::<FUSED>(weights[2], x, c);
-        d = add::<FUSED>(weights[3], x, d);
+        let x = [R::read(&x.0, start), R::read(&x.0, start + R::LEN), R::read(&x.0, start + 2 * R::LEN)];
+        for (output, sums) in sums.iter_mut().enumerate() {
+            let weight = R::splat(weights[first + output]);
+            for (sum, x) in sums.iter_mut().zip(x) {
+                *sum = weight.times_plus(x, *sum);
+            }
+        }
     }
-    [a, b, c, d]
-}
-
-#[inline(always)]
-#[allow(clippy::inline_always)] // see vector::Kernel
-fn add<const FUSED: bool>(weight: f32, x: &[Lane; WIDE], sums: [Lane; WIDE]) -> [Lane; WIDE] {
-    let [a, b, c] = sums;
-    [
-        add_lane::<FUSED>(weight, &x[0], a),
-        add_lane::<FUSED>(weight, &x[1], b),
-        add_lane::<FUSED>(weight, &x[2], c),
-    ]
-}
-
-#[inline(always)]
-#[allow(clippy::inline_always)] // see vector::Kernel
-fn add_lane<const FUSED: bool>(weight: f32, x: &Lane, sum: Lane) -> Lane {
-    let mut new = [0.0; LANES];
-    for i in 0..LANES {
-        new[i] = multiply_add::<FUSED>(weight, x[i], sum[i]);
+    for (out, sums) in out.iter_mut().zip(sums) {
+        for (i, sum) in sums.into_iter().enumerate() {
+            sum.write(&mut out.0, start + i * R::LEN);
+        }
     }
-    new
 }
 
 /// `x / (1 + exp(-x))` of all numbers.
 #[inline(always)]
 #[allow(clippy::inline_always)] // see vector::Kernel
 pub(super) fn silu(x: &mut [Row]) {
-    for lane in x.iter_mut().flatten().flatten() {
-        *lane = lane.map(|x| x / (1.0 + exp(-x)));
+    for row in x {
+        for x in &mut row.0 {
+            *x /= 1.0 + exp(-*x);
+        }
     }
 }
 
 /// Numbers `(points, rows)` as rows; points that are missing are those of the block before, or zero.
-#[inline(always)]
-#[allow(clippy::inline_always)] // see vector::Kernel
 pub(super) fn columns(numbers: &[f32], rows: &mut [Row]) {
     let width = rows.len();
     for (point, numbers) in numbers.chunks_exact(width).enumerate() {
-        let (group, lane, place) = place(point);
         for (row, number) in rows.iter_mut().zip(numbers) {
-            row[group][lane][place] = *number;
+            row.0[point] = *number;
         }
     }
-}
-
-/// Rows as numbers `(points, rows)`.
-#[inline(always)]
-#[allow(clippy::inline_always)] // see vector::Kernel
-pub(super) fn rows(rows: &[Row], numbers: &mut [f32]) {
-    for (point, numbers) in numbers.chunks_exact_mut(rows.len()).enumerate() {
-        let (group, lane, place) = place(point);
-        for (row, number) in rows.iter().zip(numbers) {
-            *number = row[group][lane][place];
-        }
-    }
-}
-
-fn place(point: usize) -> (usize, usize, usize) {
-    (point / (WIDE * LANES), point / LANES % WIDE, point % LANES)
 }

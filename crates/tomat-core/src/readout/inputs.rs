@@ -1,7 +1,7 @@
 //! What the layers take: invariants of sums, the starting density, and the fixed sums.
 
-use super::dense::{Dense, Row, columns};
-use crate::vector::{asinh, ln, multiply_add};
+use super::dense::{Dense, Row};
+use crate::vector::{Register, asinh, ln, multiply_add};
 
 /// What brings sums to a size of about 1.
 const OF_SUMS: f32 = 0.5;
@@ -46,12 +46,12 @@ impl Fixed {
 /// Writes the inputs of the first layer to the front of `out`. `mixed` is for the mixing matrices.
 #[inline(always)]
 #[allow(clippy::inline_always)] // see vector::Kernel
-pub(super) fn write<const FUSED: bool>(
+pub(super) fn write<R: Register>(
     channels: &[usize],
     fixed: &[Fixed],
     mixing: &[Dense],
     sums: &[Row],
-    guess: &[f32],
+    guess: &Row,
     mixed: &mut [Row],
     out: &mut [Row],
 ) {
@@ -63,13 +63,13 @@ pub(super) fn write<const FUSED: bool>(
     each(of_state, scalars, |x| asinh(OF_SUMS * x));
     for (l, (&n, mixing)) in channels[1..].iter().zip(mixing).enumerate() {
         let (mine, after) = places.split_at_mut(n);
-        mine.fill(Row::default());
+        mine.fill(Row::ZERO);
         for _ in 0..2 * l + 3 {
             let (of_m, others) = sums.split_at(n);
-            mixing.apply::<FUSED>(of_m, &mut mixed[..n]);
+            mixing.apply::<R>(of_m, &mut mixed[..n]);
             for ((sum, a), b) in mine.iter_mut().zip(of_m).zip(&*mixed) {
                 for ((sum, a), b) in flat(sum).zip(numbers(a)).zip(numbers(b)) {
-                    *sum = multiply_add::<FUSED>(*a, *b, *sum);
+                    *sum = multiply_add::<R>(*a, *b, *sum);
                 }
             }
             sums = others;
@@ -81,23 +81,22 @@ pub(super) fn write<const FUSED: bool>(
         }
         places = after;
     }
-    scale::<FUSED>(invariants);
+    scale::<R>(invariants);
     let (of_guess, descriptors) = rest.split_at_mut(2);
-    let mut here = [Row::default()];
-    columns(guess, &mut here);
-    each(&here, &mut of_guess[..1], |x| 0.5 * ln(x + FAINT));
-    each(&here, &mut of_guess[1..], f32::sqrt);
+    let guess = std::slice::from_ref(guess);
+    each(guess, &mut of_guess[..1], |x| 0.5 * ln(x + FAINT));
+    each(guess, &mut of_guess[1..], f32::sqrt);
     describe(fixed, of_fixed, descriptors);
 }
 
 /// Brings the root mean square of each point's numbers to about 1.
 #[inline(always)]
 #[allow(clippy::inline_always)] // see vector::Kernel
-fn scale<const FUSED: bool>(rows: &mut [Row]) {
-    let mut factor = Row::default();
+fn scale<R: Register>(rows: &mut [Row]) {
+    let mut factor = Row::ZERO;
     for row in &*rows {
         for (square, x) in flat(&mut factor).zip(numbers(row)) {
-            *square = multiply_add::<FUSED>(*x, *x, *square);
+            *square = multiply_add::<R>(*x, *x, *square);
         }
     }
     for x in flat(&mut factor) {
@@ -141,11 +140,11 @@ fn each(from: &[Row], to: &mut [Row], of: impl Fn(f32) -> f32) {
 #[inline(always)]
 #[allow(clippy::inline_always)] // see vector::Kernel
 fn flat(row: &mut Row) -> impl Iterator<Item = &mut f32> {
-    row.as_flattened_mut().as_flattened_mut().iter_mut()
+    row.0.iter_mut()
 }
 
 #[inline(always)]
 #[allow(clippy::inline_always)] // see vector::Kernel
 fn numbers(row: &Row) -> impl Iterator<Item = &f32> {
-    row.as_flattened().as_flattened().iter()
+    row.0.iter()
 }

@@ -1,6 +1,10 @@
 use proptest::prelude::*;
 
 use super::{Dense, Fixed, Readout};
+use crate::environment::{Basis, Channels, Options, Radial};
+use crate::error::Result;
+use crate::grid::{Crystal, Lattice};
+use crate::vector::in_each;
 
 const CHANNELS: [usize; 3] = [5, 3, 2];
 const FIXED: [Fixed; 4] = [Fixed::Density, Fixed::Density, Fixed::Laplacian, Fixed::Potential];
@@ -90,11 +94,12 @@ proptest! {
         let readout = model.readout();
         let sums: Vec<f32> = numbers(points * readout.width(), seed + 9).iter().map(|x| size * x).collect();
         let guess: Vec<f32> = numbers(points, seed + 10).iter().map(|x| (5.0 * x).exp()).collect();
-        let found = readout.read(&sums, &guess).unwrap();
-        prop_assert_eq!(found.len(), points * OUTPUTS);
-        for ((sums, guess), found) in sums.chunks(readout.width()).zip(&guess).zip(found.chunks(OUTPUTS)) {
-            for (found, expected) in found.iter().zip(model.slowly(sums, *guess)) {
-                prop_assert!((f64::from(*found) - expected).abs() < 1e-5 * (1.0 + expected.abs()));
+        for found in in_each(|| readout.read(&sums, &guess).unwrap()) {
+            prop_assert_eq!(found.len(), points * OUTPUTS);
+            for ((sums, guess), found) in sums.chunks(readout.width()).zip(&guess).zip(found.chunks(OUTPUTS)) {
+                for (found, expected) in found.iter().zip(model.slowly(sums, *guess)) {
+                    prop_assert!((f64::from(*found) - expected).abs() < 1e-5 * (1.0 + expected.abs()));
+                }
             }
         }
     }
@@ -141,4 +146,34 @@ fn names_tell_the_kinds_of_fixed_sums() {
         assert_eq!(Fixed::named(fixed.name()), Some(fixed));
     }
     assert_eq!(Fixed::named("charge"), None);
+}
+
+#[test]
+fn around_points_is_to_sum_and_then_to_read() -> Result<()> {
+    let lattice = Lattice::from_matrix([[3.0, 0.2, 0.0], [-1.0, 2.9, 0.0], [0.0, 0.4, 3.3]])?;
+    let crystal = Crystal::new(lattice, vec![3, 8], vec![[0.1, 0.2, 0.3], [0.6, 0.5, 0.8]])?;
+    let basis = Basis::new(Radial { cutoff: 3.0, inner: 0.5, splines: 6, reach: 1.0 }, 2, 0.3)?;
+    let mut channels = CHANNELS;
+    channels[0] += FIXED.len();
+    let weights = numbers(2 * 6 * channels.iter().sum::<usize>(), 3);
+    let weights = Channels { channels: &channels, weights: &weights };
+    let readout = Model::new(7).readout();
+    for n in [0_u32, 1, 15, 70, 400] {
+        // In clusters, so that blocks are full and not.
+        let place = |i: u32| {
+            [0.618_034, 0.754_878, 0.569_84]
+                .map(|x| (f64::from(i / 20) * x).fract() + f64::from(i % 20) * 1e-3)
+        };
+        let points: Vec<[f64; 3]> = (0..n).map(place).collect();
+        let guess: Vec<f32> = (0..n).map(|i| 0.1 + i as f32 * 0.01).collect();
+        let options = Options::default();
+        let expected = readout.read(&basis.contracted(&crystal, &points, options, weights)?, &guess)?;
+        assert_eq!(readout.around(&basis, &crystal, &points, options, weights, &guess)?, expected);
+    }
+    let fewer = Channels { channels: &CHANNELS, ..weights };
+    let error =
+        readout.around(&basis, &crystal, &[], Options::default(), fewer, &[]).unwrap_err().to_string();
+    assert!(error.contains("a point and 0 starting densities"), "{error}");
+    assert!(readout.around(&basis, &crystal, &[[0.0; 3]], Options::default(), weights, &[]).is_err());
+    Ok(())
 }

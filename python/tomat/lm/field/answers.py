@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from tomat import _core
 from tomat.prediction.options import Sampling
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def of_logistics(
 ) -> dict[str, Floats]:
     """Of mixtures of logistics: ``outputs`` are logits of shares, places and logarithms of widths."""
     share, place, log_width = np.split(outputs, 3, axis=-1)
-    share = _softmax(share)
-    mixture = _Mixture(share, place, np.exp(np.clip(log_width, -MOST_LOG_WIDTH, MOST_LOG_WIDTH)))
+    width = np.exp(np.clip(log_width, -MOST_LOG_WIDTH, MOST_LOG_WIDTH))
+    mixture = _Mixture(_softmax(share), np.ascontiguousarray(place), width)
     found = _of_mixture(mixture, levels, x, drawn)
     if set(wanted) <= found.keys() and ("sample" not in wanted or sampling == Sampling()):
         return {name: found[name]() for name in wanted}
@@ -112,15 +113,7 @@ def _of_mixture(
     centre, most = np.clip(place, points[0], points[-1]), points[-1] - points[0]
 
     def quantile(of: Floats) -> Floats:
-        first, last = np.zeros(len(share), np.int32), np.full(len(share), len(edges), np.int32)
-        for _ in range(math.ceil(math.log2(len(edges) + 1))):
-            middle = (first + last) // 2
-            enough = mixture.below(edges[np.minimum(middle, len(edges) - 1)][:, None])[:, 0] >= of
-            first, last = (
-                np.where(enough | (first >= last), first, middle + 1),
-                np.where(enough & (first < last), middle, last),
-            )
-        return points[first]
+        return points[_core.quantiles(share, place, width, edges, of)]
 
     def mean() -> Floats:
         return np.asarray((share * centre).sum(axis=-1))

@@ -137,8 +137,7 @@ class OpenField:
         def block(first: int) -> dict[str, Floats]:
             here = slice(first, first + BLOCK)
             guess, truth, drawn = (given[name][here] for name in ("guess", "truth", "drawn"))
-            sums = self.surroundings.contracted(crystal, points[here], guess, weights)
-            outputs = self.outputs(sums, guess)
+            outputs = self.surroundings.read(self._readout, crystal, points[here], guess, weights)
             x = relative(self.codec, guess, truth)
             found = ANSWERS[self.shape.head](outputs, self.levels, x, drawn, sampling, wanted)
             return in_density(self.codec, found, guess)

@@ -70,7 +70,7 @@ class Surroundings:
             crystal.frac_coords,
             _points(points),
             self.promolecule.native,
-            (1.0 / np.asarray(guess, np.float32)).astype(np.float32),
+            _inverse(guess),
             stretches(crystal.atomic_numbers),
         )
 
@@ -95,8 +95,25 @@ class Surroundings:
 
     def contracted(self, crystal: Crystal, points: ArrayLike, guess: ArrayLike, weights: Floats) -> Floats:
         """Sums (points, sum of (2 l + 1) shape.sums[l]) with weights (sites, functions, sums) of each atom."""
-        factors = (1.0 / np.asarray(guess, np.float32)).astype(np.float32)
-        return self._contracted(crystal, points, weights, self.shape.sums, factors)
+        return self._contracted(crystal, points, weights, self.shape.sums, _inverse(guess))
+
+    def read(
+        self, readout: _core.Readout, crystal: Crystal, points: ArrayLike, guess: Floats, weights: Floats
+    ) -> Floats:
+        """What a network makes (points, outputs) of :meth:`contracted`; the sums themselves are not kept."""
+        return readout.around(
+            self._basis,
+            crystal.lattice,
+            crystal.atomic_numbers.tolist(),
+            crystal.frac_coords,
+            _points(points),
+            np.ascontiguousarray(weights, np.float32),
+            list(self.shape.sums),
+            np.ascontiguousarray(guess, np.float32),
+            self.promolecule.native,
+            _inverse(guess),
+            stretches(crystal.atomic_numbers),
+        )
 
     def contracted_at_atoms(self, crystal: Crystal, weights: Floats, channels: Sequence[int]) -> Floats:
         """As :meth:`contracted` at the atoms, each without itself, in memory that grows with their number alone.
@@ -188,6 +205,10 @@ def by_l(sums: Floats, l_max: int) -> list[Floats]:
         )
         for l in range(l_max + 1)  # noqa: E741 - the angular momentum
     ]
+
+
+def _inverse(guess: ArrayLike) -> Floats:
+    return (1.0 / np.asarray(guess, np.float32)).astype(np.float32)
 
 
 def _points(points: ArrayLike) -> NDArray[np.float64]:
