@@ -100,6 +100,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	cargo bench --workspace
 	$(BIN)/python benches/end_to_end.py
+	$(BIN)/python benches/readers.py
 	$(BIN)/python benches/prediction.py
 	JAX_PLATFORMS=cpu $(BIN)/python benches/field_model.py
 	$(BIN)/python benches/many.py
