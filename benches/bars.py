@@ -26,6 +26,7 @@ _TABLE = "TOMAT_BENCH_TABLE"
 _BENCHES: dict[str, tuple[str, ...]] = {
     "bars.rs": (),
     "end_to_end.py": (),
+    "readers.py": (),
     "prediction.py": (),
     "field_model.py": (),
     "startup.py": (),

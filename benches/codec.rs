@@ -54,6 +54,17 @@ fn log(criterion: &mut Criterion) {
         group.bench_function("encode", |bencher| {
             bencher.iter(|| codec.encode(black_box(values), &bases, &mut out));
         });
+        // A call of the logarithm a value, as the codec is defined.
+        let (low, high) = (-4.127, 4.967);
+        let top = (codec.sizes().iter().product::<usize>() / 2 - 1) as f64;
+        group.bench_function("encode by the formula", |bencher| {
+            bencher.iter(|| {
+                for (word, &value) in out.chunks_exact_mut(k).zip(black_box(values)) {
+                    let exponent = f64::from(value.abs()).log10().clamp(low, high);
+                    word[0] = ((exponent - low) / (high - low) * top) as i32;
+                }
+            });
+        });
         group.bench_function("decode", |bencher| {
             bencher.iter(|| codec.decode(black_box(&out), &mut decoded));
         });

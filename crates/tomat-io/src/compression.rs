@@ -1,5 +1,6 @@
 //! Whole files into memory, decompressed by what they begin with, within a limit.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -100,12 +101,13 @@ pub fn load(path: &Path, needs: Needs) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Error::Unreadable`] when there are none, when the compressed data is damaged or ends early, or when more comes
 /// out than `needs` says of their start; what `needs` finds wrong with a longer start; [`Error::Memory`].
-pub fn expand(path: &Path, bytes: Vec<u8>, needs: Needs) -> Result<Vec<u8>> {
+pub fn expand<'a>(path: &Path, bytes: impl Into<Cow<'a, [u8]>>, needs: Needs) -> Result<Cow<'a, [u8]>> {
+    let bytes = bytes.into();
     let compression = Compression::of_content(&bytes);
     if compression == Compression::Plain && !bytes.is_empty() {
         return Ok(bytes);
     }
-    read_text(path, bytes.as_slice(), compression, bytes.len() as u64, needs)
+    read_text(path, bytes.as_ref(), compression, bytes.len() as u64, needs).map(Cow::Owned)
 }
 
 /// Reads `length` bytes of compressed or plain data: first a start of the text, then as much as that says there can be.

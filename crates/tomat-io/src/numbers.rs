@@ -5,16 +5,9 @@
 //! 2^53 and a power of at most 10^22 both operands are exact in float64, so a single multiplication or division
 //! rounds correctly. Everything else goes to the parser of the standard library. Both give the same bits.
 
-/// The powers of ten that float64 holds exactly.
-const POWERS_OF_TEN: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
-    1e19, 1e20, 1e21, 1e22,
-];
+mod columns;
 
-/// Columns of one value of a CHGCAR without the space before it: `0.12345678901E+02`, `-.12345678901E+02`.
-const CHGCAR_WIDTH: usize = 17;
-/// Five such values, each after a space, and the line end.
-const CHGCAR_LINE: usize = 5 * (CHGCAR_WIDTH + 1) + 1;
+use columns::{chgcar_line, chgcar_value, scale, short_field, short_line, short_value};
 
 /// Why a block of numbers could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,12 +80,22 @@ impl<'a> ValueReader<'a> {
         while self.index < end {
             // Back in step with the lines after one that was read value by value.
             rest = rest.strip_prefix(b"\n").unwrap_or(rest);
-            if end - self.index >= 5
+            let left = end - self.index;
+            if left >= 5
                 && let Some((line, after)) = rest.split_first_chunk()
                 && let Some(five) = chgcar_line(line)
             {
                 values.extend(five.map(&convert));
                 self.index += 5;
+                rest = after;
+                continue;
+            }
+            let (mut n, mut after) = read_columns::<T, 12, 10>(rest, left, values, &convert);
+            if n == 0 {
+                (n, after) = read_columns::<T, 13, 6>(rest, left, values, &convert);
+            }
+            if n > 0 {
+                self.index += n;
                 rest = after;
                 continue;
             }
@@ -107,6 +110,40 @@ impl<'a> ValueReader<'a> {
         }
         self.rest = rest;
         Ok(())
+    }
+}
+
+/// Appends what stands in the columns of a CHG (ten values a line) or of a cube file (six) at the start of a text, `n`
+/// values at most. Returns how many they are, and what follows.
+#[inline(never)]
+fn read_columns<'a, T, const WIDTH: usize, const N: usize>(
+    text: &'a [u8],
+    n: usize,
+    values: &mut Vec<T>,
+    convert: impl Fn(f64) -> T,
+) -> (usize, &'a [u8]) {
+    let (mut rest, mut left) = (text, n);
+    loop {
+        while left >= N
+            && let Some((line, after)) = short_line::<WIDTH, N>(rest)
+        {
+            values.extend(line.map(&convert));
+            (rest, left) = (after, left - N);
+        }
+        // A row of the grid may end within a line.
+        let before = left;
+        while left > 0
+            && let Some((field, after)) = rest.split_first_chunk::<WIDTH>()
+            && after.first().is_none_or(|&b| is_space(b))
+            && let Some(value) = short_field(field)
+        {
+            values.push(convert(value));
+            (rest, left) = (after, left - 1);
+        }
+        match rest.strip_prefix(b"\n") {
+            Some(after) if 0 < left && left < before => rest = after,
+            _ => return (n - left, rest),
+        }
     }
 }
 
@@ -213,99 +250,6 @@ fn parse_exponent(text: &[u8]) -> Option<i64> {
     Some(if negative { -value } else { value })
 }
 
-/// `mantissa * 10^power`, correctly rounded for a mantissa below 2^53 and a power within +-22.
-#[inline]
-fn scale(mantissa: u64, power: i64, negative: bool) -> f64 {
-    let exact = mantissa as f64;
-    let factor = POWERS_OF_TEN[power.unsigned_abs() as usize];
-    let magnitude = if power < 0 { exact / factor } else { exact * factor };
-    if negative { -magnitude } else { magnitude }
-}
-
-/// Five values in CHGCAR columns and a line end, or `None`.
-#[inline]
-fn chgcar_line(line: &[u8; CHGCAR_LINE]) -> Option<[f64; 5]> {
-    if line[CHGCAR_LINE - 1] != b'\n' {
-        return None;
-    }
-    let mut five = [0.0; 5];
-    for (value, field) in five.iter_mut().zip(line.as_chunks::<18>().0) {
-        let (space, columns) = field.split_first_chunk::<1>()?;
-        if space[0] != b' ' {
-            return None;
-        }
-        *value = chgcar_value(columns.first_chunk()?)?;
-    }
-    Some(five)
-}
-
-/// `0.12345678901E+02` or `-.12345678901E+02`, or `None` for another layout or an exponent out of the fast range.
-#[inline]
-fn chgcar_value(field: &[u8; CHGCAR_WIDTH]) -> Option<f64> {
-    const ZEROS: u64 = u64::from_le_bytes(*b"00000000");
-    // Of bytes 9 to 16, `8901E+02` in the example, those that are digits of the mantissa or the exponent.
-    const DIGITS: u64 = u64::from_le_bytes([0, 0xFF, 0xFF, 0xFF, 0, 0, 0xFF, 0xFF]);
-    let head = u64::from_le_bytes(*field[2..].first_chunk()?);
-    let tail = (u64::from_le_bytes(*field[9..].first_chunk()?) & DIGITS) | (ZEROS & !DIGITS);
-    let layout = matches!(field[0], b'0' | b'-' | b' ')
-        && field[1] == b'.'
-        && field[13] == b'E'
-        && matches!(field[14], b'+' | b'-');
-    if !(layout && are_digits(head) && are_digits(tail)) {
-        return None;
-    }
-    // The tail reads as 0ddd00ee: three more digits of the mantissa, and the exponent.
-    let tail = eight_digits(tail);
-    let mantissa = eight_digits(head) * 1000 + tail / 10_000;
-    let exponent = (tail % 10_000) as i64;
-    let power = if field[14] == b'-' { -exponent } else { exponent } - 11;
-    (power.unsigned_abs() <= 22).then(|| scale(mantissa, power, field[0] == b'-'))
-}
-
-/// `0.30013E-02`, `2.96170E+00` or `-.30013E-02`, the columns of CHG and cube files, or `None`.
-#[inline]
-fn short_value(field: &[u8; 11]) -> Option<f64> {
-    const ZEROS: u64 = u64::from_le_bytes(*b"00000000");
-    // Of bytes 2 to 9, `30013E-0` in the example, those that are digits.
-    const DIGITS: u64 = u64::from_le_bytes([0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0xFF]);
-    let word = (u64::from_le_bytes(*field[2..].first_chunk()?) & DIGITS) | (ZEROS & !DIGITS);
-    let negative = field[0] == b'-';
-    let layout = (field[0].is_ascii_digit() || negative)
-        && field[1] == b'.'
-        && field[7] == b'E'
-        && matches!(field[8], b'+' | b'-')
-        && field[10].is_ascii_digit();
-    if !(layout && are_digits(word)) {
-        return None;
-    }
-    // The word reads as ddddd00e.
-    let word = eight_digits(word);
-    let lead = if negative { 0 } else { u64::from(field[0] - b'0') };
-    let mantissa = lead * 100_000 + word / 1000;
-    let exponent = (word % 1000 * 10) as i64 + i64::from(field[10] - b'0');
-    let power = if field[8] == b'-' { -exponent } else { exponent } - 5;
-    (power.unsigned_abs() <= 22).then(|| scale(mantissa, power, negative))
-}
-
-/// Whether all eight bytes are ASCII digits.
-#[inline]
-const fn are_digits(word: u64) -> bool {
-    const HIGH: u64 = 0xF0F0_F0F0_F0F0_F0F0;
-    const SIX: u64 = 0x0606_0606_0606_0606;
-    const THREES: u64 = 0x3030_3030_3030_3030;
-    // A byte 0x30..=0x39 keeps its high half when 6 is added; 0x3A..=0x3F does not.
-    (word & HIGH) == THREES && (word.wrapping_add(SIX) & HIGH) == THREES
-}
-
-/// Eight ASCII digits, first in the lowest byte, as a number: pairs, then fours, then all eight.
-#[inline]
-const fn eight_digits(word: u64) -> u64 {
-    let ones = word & 0x0F0F_0F0F_0F0F_0F0F;
-    let pairs = (ones.wrapping_mul(10 * 0x100 + 1) >> 8) & 0x00FF_00FF_00FF_00FF;
-    let fours = (pairs.wrapping_mul(100 * 0x1_0000 + 1) >> 16) & 0x0000_FFFF_0000_FFFF;
-    fours.wrapping_mul(10_000 * 0x1_0000_0000 + 1) >> 32
-}
-
 /// The offset of a word that is no number, and the word; `None` at the end of the text.
 type NoNumber = (usize, Option<String>);
 
@@ -323,6 +267,7 @@ fn next_value(text: &[u8]) -> Result<(f64, &[u8]), NoNumber> {
     if let Some((field, after)) = unsigned.split_first_chunk()
         && after.first().is_none_or(|&b| is_space(b))
         && let Some(value) = short_value(field)
+        && (unsigned.len() == text.len() || field[0] != b'-')
     {
         return Ok((if unsigned.len() < text.len() { -value } else { value }, after));
     }

@@ -1,5 +1,6 @@
 //! One way in for every format: what a file is, what its material is called, and its density.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -29,7 +30,7 @@ pub fn read(path: &Path) -> Result<Material> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_bytes(name: &str, bytes: Vec<u8>) -> Result<Material> {
+pub fn read_bytes<'a>(name: &str, bytes: impl Into<Cow<'a, [u8]>>) -> Result<Material> {
     let path = Path::new(name);
     refuse_by_name(path)?;
     parse(path, &compression::expand(path, bytes, &|start| text_needs(path, start))?)

@@ -7,19 +7,21 @@
 
 mod stages;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytemuck::Pod;
 use serde::Deserialize;
 use serde_json::Value;
 use tomat_core::grid::{Crystal, Density, Unit, check_grid};
 use tomat_core::memory;
-use zarrs::array::{Array, ArrayMetadata, ElementOwned, FromArrayBytes};
-use zarrs::filesystem::FilesystemStore;
+use zarrs::array::{Array, ArrayMetadata, ElementOwned};
+use zarrs::storage::StoreKey;
 use zarrs::storage::store::MemoryStore;
-use zarrs::storage::{ReadableStorageTraits, StoreKey, WritableStorageTraits};
 
 use crate::ZARR;
 use crate::error::{Error, Result};
@@ -39,9 +41,10 @@ const MAX_METADATA: u64 = 256 << 20;
 const MAX_CHUNKS: u64 = 1 << 16;
 
 /// The array, with what undoes its codecs.
-struct Open {
-    array: Array<dyn ReadableStorageTraits>,
-    store: Arc<dyn ReadableStorageTraits>,
+struct Open<'a> {
+    /// What its metadata say; its chunks are read from the place itself.
+    array: Array<MemoryStore>,
+    place: Place<'a>,
     stages: Stages,
     shape: [usize; 3],
 }
@@ -50,7 +53,7 @@ struct Open {
 #[derive(Clone, Copy)]
 enum Place<'a> {
     Folder(&'a Path),
-    Fetched(&'a Path, &'a BTreeMap<String, Vec<u8>>),
+    Fetched(&'a Path, &'a BTreeMap<&'a str, &'a [u8]>),
 }
 
 /// The part of a group's `zarr.json` that is used.
@@ -77,8 +80,9 @@ pub fn read(path: &Path) -> Result<Material> {
 ///
 /// # Errors
 /// As [`read`]; [`Error::Missing`] where there are no files at all.
-pub fn read_fetched(url: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Material> {
-    read_place(Place::Fetched(Path::new(url), files))
+pub fn read_fetched(url: &str, files: &BTreeMap<String, impl AsRef<[u8]>>) -> Result<Material> {
+    let files = files.iter().map(|(name, content)| (name.as_str(), content.as_ref())).collect();
+    read_place(Place::Fetched(Path::new(url), &files))
 }
 
 /// The bytes of a chunk as the codecs `zstd` (with its own checksum) and `crc32c` write them, the last one outermost:
@@ -99,7 +103,7 @@ pub fn encode_chunk(values: &[u8], level: i32) -> Result<Vec<u8>> {
     Ok(encoded)
 }
 
-fn read_place(place: Place) -> Result<Material> {
+fn read_place(place: Place<'_>) -> Result<Material> {
     let path = place.path();
     let group: GroupMetadata = read_json(place, "zarr.json")?;
     if group.node_type != "group" {
@@ -128,25 +132,41 @@ impl<'a> Place<'a> {
         }
     }
 
-    fn store(self) -> Result<Arc<dyn ReadableStorageTraits>, String> {
-        match self {
-            Self::Folder(path) => Ok(Arc::new(FilesystemStore::new(path).map_err(|e| e.to_string())?)),
-            Self::Fetched(_, files) => {
-                let store = MemoryStore::new();
-                for (name, content) in files {
-                    let key = StoreKey::new(name.as_str()).map_err(|e| e.to_string())?;
-                    store.set(&key, content.clone().into()).map_err(|e| e.to_string())?;
-                }
-                Ok(Arc::new(store))
+    /// Whether the names of all files are such as the files of a group have.
+    fn check_names(self) -> Result<(), String> {
+        if let Self::Fetched(_, files) = self {
+            for &name in files.keys() {
+                StoreKey::new(name).map_err(|e| e.to_string())?;
             }
+        }
+        Ok(())
+    }
+
+    /// The bytes of a chunk's file, [`None`] where it is not there.
+    fn chunk_length(self, key: &StoreKey) -> Option<u64> {
+        match self {
+            Self::Folder(path) => fs::metadata(path.join(key.as_str())).ok().map(|facts| facts.len()),
+            Self::Fetched(_, files) => files.get(key.as_str()).map(|content| content.len() as u64),
+        }
+    }
+
+    /// What a chunk's file holds, [`None`] where it is not there.
+    fn chunk(self, key: &StoreKey) -> io::Result<Option<Cow<'a, [u8]>>> {
+        match self {
+            Self::Folder(path) => match fs::read(path.join(key.as_str())) {
+                Ok(content) => Ok(Some(Cow::Owned(content))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            },
+            Self::Fetched(_, files) => Ok(files.get(key.as_str()).map(|&content| Cow::Borrowed(content))),
         }
     }
 
     /// The content of a file of the group, [`None`] where it is not there.
-    fn metadata(self, name: &str) -> Result<Option<Vec<u8>>> {
+    fn metadata(self, name: &str) -> Result<Option<Cow<'a, [u8]>>> {
         let path = match self {
             Self::Folder(path) => path.join(name),
-            Self::Fetched(_, files) => return Ok(files.get(name).cloned()),
+            Self::Fetched(_, files) => return Ok(files.get(name).map(|&content| Cow::Borrowed(content))),
         };
         let length = match fs::metadata(&path) {
             Ok(facts) => facts.len(),
@@ -154,7 +174,7 @@ impl<'a> Place<'a> {
             Err(error) => return Err(Error::io(&path, error)),
         };
         check_length(self.path(), name, length)?;
-        fs::read(&path).map(Some).map_err(|error| Error::io(&path, error))
+        fs::read(&path).map(|content| Some(Cow::Owned(content))).map_err(|error| Error::io(&path, error))
     }
 
     /// Whether there is anything at all.
@@ -167,7 +187,7 @@ impl<'a> Place<'a> {
 }
 
 /// Opens the array and checks its shape, before anything is made of the rest of its metadata.
-fn open(place: Place) -> Result<Open> {
+fn open(place: Place<'_>) -> Result<Open<'_>> {
     let path = place.path();
     let name = format!("{ARRAY}/zarr.json");
     let metadata: Value = read_json(place, &name)?;
@@ -179,12 +199,12 @@ fn open(place: Place) -> Result<Open> {
         )
     };
     let metadata: ArrayMetadata = serde_json::from_value(metadata).map_err(|e| wrong(&e))?;
-    let store = place.store().map_err(|e| wrong(&e))?;
-    let array = Array::new_with_metadata(Arc::clone(&store), &format!("/{ARRAY}"), metadata)
+    place.check_names().map_err(|e| wrong(&e))?;
+    let array = Array::new_with_metadata(Arc::new(MemoryStore::new()), &format!("/{ARRAY}"), metadata)
         .map_err(|e| wrong(&e))?;
     let stages = Stages::new(&array.codecs())
         .map_err(|problem| Error::unreadable(path, format!("{ARRAY} {problem}")))?;
-    Ok(Open { array, store, stages, shape })
+    Ok(Open { array, place, stages, shape })
 }
 
 fn read_shape(path: &Path, metadata: &Value) -> Result<[usize; 3]> {
@@ -237,7 +257,7 @@ fn recorded_task_id(attributes: &serde_json::Map<String, Value>) -> Option<Strin
 }
 
 /// All values, row-major, as float32.
-fn read_values(path: &Path, open: &Open) -> Result<Vec<f32>> {
+fn read_values(path: &Path, open: &Open<'_>) -> Result<Vec<f32>> {
     let data_type = open.array.data_type().to_string();
     match data_type.split_whitespace().next().unwrap_or_default() {
         "float32" => assemble::<f32>(path, open, |value| value),
@@ -252,9 +272,9 @@ fn read_values(path: &Path, open: &Open) -> Result<Vec<f32>> {
 }
 
 /// Decodes chunk after chunk into its place.
-fn assemble<T: ElementOwned + Copy>(
+fn assemble<T: ElementOwned + Pod>(
     path: &Path,
-    open: &Open,
+    open: &Open<'_>,
     convert: impl Fn(T) -> f32,
 ) -> Result<Vec<f32>> {
     let Open { array, shape, .. } = open;
@@ -262,13 +282,12 @@ fn assemble<T: ElementOwned + Copy>(
     let mut values = Vec::new();
     for &chunk in &chunks {
         let (part, size) = read_chunk::<T>(path, open, chunk)?;
+        if chunks.len() == 1 && size == *shape {
+            // In the memory that they have.
+            return Ok(part.into_iter().map(convert).collect());
+        }
         if values.is_empty() {
-            values = memory::with_room(shape.iter().product()).map_err(|e| Error::core(path, e))?;
-            if chunks.len() == 1 && size == *shape {
-                values.extend(part.into_iter().map(&convert));
-                return Ok(values);
-            }
-            values.resize(shape.iter().product(), 0.0);
+            values = memory::filled(shape.iter().product(), 0.0).map_err(|e| Error::core(path, e))?;
         }
         let origin = array.chunk_origin(&chunk).map_err(|e| chunk_error(path, open, chunk, &e))?;
         let origin: [usize; 3] = std::array::from_fn(|a| origin.get(a).map_or(usize::MAX, |&o| o as usize));
@@ -278,8 +297,8 @@ fn assemble<T: ElementOwned + Copy>(
 }
 
 /// All chunks, each of which is there; together they are large enough for the values of the array.
-fn chunks_of<T>(path: &Path, open: &Open) -> Result<Vec<[u64; 3]>> {
-    let Open { array, store, shape, .. } = open;
+fn chunks_of<T>(path: &Path, open: &Open<'_>) -> Result<Vec<[u64; 3]>> {
+    let Open { array, place, shape, .. } = open;
     let grid: [u64; 3] = array.chunk_grid_shape().try_into().map_err(|_| no_grid(path))?;
     let n = grid.iter().try_fold(1_u64, |product, &n| product.checked_mul(n)).unwrap_or(u64::MAX);
     if n > MAX_CHUNKS {
@@ -296,9 +315,8 @@ fn chunks_of<T>(path: &Path, open: &Open) -> Result<Vec<[u64; 3]>> {
         for j in 0..grid[1] {
             for k in 0..grid[2] {
                 let chunk = [i, j, k];
-                let size = store.size_key(&array.chunk_key(&chunk));
-                let size = size.map_err(|e| chunk_error(path, open, chunk, &e))?;
-                stored = stored.saturating_add(size.ok_or_else(|| missing(path, open, chunk))?);
+                let length = place.chunk_length(&array.chunk_key(&chunk));
+                stored = stored.saturating_add(length.ok_or_else(|| missing(path, open, chunk))?);
                 chunks.push(chunk);
             }
         }
@@ -337,8 +355,12 @@ fn place<T: Copy>(
 }
 
 /// The values of one chunk and its size along each axis, which may be larger than what lies inside the array.
-fn read_chunk<T: ElementOwned>(path: &Path, open: &Open, chunk: [u64; 3]) -> Result<(Vec<T>, [usize; 3])> {
-    let Open { array, store, stages, .. } = open;
+fn read_chunk<T: ElementOwned + Pod>(
+    path: &Path,
+    open: &Open<'_>,
+    chunk: [u64; 3],
+) -> Result<(Vec<T>, [usize; 3])> {
+    let Open { array, place, stages, .. } = open;
     let error = |problem: &dyn std::fmt::Display| chunk_error(path, open, chunk, problem);
     let fault = |fault| match fault {
         Fault::Wrong(problem) => error(&problem),
@@ -351,18 +373,16 @@ fn read_chunk<T: ElementOwned>(path: &Path, open: &Open, chunk: [u64; 3]) -> Res
         return Err(error(&format!("no memory holds {size:?} values; the folder is damaged, copy it again")));
     }
     let decoder = stages.of_chunk(&shape, array.data_type(), array.fill_value()).map_err(fault)?;
-    let length = store.size_key(&array.chunk_key(&chunk)).map_err(|e| error(&e))?;
+    let key = array.chunk_key(&chunk);
+    let length = place.chunk_length(&key).ok_or_else(|| missing(path, open, chunk))?;
     // Before it is read: a file may be of any size.
-    decoder.check_stored(length.ok_or_else(|| missing(path, open, chunk))?).map_err(fault)?;
-    let encoded = array.retrieve_encoded_chunk(&chunk).map_err(|e| error(&e))?;
-    let encoded = encoded.ok_or_else(|| missing(path, open, chunk))?;
-    let bytes = decoder.decode(encoded).map_err(fault)?;
-    let values =
-        Vec::<T>::from_array_bytes(bytes.into_owned(), &size, array.data_type()).map_err(|e| error(&e))?;
+    decoder.check_stored(length).map_err(fault)?;
+    let encoded = place.chunk(&key).map_err(|e| error(&e))?.ok_or_else(|| missing(path, open, chunk))?;
+    let values = decoder.decode(encoded).map_err(fault)?;
     Ok((values, size.map(|n| n as usize)))
 }
 
-fn missing(path: &Path, open: &Open, chunk: [u64; 3]) -> Error {
+fn missing(path: &Path, open: &Open<'_>, chunk: [u64; 3]) -> Error {
     chunk_error(
         path,
         open,
@@ -371,7 +391,7 @@ fn missing(path: &Path, open: &Open, chunk: [u64; 3]) -> Error {
     )
 }
 
-fn chunk_error(path: &Path, open: &Open, chunk: [u64; 3], problem: &dyn std::fmt::Display) -> Error {
+fn chunk_error(path: &Path, open: &Open<'_>, chunk: [u64; 3], problem: &dyn std::fmt::Display) -> Error {
     Error::unreadable(path, format!("chunk {}: {problem}", open.array.chunk_key(&chunk)))
 }
 
@@ -390,7 +410,7 @@ fn check_length(path: &Path, name: &str, length: u64) -> Result<()> {
 }
 
 /// Reads a JSON file inside the group.
-fn read_json<T: serde::de::DeserializeOwned>(place: Place, name: &str) -> Result<T> {
+fn read_json<T: serde::de::DeserializeOwned>(place: Place<'_>, name: &str) -> Result<T> {
     let path = place.path();
     let Some(text) = place.metadata(name)? else {
         if !place.is_there() {

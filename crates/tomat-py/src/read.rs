@@ -6,56 +6,68 @@ use std::path::Path;
 use numpy::{PyArray1, PyArray2, PyArray3, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
-use tomat_core::grid::Crystal;
-use tomat_core::memory;
+use tomat_core::grid::{Crystal, Unit};
+use tomat_io::{Material, SourceFacts};
 
-use crate::errors::{core_error, io_error};
+use crate::errors::io_error;
 
 /// What a reader returns; `tomat.Material` is made of it.
 #[pyclass(module = "tomat._core", frozen)]
 pub(crate) struct RawMaterial {
-    inner: tomat_io::Material,
+    task_id: String,
+    crystal: Crystal,
+    source: SourceFacts,
+    unit: Unit,
+    density: Py<PyArray3<f32>>,
+}
+
+impl RawMaterial {
+    fn new(py: Python<'_>, material: Material) -> PyResult<Self> {
+        let Material { task_id, density, crystal, source } = material;
+        let (shape, unit) = (density.shape(), density.unit());
+        // NumPy takes the values over where they are.
+        let density = PyArray1::from_vec(py, density.into_values()).reshape(shape)?.unbind();
+        Ok(Self { task_id, crystal, source, unit, density })
+    }
 }
 
 #[pymethods]
 impl RawMaterial {
     #[getter]
     fn task_id(&self) -> &str {
-        &self.inner.task_id
+        &self.task_id
     }
 
     #[getter]
     fn unit(&self) -> &'static str {
-        self.inner.density.unit().name()
+        self.unit.name()
     }
 
     #[getter]
-    fn density<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray3<f32>>> {
-        // NumPy takes over what is copied here, where a lack of memory is an error.
-        let mut values = memory::with_room(self.inner.density.values().len()).map_err(core_error)?;
-        values.extend_from_slice(self.inner.density.values());
-        PyArray1::from_vec(py, values).reshape(self.inner.density.shape())
+    fn density<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray3<f32>> {
+        self.density.bind(py).clone()
     }
 
     #[getter]
     fn lattice<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        matrix(py, self.inner.crystal.lattice.matrix())
+        matrix(py, self.crystal.lattice.matrix())
     }
 
     #[getter]
     fn atomic_numbers<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i32>> {
-        PyArray1::from_iter(py, self.inner.crystal.atomic_numbers.iter().map(|&z| i32::from(z)))
+        PyArray1::from_iter(py, self.crystal.atomic_numbers.iter().map(|&z| i32::from(z)))
     }
 
     #[getter]
     fn frac_coords<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        matrix(py, &self.inner.crystal.frac_coords)
+        matrix(py, &self.crystal.frac_coords)
     }
 
     #[getter]
     fn source<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let facts = &self.inner.source;
+        let facts = &self.source;
         let dict = PyDict::new(py);
         dict.set_item("format", facts.format)?;
         dict.set_item("has_spin", facts.has_spin)?;
@@ -73,14 +85,15 @@ fn matrix<'py>(py: Python<'py>, rows: &[[f64; 3]]) -> PyResult<Bound<'py, PyArra
 #[pyfunction]
 pub(crate) fn read(py: Python<'_>, path: &str) -> PyResult<RawMaterial> {
     let inner = py.detach(|| tomat_io::read(Path::new(path))).map_err(|error| io_error(error, path))?;
-    Ok(RawMaterial { inner })
+    RawMaterial::new(py, inner)
 }
 
 /// Reads a text format from memory; errors call it `source`.
 #[pyfunction]
-pub(crate) fn read_bytes(py: Python<'_>, data: Vec<u8>, source: &str) -> PyResult<RawMaterial> {
-    let inner = py.detach(|| tomat_io::read_bytes(source, data)).map_err(|error| io_error(error, source))?;
-    Ok(RawMaterial { inner })
+pub(crate) fn read_bytes(py: Python<'_>, data: PyBackedBytes, source: &str) -> PyResult<RawMaterial> {
+    let inner =
+        py.detach(|| tomat_io::read_bytes(source, &data[..])).map_err(|error| io_error(error, source))?;
+    RawMaterial::new(py, inner)
 }
 
 /// Reads a Zarr group from the content of its files, by their name in it; errors call it `source`.
@@ -90,7 +103,7 @@ pub(crate) fn read_group(py: Python<'_>, files: &Bound<'_, PyDict>, source: &str
     let inner = py
         .detach(|| tomat_io::zarr::read_fetched(source, &files))
         .map_err(|error| io_error(error, source))?;
-    Ok(RawMaterial { inner })
+    RawMaterial::new(py, inner)
 }
 
 /// The bytes of a Zarr chunk: zstd with its checksum, and crc32c around it.
@@ -101,11 +114,11 @@ pub(crate) fn zarr_chunk<'py>(py: Python<'py>, values: &[u8], level: i32) -> PyR
     Ok(PyBytes::new(py, &encoded))
 }
 
-/// A dict of bytes by name.
-pub(crate) fn group_files(files: &Bound<'_, PyDict>) -> PyResult<BTreeMap<String, Vec<u8>>> {
+/// A dict of bytes by name, which stay where Python has them.
+pub(crate) fn group_files(files: &Bound<'_, PyDict>) -> PyResult<BTreeMap<String, PyBackedBytes>> {
     let content =
-        |value: &Bound<'_, PyAny>| -> PyResult<Vec<u8>> { Ok(value.cast::<PyBytes>()?.as_bytes().to_vec()) };
-    files.iter().map(|(name, value)| Ok((name.extract()?, content(&value)?))).collect()
+        |value: Bound<'_, PyAny>| -> PyResult<PyBackedBytes> { Ok(value.cast_into::<PyBytes>()?.into()) };
+    files.iter().map(|(name, value)| Ok((name.extract()?, content(value)?))).collect()
 }
 
 /// The name a file's material goes by.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 use tomat_core::refusal::Checks;
 use tomat_io::Material;
@@ -43,7 +44,7 @@ impl Source for PythonReader {
                 return Ok(Fetched::Local);
             }
             if let Ok(bytes) = result.cast::<PyBytes>() {
-                return Ok(Fetched::Content(bytes.as_bytes().to_vec()));
+                return Ok(Fetched::Content(bytes.clone().into()));
             }
             if let Ok(files) = result.cast::<PyDict>() {
                 let files = group_files(files).map_err(|error| python_error(py, path, &error))?;
@@ -53,7 +54,7 @@ impl Source for PythonReader {
         })?;
         match fetched {
             Fetched::Local => tomat_io::read(path),
-            Fetched::Content(bytes) => tomat_io::read_bytes(&path.to_string_lossy(), bytes),
+            Fetched::Content(bytes) => tomat_io::read_bytes(&path.to_string_lossy(), &bytes[..]),
             Fetched::Group(files) => tomat_io::zarr::read_fetched(&path.to_string_lossy(), &files),
         }
     }
@@ -62,8 +63,8 @@ impl Source for PythonReader {
 /// What a Python reader brought.
 enum Fetched {
     Local,
-    Content(Vec<u8>),
-    Group(BTreeMap<String, Vec<u8>>),
+    Content(PyBackedBytes),
+    Group(BTreeMap<String, PyBackedBytes>),
 }
 
 fn python_error(py: Python<'_>, path: &Path, error: &PyErr) -> tomat_io::Error {

@@ -1,10 +1,13 @@
 //! The log-uniform codec: equal steps of `log10 |v|`, split over one to several components.
 
+mod fast;
+
 use sha2::Digest;
 
 use super::sha256_hex;
 use crate::error::{Error, Result};
 use crate::grid::Real;
+use fast::{Encode, Line};
 
 /// Magnitudes below this encode as exact zero.
 const ZERO_BELOW: f64 = 1e-15;
@@ -18,6 +21,8 @@ pub struct LogCodec {
     sizes: Vec<usize>,
     /// `2^B - 1` as a float: the largest magnitude code.
     top: f64,
+    /// What spares most values their logarithm.
+    line: Option<Line>,
 }
 
 impl LogCodec {
@@ -38,21 +43,21 @@ impl LogCodec {
                 "magnitude bits {bits:?} must be one to several numbers up to 20 that add up to between 1 and 32"
             )));
         }
-        let mut sizes: Vec<usize> = bits.iter().map(|&b| 1usize << b).collect();
-        sizes[0] *= 2;
-        Ok(Self { log_min, log_max, bits: bits.to_vec(), sizes, top: ((1u64 << total) - 1) as f64 })
+        Ok(Self::of(log_min, log_max, bits))
     }
 
     /// The codec of atom positions: 8 + 8 + 8 bits over `[1e-4, 1]`.
     #[must_use]
     pub fn position() -> Self {
-        Self {
-            log_min: -4.0,
-            log_max: 0.0,
-            bits: vec![8, 8, 8],
-            sizes: vec![512, 256, 256],
-            top: f64::from((1u32 << 24) - 1),
-        }
+        Self::of(-4.0, 0.0, &[8, 8, 8])
+    }
+
+    /// From parameters known to be good.
+    fn of(log_min: f64, log_max: f64, bits: &[u32]) -> Self {
+        let mut sizes: Vec<usize> = bits.iter().map(|&b| 1usize << b).collect();
+        sizes[0] *= 2;
+        let top = ((1u64 << bits.iter().sum::<u32>()) - 1) as f64;
+        Self { log_min, log_max, bits: bits.to_vec(), sizes, top, line: Line::new(log_min, log_max, top) }
     }
 
     /// A density codec by its name in the format page: `two_token_9_12`, `tomol_3byte` or `fp16_1token`, over the
@@ -92,6 +97,7 @@ impl LogCodec {
         &self.sizes
     }
 
+    /// The formula that every code comes from.
     fn magnitude_code(&self, value: f64) -> u64 {
         let magnitude = value.abs();
         if magnitude < ZERO_BELOW {
@@ -123,9 +129,28 @@ impl LogCodec {
 
     /// Encodes `n` values that are not NaN into `n * k` places.
     pub(crate) fn encode<T: Real>(&self, values: &[T], bases: &[i32], out: &mut [i32]) {
-        for (&value, word) in values.iter().zip(out.chunks_exact_mut(self.bits.len())) {
-            self.encode_value(value.into(), bases, word);
+        match (self.line, self.bits.len()) {
+            (Some(line), 1) => self.encode_along::<T, 1>(line, values, bases, out),
+            (Some(line), 2) => self.encode_along::<T, 2>(line, values, bases, out),
+            (Some(line), 3) => self.encode_along::<T, 3>(line, values, bases, out),
+            (Some(line), _) => self.encode_along::<T, 0>(line, values, bases, out),
+            (None, k) => {
+                for (&value, word) in values.iter().zip(out.chunks_exact_mut(k)) {
+                    self.encode_value(value.into(), bases, word);
+                }
+            }
         }
+    }
+
+    fn encode_along<T: Real, const K: usize>(
+        &self,
+        line: Line,
+        values: &[T],
+        bases: &[i32],
+        out: &mut [i32],
+    ) {
+        let exact = |magnitude| self.magnitude_code(magnitude) as u32;
+        Encode::<T, K, _> { line, bits: &self.bits, bases, values, out, exact }.run_widest();
     }
 
     /// One value from components in their ranges.

@@ -5,15 +5,20 @@
 //! bytes that unpack to more are refused before the memory is taken.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use bytemuck::Pod;
+use tomat_core::memory;
 use zarrs::array::{
     ArrayBytes, ArrayToBytesCodecTraits, BytesRepresentation, BytesToBytesCodecTraits, CodecChain,
-    CodecOptions, DataType, FillValue,
+    CodecMetadataOptions, CodecOptions, DataType, ElementOwned, FillValue, FromArrayBytes,
 };
+use zstd::zstd_safe;
+use zstd_safe::DCtx;
 
 /// The most a byte of any codec here can grow to (a zstd block of 4 bytes holds 128 KiB of one value).
 pub(super) const MAX_RATIO: u64 = 1 << 15;
@@ -120,6 +125,8 @@ impl Kind {
 pub(super) struct Stages {
     /// From values to bytes and back.
     values: CodecChain,
+    /// Whether the bytes are those of the values in the memory of this machine.
+    plain: bool,
     /// From bytes to bytes, in the order of the metadata: the last is undone first.
     bytes: Vec<(Kind, Arc<dyn BytesToBytesCodecTraits>)>,
 }
@@ -144,12 +151,16 @@ impl Stages {
             })
         };
         let bytes = chain.bytes_to_bytes_codecs().iter().map(known).collect::<Result<_, _>>()?;
+        let settings = chain.array_to_bytes_codec().configuration_v3(&CodecMetadataOptions::default());
+        let endian = settings.as_ref().and_then(|settings| settings.get("endian")?.as_str());
+        let native = if cfg!(target_endian = "little") { "little" } else { "big" };
+        let plain = chain.array_to_array_codecs().is_empty() && endian == Some(native);
         let values = CodecChain::new(
             chain.array_to_array_codecs().to_vec(),
             Arc::clone(chain.array_to_bytes_codec()),
             Vec::new(),
         );
-        Ok(Self { values, bytes })
+        Ok(Self { values, plain, bytes })
     }
 
     /// The stages of a chunk.
@@ -218,37 +229,53 @@ impl Chunk<'_> {
     ///
     /// # Errors
     /// Data that is damaged, or that holds more or less than the values of the chunk.
-    pub(super) fn decode<'b>(&self, encoded: Vec<u8>) -> Result<ArrayBytes<'b>> {
+    pub(super) fn decode<T: ElementOwned + Pod>(&self, encoded: Cow<'_, [u8]>) -> Result<Vec<T>> {
         self.check_stored(encoded.len() as u64)?;
         let mut bytes = encoded;
-        for ((kind, codec), &size) in self.stages.bytes.iter().zip(&self.sizes).rev() {
+        for (i, ((kind, codec), &size)) in self.stages.bytes.iter().zip(&self.sizes).enumerate().rev() {
+            if (i, *kind, self.stages.plain) == (0, Kind::Zstd, true)
+                && let Some(n) = told_size(&bytes, size)?
+            {
+                return unpack_values(&bytes, n);
+            }
             bytes = undo(*kind, codec.as_ref(), bytes, size)?;
         }
+        if self.stages.plain && bytes.len() as u64 == self.expected {
+            return copy_values(&bytes);
+        }
         room_for(self.expected)?;
-        self.stages
-            .values
-            .decode(Cow::Owned(bytes), self.shape, self.data_type, self.fill_value, &CodecOptions::default())
-            .map_err(|e| Fault::Wrong(format!("it is damaged or cut off ({e}); copy the folder again")))
+        let damaged = |e: &dyn fmt::Display| {
+            Fault::Wrong(format!("it is damaged or cut off ({e}); copy the folder again"))
+        };
+        let (shape, options) = (self.shape, CodecOptions::default());
+        let values = self.stages.values.decode(bytes, shape, self.data_type, self.fill_value, &options);
+        let values: ArrayBytes<'static> = values.map_err(|e| damaged(&e))?.into_owned();
+        let shape: Vec<u64> = shape.iter().map(|n| n.get()).collect();
+        Vec::<T>::from_array_bytes(values, &shape, self.data_type).map_err(|e| Fault::Wrong(e.to_string()))
     }
 }
 
 /// Undoes one stage, which must give as much as `size` says.
-fn undo(kind: Kind, codec: &dyn BytesToBytesCodecTraits, encoded: Vec<u8>, size: Size) -> Result<Vec<u8>> {
+fn undo<'a>(
+    kind: Kind,
+    codec: &dyn BytesToBytesCodecTraits,
+    encoded: Cow<'a, [u8]>,
+    size: Size,
+) -> Result<Cow<'a, [u8]>> {
     let decoded = match kind {
-        Kind::Zstd => undo_zstd(&encoded, size)?,
+        Kind::Zstd => Cow::Owned(undo_zstd(&encoded, size)?),
         Kind::Gzip => {
-            unpack(flate2::bufread::MultiGzDecoder::new(encoded.as_slice()), encoded.len(), size, kind)?
+            let decoder = flate2::bufread::MultiGzDecoder::new(encoded.as_ref());
+            Cow::Owned(unpack(decoder, encoded.len(), size, kind)?)
         }
+        Kind::Crc32c if has_checksum_at_end(codec, &encoded) => without_checksum(encoded),
         Kind::Blosc | Kind::Crc32c => {
             if kind == Kind::Blosc {
                 check_blosc(&encoded, size)?;
             }
             room_for(size.most().min((encoded.len() as u64).saturating_mul(MAX_RATIO)))?;
             let representation = BytesRepresentation::BoundedSize(size.most());
-            codec
-                .decode(Cow::Owned(encoded), &representation, &CodecOptions::default())
-                .map_err(|e| damaged(kind, &e))?
-                .into_owned()
+            codec.decode(encoded, &representation, &CodecOptions::default()).map_err(|e| damaged(kind, &e))?
         }
     };
     if size.fits(decoded.len() as u64) {
@@ -257,21 +284,93 @@ fn undo(kind: Kind, codec: &dyn BytesToBytesCodecTraits, encoded: Vec<u8>, size:
     Err(size.wrong(decoded.len(), kind.name()))
 }
 
-/// One frame, and nothing after it.
-fn undo_zstd(encoded: &[u8], size: Size) -> Result<Vec<u8>> {
-    let frame = zstd::zstd_safe::find_frame_compressed_size(encoded)
+/// Whether the last bytes are the checksum of those before. The codec itself copies what it checks: it is asked only
+/// where they are not, for it may keep its checksum elsewhere, or says what is wrong.
+fn has_checksum_at_end(codec: &dyn BytesToBytesCodecTraits, encoded: &[u8]) -> bool {
+    let settings = codec.configuration_v3(&CodecMetadataOptions::default());
+    let place = settings.as_ref().and_then(|settings| settings.get("location"));
+    place.is_none_or(|place| place == "end")
+        && encoded
+            .split_last_chunk::<{ CHECKSUM as usize }>()
+            .is_some_and(|(data, stored)| crc32c::crc32c(data).to_le_bytes() == *stored)
+}
+
+fn without_checksum(encoded: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    let n = encoded.len() - CHECKSUM as usize;
+    match encoded {
+        Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[..n]),
+        Cow::Owned(mut bytes) => {
+            bytes.truncate(n);
+            Cow::Owned(bytes)
+        }
+    }
+}
+
+/// One frame, and nothing after it: how many bytes it says that it holds, where it does and so few bytes can.
+fn told_size(encoded: &[u8], size: Size) -> Result<Option<u64>> {
+    let frame = zstd_safe::find_frame_compressed_size(encoded)
         .map_err(|_| "its zstd frame is damaged or cut off; copy the folder again".to_owned())?;
     if frame != encoded.len() {
         let left = encoded.len() - frame;
         return Err(Fault::Wrong(format!("{left} bytes follow its zstd frame; copy the folder again")));
     }
-    if let Ok(Some(n)) = zstd::zstd_safe::get_frame_content_size(encoded)
-        && !size.fits(n)
-    {
+    let Ok(Some(n)) = zstd_safe::get_frame_content_size(encoded) else { return Ok(None) };
+    if !size.fits(n) {
         return Err(size.wrong(n, Kind::Zstd.name()));
     }
-    let decoder = zstd::stream::read::Decoder::with_buffer(encoded).map_err(|e| damaged(Kind::Zstd, &e))?;
-    unpack(decoder, encoded.len(), size, Kind::Zstd)
+    Ok(Some(n).filter(|&n| n <= (encoded.len() as u64).saturating_mul(MAX_RATIO)))
+}
+
+fn undo_zstd(encoded: &[u8], size: Size) -> Result<Vec<u8>> {
+    let Some(n) = told_size(encoded, size)? else {
+        let decoder =
+            zstd::stream::read::Decoder::with_buffer(encoded).map_err(|e| damaged(Kind::Zstd, &e))?;
+        return unpack(decoder, encoded.len(), size, Kind::Zstd);
+    };
+    let mut decoded = room(n)?;
+    unpack_frame(encoded, &mut decoded)?;
+    Ok(decoded)
+}
+
+/// A frame of `n` bytes, unpacked to where the values are to stay.
+fn unpack_values<T: Pod>(encoded: &[u8], n: u64) -> Result<Vec<T>> {
+    let mut values = room::<T>(n)?;
+    values.resize(n as usize / size_of::<T>(), T::zeroed());
+    let place: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
+    let written = unpack_frame(encoded, place)?;
+    if written as u64 == n {
+        return Ok(values);
+    }
+    Err(Size::Exact(n).wrong(written, Kind::Zstd.name()))
+}
+
+/// Unpacks a whole frame in one go, which takes no window beside what it writes.
+fn unpack_frame(encoded: &[u8], place: &mut (impl zstd_safe::WriteBuf + ?Sized)) -> Result<usize> {
+    thread_local! {
+        static CONTEXT: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
+    }
+    CONTEXT.with_borrow_mut(|context| {
+        if context.is_none() {
+            *context = DCtx::try_create();
+        }
+        let context = context.as_mut().ok_or(Fault::Memory(encoded.len()))?;
+        context
+            .decompress(place, encoded)
+            .map_err(|code| damaged(Kind::Zstd, &zstd_safe::get_error_name(code)))
+    })
+}
+
+/// The values whose bytes these are.
+fn copy_values<T: Pod>(bytes: &[u8]) -> Result<Vec<T>> {
+    let mut values = room(bytes.len() as u64)?;
+    values.extend(bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned::<T>));
+    Ok(values)
+}
+
+/// An empty vector with room for values of `n` bytes.
+fn room<T>(n: u64) -> Result<Vec<T>> {
+    let n = usize::try_from(n).unwrap_or(usize::MAX);
+    memory::with_room(n / size_of::<T>()).map_err(|_| Fault::Memory(n))
 }
 
 /// Reads to the end, or one byte further than may come.
