@@ -22,6 +22,7 @@ import ase.io.cube
 import numpy as np
 import zarr
 from pymatgen.io.vasp.outputs import Chgcar
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 import tomat
 from bars import Bars
@@ -62,7 +63,7 @@ def material() -> tomat.Material:
 def zarr_group(m: tomat.Material, path: Path, level: int) -> Path:
     """The group as ``tomat`` writes it, the array again by zarr-python at another level."""
     m.write(path)
-    codecs = [zarr.codecs.ZstdCodec(level=level, checksum=True), zarr.codecs.Crc32cCodec()]
+    codecs = [ZstdCodec(level=level, checksum=True), Crc32cCodec()]
     settings: dict[str, Any] = {"shape": GRID, "chunks": GRID, "dtype": "float32", "compressors": codecs}
     array = zarr.open_group(path, mode="r+").create_array(ARRAY, overwrite=True, **settings)
     array[:] = m.density
@@ -80,13 +81,13 @@ def by_tomat(path: Path) -> NDArray[np.float32]:
 
 
 def by_pymatgen(path: Path) -> NDArray[Any]:
-    values: NDArray[Any] = Chgcar.from_file(path).data["total"]
+    values: NDArray[Any] = Chgcar.from_file(str(path)).data["total"]
     return values
 
 
 def by_ase(path: Path) -> NDArray[Any]:
     with path.open() as file:
-        values: NDArray[Any] = ase.io.cube.read_cube(file)["data"]
+        values: NDArray[Any] = ase.io.cube.read_cube(file)["data"]  # type: ignore[no-untyped-call]
     return values / BOHR**3
 
 

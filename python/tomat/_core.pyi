@@ -40,6 +40,7 @@ __all__ = [
     "layouts",
     "named_log_codec",
     "parse_structure",
+    "quantiles",
     "read",
     "read_bytes",
     "read_group",
