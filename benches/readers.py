@@ -26,14 +26,13 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 import tomat
 from bars import Bars
+from end_to_end import GRID, material
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-GRID = (96, 108, 112)
-N_ATOMS = 20
 LEVELS = (0, 3, 9)
 #: The Bohr radius in angstrom.
 BOHR = 0.529177210903
@@ -44,20 +43,6 @@ ZARR_BAR = 3.0
 TEXT_BARS = {"CHGCAR": 1.4, "CHG": 1.2, "CHG, few exponents": 1.2, "cube": 1.2}
 
 type Reader = Callable[[], NDArray[Any]]
-
-
-def material() -> tomat.Material:
-    """A smooth periodic density with exponential tails around the atoms, like a valence density."""
-    rng = np.random.default_rng(0)
-    positions = rng.random((N_ATOMS, 3))
-    axes = [np.arange(n) / n for n in GRID]
-    density = np.full(GRID, 1.0)
-    for x in positions:
-        squared = [np.minimum(abs(a - p), 1 - abs(a - p)) ** 2 for a, p in zip(axes, x, strict=True)]
-        distance = np.sqrt(squared[0][:, None, None] + squared[1][None, :, None] + squared[2][None, None, :])
-        density += 900 * np.exp(-40 * distance)
-    numbers = np.resize([8, 14, 26, 56], N_ATOMS)
-    return tomat.Material.of("bench", density, "chgcar", np.diag([9.6, 10.8, 11.2]), numbers, positions)
 
 
 def zarr_group(m: tomat.Material, path: Path, level: int) -> Path:
