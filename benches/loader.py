@@ -258,10 +258,10 @@ def main() -> None:
     if chosen.json:
         chosen.json.write_text(json.dumps(results, indent=1))
     bars = Bars()
-    rate = "million tokens a CPU second"
+    unit = "million tokens a CPU second"
     through = results["Levanter's loader, batches of 32, densities, masked"]["CPU time"]
-    bars.at_least("loader, from densities, next_token", 60, table["densities, next_token"], rate)
-    bars.at_least("loader, through Levanter's, masked", 30, through, rate)
+    bars.at_least("loader, from densities, next_token", 60, table["densities, next_token"], unit)
+    bars.at_least("loader, through Levanter's, masked", 30, through, unit)
     bars.finish()
 
 
