@@ -75,7 +75,7 @@ def main() -> None:
     seen, x = sums(), relative(opened.codec, guess, guess)
 
     def core() -> None:
-        outputs = opened.outputs(seen, guess)
+        outputs = opened._readout.read(seen, guess)
         found = ANSWERS[opened.shape.head](outputs, opened.levels, x, guess, Sampling(), WANTED)
         in_density(opened.codec, found, guess)
 

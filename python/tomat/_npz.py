@@ -17,10 +17,13 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 #: Key of the ``about`` record that holds the digest of the whole file's content.
 DIGEST = "content_sha256"
@@ -211,11 +214,17 @@ def _header(content: bytes) -> tuple[str, int]:
     return content[start : start + length].decode("latin1").strip(), start + length
 
 
-def bundled_names(folder: str, suffix: str = ".npz") -> list[str]:
-    """Names, without suffix, of the files in a folder of the package whose full suffix is this one."""
+def bundled_file(*place: str) -> Traversable:
+    """A file or folder of the package; it may not be there."""
+    # Takes a fiftieth of a second, which `import tomat` need not spend.
     from importlib import resources
 
-    names = [entry.name for entry in resources.files("tomat").joinpath(folder).iterdir()]
+    return resources.files("tomat").joinpath(*place)
+
+
+def bundled_names(folder: str, suffix: str = ".npz") -> list[str]:
+    """Names, without suffix, of the files in a folder of the package whose full suffix is this one."""
+    names = [entry.name for entry in bundled_file(folder).iterdir()]
     stems = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
     return sorted(stem for stem in stems if "." not in stem)
 

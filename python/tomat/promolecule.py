@@ -17,7 +17,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -25,7 +24,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomat import _core
-from tomat._npz import DIGEST, Npz, about_bytes, bundled_names, check_digest, check_hash, npz_bytes
+from tomat._npz import (
+    DIGEST,
+    Npz,
+    about_bytes,
+    bundled_file,
+    bundled_names,
+    check_digest,
+    check_hash,
+    npz_bytes,
+)
 from tomat._promolecule_fit import RadialFit, atomic_numbers_of
 from tomat.crystal import Crystal
 from tomat.material import UNITS, Entry, Material
@@ -304,9 +312,7 @@ class Promolecule(StartingDensity):
         if text in FORMS:
             return cls.analytic(text)
         if text in bundled_promolecules():
-            return cls.from_bytes(
-                resources.files("tomat").joinpath(f"promolecules/{text}.npz").read_bytes(), text
-            )
+            return cls.from_bytes(bundled_file("promolecules", f"{text}.npz").read_bytes(), text)
         if "/" not in text and "." not in text and not Path(text).exists():
             known = ", ".join([*bundled_promolecules(), *FORMS])
             raise KeyError(f"unknown promolecule {text!r}; known: {known}, or give the path of an .npz file")

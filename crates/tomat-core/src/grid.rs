@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::passes;
+pub use crate::passes::{Extent, Real};
 
 /// The largest grid axis the token format can write (an int token holds 0 to 1023).
 pub const MAX_GRID_AXIS: usize = 1023;
@@ -276,17 +277,6 @@ impl Density {
     }
 }
 
-/// What all values of a density say together, in its unit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Extent {
-    /// Their sum, taken in float64.
-    pub sum: f64,
-    /// The least of them.
-    pub min: f64,
-    /// The largest.
-    pub max: f64,
-}
-
 /// Refuses NaN: it has no code. Infinities clip like any large number.
 pub(crate) fn check_not_nan<T: Real>(values: &[T]) -> Result<()> {
     if !passes::all(values, |v| !v.nan()) {
@@ -296,34 +286,6 @@ pub(crate) fn check_not_nan<T: Real>(values: &[T]) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// A float type a density array may have: `f32` or `f64`.
-pub trait Real: Copy + PartialOrd + Send + Sync + From<f32> + Into<f64> + 'static {
-    /// Neither NaN nor infinite.
-    fn finite(self) -> bool;
-    /// NaN.
-    fn nan(self) -> bool;
-}
-
-impl Real for f32 {
-    fn finite(self) -> bool {
-        self.is_finite()
-    }
-
-    fn nan(self) -> bool {
-        self.is_nan()
-    }
-}
-
-impl Real for f64 {
-    fn finite(self) -> bool {
-        self.is_finite()
-    }
-
-    fn nan(self) -> bool {
-        self.is_nan()
-    }
 }
 
 /// Checks a row-major density array against its shape.

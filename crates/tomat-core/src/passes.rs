@@ -3,8 +3,46 @@
 
 #![allow(clippy::inline_always)] // see vector::Kernel
 
-use crate::grid::{Extent, Real};
 use crate::vector::{Kernel, Register, run};
+
+/// A float type a density array may have: `f32` or `f64`.
+pub trait Real: Copy + PartialOrd + Send + Sync + From<f32> + Into<f64> + 'static {
+    /// Neither NaN nor infinite.
+    fn finite(self) -> bool;
+    /// NaN.
+    fn nan(self) -> bool;
+}
+
+impl Real for f32 {
+    fn finite(self) -> bool {
+        self.is_finite()
+    }
+
+    fn nan(self) -> bool {
+        self.is_nan()
+    }
+}
+
+impl Real for f64 {
+    fn finite(self) -> bool {
+        self.is_finite()
+    }
+
+    fn nan(self) -> bool {
+        self.is_nan()
+    }
+}
+
+/// What all values of a density say together, in its unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Extent {
+    /// Their sum, taken in float64.
+    pub sum: f64,
+    /// The least of them.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
 
 /// Values looked at together: a few pages, so that they are still in the cache when they are looked at again.
 const BLOCK: usize = 4096;

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tomat._npz import bundled_file
 from tomat.codec.base import Codec
 from tomat.codec.lloyd_max import ALIASES, LloydMaxCodec, bundled_codecs
 from tomat.codec.log import LOG_CODECS, LogCodec
@@ -67,9 +68,7 @@ def codec_of(stored: Mapping[str, Any]) -> Codec:
 
 def bundled_floor(codec: Codec) -> float | None:
     """Mean NMAE of a bundled codec on crystals it was not fitted to, as a fraction; None if not measured."""
-    from importlib import resources
-
-    path = resources.files("tomat").joinpath("codecs", FLOORS)
+    path = bundled_file("codecs", FLOORS)
     measured = json.loads(path.read_text()) if path.is_file() else {}
     of = measured.get(ALIASES.get(codec.name, codec.name))
     return float(of["nmae_mean"]) if of and of["hash"] == codec.hash else None

@@ -23,6 +23,7 @@ from tomat._npz import (
     Npz,
     PickledError,
     about_bytes,
+    bundled_file,
     bundled_names,
     check_digest,
     check_hash,
@@ -119,10 +120,8 @@ class LloydMaxCodec(Codec):
     @override
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        from importlib import resources
-
         text = str(name)
-        bundled = resources.files("tomat").joinpath("codecs", f"{ALIASES.get(text, text)}.npz")
+        bundled = bundled_file("codecs", f"{ALIASES.get(text, text)}.npz")
         if "/" not in text and bundled.is_file():
             codec = cls._from_npz(bundled.read_bytes(), text)
             codec.name = text

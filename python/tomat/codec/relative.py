@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, override
 
 import numpy as np
 
-from tomat._npz import DIGEST, Npz, about_bytes, bundled_names, check_digest, check_hash, npz_bytes
+from tomat._npz import (
+    DIGEST,
+    Npz,
+    about_bytes,
+    bundled_file,
+    bundled_names,
+    check_digest,
+    check_hash,
+    npz_bytes,
+)
 from tomat.codec.base import Codec
 from tomat.storage.files import open_bytes
 
@@ -115,10 +124,8 @@ class RelativeCodec(Codec):
             FileNotFoundError: no such file.
             ValueError: not a file of a relative codec, or its content does not match its digests.
         """
-        from importlib import resources
-
         text = str(name)
-        bundled = resources.files("tomat").joinpath("codecs", f"{text}{cls.suffix}")
+        bundled = bundled_file("codecs", f"{text}{cls.suffix}")
         if "/" not in text and bundled.is_file():
             codec = cls._from_npz(bundled.read_bytes(), text)
         elif "/" in text or "." in text or Path(text).exists():

@@ -140,10 +140,10 @@ impl Kernel for Contract<'_> {
             let (mine, others) = sums.split_at_mut(tiles.sums(l));
             let task = Task { table, tiles, terms };
             match l {
-                0 => task.run::<R, 1, 8, 8>(mine, 0),
-                1 => task.run::<R, 3, 6, 3>(mine, 1),
-                2 => task.run::<R, 5, 4, 2>(mine, 4),
-                _ => task.run::<R, 7, 2, 1>(mine, 9),
+                0 => task.run::<R, 1, { WIDE[0] }, 8>(mine, l * l),
+                1 => task.run::<R, 3, { WIDE[1] }, 3>(mine, l * l),
+                2 => task.run::<R, 5, { WIDE[2] }, 2>(mine, l * l),
+                _ => task.run::<R, 7, { WIDE[3] }, 1>(mine, l * l),
             }
             sums = others;
         }

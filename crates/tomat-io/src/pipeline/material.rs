@@ -111,11 +111,10 @@ impl<'a> MaterialEncoder<'a> {
             Progress::timed(&progress.encode_ns, || coverage::histogram(grid_shape, patch_shape, &offsets))?;
         let corners: Vec<[i32; 3]> = offsets.iter().map(|o| o.map(|n| n as i32)).collect();
         let start = Instant::now();
-        let mut rows = Timed { rows: tokenizer.rows(&density, &crystal, &offsets)?, spent: start.elapsed() };
-        let encoded = self.encoder.encode_rows(task_id, corners, &mut rows)?;
-        Progress::add_time(&progress.encode_ns, rows.spent);
-        Progress::add_time(&progress.compress_ns, start.elapsed().saturating_sub(rows.spent));
-        let rows = encoded;
+        let mut timed = Timed { rows: tokenizer.rows(&density, &crystal, &offsets)?, spent: start.elapsed() };
+        let rows = self.encoder.encode_rows(task_id, corners, &mut timed)?;
+        Progress::add_time(&progress.encode_ns, timed.spent);
+        Progress::add_time(&progress.compress_ns, start.elapsed().saturating_sub(timed.spent));
         let record = MaterialRecord {
             task_id: task_id.to_owned(),
             rows: rows.n_rows(),

@@ -146,10 +146,6 @@ class OpenField:
         with ThreadPoolExecutor(processors()) as pool:
             return _joined(pool.map(block, range(0, len(points), BLOCK)), wanted)
 
-    def outputs(self, sums: Floats, guess: Floats) -> Floats:
-        """What the head gives (points, outputs) for sums (points, ...) of :meth:`Surroundings.contracted`."""
-        return self._readout.read(sums, guess)
-
     @cached_property
     def _readout(self) -> _core.Readout:
         layers = [

@@ -65,10 +65,7 @@ class Surroundings:
             guess: (points,) the promolecule there in e/A^3, at least :data:`FLOOR`.
         """
         return self._basis.by_site(
-            crystal.lattice,
-            crystal.atomic_numbers.tolist(),
-            crystal.frac_coords,
-            _points(points),
+            *_placed(crystal, points),
             self.promolecule.native,
             _inverse(guess),
             stretches(crystal.atomic_numbers),
@@ -78,10 +75,7 @@ class Surroundings:
         """The same around the atoms: (sites, atoms, functions, angular), each atom without itself."""
         n = len(crystal.atomic_numbers)
         sums = self._basis.by_site(
-            crystal.lattice,
-            crystal.atomic_numbers.tolist(),
-            crystal.frac_coords,
-            _points(crystal.frac_coords),
+            *_placed(crystal, crystal.frac_coords),
             self.promolecule.native,
             np.ones(n, np.float32),
             stretches(crystal.atomic_numbers),
@@ -103,10 +97,7 @@ class Surroundings:
         """What a network makes (points, outputs) of :meth:`contracted`; the sums themselves are not kept."""
         return readout.around(
             self._basis,
-            crystal.lattice,
-            crystal.atomic_numbers.tolist(),
-            crystal.frac_coords,
-            _points(points),
+            *_placed(crystal, points),
             np.ascontiguousarray(weights, np.float32),
             list(self.shape.sums),
             np.ascontiguousarray(guess, np.float32),
@@ -145,10 +136,7 @@ class Surroundings:
         self, crystal: Crystal, points: ArrayLike, weights: Floats, channels: Sequence[int], factors: Floats
     ) -> Floats:
         return self._basis.contracted(
-            crystal.lattice,
-            crystal.atomic_numbers.tolist(),
-            crystal.frac_coords,
-            _points(points),
+            *_placed(crystal, points),
             np.ascontiguousarray(weights, np.float32),
             list(channels),
             self.promolecule.native,
@@ -211,5 +199,13 @@ def _inverse(guess: ArrayLike) -> Floats:
     return (1.0 / np.asarray(guess, np.float32)).astype(np.float32)
 
 
-def _points(points: ArrayLike) -> NDArray[np.float64]:
-    return np.ascontiguousarray(points, np.float64)
+def _placed(
+    crystal: Crystal, points: ArrayLike
+) -> tuple[NDArray[np.float64], list[int], NDArray[np.float64], NDArray[np.float64]]:
+    """Lattice, atomic numbers, their places, and the points (n, 3) around which the core sums."""
+    return (
+        crystal.lattice,
+        crystal.atomic_numbers.tolist(),
+        crystal.frac_coords,
+        np.ascontiguousarray(points, np.float64),
+    )
