@@ -1,8 +1,10 @@
+use ::parquet::arrow::encode_arrow_schema;
 use ::parquet::basic::Encoding as PageEncoding;
 use ::parquet::file::metadata::RowGroupMetaData;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type as ArrowInt32;
+use arrow_schema::{DataType as ArrowType, Field, Schema};
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -225,6 +227,19 @@ fn options_that_cannot_be_are_refused() {
         let error = ShardWriter::new(Vec::new(), "test.parquet", options).err().unwrap().to_string();
         assert!(error.contains(word), "{error}");
     }
+}
+
+#[test]
+fn the_columns_are_described_as_arrow_describes_them() {
+    let ids = Field::new("item", ArrowType::Int32, true);
+    let schema = Schema::new(vec![
+        Field::new("task_id", ArrowType::Utf8, true),
+        Field::new("offset_x", ArrowType::Int32, true),
+        Field::new("offset_y", ArrowType::Int32, true),
+        Field::new("offset_z", ArrowType::Int32, true),
+        Field::new("input_ids", ArrowType::List(std::sync::Arc::new(ids)), true),
+    ]);
+    assert_eq!(ARROW_SCHEMA, encode_arrow_schema(&schema));
 }
 
 #[test]
