@@ -1,7 +1,7 @@
 //! From materials to shards: reading, encoding and writing at the same time, in the order of the list.
 //!
 //! Readers take materials from the list in order, encoders turn each into compressed rows, and the calling thread
-//! appends those to the shards in the order of the list. Which materials a shard holds is fixed beforehand, so its
+//! appends those to the shards in the order of the list; a shard is flushed to disk while the next is made. Which materials a shard holds is fixed beforehand, so its
 //! bytes depend neither on the number of threads nor on what was skipped or done before. A window bounds how far
 //! readers run ahead; memory is therefore a few materials a thread, however long the list is.
 
@@ -12,11 +12,11 @@ mod shard;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, Scope};
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -291,6 +291,24 @@ impl Job<'_> {
     }
 
     fn write_shards(&self, plan: &[ShardPlan], queue: &mut InOrder, progress: &Progress) -> Result<Ended> {
+        thread::scope(|scope| {
+            // Without room: at most one shard waits for the disk while another one is made.
+            let (sender, receiver) = bounded(0);
+            let finisher = start(scope, move || finish_shards(&receiver, progress))?;
+            let made = self.make_shards(plan, queue, &sender, progress);
+            drop(sender);
+            // What could not be finished comes before whatever failed meanwhile, in the order of the plan.
+            finisher.join().unwrap_or_else(|panic| resume_unwind(panic)).and(made)
+        })
+    }
+
+    fn make_shards<'a>(
+        &'a self,
+        plan: &[ShardPlan],
+        queue: &mut InOrder,
+        made: &Sender<shard::OpenShard<'a>>,
+        progress: &Progress,
+    ) -> Result<Ended> {
         for shard in plan {
             let mut writer = shard::OpenShard::create(self, shard)?;
             for _ in shard.materials.clone() {
@@ -305,11 +323,19 @@ impl Job<'_> {
                 Progress::timed(&progress.write_ns, || writer.append(outcome))?;
                 Progress::add(&progress.materials, 1);
             }
-            let bytes = Progress::timed(&progress.write_ns, || writer.finish())?;
-            Progress::add(&progress.bytes, bytes as usize);
+            made.send(writer).map_err(|_| stopped())?;
         }
         Ok(Ended::Complete)
     }
+}
+
+/// Makes shards final, until one cannot be.
+fn finish_shards(shards: &Receiver<shard::OpenShard<'_>>, progress: &Progress) -> Result<()> {
+    for shard in shards {
+        let bytes = Progress::timed(&progress.write_ns, || shard.finish())?;
+        Progress::add(&progress.bytes, bytes as usize);
+    }
+    Ok(())
 }
 
 /// Hands tasks out within a window, and results back in the order of the tasks.
@@ -359,8 +385,11 @@ fn panicked(task_id: &str, panic: &(dyn Any + Send)) -> Error {
 }
 
 /// Starts a thread; a system that gives no more of them is an error.
-fn start<'scope>(scope: &'scope Scope<'scope, '_>, work: impl FnOnce() + Send + 'scope) -> Result<()> {
-    thread::Builder::new().spawn_scoped(scope, work).map(drop).map_err(|error| {
+fn start<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    thread::Builder::new().spawn_scoped(scope, work).map_err(|error| {
         Error::Core(tomat_core::Error::invalid(format!(
             "the system gives no more threads ({error}); give fewer with --threads"
         )))

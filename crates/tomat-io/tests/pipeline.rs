@@ -436,3 +436,18 @@ fn a_file_in_the_place_of_the_directory_is_an_error_that_names_it() {
     assert!(message.contains("shard-00001.parquet"), "{message}");
     assert_eq!(run.names(), [".progress/shard-00000.parquet.json", "shard-00000.parquet"]);
 }
+
+#[test]
+fn a_shard_that_cannot_be_finished_is_the_error_whatever_fails_after_it() {
+    // The last one, and one behind which a material is damaged, with a shard to be made between the two or none.
+    for (shard, fault, threads) in [(3, None, 1), (1, Some(6), 1), (1, Some(7), 6), (0, Some(11), 2)] {
+        let faults: Vec<_> = fault.into_iter().map(|index| (index, Fault::Damaged)).collect();
+        let source = Made::new(&faults);
+        let run = Run::new(&source, threads);
+        let name = format!("shard-{shard:05}.parquet");
+        fs::create_dir_all(run.folder.path().join(&name).join("inside")).unwrap();
+        let message = run.run(&plan(3)).unwrap_err().to_string();
+        assert!(message.contains(&name), "{message}");
+        assert_eq!(run.names().len(), 2 * shard, "what is before it, with records, and no debris");
+    }
+}
