@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -35,12 +36,33 @@ HEAVY = (
 )
 
 
-def test_the_import_is_light() -> None:
-    code = "import sys, tomat; print(*sys.modules)"
+def loaded_by(statement: str) -> set[str]:
+    """The packages and modules a fresh interpreter has after a statement."""
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_the_import_is_light() -> None:
+    everything = ", ".join(name for name in tomat.__all__ if name != "predict")
+    loaded = loaded_by(f"from tomat import {everything}")
     assert loaded & {"tomat", "numpy"} == {"tomat", "numpy"}
     assert not loaded & set(HEAVY)
+    # Until something is used, and for --help, not even NumPy.
+    assert "numpy" not in loaded_by("import tomat")
+    assert "numpy" not in loaded_by("import tomat.cli")
+
+
+def test_names_are_what_they_are_where_they_live() -> None:
+    assert dir(tomat) == sorted(tomat.__all__)
+    for module, names in tomat._NAMES.items():
+        for name in names:
+            assert getattr(tomat, name) is getattr(importlib.import_module(f"tomat.{module}"), name)
+    assert set(tomat.__all__) == {"__version__", *tomat._HOMES}
+    # Modules themselves, which once came with the import.
+    assert tomat.codec.LogCodec is tomat.LogCodec
+    with pytest.raises(AttributeError, match="'tomat' has no attribute 'predictt'"):
+        getattr(tomat, "predictt")  # noqa: B009 - mypy knows that it is not there
 
 
 def test_the_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
