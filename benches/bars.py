@@ -31,6 +31,7 @@ _BENCHES: dict[str, tuple[str, ...]] = {
     "field_model.py": (),
     "startup.py": (),
     "many.py": (),
+    "threads.py": (),
     "loader.py": (),
     "loss.py": (),
     "model_prediction.py": tuple(
