@@ -294,13 +294,27 @@ impl Kernel for Hide<'_> {
     #[inline(always)]
     fn run<R: Register>(self) {
         for ((token, &target), &number) in self.tokens.iter_mut().zip(self.targets).zip(self.numbers) {
-            *token = if number < self.limit { self.id } else { target };
+            *token = either_bits(number < self.limit, self.id as u32, target as u32) as i32;
         }
-        for (weight, &number) in self.weight.iter_mut().zip(self.numbers) {
-            let full = if self.equal { 1.0 } else { *weight };
-            *weight = if number < self.limit { full } else { 0.0 };
+        let weights = self.weight.iter_mut().zip(self.numbers);
+        if self.equal {
+            weights.for_each(|(weight, &number)| *weight = either(number < self.limit, 1.0, 0.0));
+        } else {
+            weights.for_each(|(weight, &number)| *weight = either(number < self.limit, *weight, 0.0));
         }
     }
+}
+
+/// One of two without a branch, which would keep the compiler from wide registers.
+#[inline(always)]
+const fn either_bits(first: bool, one: u32, other: u32) -> u32 {
+    let mask = (first as u32).wrapping_neg();
+    (one & mask) | (other & !mask)
+}
+
+#[inline(always)]
+const fn either(first: bool, one: f32, other: f32) -> f32 {
+    f32::from_bits(either_bits(first, one.to_bits(), other.to_bits()))
 }
 
 /// The weight of each token, were it asked in its own place.
@@ -316,9 +330,11 @@ impl Kernel for Weights<'_> {
     #[inline(always)]
     fn run<R: Register>(self) {
         let Asking { density, equal, .. } = *self.asking;
-        for (weight, &token) in self.weight.iter_mut().zip(self.tokens) {
-            let full = if equal { 1.0 } else { *weight };
-            *weight = if density.hold(token) { full } else { self.beside };
+        let weights = self.weight.iter_mut().zip(self.tokens);
+        if equal {
+            weights.for_each(|(weight, &token)| *weight = either(density.hold(token), 1.0, self.beside));
+        } else {
+            weights.for_each(|(weight, &token)| *weight = either(density.hold(token), *weight, self.beside));
         }
     }
 }
@@ -334,7 +350,7 @@ impl Kernel for Within<'_> {
     fn run<R: Register>(self) {
         let next = &self.segments[1..];
         for ((weight, &here), &next) in self.weight.iter_mut().zip(self.segments).zip(next) {
-            *weight = if here == next && next >= 0 { *weight } else { 0.0 };
+            *weight = either((here == next) & (next >= 0), *weight, 0.0);
         }
     }
 }

@@ -132,12 +132,12 @@ class ExampleDataset(Stream[DensityExample]):
 
     async def get_batch(self, indices: Sequence[int]) -> Sequence[DensityExample]:
         """Examples by index; their arrays are views of a few large ones."""
-        parts = [(name, array, self._leaves[name].axis_names) for name, array in self.arrays(indices).items()]
-        examples = []
-        for row in range(len(indices)):
-            named = {name: _named(array[row], axes) for name, array, axes in parts}
-            examples.append(jax.tree.unflatten(self._structure, [named[name] for name in self._names]))
-        return examples
+        rows = {
+            name: [_named(row, self._leaves[name].axis_names) for row in array]
+            for name, array in self.arrays(indices).items()
+        }
+        leaves = zip(*(rows[name] for name in self._names), strict=True)
+        return [jax.tree.unflatten(self._structure, of_row) for of_row in leaves]
 
     def arrays(self, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
         """The arrays (n, L) of examples, named as in :meth:`tomat.lm.objective.Objective.examples`.
