@@ -188,6 +188,15 @@ def parts(rows: Rows, count: int, rounds: int) -> dict[str, float]:
         "segments": batch.segments,
     }
     objective = ObjectiveConfig("masked").build()
+
+    def write() -> None:
+        for block in blocks:
+            rows.write(0, block, batch)
+
+    def ask() -> None:
+        for _ in blocks:
+            objective.ask(arrays, None, vocabulary, keys)
+
     blocks = [order[start : start + 16] for start in range(0, count, 16)]
     zeros = np.zeros(16, dtype=np.int64)
     examples = wait(stream.get_batch(range(count)))
@@ -197,8 +206,8 @@ def parts(rows: Rows, count: int, rounds: int) -> dict[str, float]:
             "cut, quantise, lay out (core)": lambda: [
                 rows.source.fill(0, block, np.arange(16), zeros, batch) for block in blocks
             ],
-            "rows (with the core)": lambda: [rows.write(0, block, batch) for block in blocks],
-            "objective": lambda: [objective.ask(arrays, None, vocabulary, keys) for _ in blocks],
+            "rows (with the core)": write,
+            "objective": ask,
             "all arrays": lambda: stream.arrays(range(count)),
             "get_batch": lambda: wait(stream.get_batch(range(count))),
             "stacking (Levanter)": lambda: _stack_tree_on_host("batch", examples),

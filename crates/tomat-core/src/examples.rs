@@ -350,7 +350,7 @@ impl Kernel for Within<'_> {
     fn run<R: Register>(self) {
         let next = &self.segments[1..];
         for ((weight, &here), &next) in self.weight.iter_mut().zip(self.segments).zip(next) {
-            *weight = either((here == next) & (next >= 0), *weight, 0.0);
+            *weight = either(here == next && next >= 0, *weight, 0.0);
         }
     }
 }

@@ -1,3 +1,5 @@
+#![allow(clippy::float_cmp)] // the same bits are meant
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
