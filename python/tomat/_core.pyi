@@ -30,17 +30,24 @@ __all__ = [
     "Tokenizer",
     "Vocabulary",
     "__version__",
+    "annotate_rows",
+    "ask_from_guess",
+    "ask_masked",
+    "ask_next_tokens",
     "cell_volume",
     "coverage_histogram",
     "elements",
     "encode_patches",
     "fit",
     "inspect",
+    "keys_of",
     "lattice_parameters",
     "layouts",
     "named_log_codec",
     "parse_structure",
+    "permute",
     "quantiles",
+    "random_bits",
     "read",
     "read_bytes",
     "read_group",
@@ -184,6 +191,53 @@ def encode_patches(
     *,
     guess: tuple[NDArray[np.float32], NDArray[np.int32]] | None = None,
 ) -> NDArray[np.int64]: ...
+def annotate_rows(
+    places: NDArray[np.int64],
+    spans: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    tokens: NDArray[np.int32],
+    values: NDArray[np.float32],
+    segments: NDArray[np.int32],
+    positions: NDArray[np.int32],
+    weight: NDArray[np.float32],
+    *,
+    guess: NDArray[np.int32] | None = None,
+) -> None: ...
+def ask_next_tokens(
+    tokenizer: Tokenizer,
+    tokens: NDArray[np.int32],
+    targets: NDArray[np.int32],
+    weight: NDArray[np.float32],
+    values: NDArray[np.float32],
+    segments: NDArray[np.int32],
+    *,
+    equal: bool,
+    preamble: float,
+) -> None: ...
+def ask_masked(
+    tokenizer: Tokenizer,
+    tokens: NDArray[np.int32],
+    targets: NDArray[np.int32],
+    weight: NDArray[np.float32],
+    segments: NDArray[np.int32],
+    keys: NDArray[np.uint64],
+    limits: NDArray[np.uint32],
+    *,
+    equal: bool,
+    mask: int,
+) -> None: ...
+def ask_from_guess(
+    tokenizer: Tokenizer,
+    tokens: NDArray[np.int32],
+    targets: NDArray[np.int32],
+    weight: NDArray[np.float32],
+    guess: NDArray[np.int32],
+    *,
+    equal: bool,
+) -> None: ...
+def random_bits(keys: NDArray[np.uint64], n: int) -> NDArray[np.uint32]: ...
+def keys_of(key: int, numbers: NDArray[np.int64]) -> NDArray[np.uint64]: ...
+def permute(positions: NDArray[np.int64], n: int, keys: list[int]) -> NDArray[np.int64]: ...
 def inspect(
     tokenizer: Tokenizer,
     crystals: Crystals,

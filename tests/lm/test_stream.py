@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import haliax as hax
@@ -21,9 +22,11 @@ from levanter.data.loader import DataLoader
 from levanter.models.qwen import Qwen3Config
 from numpy.typing import NDArray
 
+import example_oracle
 from data_sets import CASES
 from places import TESTS
-from tomat.lm.data import Rows, open_rows
+from tomat.lm.data import DataConfig, Rows, open_rows
+from tomat.lm.data.shuffle import key_of
 from tomat.lm.example import DensityExample
 from tomat.lm.objective import ObjectiveConfig
 from tomat.lm.stream import ExampleDataset
@@ -73,6 +76,30 @@ def test_examples_are_the_arrays(kind: str, rows: Rows) -> None:
         assert example.attn_mask.is_causal == (kind == "next_token")
         for segments in example.attn_mask.segment_ids:
             np.testing.assert_array_equal(segments.array, arrays["segments"][number])
+
+
+@pytest.mark.parametrize(
+    "config", [ObjectiveConfig("next_token"), ObjectiveConfig("masked"), ObjectiveConfig("guess")]
+)
+@pytest.mark.parametrize("source", ["densities", "dataset"])
+def test_arrays_are_those_of_the_oracle(
+    source: str, config: ObjectiveConfig, rows: Rows, datasets: dict[str, Path]
+) -> None:
+    if source == "dataset":
+        rows = open_rows(
+            DataConfig(path=str(datasets["v3"]), pack=True, guess="slater", max_guess_nmae=100), SIZE
+        )
+    data, vocabulary = stream(rows, config.kind), ModelVocabulary(rows.tokenizer)
+    n = len(rows)
+    indices = [*range(n - 20, n + 3), 5, 3 * n, 6, 2 * n + 1, 2 * n + 2]  # epochs side by side and in turns
+    arrays = data.arrays(indices)
+    for number, (epoch, row) in enumerate(zip(*data.places(indices), strict=True)):
+        keys = example_oracle.keys_of(key_of(5, "mask", int(epoch)), np.array([row]))
+        expected = example_oracle.examples(config, rows.rows(int(epoch), [row]), vocabulary, keys)
+        for name, array in expected.items():
+            assert arrays[name].dtype == array.dtype, name
+            np.testing.assert_array_equal(arrays[name][number], array[0], err_msg=name)
+    assert data.arrays([])["tokens"].shape == (0, SIZE)
 
 
 def test_an_example_follows_from_seed_and_index(rows: Rows) -> None:

@@ -35,6 +35,7 @@ pub mod coverage;
 pub mod elements;
 pub mod environment;
 pub mod error;
+pub mod examples;
 pub mod fit;
 pub mod grid;
 pub mod memory;
@@ -46,6 +47,7 @@ pub mod readout;
 pub mod refusal;
 pub mod sampler;
 pub mod sequence;
+pub mod shuffle;
 mod vector;
 pub mod vocabulary;
 

@@ -124,8 +124,8 @@ struct Batch<'a> {
 
 /// Writes sequences into the rows of a batch; `places` (n, 6) holds material, offset x y z, row, column of each.
 ///
-/// `tokens`, `values` and `guess` are (rows, width). The true values stand at the last token of each voxel, the tokens
-/// of the guess at all of them. Returns (n, 3): length, and first and last-but-one place of the density tokens,
+/// `tokens`, `values` and `guess` are (rows, width). The true values stand at the last token of each voxel, with zeros at
+/// the others, the tokens of the guess at all of them; places of other tokens in `values` and `guess` are left alone. Returns (n, 3): length, and first and last-but-one place of the density tokens,
 /// counted from the start of the sequence.
 #[pyfunction]
 #[pyo3(signature = (tokenizer, crystals, density, places, tokens, values, *, guess=None))]
@@ -214,7 +214,7 @@ impl Crystals {
     }
 }
 
-/// The voxels of a patch, one at the last of every `k` places.
+/// The voxels of a patch, each at the last of `k` places, with zeros before it.
 fn copy_patch(values: &[f32], grid: [usize; 3], span: &Span, offset: [usize; 3], out: &mut [f32], k: usize) {
     let mut at = 0;
     for_each_run(grid, span.shape, offset, |run| {
@@ -223,6 +223,7 @@ fn copy_patch(values: &[f32], grid: [usize; 3], span: &Span, offset: [usize; 3],
             out[at..end].copy_from_slice(&values[run]);
         } else {
             for (word, &value) in out[at..end].chunks_exact_mut(k).zip(&values[run]) {
+                word.fill(0.0);
                 word[k - 1] = value;
             }
         }

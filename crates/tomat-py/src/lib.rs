@@ -6,6 +6,7 @@ mod batch;
 mod codec;
 mod environment;
 mod errors;
+mod examples;
 mod fit;
 mod promolecule;
 mod read;
@@ -26,6 +27,10 @@ mod _core {
     use super::codec::{DensityCodec, named_log_codec};
     #[pymodule_export]
     use super::environment::EnvironmentBasis;
+    #[pymodule_export]
+    use super::examples::{
+        annotate_rows, ask_from_guess, ask_masked, ask_next_tokens, keys_of, permute, random_bits,
+    };
     #[pymodule_export]
     use super::fit::{Sketch, fit};
     #[pymodule_export]

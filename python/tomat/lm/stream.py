@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import haliax as hax
@@ -14,6 +15,7 @@ from levanter.data.dataset import AsyncDataset
 from levanter.data.loader import DataLoader
 from levanter.layers.attention import AttentionMask
 
+from tomat.lm.data.rows import RowArrays
 from tomat.lm.data.shuffle import key_of, keys_of, permute
 from tomat.lm.example import DensityExample
 
@@ -109,10 +111,10 @@ class ExampleDataset(Stream[DensityExample]):
             space=None if space is None else space.template(Pos),
         )
         # Building examples field by field is slow; their structure is always the same.
-        self._structure = jax.tree.structure(template)
+        self._structure = jax.tree.structure(template, is_leaf=_is_named)
         leaves = _named_leaves(template)
         self._names = [name for name, _ in leaves]
-        self._arrays = {name: (leaf.array.shape, leaf.array.dtype) for name, leaf in leaves}
+        self._leaves = dict(leaves)
 
     async def async_len(self) -> int:
         """Number of examples.
@@ -130,11 +132,12 @@ class ExampleDataset(Stream[DensityExample]):
 
     async def get_batch(self, indices: Sequence[int]) -> Sequence[DensityExample]:
         """Examples by index; their arrays are views of a few large ones."""
-        arrays = self.arrays(indices)
-        parts = [arrays[name] for name in self._names]
-        return [
-            jax.tree.unflatten(self._structure, [part[row] for part in parts]) for row in range(len(indices))
-        ]
+        rows = {
+            name: [_named(row, self._leaves[name].axis_names) for row in array]
+            for name, array in self.arrays(indices).items()
+        }
+        leaves = zip(*(rows[name] for name in self._names), strict=True)
+        return [jax.tree.unflatten(self._structure, of_row) for of_row in leaves]
 
     def arrays(self, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
         """The arrays (n, L) of examples, named as in :meth:`tomat.lm.objective.Objective.examples`.
@@ -142,41 +145,62 @@ class ExampleDataset(Stream[DensityExample]):
         Those of :class:`tomat.lm.spatial.example.Space` (n, ...) are named by their place in it: ``space.places``.
         """
         epochs, rows = self.places(indices)
-        n = len(rows)
-        out = {name: np.empty((n, *shape), dtype=dtype) for name, (shape, dtype) in self._arrays.items()}
-        blocks = [slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
+        out = self._empty(len(rows))
 
         def work(block: slice) -> None:
-            for epoch in np.unique(epochs[block]).tolist():
-                same = epochs[block] == epoch
-                self._examples(
-                    epoch, rows[block][same], {name: array[block] for name, array in out.items()}, same
-                )
+            views = {name: array[block] for name, array in out.items()}
+            self._examples(int(epochs[block.start]), rows[block], views)
 
-        for _ in map(work, blocks) if self._pool is None else self._pool.map(work, blocks):
+        for _ in map(work, _blocks(epochs)) if self._pool is None else self._pool.map(work, _blocks(epochs)):
             pass
         return out
 
-    def _examples(
-        self, epoch: int, rows: NDArray[np.int64], out: dict[str, NDArray[Any]], places: NDArray[np.bool_]
-    ) -> None:
-        """Write the examples of rows of one epoch into ``out`` at ``places``."""
-        batch = self._rows.rows(epoch, rows, getattr(self._scratch, "batch", None))
-        self._scratch.batch = batch
-        keys = keys_of(key_of(self._seed, "mask", epoch), rows)
-        made = self._objective.examples(batch, self._vocabulary, keys)
-        whole = bool(places.all())
-        for name, array in out.items():
-            if name in made:
-                array[slice(None) if whole else places] = made[name]
+    def _empty(self, n: int) -> dict[str, NDArray[Any]]:
+        """Arrays of ``n`` examples to write."""
+        # One allocation is large enough for large pages, and given back and taken again without new ones.
+        plain = np.empty((len(_PLAIN), n, self._rows.size), dtype=np.int32)
+        out = {name: plain[place].view(dtype) for place, (name, dtype) in enumerate(_PLAIN.items())}
+        for name, leaf in self._leaves.items():
+            if name not in out:
+                out[name] = np.empty((n, *leaf.array.shape), dtype=leaf.array.dtype)
+        return out
+
+    def _examples(self, epoch: int, rows: NDArray[np.int64], out: dict[str, NDArray[Any]]) -> None:
+        """Write the examples of rows of one epoch into ``out``."""
+        # The objective makes them of the rows where they are.
+        batch = RowArrays(
+            tokens=out["targets"],
+            values=out["values"],
+            guess=self._guess(len(rows)) if self._objective.needs_guess else None,
+            segments=out["segments"],
+            positions=out["pos_ids"],
+            weight=out["loss_weight"],
+        )
+        self._rows.write(epoch, rows, batch)
         if self._space is not None:
-            there = {name: array for name, array in out.items() if name.startswith(_SPACE)}
-            for at, row, tokens in zip(
-                np.flatnonzero(places).tolist(), rows.tolist(), batch.tokens, strict=True
-            ):
-                # The objective may have hidden tokens of the row; those of the batch are as they were encoded.
-                one = {name.removeprefix(_SPACE): array[at] for name, array in there.items()}
-                self._space.fill(epoch, row, tokens, one)
+            self._write_space(self._space, epoch, rows, batch.tokens, out)
+        keys = keys_of(key_of(self._seed, "mask", epoch), rows)
+        self._objective.ask(out, batch.guess, self._vocabulary, keys)
+
+    def _guess(self, n: int) -> NDArray[np.int32]:
+        """Memory for the guess of ``n`` rows, which no example keeps."""
+        if not hasattr(self._scratch, "guess"):
+            self._scratch.guess = np.empty((_BLOCK, self._rows.size), dtype=np.int32)
+        guess: NDArray[np.int32] = self._scratch.guess[:n]
+        return guess
+
+    @staticmethod
+    def _write_space(
+        space: SpatialRows,
+        epoch: int,
+        rows: NDArray[np.int64],
+        tokens: NDArray[np.int32],
+        out: dict[str, NDArray[Any]],
+    ) -> None:
+        """Write what rows of these tokens, all as they were encoded, say about space."""
+        there = {name.removeprefix(_SPACE): array for name, array in out.items() if name.startswith(_SPACE)}
+        for at, row in enumerate(rows.tolist()):
+            space.fill(epoch, row, tokens[at], {name: array[at] for name, array in there.items()})
 
     def places(self, indices: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Epoch and row of each example.
@@ -213,15 +237,37 @@ _FIELDS: dict[str, Any] = {
     "pos_ids": np.int32,
 }
 
+#: Arrays of every example, (n, L), all of four bytes a token.
+_PLAIN = _FIELDS | {"segments": np.int32}
 
 #: What the names of the arrays of the space begin with.
 _SPACE = "space."
 
 
+def _blocks(epochs: NDArray[np.int64]) -> list[slice]:
+    """Parts of a batch with rows of one epoch each, at most :data:`_BLOCK`."""
+    n = len(epochs)
+    edges = [0, *(np.flatnonzero(np.diff(epochs)) + 1).tolist(), n]
+    return [
+        slice(start, min(start + _BLOCK, end))
+        for first, end in pairwise(edges)
+        for start in range(first, end, _BLOCK)
+    ]
+
+
+def _is_named(leaf: Any) -> bool:
+    return isinstance(leaf, hax.NamedArray)
+
+
+def _named(array: NDArray[Any], axes: tuple[str, ...]) -> hax.NamedArray:
+    """An array whose axes are known to fit: checking them again takes longer than writing the array."""
+    named = object.__new__(hax.NamedArray)
+    named.__dict__.update(array=array, axis_names=axes)
+    return named
+
+
 def _named_leaves(template: DensityExample) -> list[tuple[str, hax.NamedArray]]:
     """The leaves of an example by name, in order; both segment arrays of the mask are ``segments``."""
-    leaves = jax.tree_util.tree_leaves_with_path(
-        template, is_leaf=lambda leaf: isinstance(leaf, hax.NamedArray)
-    )
+    leaves = jax.tree_util.tree_leaves_with_path(template, is_leaf=_is_named)
     named = [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]
     return [("segments" if name.startswith("attn_mask") else name, leaf) for name, leaf in named]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import example_oracle
 from tomat.lm.data.packing import one_each, pack
 from tomat.lm.data.shuffle import key_of, keys_of, permute, random_bits
 
@@ -30,11 +31,26 @@ def test_orders_of_any_size_cost_the_same(n: int, key: int) -> None:
     assert order.max() < n
 
 
+@given(st.integers(1, 2**40), keys, st.lists(st.integers(0, 2**40), min_size=1, max_size=20))
+def test_orders_are_those_of_the_oracle(n: int, key: int, positions: list[int]) -> None:
+    inside = np.array(positions) % n
+    np.testing.assert_array_equal(permute(inside, n, key), example_oracle.permute(inside, n, key))
+
+
+@given(keys, st.lists(st.integers(-(2**63), 2**63 - 1), max_size=5), st.integers(0, 100))
+def test_random_numbers_are_those_of_the_oracle(key: int, numbers: list[int], n: int) -> None:
+    of = np.array(numbers, dtype=np.int64)
+    found = keys_of(key, of)
+    np.testing.assert_array_equal(found, example_oracle.keys_of(key, of))
+    np.testing.assert_array_equal(random_bits(found, n), example_oracle.random_bits(found, n))
+
+
 def test_other_keys_give_other_orders() -> None:
     orders = {tuple(permute(np.arange(50), 50, key_of(seed, "order", 0)).tolist()) for seed in range(200)}
     assert len(orders) == 200
-    with pytest.raises(IndexError, match="in an order of 5"):
-        permute([5], 5, 0)
+    for beyond in (5, -1):
+        with pytest.raises(IndexError, match=f"{beyond} in an order of 5"):
+            permute([beyond], 5, 0)
 
 
 def test_where_a_position_goes_is_uniform() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import example_oracle
 import tomat
 from data_sets import CASES
 from runs import IDS, LABEL
@@ -58,6 +60,32 @@ def check_targets(arrays: dict[str, NDArray[Any]], vocabulary: ModelVocabulary) 
         "pos_ids": "i4",
     }.items():
         assert arrays[name].dtype == np.dtype(dtype), name
+
+
+@pytest.mark.parametrize("weights", ["equal", "nmae"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        ObjectiveConfig("next_token"),
+        ObjectiveConfig("next_token", preamble_weight=0.5),
+        ObjectiveConfig("guess"),
+        *(ObjectiveConfig("masked", schedule) for schedule in ("all", "uniform", "cosine")),
+    ],
+    ids=lambda config: f"{config.kind}-{config.schedule}-{config.preamble_weight}",
+)
+def test_examples_are_those_of_the_oracle(
+    config: ObjectiveConfig, weights: str, batch: RowBatch, vocabulary: ModelVocabulary
+) -> None:
+    config = replace(config, voxel_weights=weights)
+    before = {name: array.copy() for name, array in vars(batch).items()}
+    for seed in range(20):
+        keys = keys_of(seed, np.arange(len(batch)))
+        made = config.build().examples(batch, vocabulary, keys)
+        for name, array in example_oracle.examples(config, batch, vocabulary, keys).items():
+            assert made[name].dtype == array.dtype, name
+            np.testing.assert_array_equal(made[name], array, err_msg=name)
+    for name, array in before.items():
+        np.testing.assert_array_equal(getattr(batch, name), array, err_msg=f"{name} is left as it was")
 
 
 def test_next_token_asks_each_token_of_the_one_before(batch: RowBatch, vocabulary: ModelVocabulary) -> None:
@@ -153,7 +181,7 @@ def test_guess_shows_the_starting_density_and_asks_for_all(
     assert is_density(arrays["tokens"], vocabulary).sum() == density.sum()
     np.testing.assert_array_equal(arrays["targets"], batch.tokens)
     np.testing.assert_array_equal(arrays["loss_weight"], density.astype(np.float32))
-    plain = RowBatch(**{**batch.__dict__, "guess": None})
+    plain = replace(batch, guess=None)
     with pytest.raises(ValueError, match=r"set data\.guess"):
         ObjectiveConfig("guess").build().examples(plain, vocabulary, KEYS)
 

@@ -4,7 +4,7 @@ from tomat.lm.data.config import DataConfig
 from tomat.lm.data.on_the_fly import DensitySource
 from tomat.lm.data.opening import open_rows
 from tomat.lm.data.parquet import ParquetSource
-from tomat.lm.data.rows import RowBatch, Rows, Source
+from tomat.lm.data.rows import RowArrays, RowBatch, Rows, Source
 from tomat.lm.data.store import DensityStore
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "DensitySource",
     "DensityStore",
     "ParquetSource",
+    "RowArrays",
     "RowBatch",
     "Rows",
     "Source",

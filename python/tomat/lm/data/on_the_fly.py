@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tomat.lm.data.config import DataConfig
     from tomat.lm.data.folds import OwnStarts
     from tomat.lm.data.guess_check import GuessCheck
-    from tomat.lm.data.rows import Ints, RowBatch
+    from tomat.lm.data.rows import Ints, RowArrays
     from tomat.material import Material
     from tomat.starting import StartingDensity
     from tomat.tokenizer import PatchTokenizer
@@ -184,7 +184,7 @@ class DensitySource:
             )
         return corners.astype(np.int64)
 
-    def fill(self, epoch: int, sequences: Ints, rows: Ints, columns: Ints, batch: RowBatch) -> Ints:
+    def fill(self, epoch: int, sequences: Ints, rows: Ints, columns: Ints, batch: RowArrays) -> Ints:
         """As :meth:`tomat.lm.data.rows.Source.fill`."""
         places = np.empty((len(sequences), 6), dtype=np.int64)
         places[:, 0] = self._kept[self.materials[sequences]]

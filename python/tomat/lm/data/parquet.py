@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from tomat.lm.data.config import DataConfig
     from tomat.lm.data.guess_check import GuessCheck
-    from tomat.lm.data.rows import Ints, RowBatch
+    from tomat.lm.data.rows import Ints, RowArrays
     from tomat.starting import StartingDensity
     from tomat.tokenizer import Patch, PatchTokenizer
 
@@ -163,7 +163,7 @@ class ParquetSource:
             return None
         return codec.decode(np.arange(codec.sizes[0])[:, None]).astype(np.float32)
 
-    def fill(self, epoch: int, sequences: Ints, rows: Ints, columns: Ints, batch: RowBatch) -> Ints:
+    def fill(self, epoch: int, sequences: Ints, rows: Ints, columns: Ints, batch: RowArrays) -> Ints:
         """As :meth:`tomat.lm.data.rows.Source.fill`."""
         starts, ends = self._starts[sequences], self._starts[sequences + 1]
         first = self._density[sequences].astype(np.int64)
@@ -181,6 +181,7 @@ class ParquetSource:
             if table is not None:
                 np.take(table, ids - low, out=values)
             else:  # several tokens per voxel: the value stands at the last
+                values.fill(0)
                 values[k - 1 :: k] = self.tokenizer.density_values(ids)
             if self._guess is not None and batch.guess is not None:
                 at = self._guess["starts"][sequence]

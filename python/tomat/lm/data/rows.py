@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from tomat import _core
 from tomat.lm.data.packing import Packing, one_each, pack
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ _NAMED = 20
 
 
 @dataclass(frozen=True, eq=False)
-class RowBatch:
-    """A batch of rows of the model: arrays (n, L), and (n,) for the last two.
+class RowArrays:
+    """Rows of the model: arrays (n, L).
 
     Attributes:
         tokens: int32, padded with ``[PAD]``.
@@ -38,8 +39,6 @@ class RowBatch:
         positions: int32, from 0 in each sequence.
         weight: float32, 1 / mean \\|density\\| of the material in the codec's unit at density tokens, 0 elsewhere; the
             mean of weight times \\|error\\| over a material's voxels is its NMAE.
-        n_voxels: int64, voxels in the row.
-        electrons: float32, electrons in these voxels.
     """
 
     tokens: NDArray[np.int32]
@@ -48,34 +47,47 @@ class RowBatch:
     segments: NDArray[np.int32]
     positions: NDArray[np.int32]
     weight: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True, eq=False)
+class RowBatch(RowArrays):
+    """A batch of rows, with what is in each (n,).
+
+    Attributes:
+        n_voxels: int64, voxels in the row.
+        electrons: float32, electrons in these voxels.
+    """
+
     n_voxels: NDArray[np.int64]
     electrons: NDArray[np.float32]
 
     @classmethod
-    def empty(cls, n: int, size: int, pad: int, *, guess: bool) -> RowBatch:
-        """``n`` rows of padding."""
+    def empty(cls, n: int, size: int, *, guess: bool) -> RowBatch:
+        """``n`` rows to write."""
         shape = (n, size)
         return cls(
-            tokens=np.full(shape, pad, np.int32),
-            values=np.zeros(shape, np.float32),
-            guess=np.zeros(shape, np.int32) if guess else None,
-            segments=np.full(shape, -1, np.int32),
-            positions=np.zeros(shape, np.int32),
-            weight=np.zeros(shape, np.float32),
-            n_voxels=np.zeros(n, np.int64),
-            electrons=np.zeros(n, np.float32),
+            tokens=np.empty(shape, np.int32),
+            values=np.empty(shape, np.float32),
+            guess=np.empty(shape, np.int32) if guess else None,
+            segments=np.empty(shape, np.int32),
+            positions=np.empty(shape, np.int32),
+            weight=np.empty(shape, np.float32),
+            n_voxels=np.empty(n, np.int64),
+            electrons=np.empty(n, np.float32),
         )
 
-    def clear(self, pad: int) -> None:
-        """Reset all rows to padding."""
-        for array in (self.values, self.guess, self.positions, self.weight, self.n_voxels, self.electrons):
-            if array is not None:
-                array.fill(0)
-        self.tokens.fill(pad)
-        self.segments.fill(-1)
 
-    def __len__(self) -> int:
-        return len(self.tokens)
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """Sequences in rows: arrays (n,), and ``spans`` (n, 3) as of :meth:`Source.fill`."""
+
+    materials: NDArray[np.int32]
+    rows: Ints
+    columns: Ints
+    spans: Ints
 
 
 class Source(Protocol):
@@ -97,8 +109,12 @@ class Source(Protocol):
     #: Electrons per voxel and unit of density, of each material.
     electrons: NDArray[np.float64]
 
-    def fill(self, epoch: int, sequences: Ints, rows: Ints, columns: Ints, batch: RowBatch) -> Ints:
-        """Write tokens, values and guess of sequences; returns (n, 3): length, and first and end of density tokens."""
+    def fill(self, epoch: int, sequences: Ints, rows: Ints, columns: Ints, batch: RowArrays) -> Ints:
+        """Write the tokens of sequences, and values and guess at density tokens.
+
+        Returns:
+            (n, 3): length, and first and end of density tokens.
+        """
         ...
 
     def name(self, epoch: int, sequence: int) -> str:
@@ -142,8 +158,6 @@ class Rows:
         self.packing: Packing = (
             pack(lengths, source.materials, size, seed) if packed else one_each(lengths, size)
         )
-        self._arange = np.arange(size, dtype=np.int32)
-        self._pad = source.tokenizer.vocabulary.specials["[PAD]"]
         self._components = len(source.tokenizer.density_codec.sizes)
 
     def __len__(self) -> int:
@@ -163,6 +177,23 @@ class Rows:
             IndexError: no such row.
         """
         index = np.asarray(indices, dtype=np.int64).reshape(-1)
+        if into is None or len(into) != len(index):
+            batch = RowBatch.empty(len(index), self.size, guess=self.has_guess)
+        else:
+            batch = into
+        self._count(batch, self._write(epoch, index, batch))
+        return batch
+
+    def write(self, epoch: int, indices: ArrayLike, out: RowArrays) -> None:
+        """As :meth:`rows`, but into given arrays, without counts, and with a guess only if there is an array for it.
+
+        Raises:
+            IndexError: no such row.
+            ValueError: the arrays are not rows in memory, of one shape.
+        """
+        self._write(epoch, np.asarray(indices, dtype=np.int64).reshape(-1), out)
+
+    def _write(self, epoch: int, index: Ints, out: RowArrays) -> _Placed:
         if index.size and not 0 <= index.min() <= index.max() < len(self):
             raise IndexError(f"rows from {index.min()} to {index.max()}, but there are {len(self)}")
         starts, ends = self.packing.starts[index], self.packing.starts[index + 1]
@@ -173,28 +204,28 @@ class Rows:
         lengths = self.source.lengths[sequences].astype(np.int64)
         before = np.cumsum(lengths) - lengths
         columns = before - np.repeat(before[np.cumsum(counts) - counts], counts)
-        if into is None or len(into) != len(index):
-            batch = RowBatch.empty(len(index), self.size, self._pad, guess=self.has_guess)
-        else:
-            batch = into
-            batch.clear(self._pad)
-        spans = self.source.fill(epoch, sequences, rows, columns, batch)
-        self._annotate(batch, sequences, rows, columns, number, spans)
-        return batch
-
-    def _annotate(
-        self, batch: RowBatch, sequences: Ints, rows: Ints, columns: Ints, number: Ints, spans: Ints
-    ) -> None:
+        spans = self.source.fill(epoch, sequences, rows, columns, out)
         materials = self.source.materials[sequences]
-        weights = self.source.weight[materials].tolist()
-        scales = self.source.electrons[materials].tolist()
-        places = zip(rows.tolist(), columns.tolist(), number.tolist(), spans.tolist(), strict=True)
-        for (row, column, segment, (length, first, end)), weight, scale in zip(
-            places, weights, scales, strict=True
-        ):
-            batch.segments[row, column : column + length] = segment
-            batch.positions[row, column : column + length] = self._arange[:length]
-            batch.weight[row, column + first : column + end] = weight
+        _core.annotate_rows(
+            np.stack([rows, columns], axis=1),
+            spans,
+            self.source.weight[materials],
+            out.tokens,
+            out.values,
+            out.segments,
+            out.positions,
+            out.weight,
+            guess=out.guess,
+        )
+        return _Placed(materials, rows, columns, spans)
+
+    def _count(self, batch: RowBatch, placed: _Placed) -> None:
+        """Write what is in each row."""
+        batch.n_voxels.fill(0)
+        batch.electrons.fill(0)
+        places = zip(placed.rows.tolist(), placed.columns.tolist(), placed.spans.tolist(), strict=True)
+        scales = self.source.electrons[placed.materials].tolist()
+        for (row, column, (_, first, end)), scale in zip(places, scales, strict=True):
             batch.electrons[row] += batch.values[row, column + first : column + end].sum() * scale
             batch.n_voxels[row] += (end - first) // self._components
 

@@ -10,11 +10,12 @@ import draccus
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
 
-    from tomat.lm.data.rows import RowBatch
+    from tomat.lm.data.rows import RowArrays
     from tomat.lm.vocabulary import ModelVocabulary
     from tomat.prediction.options import Mode
     from tomat.prediction.predictor import PatchRequest
@@ -102,7 +103,7 @@ class Objective(draccus.ChoiceRegistry):
         return ONE_PASS if self.config.schedule == "all" else PARTLY_MASKED
 
     def examples(
-        self, batch: RowBatch, vocabulary: ModelVocabulary, keys: ArrayLike
+        self, batch: RowArrays, vocabulary: ModelVocabulary, keys: ArrayLike
     ) -> dict[str, NDArray[Any]]:
         """The arrays of examples, aligned with the model's activations.
 
@@ -119,36 +120,57 @@ class Objective(draccus.ChoiceRegistry):
         Raises:
             ValueError: rows lack the starting density, or weights ``nmae`` the mean density of a material.
         """
-        density = (batch.tokens >= vocabulary.density.start) & (batch.tokens < vocabulary.density.stop)
-        weight = self._voxel_weight(batch, density)
         arrays = {
-            "tokens": batch.tokens,
-            "targets": batch.tokens,
-            "values": batch.values,
-            "loss_weight": weight,
+            "tokens": np.empty_like(batch.tokens),
+            "targets": batch.tokens.copy(),
+            "values": batch.values.copy(),
+            "loss_weight": batch.weight.copy(),
             "pos_ids": batch.positions,
             "segments": batch.segments,
         }
-        return arrays | self.asked(batch, density, weight, vocabulary, np.asarray(keys, dtype=np.uint64))
+        self.ask(arrays, batch.guess, vocabulary, keys)
+        return arrays
+
+    def ask(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        guess: NDArray[np.int32] | None,
+        vocabulary: ModelVocabulary,
+        keys: ArrayLike,
+    ) -> None:
+        """Make examples of rows in the same arrays, as fast as memory.
+
+        Args:
+            arrays: as those of :meth:`examples`, but that ``targets``, ``values`` and ``loss_weight`` are ``tokens``,
+                ``values`` and ``weight`` of the rows, and ``tokens`` is free.
+            guess: tokens of the starting density, as those of the rows.
+            vocabulary: of the model.
+            keys: (n,).
+
+        Raises:
+            ValueError: as for :meth:`examples`.
+        """
+        if not self.equal and not np.isfinite(arrays["loss_weight"]).all():
+            raise ValueError(
+                "objective.voxel_weights = nmae needs the mean density of every material; these rows have no cell and "
+                "their unit is e_per_A3: use equal, or rows of v2-lat or v3"
+            )
+        self.asked(arrays, guess, vocabulary, np.asarray(keys, dtype=np.uint64))
+
+    @property
+    def equal(self) -> bool:
+        """Whether every voxel weighs 1, whatever the rows say."""
+        return self.config.voxel_weights == "equal"
 
     @abc.abstractmethod
     def asked(
         self,
-        batch: RowBatch,
-        density: NDArray[np.bool_],
-        weight: NDArray[np.float32],
+        arrays: Mapping[str, NDArray[Any]],
+        guess: NDArray[np.int32] | None,
         vocabulary: ModelVocabulary,
         keys: NDArray[np.uint64],
-    ) -> dict[str, NDArray[Any]]:
-        """The arrays of :meth:`examples` that depend on the objective.
-
-        Args:
-            batch: the rows.
-            density: (n, L) bool, positions of density tokens.
-            weight: (n, L), weight of each voxel; 0 elsewhere.
-            vocabulary: of the model.
-            keys: (n,).
-        """
+    ) -> None:
+        """Do the work of :meth:`ask`, which has checked the weights."""
 
     @abc.abstractmethod
     def fill(
@@ -165,16 +187,6 @@ class Objective(draccus.ChoiceRegistry):
         Raises:
             ValueError: the request lacks a density.
         """
-
-    def _voxel_weight(self, batch: RowBatch, density: NDArray[np.bool_]) -> NDArray[np.float32]:
-        if self.config.voxel_weights == "equal":
-            return density.astype(np.float32)
-        if not np.isfinite(batch.weight).all():
-            raise ValueError(
-                "objective.voxel_weights = nmae needs the mean density of every material; these rows have no cell and "
-                "their unit is e_per_A3: use equal, or rows of v2-lat or v3"
-            )
-        return batch.weight
 
 
 def density_ids(request: PatchRequest, name: str, vocabulary: ModelVocabulary) -> NDArray[np.int32]:

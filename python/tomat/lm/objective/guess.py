@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, override
 
-import numpy as np
-
+from tomat import _core
 from tomat.lm.objective.base import Objective, density_ids
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    from tomat.lm.data.rows import RowBatch
     from tomat.lm.vocabulary import ModelVocabulary
     from tomat.prediction.options import Mode
     from tomat.prediction.predictor import PatchRequest
@@ -27,15 +27,21 @@ class Guess(Objective):
     @override
     def asked(
         self,
-        batch: RowBatch,
-        density: NDArray[np.bool_],
-        weight: NDArray[np.float32],
+        arrays: Mapping[str, NDArray[Any]],
+        guess: NDArray[np.int32] | None,
         vocabulary: ModelVocabulary,
         keys: NDArray[np.uint64],
-    ) -> dict[str, NDArray[Any]]:
-        if batch.guess is None:
+    ) -> None:
+        if guess is None:
             raise ValueError("objective.kind = guess needs a starting density in the rows: set data.guess")
-        return {"tokens": np.where(density, batch.guess, batch.tokens)}
+        _core.ask_from_guess(
+            vocabulary.tokenizer._core,
+            arrays["tokens"],
+            arrays["targets"],
+            arrays["loss_weight"],
+            guess,
+            equal=self.equal,
+        )
 
     @override
     def fill(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, override
 
-import numpy as np
-
+from tomat import _core
 from tomat.lm.objective.base import TEACHER_FORCED, Objective, density_ids
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    from tomat.lm.data.rows import RowBatch
     from tomat.lm.vocabulary import ModelVocabulary
     from tomat.prediction.options import Mode
     from tomat.prediction.predictor import PatchRequest
@@ -34,21 +34,22 @@ class NextToken(Objective):
     @override
     def asked(
         self,
-        batch: RowBatch,
-        density: NDArray[np.bool_],
-        weight: NDArray[np.float32],
+        arrays: Mapping[str, NDArray[Any]],
+        guess: NDArray[np.int32] | None,
         vocabulary: ModelVocabulary,
         keys: NDArray[np.uint64],
-    ) -> dict[str, NDArray[Any]]:
+    ) -> None:
         """Shift the targets by one; the first token of a sequence is not predicted."""
-        same = (batch.segments[:, 1:] == batch.segments[:, :-1]) & (batch.segments[:, 1:] >= 0)
-        if self.config.preamble_weight:
-            weight = np.where(density, weight, np.float32(self.config.preamble_weight))
-        targets, values, weights = (np.zeros_like(a) for a in (batch.tokens, batch.values, weight))
-        targets[:, :-1] = batch.tokens[:, 1:]
-        values[:, :-1] = batch.values[:, 1:]
-        np.multiply(weight[:, 1:], same, out=weights[:, :-1])
-        return {"targets": targets, "values": values, "loss_weight": weights}
+        _core.ask_next_tokens(
+            vocabulary.tokenizer._core,
+            arrays["tokens"],
+            arrays["targets"],
+            arrays["loss_weight"],
+            arrays["values"],
+            arrays["segments"],
+            equal=self.equal,
+            preamble=self.config.preamble_weight,
+        )
 
     @override
     def fill(
