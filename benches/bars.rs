@@ -1,4 +1,4 @@
-//! Bars of the core: encoding rows against quantising alone, in turns, in one run.
+//! Bars of the core: encoding rows against quantising alone, and log codecs beside their formula, in turns, in one run.
 //!
 //! Prints what it measured; where `TOMAT_BENCH_TABLE` names a file, also a line of JSON a bar for `benches/bars.py`.
 
@@ -7,8 +7,10 @@ mod common;
 use std::fs::OpenOptions;
 use std::hint::black_box;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Instant;
 
+use tomat_core::codec::{DensityCodec, LogCodec};
 use tomat_core::grid::{Crystal, Density, Lattice, Unit};
 use tomat_core::patch::for_each_run;
 use tomat_core::sampler::{SampleKey, uniform_offsets};
@@ -17,6 +19,8 @@ use tomat_core::sequence::{FALLBACK_SHAPES, Layout, PAD_TO, Tokenizer};
 const PATCHES: usize = 64;
 const CUBE: [usize; 3] = [19; 3];
 const ROUNDS: usize = 201;
+/// Million voxels a second of a log codec.
+const LOG_BAR: f64 = 250.0;
 
 /// Seconds of the middle one of many calls.
 fn median(mut seconds: Vec<f64>) -> f64 {
@@ -32,6 +36,35 @@ fn seconds(work: impl FnOnce()) -> f64 {
 
 fn main() {
     let values = common::density();
+    log_codecs(&values[..200_000]);
+    rows(values);
+}
+
+fn log_codecs(values: &[f32]) {
+    for name in ["two_token_9_12", "tomol_3byte", "fp16_1token"] {
+        let log = LogCodec::named(name).expect("a known name");
+        let (low, width) = (log.log_min(), log.log_max() - log.log_min());
+        let top = (log.sizes().iter().product::<usize>() / 2 - 1) as f64;
+        let codec = DensityCodec::Log(Arc::new(log));
+        let k = codec.components();
+        let (bases, mut out) = (vec![0; k], vec![0; values.len() * k]);
+        let (mut encoding, mut formula) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            encoding.push(seconds(|| codec.encode(black_box(values), &bases, &mut out).expect("no NaN")));
+            formula.push(seconds(|| {
+                for (word, &value) in out.chunks_exact_mut(k).zip(black_box(values)) {
+                    let exponent = f64::from(value.abs()).log10().clamp(low, low + width);
+                    word[0] = ((exponent - low) / width * top) as i32;
+                }
+            }));
+        }
+        let [encoding, formula] = [encoding, formula].map(|all| 1e-6 * values.len() as f64 / median(all));
+        println!("{name}: {encoding:.0} million voxels a second, by the formula {formula:.0}");
+        report((&format!("log codec {name} (core)"), "M voxels/s"), false, LOG_BAR, encoding);
+    }
+}
+
+fn rows(values: Vec<f32>) {
     let (atomic_numbers, frac_coords) = common::atoms();
     let codec = common::codec(&values, 16_384);
     let layout = Layout::named("v3").expect("a known name");
@@ -65,14 +98,16 @@ fn main() {
         million / quantising,
         million / encoding
     );
-    report("rows of a material over quantising alone (core)", 1.4, encoding / quantising);
+    report(("rows of a material over quantising alone (core)", "x"), true, 1.4, encoding / quantising);
 }
 
-fn report(what: &str, bar: f64, measured: f64) {
-    println!("{what}: {measured:.2}x, at most {bar}x");
+/// Prints what was measured, in a unit, beside its bar, the largest it may be or the least.
+fn report((what, unit): (&str, &str), at_most: bool, bar: f64, measured: f64) {
+    let side = if at_most { "at most" } else { "at least" };
+    println!("{what}: {measured:.2} {unit}, {side} {bar} {unit}");
     let Ok(path) = std::env::var("TOMAT_BENCH_TABLE") else { return };
     let line = format!(
-        r#"{{"what": "{what}", "bar": {bar}, "measured": {measured}, "unit": "x", "at_most": true}}"#
+        r#"{{"what": "{what}", "bar": {bar}, "measured": {measured}, "unit": "{unit}", "at_most": {at_most}}}"#
     );
     let file = OpenOptions::new().append(true).create(true).open(path);
     file.and_then(|mut file| writeln!(file, "{line}")).expect("the table can be written");

@@ -2,7 +2,7 @@
 
 mod register;
 
-pub(crate) use register::{Lane, Register};
+pub(crate) use register::{Lane, Portable, Register};
 
 /// Work that is compiled for each kind of register: any processor's, those of AVX2 and those of AVX-512.
 pub(crate) trait Kernel {
@@ -69,11 +69,19 @@ pub(crate) fn ln_of_one_and(x: f32) -> f32 {
     ln(1.0 + x)
 }
 
-/// `ln(x)` of a normal number above zero, within 3e-7 times (1 + its size): the series of the inverse hyperbolic tangent,
-/// without a call or a branch.
+/// `ln(x)` of a normal number above zero, within 3e-7 times (1 + its size).
 #[inline(always)]
 #[allow(clippy::inline_always)] // see Kernel
 pub(crate) fn ln(x: f32) -> f32 {
+    let (exponent, of_mantissa) = ln_in_parts(x);
+    exponent as f32 * std::f32::consts::LN_2 + of_mantissa
+}
+
+/// The exponent of a normal number above zero, and `ln` of its mantissa, which lies between `sqrt(1/2)` and `sqrt(2)`,
+/// within 7e-8: the series of the inverse hyperbolic tangent, without a call or a branch.
+#[inline(always)]
+#[allow(clippy::inline_always)] // see Kernel
+pub(crate) fn ln_in_parts(x: f32) -> (i32, f32) {
     const SQRT_HALF: u32 = 0x3f35_04f3;
     let bits = x.to_bits();
     let exponent = (bits.wrapping_sub(SQRT_HALF) as i32) >> 23;
@@ -81,7 +89,7 @@ pub(crate) fn ln(x: f32) -> f32 {
     let f = (mantissa - 1.0) / (mantissa + 1.0);
     let s = f * f;
     let series = 2.0 + s * (2.0 / 3.0 + s * (2.0 / 5.0 + s * (2.0 / 7.0 + s * (2.0 / 9.0))));
-    exponent as f32 * std::f32::consts::LN_2 + f * series
+    (exponent, f * series)
 }
 
 /// `exp(x)`, within 2e-7 of it: a power of two and a polynomial. Beyond +-87 it stays what it is there.
@@ -115,7 +123,7 @@ pub(crate) fn asinh(x: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{asinh, exp, ln};
+    use super::{asinh, exp, ln, ln_in_parts};
 
     fn close(name: &str, found: f32, expected: f64, x: f32, tolerance: f64) {
         let size = if name == "exp" { expected } else { 1.0 + expected.abs() };
@@ -134,6 +142,17 @@ mod tests {
         }
         for x in [1e6_f32, -1e6, 1e15, -1e15, 1e-20, 0.0] {
             close("asinh", asinh(x), f64::from(x).asinh(), x, 4e-7);
+        }
+    }
+
+    #[test]
+    fn logarithms_of_all_mantissas_are_as_good_as_they_say() {
+        for pattern in std::f32::consts::FRAC_1_SQRT_2.to_bits()..=std::f32::consts::SQRT_2.to_bits() {
+            let x = f32::from_bits(pattern);
+            let (exponent, found) = ln_in_parts(x);
+            let expected = (f64::from(x) * 0.5_f64.powi(exponent)).ln();
+            let off = (f64::from(found) - expected).abs();
+            assert!((-1..=1).contains(&exponent) && off < 7e-8, "ln({x}) is off by {off}");
         }
     }
 

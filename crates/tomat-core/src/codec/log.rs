@@ -1,13 +1,17 @@
 //! The log-uniform codec: equal steps of `log10 |v|`, split over one to several components.
 
 mod fast;
+mod narrow;
+
+use std::any::TypeId;
 
 use sha2::Digest;
 
 use super::sha256_hex;
 use crate::error::{Error, Result};
 use crate::grid::Real;
-use fast::{Encode, Line};
+use fast::{Codes, Encode, Line};
+use narrow::Narrow;
 
 /// Magnitudes below this encode as exact zero.
 const ZERO_BELOW: f64 = 1e-15;
@@ -23,6 +27,8 @@ pub struct LogCodec {
     top: f64,
     /// What spares most values their logarithm.
     line: Option<Line>,
+    /// The same for float32 values.
+    narrow: Option<Narrow>,
 }
 
 impl LogCodec {
@@ -57,7 +63,9 @@ impl LogCodec {
         let mut sizes: Vec<usize> = bits.iter().map(|&b| 1usize << b).collect();
         sizes[0] *= 2;
         let top = ((1u64 << bits.iter().sum::<u32>()) - 1) as f64;
-        Self { log_min, log_max, bits: bits.to_vec(), sizes, top, line: Line::new(log_min, log_max, top) }
+        let line = Line::new(log_min, log_max, top);
+        let narrow = line.and_then(|line| Narrow::new(line, top));
+        Self { log_min, log_max, bits: bits.to_vec(), sizes, top, line, narrow }
     }
 
     /// A density codec by its name in the format page: `two_token_9_12`, `tomol_3byte` or `fp16_1token`, over the
@@ -129,28 +137,36 @@ impl LogCodec {
 
     /// Encodes `n` values that are not NaN into `n * k` places.
     pub(crate) fn encode<T: Real>(&self, values: &[T], bases: &[i32], out: &mut [i32]) {
-        match (self.line, self.bits.len()) {
-            (Some(line), 1) => self.encode_along::<T, 1>(line, values, bases, out),
-            (Some(line), 2) => self.encode_along::<T, 2>(line, values, bases, out),
-            (Some(line), 3) => self.encode_along::<T, 3>(line, values, bases, out),
-            (Some(line), _) => self.encode_along::<T, 0>(line, values, bases, out),
-            (None, k) => {
-                for (&value, word) in values.iter().zip(out.chunks_exact_mut(k)) {
+        let is_narrow = TypeId::of::<T>() == TypeId::of::<f32>();
+        match (self.narrow, self.line) {
+            (Some(narrow), _) if is_narrow => self.encode_by(narrow, values, bases, out),
+            (_, Some(line)) => self.encode_by(line, values, bases, out),
+            (_, None) => {
+                for (&value, word) in values.iter().zip(out.chunks_exact_mut(self.bits.len())) {
                     self.encode_value(value.into(), bases, word);
                 }
             }
         }
     }
 
-    fn encode_along<T: Real, const K: usize>(
+    fn encode_by<T: Real>(&self, codes: impl Codes<T>, values: &[T], bases: &[i32], out: &mut [i32]) {
+        match self.bits.len() {
+            1 => self.encode_into::<T, 1>(codes, values, bases, out),
+            2 => self.encode_into::<T, 2>(codes, values, bases, out),
+            3 => self.encode_into::<T, 3>(codes, values, bases, out),
+            _ => self.encode_into::<T, 0>(codes, values, bases, out),
+        }
+    }
+
+    fn encode_into<T: Real, const K: usize>(
         &self,
-        line: Line,
+        codes: impl Codes<T>,
         values: &[T],
         bases: &[i32],
         out: &mut [i32],
     ) {
         let exact = |magnitude| self.magnitude_code(magnitude) as u32;
-        Encode::<T, K, _> { line, bits: &self.bits, bases, values, out, exact }.run_widest();
+        Encode::<T, _, K, _> { codes, bits: &self.bits, bases, values, out, exact }.run_widest();
     }
 
     /// One value from components in their ranges.

@@ -32,7 +32,7 @@ pub(crate) trait Register: Copy {
 
 /// For any processor: the compiler takes what registers it has.
 #[derive(Clone, Copy)]
-pub(super) struct Portable([f32; 8]);
+pub(crate) struct Portable([f32; 8]);
 
 #[allow(clippy::inline_always)] // see super::Kernel
 impl Register for Portable {

@@ -1,5 +1,8 @@
 //! Values in the fixed columns of Fortran programs, digits taken eight at a time.
 
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
 /// The powers of ten that float64 holds exactly.
 const POWERS_OF_TEN: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
@@ -25,6 +28,15 @@ pub(super) fn scale(mantissa: u64, power: i64, negative: bool) -> f64 {
 pub(super) fn chgcar_line(line: &[u8; CHGCAR_LINE]) -> Option<[f64; 5]> {
     if line[CHGCAR_LINE - 1] != b'\n' {
         return None;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if wide::available() {
+        // SAFETY: the processor was just asked.
+        #[allow(unsafe_code)] // the only way from portable code to that of an instruction set
+        let five = unsafe { wide::chgcar_line(line) };
+        if five.is_some() {
+            return five;
+        }
     }
     let mut five = [0.0; 5];
     for (value, field) in five.iter_mut().zip(line.as_chunks::<18>().0) {
@@ -68,7 +80,6 @@ pub(super) fn short_value(field: &[u8; 11]) -> Option<f64> {
     const DIGITS: u64 = u64::from_le_bytes([0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0xFF]);
     let word = (u64::from_le_bytes(*field[2..].first_chunk()?) & DIGITS) | (ZEROS & !DIGITS);
     let negative = field[0] == b'-';
-    // Without a branch for each.
     #[allow(clippy::needless_bitwise_bool)] // one branch for all of them, which is always taken the same way
     let layout = (field[0].is_ascii_digit() | negative)
         & (field[1] == b'.')
@@ -94,11 +105,20 @@ pub(super) fn short_line<const WIDTH: usize, const N: usize>(text: &[u8]) -> Opt
         return None;
     }
     let (fields, after) = text.split_at(WIDTH * N);
+    let after = &after[1..];
+    #[cfg(target_arch = "x86_64")]
+    if wide::available() {
+        // SAFETY: the processor was just asked.
+        #[allow(unsafe_code)] // as above
+        if let Some(values) = unsafe { wide::short_line::<WIDTH, N>(text) } {
+            return Some((values, after));
+        }
+    }
     let mut values = [0.0; N];
     for (value, field) in values.iter_mut().zip(fields.as_chunks::<WIDTH>().0) {
         *value = short_field(field)?;
     }
-    Some((values, &after[1..]))
+    Some((values, after))
 }
 
 /// A short value after white space, perhaps with a sign before it, in columns of `WIDTH`; or `None`.
@@ -185,11 +205,33 @@ mod tests {
         format!("{sign}{whole}.{decimals}    ")
     }
 
-    fn bits<const N: usize>(line: Option<([f64; N], &[u8])>) -> Option<[u64; N]> {
-        line.map(|(values, after)| {
-            assert_eq!(after, b"");
-            values.map(f64::to_bits)
+    /// What `f` gives in wide registers, where the processor has them, and without; both must be the same.
+    fn both_ways<T: PartialEq + std::fmt::Debug>(f: impl Fn() -> T) -> T {
+        let found = f();
+        #[cfg(target_arch = "x86_64")]
+        {
+            wide::ALLOWED.set(false);
+            let portable = f();
+            wide::ALLOWED.set(true);
+            assert_eq!(found, portable);
+        }
+        found
+    }
+
+    /// The values of a line that another follows.
+    fn bits<const WIDTH: usize, const N: usize>(line: &[u8]) -> Option<[u64; N]> {
+        let text = [line, line].concat();
+        both_ways(|| {
+            short_line::<WIDTH, N>(&text).map(|(values, after)| {
+                assert_eq!(after, line);
+                values.map(f64::to_bits)
+            })
         })
+    }
+
+    fn chgcar_bits(line: &[u8]) -> Option<[u64; 5]> {
+        let line = line.try_into().unwrap();
+        both_ways(|| chgcar_line(line).map(|values| values.map(f64::to_bits)))
     }
 
     /// What the standard library reads of the words of a line.
@@ -213,7 +255,7 @@ mod tests {
                 format!(" {field}")
             });
             let line = format!("{}\n", fields.collect::<String>());
-            prop_assert_eq!(bits(short_line::<12, 10>(line.as_bytes())), Some(slow::<10>(&line)));
+            prop_assert_eq!(bits::<12, 10>(line.as_bytes()), Some(slow::<10>(&line)));
         }
 
         #[test]
@@ -224,18 +266,46 @@ mod tests {
                 format!("{}{}", if negative { " -" } else { "  " }, scientific(digits, exponent, false, "0"))
             });
             let line = format!("{}\n", fields.collect::<String>());
-            prop_assert_eq!(bits(short_line::<13, 6>(line.as_bytes())), Some(slow::<6>(&line)));
+            prop_assert_eq!(bits::<13, 6>(line.as_bytes()), Some(slow::<6>(&line)));
+        }
+
+        #[test]
+        fn lines_of_a_chgcar_are_what_the_standard_library_reads(
+            numbers in prop::collection::vec((0_u64..100_000_000_000, -11_i32..=33, 0_usize..3), 5),
+        ) {
+            let line: String = numbers
+                .iter()
+                .map(|&(digits, exponent, lead)| format!(" {}.{digits:011}E{exponent:+03}", ["0", "-", " "][lead]))
+                .chain(["\n".to_owned()])
+                .collect();
+            prop_assert_eq!(chgcar_bits(line.as_bytes()), Some(slow::<5>(&line)));
         }
 
         #[test]
         fn a_line_with_another_byte_is_no_line_or_the_same_as_the_words_in_it(
-            place in 0_usize..79, byte: u8, exponent in -3_i32..3,
+            place in 0_usize..78, byte: u8, exponent in -3_i32..3, point in 0_usize..=5, negative: bool,
         ) {
-            let field = format!(" -{}", scientific(12_345, exponent, false, "0"));
-            let mut line = format!("{}\n", field.repeat(6)).into_bytes();
-            line[place] = byte;
-            if let Some(values) = bits(short_line::<13, 6>(&line)) {
-                prop_assert_eq!(values, slow::<6>(std::str::from_utf8(&line).unwrap()));
+            let cube = format!(" {}{}", if negative { "-" } else { " " }, scientific(12_345, exponent, false, "0"));
+            let chg = [general(12_345, point, negative), scientific(12_345, exponent, negative, "0")];
+            let sign = if negative { "-" } else { "0" };
+            let chgcar = format!(" {sign}.12345678901E{exponent:+03}");
+            let with_byte = |fields: String| {
+                let mut line = format!("{fields}\n").into_bytes();
+                line[place] = byte;
+                line
+            };
+            let text = |line: &[u8]| String::from_utf8(line.to_vec()).unwrap();
+            let line = with_byte(cube.repeat(6));
+            if let Some(values) = bits::<13, 6>(&line) {
+                prop_assert_eq!(values, slow::<6>(&text(&line)));
+            }
+            let line = with_byte(format!(" {} {}", chg[0], chg[1]).repeat(5));
+            if let Some(values) = bits::<12, 10>(&line) {
+                prop_assert_eq!(values, slow::<10>(&text(&line)));
+            }
+            let line = with_byte(chgcar.repeat(5));
+            if let Some(values) = chgcar_bits(&line) {
+                prop_assert_eq!(values, slow::<5>(&text(&line)));
             }
         }
 
