@@ -1,5 +1,8 @@
 //! Bars of the core: encoding rows against quantising alone, and log codecs beside their formula, in turns, in one run.
 //!
+//! Beside the rows stands cutting the patches out and nothing else, which no look-up makes faster: a patch is 361
+//! short runs of a grid that lies in no cache near the core.
+//!
 //! Prints what it measured; where `TOMAT_BENCH_TABLE` names a file, also a line of JSON a bar for `benches/bars.py`.
 
 mod common;
@@ -75,14 +78,20 @@ fn rows(values: Vec<f32>) {
     let density = Density::new(common::GRID, Unit::Chgcar, values).expect("values are finite");
     let key = SampleKey { seed: 0, task_id: "bench", epoch: 0 };
     let offsets = uniform_offsets(common::GRID, PATCHES, key).expect("the grid is small enough");
-    let mut cut = Vec::new();
-    for &offset in &offsets {
-        for_each_run(common::GRID, CUBE, offset, |run| cut.extend_from_slice(&density.values()[run]));
-    }
+    let cut_out = |offsets: &[[usize; 3]], cut: &mut Vec<f32>| {
+        cut.clear();
+        for &offset in offsets {
+            for_each_run(common::GRID, CUBE, offset, |run| cut.extend_from_slice(&density.values()[run]));
+        }
+    };
+    let (mut cut, mut patch) = (Vec::new(), Vec::new());
+    cut_out(&offsets, &mut cut);
     let mut bins = vec![0; cut.len()];
 
-    let (mut quantising, mut encoding) = (Vec::new(), Vec::new());
+    let (mut cutting, mut quantising, mut encoding) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
+        // One at a time, as rows are made.
+        cutting.push(seconds(|| offsets.chunks(1).for_each(|one| cut_out(black_box(one), &mut patch))));
         quantising.push(seconds(|| codec.encode(black_box(&cut), &[0], &mut bins).expect("no NaN")));
         encoding.push(seconds(|| {
             let mut rows = tokenizer.rows(&density, &crystal, &offsets).expect("a sound material");
@@ -91,12 +100,15 @@ fn rows(values: Vec<f32>) {
             }
         }));
     }
-    let (quantising, encoding) = (median(quantising), median(encoding));
+    let [cutting, quantising, encoding] = [cutting, quantising, encoding].map(median);
     let million = 1e-6 * cut.len() as f64;
     println!(
-        "quantising {:.0} million voxels a second, rows of patches {:.0}",
+        "million voxels a second: quantising {:.0}, cutting out {:.0}, rows of patches {:.0}; \
+         quantising and cutting out take {:.2}x quantising alone",
         million / quantising,
-        million / encoding
+        million / cutting,
+        million / encoding,
+        (quantising + cutting) / quantising
     );
     report(("rows of a material over quantising alone (core)", "x"), true, 1.4, encoding / quantising);
 }
