@@ -13,6 +13,7 @@ pub use log::LogCodec;
 
 use crate::error::{Error, Result};
 use crate::grid::{Real, Unit, check_not_nan};
+use crate::memory;
 
 /// A codec for density values.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +58,29 @@ impl DensityCodec {
         }
         self.encode_checked(values, bases, out);
         Ok(())
+    }
+
+    /// The `n * k` components of `n` values, without bases, in new memory that is gone through once.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a value is NaN; [`Error::Memory`] when so much is not given.
+    pub fn components_of<T: Real>(&self, values: &[T]) -> Result<Vec<i32>> {
+        /// Values at a time: they, and what they are encoded as, stay in the cache.
+        const BLOCK: usize = 2048;
+        let k = self.components();
+        let bases = vec![0; k];
+        let mut block = memory::filled(BLOCK.min(values.len()) * k, 0)?;
+        let mut out = memory::with_room(values.len() * k)?;
+        for part in values.chunks(BLOCK) {
+            if check_not_nan(part).is_err() {
+                // Its place among all values belongs into the message.
+                check_not_nan(values)?;
+            }
+            let places = &mut block[..part.len() * k];
+            self.encode_checked(part, &bases, places);
+            out.extend_from_slice(places);
+        }
+        Ok(out)
     }
 
     /// As [`Self::encode`], for values already known not to be NaN and lengths known to fit.
@@ -176,4 +200,37 @@ pub(crate) fn sha256_hex(feed: impl FnOnce(&mut Sha256)) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn components_are_those_of_encode_and_nan_is_found_where_it_is(
+            some in prop::collection::vec(-1e3_f32..1e3, 0..300), repeats in 1_usize..20, nan: prop::sample::Index,
+        ) {
+            let mut values = some.repeat(repeats);
+            let bounds: Vec<f32> = (1..500_u16).map(|i| f32::from(i) * 0.7).collect();
+            let lloyd_max = LloydMaxCodec::new(bounds, vec![0.0; 500], 400.0, Unit::Chgcar).unwrap();
+            let log = LogCodec::new(-4.0, 4.0, &[9, 12]).unwrap();
+            for codec in [DensityCodec::LloydMax(Arc::new(lloyd_max)), DensityCodec::Log(Arc::new(log))] {
+                let k = codec.components();
+                let mut expected = vec![0; values.len() * k];
+                codec.encode(&values, &vec![0; k], &mut expected).unwrap();
+                prop_assert_eq!(codec.components_of(&values).unwrap(), expected);
+                if values.is_empty() {
+                    continue;
+                }
+                let place = nan.index(values.len());
+                let kept = std::mem::replace(&mut values[place], f32::NAN);
+                let error = codec.components_of(&values).unwrap_err().to_string();
+                prop_assert!(error.contains(&format!("value {place} is NaN")), "{}", error);
+                values[place] = kept;
+            }
+        }
+    }
 }

@@ -140,10 +140,8 @@ impl DensityCodec {
         py: Python<'py>,
         values: &[T],
     ) -> PyResult<Bound<'py, PyArray2<i32>>> {
-        let k = self.inner.components();
-        let mut out = memory::filled(values.len() * k, 0).map_err(core_error)?;
-        py.detach(|| self.inner.encode(values, &vec![0; k], &mut out)).map_err(core_error)?;
-        PyArray1::from_vec(py, out).reshape([values.len(), k])
+        let out = py.detach(|| self.inner.components_of(values)).map_err(core_error)?;
+        PyArray1::from_vec(py, out).reshape([values.len(), self.inner.components()])
     }
 }
 
