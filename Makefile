@@ -2,6 +2,8 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
+# Modules are compiled when they are first imported: most never are, and compiling all takes two minutes.
+INSTALL := $(PIP) install --quiet --no-compile
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name Cargo.toml)
 PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.npz' -o -name '*.json' -o -name '*.safetensors')
 # What the commands below leave; `make clean` deletes it.
@@ -38,17 +40,17 @@ $(VENV)/.installed: $(VENV)/.created constraints.txt $(RUST) $(PACKAGE)
 	@echo 'building tomat (the first time takes some minutes) ...'
 	rm -rf $(VENV)/wheel
 	$(PIP) wheel --quiet --no-deps --wheel-dir $(VENV)/wheel .
-	$(PIP) install --quiet --no-deps --force-reinstall $(VENV)/wheel/*.whl
-	$(PIP) install --quiet -c constraints.txt $(VENV)/wheel/*.whl
+	$(INSTALL) --no-deps --force-reinstall $(VENV)/wheel/*.whl
+	$(INSTALL) -c constraints.txt $(VENV)/wheel/*.whl
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
-	$(PIP) install --quiet -c constraints.txt "$$(echo $(VENV)/wheel/*.whl)[dev]"
+	$(INSTALL) -c constraints.txt "$$(echo $(VENV)/wheel/*.whl)[dev]"
 	touch $@
 
 $(VENV)/.train: $(VENV)/.installed
 	@echo 'installing Levanter and JAX (1.8 GB, a minute or two) ...'
-	$(PIP) install --quiet -c constraints.txt "$$(echo $(VENV)/wheel/*.whl)[train,plot,structures]"
+	$(INSTALL) -c constraints.txt "$$(echo $(VENV)/wheel/*.whl)[train,plot,structures]"
 	touch $@
 
 # Beside the environment, not in it: see the script.
@@ -59,7 +61,7 @@ $(VENV)/.torch: constraints.txt scripts/torch_on_cpu.py | $(VENV)/.dev
 
 $(VENV)/.aot: $(VENV)/.installed
 	@echo 'installing Levanter, JAX and libtpu (2.5 GB, some minutes) ...'
-	$(PIP) install --quiet -c constraints.txt "$$(echo $(VENV)/wheel/*.whl)[tpu-aot]"
+	$(INSTALL) -c constraints.txt "$$(echo $(VENV)/wheel/*.whl)[tpu-aot]"
 	touch $@
 
 # Results gather in the file: what is in it is not compiled again.

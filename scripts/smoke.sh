@@ -6,7 +6,7 @@ wheel=$(realpath "$1")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "$("$root/scripts/find_python.sh")" -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check -c "$root/constraints.txt" "$wheel"
+"$folder/venv/bin/pip" install --quiet --no-compile --disable-pip-version-check -c "$root/constraints.txt" "$wheel"
 cd "$folder"
 venv/bin/tomat-tokenize "$root/tests/data/rho_gga" --out rows --limit 3 --quiet
 venv/bin/tomat verify rows --source "$root/tests/data/rho_gga"

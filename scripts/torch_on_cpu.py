@@ -38,7 +38,7 @@ def main() -> None:
         raise SystemExit("usage: python scripts/torch_on_cpu.py FOLDER")
     folder = Path(sys.argv[1])
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--upgrade"]
-    options = ["--no-deps", "--target", str(folder), "-c", str(ROOT / "constraints.txt")]
+    options = ["--no-compile", "--no-deps", "--target", str(folder), "-c", str(ROOT / "constraints.txt")]
     subprocess.run([*pip, *options, "torch"], check=True)
     if error_of_import(folder) is None:
         return
