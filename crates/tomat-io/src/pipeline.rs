@@ -1,9 +1,10 @@
 //! From materials to shards: reading, encoding and writing at the same time, in the order of the list.
 //!
 //! Readers take materials from the list in order, encoders turn each into compressed rows, and the calling thread
-//! appends those to the shards in the order of the list; a shard is flushed to disk while the next is made. Which materials a shard holds is fixed beforehand, so its
-//! bytes depend neither on the number of threads nor on what was skipped or done before. A window bounds how far
-//! readers run ahead; memory is therefore a few materials a thread, however long the list is.
+//! appends those to the shards in the order of the list; a shard is flushed to disk while the next is made. Which
+//! materials a shard holds is fixed beforehand, so its bytes depend neither on the number of threads nor on what was
+//! skipped or done before. A window bounds how far readers run ahead; memory is therefore a few materials a thread,
+//! however long the list is.
 
 mod material;
 mod record;

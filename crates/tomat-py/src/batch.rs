@@ -125,8 +125,9 @@ struct Batch<'a> {
 /// Writes sequences into the rows of a batch; `places` (n, 6) holds material, offset x y z, row, column of each.
 ///
 /// `tokens`, `values` and `guess` are (rows, width). The true values stand at the last token of each voxel, with zeros at
-/// the others, the tokens of the guess at all of them; places of other tokens in `values` and `guess` are left alone. Returns (n, 3): length, and first and last-but-one place of the density tokens,
-/// counted from the start of the sequence.
+/// the others, the tokens of the guess at all of them; places of other tokens in `values` and `guess` are left alone.
+/// Returns (n, 3): length, and first and last-but-one place of the density tokens, counted from the start of the
+/// sequence.
 #[pyfunction]
 #[pyo3(signature = (tokenizer, crystals, density, places, tokens, values, *, guess=None))]
 #[allow(clippy::too_many_arguments)] // the arrays of a batch
