@@ -14,6 +14,7 @@ Examples:
   tomat eval checkpoint /data/rho_gga --split validation --mode one_pass --mode k_pass -o result
   tomat eval promolecule /data/rho_gga --split test -o baseline
   tomat eval checkpoint /data/rho_gga --split test -o result --workers 8
+  tomat eval checkpoint /data/rho_gga --split test -o slid --overlap 4 --window middle
 """
 
 from __future__ import annotations
@@ -51,6 +52,13 @@ def command(
         ),
     ] = None,
     overlap: Annotated[int, typer.Option(help="Grid points by which patches overlap.", min=0)] = 0,
+    window: Annotated[
+        str,
+        typer.Option(
+            help="Of overlapping patches: blend them, or (a sliding window) take each voxel from the one where it is "
+            "in the middle or, for causal models, comes latest: blend, middle, latest."
+        ),
+    ] = "blend",
     start: Annotated[
         bool,
         typer.Option("--start/--no-start", help="Also evaluate the initial weights (step 0), in one mode."),
@@ -86,6 +94,7 @@ def command(
     from tomat.evaluate.run import Evaluation, called, evaluate
     from tomat.evaluate.sources import open_methods
     from tomat.evaluate.workers import CrewMeasure, identities
+    from tomat.prediction.cover import check_window
 
     entries = resolve_inputs(data, split_file=split_file, split=split, limit=limit)
     opener = partial(
@@ -94,6 +103,7 @@ def command(
         modes=tuple(mode or ()),
         decoding=decoding,
         overlap=overlap,
+        window=check_window(window),
         promolecule=promolecule,
         codec=codec,
     )
