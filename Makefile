@@ -7,14 +7,14 @@ INSTALL := $(PIP) install --quiet --no-compile
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name Cargo.toml)
 PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.npz' -o -name '*.json' -o -name '*.safetensors')
 # What the commands below leave; `make clean` deletes it.
-MADE := dist demo-out demo-train-out demo-predict-out aot-out target
+MADE := dist demo-out demo-train-out demo-predict-out aot-out studies-out target
 AOT_OUT ?= aot-out
 # Tests run in as many processes; `make test JOBS=0` runs them in one.
 JOBS ?= auto
 # Wheels are built for the Python of the environment, whatever is on PATH.
 export PYO3_PYTHON := $(abspath $(BIN)/python)
 
-.PHONY: help demo demo-train demo-predict aot test test-rust test-python fuzz lint bench codecs models wheel smoke clean
+.PHONY: help demo demo-train demo-predict studies-small aot test test-rust test-python fuzz lint bench codecs models wheel smoke clean
 
 help:
 	@echo 'make demo    tokenize the real densities in tests/data, show, verify, decode them back'
@@ -24,6 +24,7 @@ help:
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubs'
 	@echo 'make fuzz    damage files of every format, and look what their readers make of that; CASES=, SEED='
 	@echo 'make bench   benchmarks with their baselines'
+	@echo 'make studies-small  the studies of docs/studies again, some hours; DATA=/path/to/rho_gga, STUDY=layouts'
 	@echo 'make aot     compile the training step for a TPU slice without one; TABLE=1 the table of docs/tpu.md (hours)'
 	@echo 'make codecs  the codecs in the package, to the byte; DATA=/path/to/rho_gga makes sketches and floors again'
 	@echo 'make models  the models in the package, trained again (some minutes); DATA=/path/to/rho_gga'
@@ -76,6 +77,11 @@ demo-predict: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/demo.py
+
+# Trainings of hours on two cores; what is finished is not done again.
+studies-small: $(VENV)/.train
+	$(BIN)/python -m training.studies.small $(STUDY) --out studies-out --check docs/studies/results \
+		--data $(or $(DATA),$(error give the densities: make studies-small DATA=/path/to/rho_gga))
 
 test: test-rust test-python
 

@@ -163,6 +163,7 @@ def test_make_clean_deletes_what_was_made_and_nothing_that_git_tracks(tmp_path: 
         "demo-train-out/demo",
         "demo-predict-out",
         "aot-out",
+        "studies-out",
         "target/release",
         ".venv/bin",
     )

@@ -38,7 +38,7 @@ def lab(tmp_path: Path) -> Lab:
 
 
 def test_parts_are_nested_and_hold_whole_chemical_systems(lab: Lab) -> None:
-    parts = [set(ids) for ids in lab.parts(5).values()]
+    parts = [set(ids) for ids in lab.parts().values()]
     assert [len(part) for part in parts] == [12, 24, 48, 96, 192]
     system = {line["task_id"]: line["chemsys"] for line in lab.crystals}
     for smaller, larger in itertools.pairwise(parts):
@@ -47,13 +47,13 @@ def test_parts_are_nested_and_hold_whole_chemical_systems(lab: Lab) -> None:
 
 
 def test_the_split_file_has_small_held_out_crystals_and_no_other_kind(lab: Lab) -> None:
-    splits = json.loads(lab.split_file(2).read_text())
+    splits = json.loads(lab.split_file().read_text())
     assert set(splits["small"]) < set(splits["held-out"]) == {*splits["validation"], *splits["test"]}
-    assert not set(splits["held-out"]) & set(splits["train-1"])
+    assert not set(splits["held-out"]) & set(splits["train-4"])
     voxels = {line["task_id"]: np.prod(line["grid"]) for line in lab.crystals}
     assert all(voxels[name] <= SMALL_VOXELS for name in splits["small"])
     assert not any(name.startswith("vasp") for ids in splits.values() for name in ids)
-    assert splits["train"] == sorted(splits["train-1"])
+    assert splits["train"] == sorted(splits["train-4"])
 
 
 def test_a_folder_that_is_no_root_is_refused(tmp_path: Path) -> None:

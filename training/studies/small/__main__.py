@@ -91,12 +91,18 @@ def command(
         for table in map(Table.from_json, content["tables"]):
             print_table(table)
         if check is not None:
-            expected = json.loads((check / f"{name}.json").read_text(encoding="utf-8"))
-            apart += [f"{name}: {line}" for line in compare(expected, content)]
+            apart += [f"{name}: {line}" for line in _differences(check / f"{name}.json", content)]
     for line in apart:
         print(line, file=sys.stderr)
     if apart:
         raise typer.Exit(1)
+
+
+def _differences(kept: Path, content: Mapping[str, Any]) -> list[str]:
+    if not kept.exists():
+        print(f"{kept}: not there, nothing to compare with", file=sys.stderr)
+        return []
+    return compare(json.loads(kept.read_text(encoding="utf-8")), content)
 
 
 def _pair(text: str) -> tuple[str, object]:

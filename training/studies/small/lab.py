@@ -27,7 +27,9 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PREFIXES = "[qe]"
 #: A crystal of more voxels is not in the split ``small``.
 SMALL_VOXELS = 45_000
-#: Seed of the nested parts of the training systems.
+#: Nested parts of the training crystals, each of half the chemical systems of the next.
+PARTS = 5
+#: Seed of their draw.
 PARTS_SEED = 0
 
 
@@ -81,16 +83,12 @@ class Lab:
         names = sorted({line["chemsys"] for line in self.crystals if line["split"] == "train"})
         return [names[i] for i in np.random.default_rng(PARTS_SEED).permutation(len(names))]
 
-    def parts(self, count: int) -> dict[str, list[str]]:
-        """Nested parts of the training crystals, each half of the next: whole chemical systems, by the part's name.
-
-        Args:
-            count: of parts; the last is all of the training crystals.
-        """
+    def parts(self) -> dict[str, list[str]]:
+        """Nested parts of the training crystals by name: whole chemical systems, in the last part all of them."""
         place = {name: at for at, name in enumerate(self.systems())}
         found = {}
-        for part in range(count):
-            kept = round(len(place) / 2 ** (count - 1 - part))
+        for part in range(PARTS):
+            kept = round(len(place) / 2 ** (PARTS - 1 - part))
             ids = [
                 line["task_id"]
                 for line in self.crystals
@@ -99,7 +97,7 @@ class Lab:
             found[f"train-{part}"] = ids
         return found
 
-    def split_file(self, parts: int) -> Path:
+    def split_file(self) -> Path:
         """Write ``split.json``: the splits of the root, ``held-out`` (validation and test), ``small`` (those of at most
         :data:`SMALL_VOXELS` voxels) and nested parts of ``train``."""
         splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
@@ -110,7 +108,7 @@ class Lab:
         splits["small"] = [name for name in splits["held-out"] if voxels[name] <= SMALL_VOXELS]
         path = self.out / "split.json"
         self.out.mkdir(parents=True, exist_ok=True)
-        write_json(path, splits | self.parts(parts))
+        write_json(path, splits | self.parts())
         return path
 
     def train(self, training: Training) -> TrainingRun:

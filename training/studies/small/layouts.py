@@ -60,7 +60,7 @@ def run(lab: Lab, seeds: Sequence[int], options: Mapping[str, object]) -> dict[s
         seeds: of the trainings.
         options: fields of the configurations to change, in all runs alike.
     """
-    lab.split_file(1)
+    lab.split_file()
     found = [_objective(lab, objective, seeds, options) for objective in MODES]
     content: dict[str, Any] = {
         "format": "tomat layout study",

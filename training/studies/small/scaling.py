@@ -16,7 +16,7 @@ from tomat.evaluate.aggregate import Settings
 from tomat.evaluate.tables import percent
 from tomat.view.table import Table
 from training.studies.small.fits import PowerLaw, fit_power_law
-from training.studies.small.lab import Training
+from training.studies.small.lab import PARTS, Training
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tomat.evaluate.result import Result
     from training.studies.small.lab import Lab
 
-#: Parts of the training crystals.
-PARTS = 5
 #: Training materials of the Materials Project that others train on.
 FULL = 77_466
 #: Seed of all trainings.
@@ -99,9 +97,9 @@ def training(lab: Lab, family: Family, size: str, part: int, options: Mapping[st
 
 def run(lab: Lab, name: str, options: Mapping[str, object]) -> dict[str, Any]:
     """Train and evaluate what is not there yet; the study as JSON, with ``title`` and ``tables`` for reports."""
-    lab.split_file(PARTS)
+    lab.split_file()
     family = FAMILIES[name]
-    crystals = {part: len(ids) for part, ids in lab.parts(PARTS).items()}
+    crystals = {part: len(ids) for part, ids in lab.parts().items()}
     points: list[dict[str, Any]] = []
     results: list[Result] = []
     for part in range(PARTS):

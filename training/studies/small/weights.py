@@ -29,7 +29,7 @@ def training(phase: int, budget: str, seed: int, options: Mapping[str, object]) 
 
 def run(lab: Lab, phase: int, seeds: Sequence[int], options: Mapping[str, object]) -> dict[str, Any]:
     """Train and evaluate what is not there yet; the study as JSON, with ``title`` and ``tables`` for reports."""
-    lab.split_file(1)
+    lab.split_file()
     arms: dict[str, list[Result]] = {}
     for budget in ARMS:
         arms[budget] = []
@@ -38,4 +38,6 @@ def run(lab: Lab, phase: int, seeds: Sequence[int], options: Mapping[str, object
             lab.train(one)
             arms[budget].append(lab.evaluate(one.name, lab.run_of(one), "held-out", "--weights", "latest"))
     content = sampling_weight(arms["equal"], arms["electrons"], "one_pass")
-    return {**content, "title": f"Sampling weights, phase {phase}"}
+    # Names alone: where a study lay says nothing to who reads it.
+    names = {arm: [result.path.name for result in results] for arm, results in arms.items()}
+    return {**content, "results": names, "title": f"Sampling weights, phase {phase}"}
