@@ -57,13 +57,16 @@ def found(result: Result, *words: str) -> None:
     assert any(all(word in line for word in words) for line in problems), result.out
 
 
-def forge(folder: Path, change: Callable[[dict[str, list[Any]]], object]) -> None:
+def forge(
+    folder: Path, change: Callable[[dict[str, list[Any]]], object], row_group_size: int | None = None
+) -> None:
     """Rewrite the shard with its columns changed, and make all digests fit."""
     path = folder / "rows" / SHARD
     table = pq.read_table(path)
     columns = table.to_pydict()
     change(columns)
-    pq.write_table(pa.table(columns, schema=table.schema), path, compression="zstd")
+    changed = pa.table(columns, schema=table.schema)
+    pq.write_table(changed, path, compression="zstd", row_group_size=row_group_size)
     content = path.read_bytes()
     entry = {
         "name": SHARD,
@@ -320,6 +323,20 @@ def test_a_damaged_shard_and_an_unknown_codec(place: Path) -> None:
     told = audit(place)
     assert told.code == 1
     assert "codec.npz" in told.err
+
+
+def test_a_stray_shard_and_a_problem_said_once(place: Path) -> None:
+    """Rows of one material in two row groups; its source is damaged."""
+    forge(place, lambda columns: None, row_group_size=2)
+    assert pq.ParquetFile(place / "rows" / SHARD).num_row_groups == 6
+    assert audit(place).code == 0
+    target = place / "source" / "qe-0039.zarr"
+    (target / "charge_density_total" / "c" / "0" / "0" / "0").write_bytes(b"nothing")
+    shutil.copy(place / "rows" / SHARD, place / "rows" / "shard-00009.parquet")
+    result = audit(place)
+    found(result, "shard-00009.parquet: not listed in meta.json")
+    found(result, "qe-0039 has rows, but its source", "would be left out: unreadable")
+    assert result.out.count("would be left out") == 1
 
 
 def test_the_split_of_the_dataset_is_taken(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tomat.dataset.audit.account import Account, MaterialAccount
@@ -102,7 +103,7 @@ class _Part:
     name: str
     first: int
     offsets: NDArray[np.int64]
-    ids: NDArray[np.int32] | None
+    ids: NDArray[np.int32]
 
 
 @dataclass
@@ -112,7 +113,9 @@ class _Audit:
     rules: Rules
     watch: Callable[[str], None] | None
     account: Account = field(default_factory=Account)
-    #: The material whose rows are being read, and how often each of its voxels was.
+    #: The name of the material whose rows are being read, its source if that can be compared, and how often each of
+    #: its voxels was in a row.
+    name: str | None = None
     current: Source | None = None
     times: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
@@ -132,6 +135,12 @@ class _Audit:
         found: dict[str, int] = {}
         for worker in self.dataset.workers:
             of_worker: dict[str, int] = {}
+            listed = {shard["name"] for shard in worker.shards}
+            self.account.problems += [
+                f"{path}: not listed in meta.json"
+                for path in sorted(worker.path.glob("shard-*.parquet"), key=str)
+                if path.name not in listed
+            ]
             for shard in worker.shards:
                 for name, rows in self._shard_names(worker.path / shard["name"], shard).items():
                     if name in of_worker:
@@ -163,7 +172,7 @@ class _Audit:
         self.account.shard_bytes += size
         if digest != shard.get("sha256", digest):
             self.problems.append(changed(path, digest, shard["sha256"]))
-        for counted in pa.compute.value_counts(ids.combine_chunks()).to_pylist():
+        for counted in pc.value_counts(ids.combine_chunks()).to_pylist():
             names[counted["values"]] = counted["counts"]
         total = sum(names.values())
         self.account.n_rows += total
@@ -204,7 +213,7 @@ class _Audit:
                         self._part(part, path, crystals)
                 self._finish()
             except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-                self.current = None
+                self.current = self.name = None
                 self.problems.append(f"{path}: {error}")
         self._check_meta(worker, first)
         if crystals:
@@ -214,8 +223,9 @@ class _Audit:
 
     def _part(self, part: _Part, path: Place, crystals: dict[str, StoredCrystal]) -> None:
         """Compare consecutive rows of a material."""
-        if self.current is None or self.current.account.task_id != part.name:
+        if self.name != part.name:
             self._finish()
+            self.name = part.name
             place = f"{path}: {part.name}"
             try:
                 found = read_source(self.sources[part.name], self.rules, crystals.get(part.name))
@@ -232,11 +242,11 @@ class _Audit:
                 self.times = np.zeros(len(found.values), dtype=np.int64)
                 if found.problem:
                     self.problems.append(f"{place}: {self.sources[part.name].path}: {found.problem}")
-        if self.current is not None and part.ids is not None:
-            self._rows(self.current, part, part.ids, path)
+        if self.current is not None:
+            self._rows(self.current, part, path)
 
-    def _rows(self, source: Source, part: _Part, ids: NDArray[np.int32], path: Place) -> None:
-        rows, account = self.rules.rows, source.account
+    def _rows(self, source: Source, part: _Part, path: Place) -> None:
+        rows, account, ids = self.rules.rows, source.account, part.ids
         place = f"{path}: {part.name}"
         grid = np.array(source.cell.grid)
         if ((part.offsets < 0) | (part.offsets >= grid)).any():
@@ -248,7 +258,7 @@ class _Audit:
         start = length - 2 - rows.density_tokens(source.shape)
         found = rows.words(ids[:, start : length - 2])
         if not np.array_equal(ids, expected):
-            self._differences(source, part, ids, expected, voxels, place)
+            self._differences(source, part, expected, voxels, place)
         self.times += np.bincount(voxels.ravel(), minlength=len(self.times))
         account.rows += len(ids)
         account.row_voxels += voxels.size
@@ -257,18 +267,11 @@ class _Audit:
             column = found[:, j]
             inside = column[(column >= 0) & (column < size)]
             self.account.levels[j] += np.bincount(inside, minlength=size)
-        self._decode(source, part, ids, voxels, place)
+        self._decode(source, part, place)
 
-    def _decode(
-        self,
-        source: Source,
-        part: _Part,
-        ids: NDArray[np.int32],
-        voxels: NDArray[np.int64],
-        place: str,
-    ) -> None:
+    def _decode(self, source: Source, part: _Part, place: str) -> None:
         """What the package itself decodes the rows to, in voxels and electrons."""
-        for row, tokens in enumerate(ids):
+        for row, tokens in enumerate(part.ids):
             try:
                 patch = self.dataset.tokenizer.decode(tokens)
             except ValueError as error:
@@ -286,13 +289,15 @@ class _Audit:
         self,
         source: Source,
         part: _Part,
-        ids: NDArray[np.int32],
         expected: NDArray[np.int32],
         voxels: NDArray[np.int64],
         place: str,
     ) -> None:
-        """Report where rows differ from those of the source; a level next to its edge is counted, not reported."""
-        rows, shape = self.rules.rows, source.shape
+        """Report where rows differ from those of the source.
+
+        Of a density that was converted, a voxel one float32 beside the edge of its level is counted, not reported.
+        """
+        rows, shape, ids = self.rules.rows, source.shape, part.ids
         length = rows.length(source.account.n_atoms, shape)
         start = length - 2 - rows.density_tokens(shape)
         differs = ids != expected
@@ -300,7 +305,7 @@ class _Audit:
         in_density = differs[:, start : length - 2].reshape(len(ids), -1, k).any(axis=2)
         at = voxels[in_density]
         found = rows.words(ids[:, start : length - 2]).reshape(len(ids), -1, k)[in_density]
-        is_edge = _on_edge(rows, source.values[at], found)
+        is_edge = _on_edge(rows, source.values[at], found) & source.is_rounded
         source.account.edges += int(is_edge.sum())
         in_density[in_density] = ~is_edge
         differs[:, start : length - 2] = np.repeat(in_density, k, axis=1)
@@ -336,7 +341,7 @@ class _Audit:
 
     def _finish(self) -> None:
         """The material whose rows ended."""
-        source, self.current = self.current, None
+        source, self.current, self.name = self.current, None, None
         if source is None:
             return
         account = source.account

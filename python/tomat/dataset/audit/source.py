@@ -40,6 +40,8 @@ class Source:
         decoded: (voxels,) float64, what these stand for.
         scale: electrons that a value of one stands for in one voxel.
         volume: of the cell, in cubic angstrom.
+        is_rounded: whether the values went through a conversion of text or units, whose last bit two programs may round
+            to different sides.
         problem: what is wrong with the file itself, if anything.
     """
 
@@ -51,6 +53,7 @@ class Source:
     decoded: NDArray[np.float64]
     scale: float
     volume: float
+    is_rounded: bool
     problem: str | None
 
 
@@ -134,7 +137,10 @@ def read_source(entry: Entry, rules: Rules, stored: StoredCrystal | None) -> Sou
         reader=raw.reader,
         source_bytes=raw.n_bytes,
     )
-    return Source(account, cell, shape, values, words, decoded, scale, volume, _stated(raw, electrons))
+    is_rounded = raw.unit != rules.unit or not raw.is_exact
+    return Source(
+        account, cell, shape, values, words, decoded, scale, volume, is_rounded, _stated(raw, electrons)
+    )
 
 
 def _cell(entry: Entry, raw: Raw, stored: StoredCrystal | None, grid: Shape) -> Cell:
