@@ -22,7 +22,7 @@ from tomat.storage.remote import at_hand
 from tomat.storage.transfer import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -136,9 +136,10 @@ class _Audit:
         for worker in self.dataset.workers:
             of_worker: dict[str, int] = {}
             listed = {shard["name"] for shard in worker.shards}
+            there: Iterable[Place] = worker.path.glob("shard-*.parquet")
             self.account.problems += [
                 f"{path}: not listed in meta.json"
-                for path in sorted(worker.path.glob("shard-*.parquet"), key=str)
+                for path in sorted(there, key=str)
                 if path.name not in listed
             ]
             for shard in worker.shards:
