@@ -288,6 +288,10 @@ def test_verdicts() -> None:
     assert usable["verdict"] == "usable"
     assert usable["budgets"]["electrons"]["max_to_min"] > 50
     assert usable["bottom_decile"] < 0.1 < 2 < usable["top_decile"]
+    assert "max:min" in usable["warnings"][0]
+    mild = budget_effect(ids, np.geomspace(1, 25, 100).tolist(), 64, plenty)
+    assert mild["budgets"]["electrons"]["max_to_min"] <= 30
+    assert mild["warnings"] == []
     weak = budget_effect(ids, [100.0 + k % 7 for k in range(100)], 64, plenty)
     assert weak["verdict"] == "weak"
     assert "are not expected to differ" in weak["reasons"][0]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from strategies import grids, seeds, shapes
-from tomat.prediction.cover import Assembly, Cover, cover
+from tomat.prediction.cover import WINDOWS, Assembly, Cover, Window, check_window, cover
 from tomat.prediction.grid import (
     DEFAULT_SPACING,
     MAX_AXIS,
@@ -24,7 +24,7 @@ from tomat.prediction.grid import (
 def covers(draw: st.DrawFn) -> Cover:
     """Covers of grids that patches do not divide, shorter and longer than patches, with and without overlap."""
     patch = draw(shapes(9))
-    return cover(draw(grids(23)), patch, draw(st.integers(0, min(patch) - 1)))
+    return cover(draw(grids(23)), patch, draw(st.integers(0, min(patch) - 1)), draw(st.sampled_from(WINDOWS)))
 
 
 def density_of(plan: Cover, seed: int) -> NDArray[np.float32]:
@@ -68,7 +68,7 @@ def test_the_patches_of_any_density_give_it_back_exactly(plan: Cover, seed: int)
         assembly.add(int(index), plan.cut(density, int(index)))
     np.testing.assert_array_equal(assembly.density(), density)
     disagreement = assembly.disagreement()
-    assert (disagreement is None) == (plan.overlap == 0)
+    assert (disagreement is None) == (plan.overlap == 0 or plan.window != "blend")
     assert disagreement is None or disagreement < 1e-6
 
 
@@ -109,6 +109,35 @@ def test_an_owned_voxel_is_far_from_the_faces_of_its_patch() -> None:
     plan = cover((30, 30, 30), (19, 19, 19))
     _, patch = plan.owned(0)
     assert patch == (slice(2, 17),) * 3
+
+
+@given(grid=grids(30), patch=shapes(9), window=st.sampled_from(("middle", "latest")), data=st.data())
+def test_a_sliding_window_scores_each_voxel_once_where_it_has_the_most_context(
+    grid: tuple[int, int, int], patch: tuple[int, int, int], window: Window, data: st.DataObject
+) -> None:
+    overlap = data.draw(st.integers(0, min(patch) - 1))
+    plan = cover(grid, patch, overlap, window)
+    inside = np.stack(np.unravel_index(plan.places(), patch))
+    for axis, (n, p) in enumerate(zip(grid, patch, strict=True)):
+        before, after = inside[axis].min(), p - 1 - inside[axis].max()
+        # Context along an axis: what overlaps, all of it before a voxel or half of it on each side.
+        context = p - -(-n // -(-n // (p - overlap)))
+        assert (before, after) == (context, 0) if window == "latest" else min(before, after) >= context // 2
+        assert context >= overlap or n <= p
+
+
+def test_a_sliding_window_takes_one_patch_and_blends_none() -> None:
+    shape = (24, 24, 24)
+    for window, own in (("middle", slice(2, 6)), ("latest", slice(4, 8))):
+        plan = cover(shape, (8, 8, 8), 4, check_window(window))
+        assembly = Assembly(plan)
+        for index in range(len(plan)):
+            assembly.add(index, np.full((8, 8, 8), index, dtype=np.float32))
+        assert set(np.unique(assembly.density())) == set(range(len(plan)))
+        assert plan.owned(0)[1] == (own,) * 3
+        assert assembly.disagreement() is None
+    with pytest.raises(ValueError, match="window = 'last' is not one of blend, middle, latest"):
+        check_window("last")
 
 
 def test_disagreement_measures_what_patches_disagree_on() -> None:

@@ -12,9 +12,12 @@ import pytest
 from evaluations import SMALL, scaled
 from runs import invoke
 from tomat.cli import run
+from tomat.evaluate.aggregate import deciles
+from tomat.evaluate.bootstrap import Resampler
 from tomat.evaluate.result import Result
+from training.studies.arms import Draws
 from training.studies.sampling_weight.__main__ import app
-from training.studies.sampling_weight.study import sampling_weight
+from training.studies.sampling_weight.study import ARMS, hypotheses, sampling_weight
 
 
 def main() -> None:
@@ -56,6 +59,22 @@ def test_the_study_says_which_hypotheses_held(tmp_path: Path) -> None:
     verdicts = {h["name"]: h["verdict"] for h in other["hypotheses"]}
     assert verdicts["H1"] == "fails"
     assert verdicts["H2"] == "holds"
+
+
+@pytest.mark.parametrize(("top", "verdict"), [(0.001, "holds"), (0.03, "fails")])
+def test_the_bottom_decile_is_compared_with_the_top_one(top: float, verdict: str) -> None:
+    """The gap is 2 points at the fewest electrons, ``top`` at the most, and none between: above that over all."""
+    rng = np.random.default_rng(0)
+    electrons = np.arange(1.0, 201.0)
+    groups = deciles(electrons)
+    equal = 0.05 + 0.001 * rng.random((200, 3))
+    gap = np.where(groups == 0, 0.02, np.where(groups == 9, top, 0.0))
+    other = equal + gap[:, None]
+    draws = Draws([equal, other], Resampler(200, resamples=200), 0, ARMS)
+    h3 = hypotheses(draws, electrons, groups)[2]
+    assert h3["name"] == "H3"
+    assert h3["difference"]["value"] == pytest.approx(0.02 - top, abs=1e-9)
+    assert h3["verdict"] == verdict
 
 
 def test_the_study_from_the_command_line(tmp_path: Path) -> None:

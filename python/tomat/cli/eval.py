@@ -19,6 +19,7 @@ Examples:
   tomat eval promolecule /data/rho_gga --split test -o baseline
   tomat eval checkpoint /data/rho_gga --split test -o result --workers 8
   tomat eval checkpoint /data/rho_gga --sample 200 --sample-seed 1 --stratify electrons -o result
+  tomat eval checkpoint /data/rho_gga --split test -o slid --overlap 4 --window middle
 """
 
 from __future__ import annotations
@@ -56,6 +57,13 @@ def command(
         ),
     ] = None,
     overlap: Annotated[int, typer.Option(help="Grid points by which patches overlap.", min=0)] = 0,
+    window: Annotated[
+        str,
+        typer.Option(
+            help="Of overlapping patches: blend them, or (a sliding window) take each voxel from the one where it is "
+            "in the middle or, for causal models, comes latest: blend, middle, latest."
+        ),
+    ] = "blend",
     start: Annotated[
         bool,
         typer.Option("--start/--no-start", help="Also evaluate the initial weights (step 0), in one mode."),
@@ -103,6 +111,7 @@ def command(
     from tomat.evaluate.sample import Sample, drawn_words, training_of
     from tomat.evaluate.sources import open_methods
     from tomat.evaluate.workers import CrewMeasure, identities
+    from tomat.prediction.cover import check_window
 
     entries = resolve_inputs(data, split_file=split_file, split=split, limit=limit)
     about: dict[str, Any] = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}
@@ -119,6 +128,7 @@ def command(
         modes=tuple(mode or ()),
         decoding=decoding,
         overlap=overlap,
+        window=check_window(window),
         promolecule=promolecule,
         codec=codec,
     )

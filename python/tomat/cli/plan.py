@@ -144,6 +144,8 @@ def _print(facts: dict[str, Any]) -> None:
     console.print(
         f"sampling-weight study: {effect['verdict']}: {'; '.join(effect['reasons'])}", highlight=False
     )
+    for warning in effect["warnings"]:
+        console.print(f"warning: {warning}", style="yellow", highlight=False)
 
 
 def _what(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from tomat.codec import Codec
 from tomat.material import Material
 from tomat.prediction import options
 from tomat.prediction.assemble import CellRequest, Failure, predict_densities
+from tomat.prediction.cover import Window
 from tomat.prediction.predictor import PatchPredictor
 from tomat.promolecule import Promolecule
 from tomat.starting import StartingDensity
@@ -166,11 +167,13 @@ class PatchMethod(Method):
 
     Attributes:
         predictor: predicts patches.
-        overlap: grid points by which neighbouring patches overlap; 0 blends nothing.
+        overlap: grid points by which neighbouring patches overlap.
+        window: what becomes of voxels that several patches hold, one of :data:`tomat.prediction.cover.WINDOWS`.
     """
 
     predictor: PatchPredictor
     overlap: int = 0
+    window: Window = "blend"
 
     @property
     def mode(self) -> Mode:
@@ -197,6 +200,8 @@ class PatchMethod(Method):
         return {
             **self.predictor.identity(),
             "overlap": self.overlap,
+            # Results of earlier versions do not say that patches are blended.
+            **({} if self.window == "blend" else {"window": self.window}),
             "layout": tokenizer.layout.name,
             "codec": codec.name,
             "codec_hash": codec.hash,
@@ -217,7 +222,9 @@ class PatchMethod(Method):
 
     def predict_cells(self, cells: Iterable[CellRequest]) -> Iterator[Predicted | Exception]:
         """As :meth:`predict_all`, for cells, whose requests may be altered."""
-        found = predict_densities(self.predictor, cells, overlap=self.overlap, expected=EXPECTED)
+        found = predict_densities(
+            self.predictor, cells, overlap=self.overlap, window=self.window, expected=EXPECTED
+        )
         for one in found:
             if isinstance(one, Failure):
                 yield one.error

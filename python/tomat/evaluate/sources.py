@@ -24,6 +24,7 @@ from tomat.tokenizer import LAYOUTS
 
 if TYPE_CHECKING:
     from tomat.lm.decode.kinds import OpenModel
+    from tomat.prediction.cover import Window
 
 
 def open_methods(
@@ -32,6 +33,7 @@ def open_methods(
     modes: Sequence[str] = (),
     decoding: DecodingConfig | None = None,
     overlap: int = 0,
+    window: Window = "blend",
     promolecule: str | None = None,
     codec: str | None = None,
     start: bool = True,
@@ -43,6 +45,7 @@ def open_methods(
         modes: prediction modes; all that the checkpoint supports if empty.
         decoding: decoding options; its ``mode`` is ignored.
         overlap: grid points by which patches overlap.
+        window: what becomes of voxels that several patches hold, one of :data:`tomat.prediction.cover.WINDOWS`.
         promolecule: the baseline; None is the checkpoint's own, or the bundled one.
         codec: the codec of the floor if there is no checkpoint; None is the default of layout v3.
         start: evaluate the weights at step 0 as well, in the first headline mode.
@@ -66,16 +69,16 @@ def open_methods(
     own = first.facts.promolecule if promolecule is None else None
     baseline = own or Promolecule.load(promolecule or BUNDLED_PROMOLECULE)
     floor = CodecFloor(first.codec, first.tokenizer.unit, first.facts.guess)
-    models: list[Method] = [PatchMethod(predictor, overlap) for predictor in predictors]
-    begun = _start(predictors, overlap) if start else None
+    models: list[Method] = [PatchMethod(predictor, overlap, window) for predictor in predictors]
+    begun = _start(predictors, overlap, window) if start else None
     return [*models, *([] if begun is None else [begun]), PromoleculeMethod(baseline), floor], floor.unit
 
 
-def _start(predictors: Sequence[OpenModel], overlap: int) -> StartMethod | None:
+def _start(predictors: Sequence[OpenModel], overlap: int, window: Window) -> StartMethod | None:
     """The initial weights of the checkpoint's run; None, with a message, if they were not kept."""
     chosen = next((of for of in predictors if of.mode in HEADLINES), predictors[0])
     try:
-        return StartMethod(chosen.at_start(), overlap)
+        return StartMethod(chosen.at_start(), overlap, window)
     except FileNotFoundError as error:
         print(f"no row for the start (step 0): {error}", file=sys.stderr)
         return None

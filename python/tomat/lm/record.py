@@ -299,6 +299,15 @@ def check_same(
     return changes
 
 
+def spent_flops(note: dict[str, Any], step: int) -> float | None:
+    """Floating-point operations of ``step`` training steps; None of runs of earlier versions, which do not say.
+
+    They are those of the model itself, forward and backward, without what is computed twice to spare memory.
+    """
+    row, batch = note.get("row_flops"), dict(note.get("schedule") or {}).get("train_batch_size")
+    return None if row is None or not isinstance(batch, int) else float(row) * batch * step
+
+
 def _changes(section: str, path: str, old: Any, new: Any) -> Iterator[Change]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):

@@ -153,6 +153,7 @@ def make_note(config: TrainConfig, task: Task) -> dict[str, Any]:
         "tomat_version": __version__,
         "name": config.name,
         **task.note(),
+        "row_flops": task.flops,
         "loss": draccus.encode(config.loss),
         "schedule": {
             "optimizer": draccus.encode(config.optimizer),

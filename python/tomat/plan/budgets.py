@@ -19,6 +19,8 @@ QUANTILES = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "max": 1.0}
 LEAST_CONTRAST = 0.5
 #: Largest share of materials that may be rounded up to one patch.
 MOST_AT_ONE = 0.01
+#: Largest patches of a material, divided by the smallest, before a few materials make most of the gradients.
+MOST_UNEQUAL = 30.0
 #: Largest share of patches beyond those that cover their material once.
 MOST_REPEATED = 0.25
 
@@ -45,7 +47,8 @@ def budget_effect(
         ``top_decile``: patches under ``electrons`` of the materials with the fewest and most electrons, relative to
         ``equal``; ``at_one``: share of materials rounded up to one patch; ``repeated``: share of patches beyond those
         that cover their material once; ``total_variation``: total variation distance of the two distributions of
-        patches over materials; ``verdict`` (a word) and ``reasons``.
+        patches over materials; ``verdict`` (a word) and ``reasons``; ``warnings``: what a study
+        of them has to keep in mind.
     """
     weights = np.asarray(electrons, dtype=np.float64)
     shares = {budget: patches_of(budget, mean, task_ids, weights.tolist()) for budget in BUDGETS}
@@ -61,7 +64,17 @@ def budget_effect(
         "repeated": float(np.maximum(by_electrons - tiles, 0).sum() / by_electrons.sum()),
         "total_variation": float(np.abs(by_electrons / by_electrons.sum() - 1 / len(weights)).sum() / 2),
     }
-    return facts | _verdict(facts)
+    return {**facts, **_verdict(facts), "warnings": _warnings(facts)}
+
+
+def _warnings(facts: dict[str, Any]) -> list[str]:
+    of = facts["budgets"]["electrons"]
+    if of["max_to_min"] <= MOST_UNEQUAL:
+        return []
+    return [
+        f"by electrons a material has from {of['min']} to {of['max']} patches, max:min {of['max_to_min']:.0f} (more "
+        f"than {MOST_UNEQUAL:.0f}): few large cells make most of the gradients; leave them out, or report deciles"
+    ]
 
 
 def _distribution(patches: NDArray[np.int64]) -> dict[str, float]:

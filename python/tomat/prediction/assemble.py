@@ -17,7 +17,7 @@ from tomat import _core
 from tomat.crystal import Crystal
 from tomat.material import Material
 from tomat.prediction.checks import check_guess
-from tomat.prediction.cover import Assembly, Cover, Triple, cover
+from tomat.prediction.cover import Assembly, Cover, Triple, Window, cover
 from tomat.prediction.grid import check_grid
 from tomat.prediction.predictor import PatchPrediction, PatchPredictor, PatchRequest
 from tomat.prediction.unseen import share_of_unseen
@@ -270,6 +270,7 @@ def predict_densities(
     cells: Iterable[CellRequest],
     *,
     overlap: int = 0,
+    window: Window = "blend",
     normalize: bool = False,
     max_guess_error: float | None = None,
     progress: Progress | None = None,
@@ -283,6 +284,7 @@ def predict_densities(
         predictor: predicts patches.
         cells: crystals with grids.
         overlap: least number of grid points by which neighbouring patches overlap, see :mod:`tomat.prediction.cover`.
+        window: what becomes of voxels that several patches hold, one of :data:`tomat.prediction.cover.WINDOWS`.
         normalize: bring each density to the valence electrons of its atoms, which must be known: by a factor, or as
             predictors that keep electrons do it, see :func:`_corrected`.
         max_guess_error: largest allowed NMAE of a starting density against the truth; its electron count may deviate
@@ -298,7 +300,7 @@ def predict_densities(
     batch = _Batch(expected)
     for cell in cells:
         try:
-            opened = _open(predictor, cell, overlap, normalize, max_guess_error)
+            opened = _open(predictor, cell, (overlap, window), normalize, max_guess_error)
         except expected as error:
             waiting.append(Failure(cell, error))
         else:
@@ -326,14 +328,19 @@ def valence_count(predictor: PatchPredictor, cell: CellRequest) -> float | None:
 
 
 def _open(
-    predictor: PatchPredictor, cell: CellRequest, overlap: int, normalize: bool, max_guess_error: float | None
+    predictor: PatchPredictor,
+    cell: CellRequest,
+    patches: tuple[int, Window],
+    normalize: bool,
+    max_guess_error: float | None,
 ) -> _Open:
     started = time.perf_counter()
     crystal, tokenizer = cell.crystal, predictor.tokenizer
     grid = check_grid(cell.grid_shape)
+    overlap, window = patches
     try:
         tokenizer.check(grid, crystal.lattice, crystal.n_atoms)
-        plan = cover(grid, predictor.patch_shape(crystal.n_atoms, grid, overlap), overlap)
+        plan = cover(grid, predictor.patch_shape(crystal.n_atoms, grid, overlap), overlap, window)
         if normalize:
             _check_valence(predictor, cell)
         facts, guess = predictor.facts, None

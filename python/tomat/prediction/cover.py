@@ -7,6 +7,10 @@ grid is periodic: patches wrap around its edges, and a patch longer than the axi
 Without overlap every voxel has one owner. With overlap ``v``, runs are at most ``p - v`` long, and a voxel is the mean
 over all patches (and images) that hold it, weighted by a window that falls smoothly towards the faces of a patch.
 Weights are products over the axes, normalised along each axis, so they add up to one at every voxel.
+
+A sliding window scores each voxel once, in the patch that knows most around it: ``middle`` is the patch in which it is
+farthest from the faces, for models that see in all directions; ``latest`` is the patch in which most voxels come before
+it in row-major order, along each axis, for causal models.
 """
 
 from __future__ import annotations
@@ -15,11 +19,16 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 type Triple = tuple[int, int, int]
+type Window = Literal["blend", "middle", "latest"]
+
+#: What becomes of voxels that several patches hold.
+WINDOWS: tuple[Window, ...] = get_args(Window.__value__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,22 +52,22 @@ class _Axis:
     weights: NDArray[np.float64]
 
     @classmethod
-    def of(cls, n: int, p: int, overlap: int) -> _Axis:
+    def of(cls, n: int, p: int, overlap: int, window: Window) -> _Axis:
         m = -(-n // (p - overlap))
         edges = np.arange(m + 1) * n // m
         runs = np.diff(edges)
-        low = (p - runs) // 2
+        low = p - runs if window == "latest" else (p - runs) // 2
         starts = (edges[:-1] - low) % n
         inside = np.arange(p) - low[:, None]
         weights = ((inside >= 0) & (inside < runs[:, None])).astype(np.float64)
-        if overlap:
+        if overlap and window == "blend":
             # A ramp as wide as neighbours overlap: there one patch falls as sin^2 and the next rises as cos^2.
             faces = np.minimum(np.arange(p), np.arange(p)[::-1]) + 0.5
             ramp = np.clip(faces / max(int((p - runs).max()), 1), 0.0, 1.0)
-            window = np.broadcast_to(np.sin(0.5 * np.pi * ramp) ** 2, (m, p))
+            rising = np.broadcast_to(np.sin(0.5 * np.pi * ramp) ** 2, (m, p))
             where = (starts[:, None] + np.arange(p)) % n
-            sums = np.bincount(where.ravel(), window.ravel(), minlength=n)
-            weights = window / sums[where]
+            sums = np.bincount(where.ravel(), rising.ravel(), minlength=n)
+            weights = rising / sums[where]
         return cls(n, p, starts, edges, low, weights)
 
 
@@ -69,18 +78,26 @@ class Cover:
     Attributes:
         grid_shape: (nx, ny, nz).
         patch_shape: (px, py, pz).
-        overlap: least number of grid points by which neighbouring patches overlap; 0: every voxel has one owner.
+        overlap: least number of grid points by which neighbouring patches overlap.
+        window: ``blend`` the patches that hold a voxel, or take that in whose ``middle`` it is, or in which it comes
+            ``latest``.
         offsets: (n, 3) int64, low corner of each patch within the grid, row-major.
     """
 
     grid_shape: Triple
     patch_shape: Triple
     overlap: int
+    window: Window
     offsets: NDArray[np.int64]
     _axes: tuple[_Axis, _Axis, _Axis] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    @property
+    def blended(self) -> bool:
+        """Whether a voxel is the mean of several patches; else it has one owner."""
+        return self.overlap > 0 and self.window == "blend"
 
     def weights(self, index: int) -> NDArray[np.float64]:
         """Weights (px, py, pz) of the points of patch ``index``; over all patches they sum to one everywhere."""
@@ -104,7 +121,7 @@ class Cover:
         )
 
     def owned(self, index: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """The voxels that patch ``index`` owns without overlap: slices of the grid, and of the patch."""
+        """The voxels that patch ``index`` owns if nothing is blended: slices of the grid, and of the patch."""
         grid, patch = [], []
         for axis, i in zip(self._axes, self.place(index), strict=True):
             first, last, low = int(axis.edges[i]), int(axis.edges[i + 1]), int(axis.low[i])
@@ -115,13 +132,13 @@ class Cover:
     def places(self) -> NDArray[np.int64]:
         """Row-major index (nx, ny, nz) of each voxel within its patch.
 
-        With overlap, within the patch of the largest weight.
+        Of blended patches, within that of the largest weight.
         """
         inside = np.arange(math.prod(self.patch_shape)).reshape(self.patch_shape)
         found = np.full(self.grid_shape, -1, dtype=np.int64)
         heaviest = np.zeros(self.grid_shape)
         for index in range(len(self)):
-            if not self.overlap:
+            if not self.blended:
                 grid, own = self.owned(index)
                 found[grid] = inside[own]
                 continue
@@ -142,27 +159,44 @@ class Cover:
         return x, y, z
 
 
-def cover(grid_shape: Sequence[int], patch_shape: Sequence[int], overlap: int = 0) -> Cover:
+def cover(
+    grid_shape: Sequence[int], patch_shape: Sequence[int], overlap: int = 0, window: Window = "blend"
+) -> Cover:
     """Patches whose owned voxels, or blending weights, cover every grid point exactly once.
 
     Args:
         grid_shape: (nx, ny, nz).
         patch_shape: (px, py, pz); an axis may be longer than that of the grid.
         overlap: least number of grid points by which neighbours overlap.
+        window: one of :data:`WINDOWS`; see :class:`Cover`.
 
     Raises:
-        ValueError: a shape that is not three positive numbers, or an overlap not below the shortest patch axis.
+        ValueError: unknown ``window``, a shape that is not three positive numbers, or an overlap not below the
+            shortest patch axis.
     """
     grid, patch = _triple(grid_shape, "grid"), _triple(patch_shape, "patch")
+    check_window(window)
     if not 0 <= overlap < min(patch):
         raise ValueError(
             f"overlap = {overlap} grid points must be at least 0 and less than the shortest axis of a patch, "
             f"{min(patch)}"
         )
-    x, y, z = (_Axis.of(n, p, overlap) for n, p in zip(grid, patch, strict=True))
+    x, y, z = (_Axis.of(n, p, overlap, window) for n, p in zip(grid, patch, strict=True))
     corners = np.meshgrid(x.starts, y.starts, z.starts, indexing="ij")
     offsets = np.stack(corners, axis=-1).reshape(-1, 3)
-    return Cover(grid, patch, overlap, offsets, (x, y, z))
+    return Cover(grid, patch, overlap, window, offsets, (x, y, z))
+
+
+def check_window(window: str) -> Window:
+    """Check the name of a window.
+
+    Raises:
+        ValueError: it is not one of :data:`WINDOWS`.
+    """
+    for known in WINDOWS:
+        if window == known:
+            return known
+    raise ValueError(f"window = {window!r} is not one of {', '.join(WINDOWS)}")
 
 
 class Assembly:
@@ -174,7 +208,7 @@ class Assembly:
 
     def __init__(self, cover: Cover) -> None:
         self.cover = cover
-        blended = cover.overlap > 0
+        blended = cover.blended
         self._sum = np.zeros(cover.grid_shape, dtype=np.float64 if blended else np.float32)
         self._squares = np.zeros(cover.grid_shape, dtype=np.float64) if blended else None
         self._missing = np.ones(len(cover), dtype=bool)
@@ -213,7 +247,7 @@ class Assembly:
     def disagreement(self) -> float | None:
         """Sum of the standard deviations among patches that share a voxel, over the sum of \\|density\\|.
 
-        None without overlap.
+        None if nothing is blended.
         """
         if self._squares is None:
             return None

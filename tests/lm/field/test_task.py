@@ -21,7 +21,7 @@ from tomat.lm.field.checkpoint import open_field
 from tomat.lm.field.surroundings import FLOOR
 from tomat.lm.field.task import FieldTask
 from tomat.lm.metrics_file import read_metrics
-from tomat.lm.record import check_same
+from tomat.lm.record import check_same, spent_flops
 from tomat.lm.train import Outcome, train
 from tomat.prediction.assemble import predict_density
 from tomat.prediction.options import DecodingConfig
@@ -56,6 +56,9 @@ def test_a_checkpoint_has_all_that_prediction_needs(finished: tuple[Path, Outcom
     run, _ = finished
     trained = open_field(str(run), weights="latest")
     assert trained.step == STEPS
+    logged = read_metrics(run / "metrics.jsonl")[-1]["throughput/total_gflops"]
+    assert spent_flops(trained.note, trained.step) == pytest.approx(1e9 * logged)
+    assert spent_flops({}, 1) is None
     assert trained.codec.name == "rel-128"
     material = tomat.read(tiny_field.DATA / "label" / "qe-0040.zarr")
     predictor = open_predictor(run, DecodingConfig(weights="latest"))
@@ -127,6 +130,39 @@ def test_cross_fitted_crystals_start_from_promolecules_of_their_own(tmp_path: Pa
     plain = FieldTask.open(tiny_field.config(tmp_path, *data)).note()
     with pytest.raises(ValueError, match=r"data\.guess_folds: was 3, is None"):
         check_same(task.note(), plain, (), "the run")
+
+
+def test_crystals_are_visited_in_proportion_to_their_electrons(tmp_path: Path) -> None:
+    equal = FieldTask.open(tiny_field.config(tmp_path))
+    task = FieldTask.open(tiny_field.config(tmp_path, "--data.budget", "electrons"))
+    assert equal.visits.tolist() == equal.materials.tolist()
+    electrons = np.asarray(task.data.store.n_electrons)[task.materials]
+    visits = np.bincount(task.visits)[task.materials]
+    assert visits.sum() == 16 * len(task.materials)
+    assert (np.abs(visits - 16 * electrons / electrons.mean()) <= 1).all()
+    # They are drawn as often: rows until each of the visits of an epoch is done.
+    rows = [task.examples().materials(row) for row in range(10)]
+    seen = np.concatenate(rows)
+    assert set(seen.tolist()) <= set(task.materials.tolist())
+    heavy, light = task.materials[electrons.argmax()], task.materials[electrons.argmin()]
+    assert (seen == heavy).sum() > (seen == light).sum()
+    with pytest.raises(ValueError, match=r"data\.budget: was 'electrons', is None"):
+        check_same(task.note(), equal.note(), (), "the run")
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (("--validation.budget", "electrons"), r"validation\.budget = electrons: every validation crystal"),
+        (("--data.sampler", "tiling"), r"data\.sampler = tiling: for rows of tokens"),
+        (("--data.budget", "atoms"), "unknown budget 'atoms'"),
+    ],
+)
+def test_budgets_and_samplers_without_effect_are_refused(
+    tmp_path: Path, option: tuple[str, str], says: str
+) -> None:
+    with pytest.raises((ValueError, KeyError), match=says):
+        FieldTask.open(tiny_field.config(tmp_path, *option))
 
 
 def test_the_crystals_of_a_fold_are_not_trained_on(tmp_path: Path) -> None:

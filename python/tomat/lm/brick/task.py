@@ -84,7 +84,7 @@ class BrickTask(FieldTask):
             self._patches(self.data),
             self.brick,
             self.surroundings,
-            self.materials,
+            self.visits,
             seed=self.config.trainer.seed,
             threads=self.config.loader.threads,
         )

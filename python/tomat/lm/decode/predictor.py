@@ -15,7 +15,7 @@ from tomat.lm.data.shuffle import key_of
 from tomat.lm.decode.base import TrainedPredictor
 from tomat.lm.decode.decoding import Decoder, OpenRows
 from tomat.lm.field.starting import starting_of
-from tomat.lm.record import kept_promolecule
+from tomat.lm.record import kept_promolecule, spent_flops
 from tomat.lm.spatial.view import View
 from tomat.prediction.predictor import ByTokenizer, PatchPrediction, PatchRequest, TrainingFacts
 from tomat.promolecule import Promolecule, UnscaledPromolecule
@@ -103,6 +103,7 @@ class ModelPredictor(ByTokenizer, TrainedPredictor[Trained]):
             "weights": self.trained.fingerprint,
             "parameters": parameter_count(self.trained.model),
             "tokens": batch and self.trained.step * batch * self.trained.config.max_seq_len,
+            "flops": spent_flops(note, self.trained.step),
             "codec": self.vocabulary.codec.hash,
             "vocabulary": self.vocabulary.hash,
             "objective": note["objective"],

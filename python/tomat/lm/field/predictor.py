@@ -14,6 +14,7 @@ from tomat.lm.decode.base import TrainedModel, TrainedPredictor
 from tomat.lm.exported import is_export
 from tomat.lm.field.opened import OpenField
 from tomat.lm.field.surroundings import FLOOR
+from tomat.lm.record import spent_flops
 from tomat.prediction.predictor import PatchPrediction, PatchRequest, TrainingFacts
 from tomat.tokenizer import PatchTokenizer
 
@@ -128,6 +129,7 @@ class RelativePredictor[Model: Relative, Atoms](TrainedPredictor[Model]):
             "step": self.trained.step,
             "weights": self.trained.fingerprint,
             "parameters": self.trained.parameters,
+            "flops": spent_flops(self.trained.note, self.trained.step),
             "codec": self.codec.hash,
             "electrons": "kept",
             **self.decoding.identity(),

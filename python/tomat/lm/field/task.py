@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from tomat.budget import check_budget, patches_of
 from tomat.codec.relative import RelativeCodec
+from tomat.lm.data.config import DataConfig
 from tomat.lm.data.facts import data_facts, store_valence
 from tomat.lm.data.folds import own_identities, own_notices
 from tomat.lm.data.guess_fit import FIT, CrossFit
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.lm.config import TrainConfig
-    from tomat.lm.data.config import DataConfig
     from tomat.lm.data.opening import OpenStore
     from tomat.lm.field.config import FieldShape
     from tomat.lm.kept import KeptWeights
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 DEFAULT_CODEC = "rel-256"
 #: Unit of the densities.
 UNIT: Unit = "e_per_A3"
+#: Visits of a crystal in an epoch, on average, where crystals are not visited equally often.
+_VISITS = 16
 #: Names in a message.
 _NAMED = 5
 
@@ -149,6 +152,21 @@ class FieldTask:
             told += _unseen(self._elements, self.validation)
         return told
 
+    @cached_property
+    def visits(self) -> NDArray[np.int64]:
+        """Places in ``data`` of the crystals of an epoch, (visits,), each as often as the budget says.
+
+        Raises:
+            ValueError: a crystal has no electrons, and the budget goes by them.
+        """
+        budget = check_budget(self.config.data.budget)
+        if budget == "equal":
+            return self.materials
+        store = self.data.store
+        ids = [store.task_ids[index] for index in self.materials.tolist()]
+        electrons = np.asarray(store.n_electrons)[self.materials].tolist()
+        return np.repeat(self.materials, patches_of(budget, _VISITS, ids, electrons))
+
     @property
     def positions(self) -> int:
         """Voxels of a row."""
@@ -212,6 +230,7 @@ class FieldTask:
                     "seed": self.config.data.seed,
                     # Notes of earlier versions do not say false.
                     **({"unique_voxels": True} if configs[name].unique_voxels else {}),
+                    **({} if configs[name].budget == "equal" else {"budget": configs[name].budget}),
                     **({"guess_folds": folds} if folds is not None and name == "data" else {}),
                     **({"guess_crossfit": own_identities(part.own)} if part.own else {}),
                     **({} if part.left_out is None else {"fold": part.left_out.to_json()}),
@@ -231,7 +250,7 @@ class FieldTask:
         return FieldDataset(
             self._training,
             self.surroundings,
-            self.materials,
+            self.visits,
             own={material: Surroundings(self.shape, one) for material, one in self._own.items()},
             seed=self.config.trainer.seed,
             threads=self.config.loader.threads,
@@ -298,12 +317,19 @@ def _check(section: str, config: DataConfig) -> None:
     given = {"layout": config.layout, "patch_size": config.patch_size, "pad_to": config.pad_to}
     given |= {"patches_per_material": config.patches_per_material}
     names = [f"{section}.{name}" for name, value in given.items() if value is not None]
+    if config.sampler != DataConfig.sampler:
+        names.append(f"{section}.sampler = {config.sampler}")
     if config.unit not in (None, UNIT):
         names.append(f"{section}.unit = {config.unit}")
     if names:
         raise ValueError(f"{', '.join(names)}: for rows of tokens; a field model has none, leave them out")
     if config.guess is None:
         raise ValueError(f"{section}.guess: a field model starts from a promolecule; set it to fit")
+    check_budget(config.budget)
+    if section != "data" and config.budget != "equal":
+        raise ValueError(
+            f"{section}.budget = {config.budget}: every validation crystal counts once; set it to equal"
+        )
 
 
 def _fitting(data: OpenStore, shape: FieldShape, *, skip: bool) -> NDArray[np.int64]:

@@ -1,0 +1,199 @@
+"""Trainings and evaluations of a study, as the commands anyone would type; what is finished is not done again."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tomat.evaluate.result import Result, load_result
+from tomat.report.runs import TrainingRun, load_training_run
+from tomat.storage.files import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: Configurations of the repository.
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+#: Prefixes of the densities that are used: converged with Quantum ESPRESSO, strained and rattled ones among them.
+PREFIXES = "[qe]"
+#: A crystal of more voxels is not in the split ``small``.
+SMALL_VOXELS = 45_000
+#: Seed of the nested parts of the training systems.
+PARTS_SEED = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run of ``tomat train``.
+
+    Attributes:
+        name: of the run.
+        config: file below :data:`CONFIGS`.
+        options: fields that differ from it, ``--KEY VALUE``.
+    """
+
+    name: str
+    config: str
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A folder with the runs and results of studies.
+
+    Attributes:
+        data: a ``rho_gga`` root with ``materials.jsonl`` and ``split.json``.
+        out: receives ``runs/``, ``results/``, ``split.json`` and ``commands.jsonl``.
+        quiet: print no commands.
+    """
+
+    data: Path
+    out: Path
+    quiet: bool = False
+
+    @cached_property
+    def crystals(self) -> list[dict[str, Any]]:
+        """The densities that are used, a line of ``materials.jsonl`` each.
+
+        Raises:
+            FileNotFoundError: ``data`` is no such root.
+        """
+        place = self.data / "materials.jsonl"
+        if not place.exists():
+            raise FileNotFoundError(
+                f"{place}: not found; give a rho_gga root with materials.jsonl and split.json"
+            )
+        lines = [json.loads(line) for line in place.read_text(encoding="utf-8").splitlines()]
+        prefix = PREFIXES.strip("[]")
+        return [line for line in lines if line["task_id"].startswith(prefix)]
+
+    def systems(self) -> list[str]:
+        """The chemical systems of the training crystals, in an order drawn by name."""
+        names = sorted({line["chemsys"] for line in self.crystals if line["split"] == "train"})
+        return [names[i] for i in np.random.default_rng(PARTS_SEED).permutation(len(names))]
+
+    def parts(self, count: int) -> dict[str, list[str]]:
+        """Nested parts of the training crystals, each half of the next: whole chemical systems, by the part's name.
+
+        Args:
+            count: of parts; the last is all of the training crystals.
+        """
+        place = {name: at for at, name in enumerate(self.systems())}
+        found = {}
+        for part in range(count):
+            kept = round(len(place) / 2 ** (count - 1 - part))
+            ids = [
+                line["task_id"]
+                for line in self.crystals
+                if line["split"] == "train" and place[line["chemsys"]] < kept
+            ]
+            found[f"train-{part}"] = ids
+        return found
+
+    def split_file(self, parts: int) -> Path:
+        """Write ``split.json``: the splits of the root, ``held-out`` (validation and test), ``small`` (those of at most
+        :data:`SMALL_VOXELS` voxels) and nested parts of ``train``."""
+        splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+        for line in self.crystals:
+            splits[line["split"]].append(line["task_id"])
+        splits["held-out"] = splits["validation"] + splits["test"]
+        voxels = {line["task_id"]: int(np.prod(line["grid"])) for line in self.crystals}
+        splits["small"] = [name for name in splits["held-out"] if voxels[name] <= SMALL_VOXELS]
+        path = self.out / "split.json"
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_json(path, splits | self.parts(parts))
+        return path
+
+    def train(self, training: Training) -> TrainingRun:
+        """Train, unless the run is finished.
+
+        Raises:
+            RuntimeError: the command failed.
+        """
+        run = self.out / "runs" / training.name
+        done = run / "finished.json"
+        if not done.exists():
+            options = {"data.densities": f"[{self.data}]", "validation.densities": f"[{self.data}]"}
+            flags = [
+                part
+                for key, value in (options | dict(training.options)).items()
+                for part in (f"--{key}", str(value))
+            ]
+            config = CONFIGS / training.config
+            seconds = self._run(
+                "train", str(config), "--name", training.name, "--out", str(self.out / "runs"), *flags, "-q"
+            )
+            write_json(done, {"cpu_seconds": seconds})
+        return load_training_run(run)
+
+    def cpu_seconds(self, training: Training) -> float:
+        """CPU seconds that a finished run took, start and evaluations included; of its last part if it was stopped."""
+        content = json.loads(
+            (self.out / "runs" / training.name / "finished.json").read_text(encoding="utf-8")
+        )
+        return float(content["cpu_seconds"])
+
+    def evaluate(self, name: str, checkpoint: str | Path, split: str, *options: str) -> Result:
+        """Evaluate on whole crystals of a split, unless that is done.
+
+        Raises:
+            RuntimeError: the command failed.
+        """
+        folder = self.out / "results" / name
+        if not (folder / "result.json").exists():
+            listed = self.out / "split.json"
+            self._run(
+                "eval", str(checkpoint), str(self.data), "--split-file", str(listed), "--split", split,
+                "--pictures", "0", "-o", str(folder), *options, "-q",
+            )  # fmt: skip
+        return load_result(folder)
+
+    def run_of(self, training: Training) -> Path:
+        """The folder of a run."""
+        return self.out / "runs" / training.name
+
+    def _run(self, *words: str) -> float:
+        """Run a command of tomat; the CPU seconds it took."""
+        said = shlex.join(["tomat", *words])
+        if not self.quiet:
+            print(said, file=sys.stderr, flush=True)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [sys.executable, "-m", "tomat", *words], check=False, capture_output=True, text=True
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        if done.returncode:
+            tail = "\n".join(done.stderr.splitlines()[-5:])
+            raise RuntimeError(f"{said}: exit code {done.returncode}:\n{tail}")
+        with (self.out / "commands.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"command": said, "cpu_seconds": round(seconds, 1)}) + "\n")
+        return seconds
+
+
+def means(result: Result, mode: str, metric: str = "nmae") -> float:
+    """Mean of a metric over the materials of a result.
+
+    Raises:
+        KeyError: the result has no such mode.
+    """
+    rows = result.of_mode(mode)
+    if not rows:
+        raise KeyError(f"{result.path}: no mode {mode}")
+    return float(np.mean([row[metric] for row in rows.values()]))
+
+
+def seeds_of(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, sample standard deviation and the values themselves."""
+    array = np.asarray(values, np.float64)
+    sd = float(array.std(ddof=1)) if len(array) > 1 else None
+    return {"mean": float(array.mean()), "sd": sd, "values": array.tolist()}
