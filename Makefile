@@ -17,7 +17,7 @@ export PYO3_PYTHON := $(abspath $(BIN)/python)
 .PHONY: help demo demo-train demo-predict studies-small aot test test-rust test-python fuzz lint bench codecs models wheel smoke clean
 
 help:
-	@echo 'make demo    tokenize the real densities in tests/data, show, verify, decode them back'
+	@echo 'make demo    tokenize the real densities in tests/data, show, verify, audit, decode them back'
 	@echo 'make demo-train    train the tiny model on them, some minutes on two cores'
 	@echo 'make demo-predict  predict crystals nobody trained on with the model in the package'
 	@echo 'make test    the tests, Rust and Python'

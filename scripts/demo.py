@@ -1,4 +1,4 @@
-"""The main workflow on the repository's real densities: tokenize, inspect, verify, decode a patch."""
+"""The main workflow on the repository's real densities: tokenize, inspect, verify, audit, decode a patch."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def main() -> None:
     run(f"tomat-tokenize {SOURCE} --out {OUT}")
     run(f"tomat show {OUT}/shard-00000.parquet --row 3")
     run(f"tomat verify {OUT} --source {SOURCE}")
+    run(f"tomat audit {OUT} --source {SOURCE}")
     decode_back()
     print(f"\nDone. The dataset is in {OUT}; `tomat info {OUT}` says what it holds.")
 

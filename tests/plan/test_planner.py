@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import lzma
+import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from typer.main import get_command
 
 import oracle
 import tomat
-from places import DATA
+from places import DATA, REPOSITORY
 from runs import ROOT, SMALL, sound, tomat_main
+from tomat.cli import app
 from tomat.dataset.config import TokenizeConfig
 from tomat.plan import budget_effect, expected_coverage, expected_histogram, measure, plan
 from tomat.sampling import Electrons, Sampler, Tiling, Uniform, tiles
@@ -105,19 +109,62 @@ def test_electrons_cover_less_than_the_bound(grid: oracle.Shape, n: int, seed: i
 # --- the field's numbers ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Grids and atoms of the 77,466 materials, sorted and without their ids, as a CSV file."""
-    lines = lzma.decompress((DATA / "mp-sizes.csv.xz").read_bytes()).decode().splitlines()
-    path = tmp_path_factory.mktemp("sizes") / "sizes.csv"
-    numbered = [f"m-{k},{line}" for k, line in enumerate(lines[1:])]
-    path.write_text("\n".join([f"id,{lines[0]}", *numbered]))
-    return path
+#: Ids, grids and atoms of the 77,466 materials.
+SIZES = DATA / "mp-sizes.csv.xz"
 
 
-def test_coverage_of_the_materials_project_training_set(sizes: Path) -> None:
-    """Uniform at P = 19, M = 64 covers 35 % of the mean material, at P = 14, M = 32 between 9.5 and 9.6 %."""
-    v3 = tomat_main("plan", sizes, "--rate", 1000, "--json").json
+def _page() -> tuple[list[list[str]], dict[str, list[str]]]:
+    """The commands of docs/datasets.md, and its table: columns v1, v2, v2-lat, v3 by the first cell."""
+    text = (REPOSITORY / "docs" / "datasets.md").read_text()
+    blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return commands, {line[0]: line[1:] for line in lines if len(line) == 5}
+
+
+def test_the_commands_of_the_datasets_page_are_commands() -> None:
+    """Each parses as it is; nothing is run."""
+    commands, _ = _page()
+    assert len(commands) == 10
+    for program, *words in commands:
+        if program == "tomat-tokenize":
+            words = ["tokenize", *words]
+        whole: Any = get_command(app)
+        name, inner, rest = whole.resolve_command(whole.make_context("tomat", [*words]), words)
+        assert inner.make_context(name, rest).params
+        with pytest.raises(Exception, match="No such option"):
+            inner.make_context(name, [*rest, "--no-such-option"])
+
+
+def test_coverage_of_the_materials_project_training_set() -> None:
+    """Uniform at P = 19, M = 64 covers 35 % of the mean material, at P = 14, M = 32 between 9.5 and 9.6 %.
+
+    The file is taken as it is, and docs/datasets.md says what the plan says.
+    """
+    commands, table = _page()
+    (command,) = (
+        words for words in commands if "v3" in words and "plan" in words and "--workers" not in words
+    )
+    v3 = tomat_main("plan", SIZES, *command[3:], "--json").json
+    assert v3["fallback"]["shapes"]["18 x 19 x 19"]["first"][0] == "mp-1850706"
+    coverage, cost = v3["coverage"], v3["cost"]
+    said = {
+        "rows": f"{v3['rows']:,}",
+        "tokens, padding included": f"{v3['tokens'] / 1e9:.1f} billion",
+        "of them padding": f"{v3['padding']:.1%}".replace("%", " %"),
+        "fallback shape 18 x 19 x 19": f"{v3['fallback']['count']} materials",
+        "coverage of the mean material": f"{coverage['mean_material']:.2%}".replace("%", " %"),
+        "coverage, median (p10 to p90)": f"{100 * coverage['p50']:.1f} % ({100 * coverage['p10']:.1f} to "
+        f"{100 * coverage['p90']:.1f})",
+        "coverage of all voxels": f"{coverage['of_all_voxels']:.2%}".replace("%", " %"),
+        "bytes on disk": f"{cost['bytes'] / 1e9:.1f} GB",
+        "shards": f"{cost['shards']:,}",
+        "CPU hours, 1 worker": f"{cost['hours_of_a_worker']:.2f}",
+        "each of 16 workers": f"{cost['hours_of_a_worker'] / 16 * 60:.1f} min",
+        "each of 100 workers": f"{cost['hours_of_a_worker'] / 100 * 3600:.0f} s",
+    }
+    assert said == {name: table[name][3] for name in said}
+    assert table["rows"][:3] == [f"{77466 * 32:,}"] * 3
     assert v3["materials"] == {"listed": 77466, "written": 77466, "left_out": {}}
     assert v3["rows"] == 77466 * 64
     assert v3["voxels"] == 134_961_687_232
@@ -125,8 +172,8 @@ def test_coverage_of_the_materials_project_training_set(sizes: Path) -> None:
     assert list(v3["fallback"]["shapes"]) == ["18 x 19 x 19"]
     assert v3["coverage"]["mean_material"] == pytest.approx(0.3507, abs=5e-5)
     assert v3["coverage"]["of_all_voxels"] == pytest.approx(0.2025, abs=5e-5)
-    assert v3["cost"]["hours_of_a_worker"] == pytest.approx(77466 * 64 / 1000 / 3600)
-    grids = np.loadtxt(sizes, delimiter=",", skiprows=1, usecols=(1, 2, 3), dtype=int).tolist()
+    assert v3["cost"]["hours_of_a_worker"] == pytest.approx(77466 * 64 / 3500 / 3600)
+    grids = np.loadtxt(SIZES, delimiter=",", skiprows=1, usecols=(1, 2, 3), dtype=int).tolist()
     v2 = [expected_coverage((x, y, z), (14, 14, 14), 32, Uniform()) or 0.0 for x, y, z in grids]
     assert np.mean(v2) == pytest.approx(0.0956, abs=5e-5)
     study = v3["study"]

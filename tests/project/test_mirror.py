@@ -56,6 +56,14 @@ COVERED_BY = {
         "codec.log",
     ),
     "codec/test_codec_files.py": ("_npz",),
+    "dataset/test_audit.py": (
+        "cli.audit",
+        "dataset.audit.account",
+        "dataset.audit.raw",
+        "dataset.audit.rows",
+        "dataset.audit.run",
+        "dataset.audit.source",
+    ),
     "dataset/test_crystals.py": ("dataset.crystal_table",),
     "dataset/test_export_hf.py": (
         "cli.export_hf",

@@ -20,6 +20,7 @@ _COMMANDS = (
     "show",
     "info",
     "verify",
+    "audit",
     "plan",
     "coverage",
     "sync",

@@ -4,6 +4,10 @@ CHECKPOINT is what tomat predict takes; ``promolecule`` (or ``promolecule:NAME``
 JAX. For a run, the best weights are evaluated (see --weights) and, in a separate row, the initial ones (step 0; see
 --no-start). DATA is what tomat-tokenize takes: densities, folders, globs, list files, a rho_gga root.
 
+--sample draws materials in an order that their names and --sample-seed decide: more materials, or another order of
+files, do not reshuffle it. Materials that the model was trained on, and others of their chemical systems, are never
+drawn, and counted. --stratify electrons draws evenly over the deciles of the electrons.
+
 RESULT receives materials.parquet (one row per material and mode), result.json (means with intervals, and everything
 needed to repeat the evaluation) and small volumes of the best and worst materials for tomat report. To resume an
 interrupted evaluation, run the same command again. Materials that fail are listed, and the exit code is then 1.
@@ -14,6 +18,7 @@ Examples:
   tomat eval checkpoint /data/rho_gga --split validation --mode one_pass --mode k_pass -o result
   tomat eval promolecule /data/rho_gga --split test -o baseline
   tomat eval checkpoint /data/rho_gga --split test -o result --workers 8
+  tomat eval checkpoint /data/rho_gga --sample 200 --sample-seed 1 --stratify electrons -o result
   tomat eval checkpoint /data/rho_gga --split test -o slid --overlap 4 --window middle
 """
 
@@ -23,7 +28,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -76,6 +81,17 @@ def command(
     split_file: SplitFile = None,
     split: Split = None,
     limit: Limit = None,
+    sample: Annotated[
+        int | None, typer.Option(help="Evaluate so many materials, drawn by their names.", min=1)
+    ] = None,
+    sample_seed: Annotated[int, typer.Option(help="Seed of the draw.", min=0)] = 0,
+    stratify: Annotated[
+        Literal["electrons"] | None, typer.Option(help="Draw evenly over the deciles of the electrons.")
+    ] = None,
+    catalogue: Annotated[
+        str | None,
+        typer.Option(help="Catalogue with the electrons, for --stratify; else densities are read."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name in tables.  [default: RESULT's name]")] = None,
     pictures: Annotated[
         int, typer.Option(help="Number of best and of worst materials saved for reports.", min=0)
@@ -92,11 +108,20 @@ def command(
 ) -> None:
     from tomat.evaluate.methods import StartMethod
     from tomat.evaluate.run import Evaluation, called, evaluate
+    from tomat.evaluate.sample import Sample, drawn_words, training_of
     from tomat.evaluate.sources import open_methods
     from tomat.evaluate.workers import CrewMeasure, identities
     from tomat.prediction.cover import check_window
 
     entries = resolve_inputs(data, split_file=split_file, split=split, limit=limit)
+    about: dict[str, Any] = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}
+    if sample is not None:
+        chosen = Sample(sample, sample_seed, stratify, catalogue)
+        entries, about["sample"] = chosen.draw(entries, training_of(checkpoint, data, split_file))
+        if not (quiet or as_json):
+            print(drawn_words(about["sample"]), file=sys.stderr)
+    elif stratify is not None or sample_seed or catalogue is not None:
+        raise typer.BadParameter("--stratify, --sample-seed and --catalogue need --sample")
     opener = partial(
         open_methods,
         checkpoint,
@@ -110,7 +135,6 @@ def command(
     methods, unit = opener(start=start)
     if methods[0].weights and not (quiet or as_json):
         print(methods[0].weights, file=sys.stderr)
-    about = {"inputs": list(data), "split_file": split_file, "split": split, "limit": limit}
     plan = Evaluation(
         methods, entries, unit, about, name or out.name, called(), settings=settings, pictures=pictures
     )
