@@ -7,10 +7,10 @@ back and compared. Every tomat command that takes a checkpoint takes the export,
 A transformer's export also has config.json and tokenizer.json, for Hugging Face transformers, which computes the same
 logits; a field model's has promolecule.npz, its starting density.
 
-If OUT ends in .tomat, it is one compressed file with all of that, to mail. --quantize makes its weights integers of few
-bits: by GPTQ, which takes densities to calibrate with (--calibrate), or to the nearest (--rounding nearest). --max-bytes
-tries float32, bfloat16, int8 to int4 and an embedding of fewer bits, and takes the first that fits; with --quantize it
-begins there.
+If OUT ends in .tomat, it is one compressed file with all of that, to mail. --quantize makes its weights integers of
+few bits: by GPTQ, which takes densities to calibrate with (--calibrate), or to the nearest (--rounding nearest).
+--max-bytes tries float32, bfloat16, int8 to int4 and an embedding of fewer bits, and takes the first that fits; with
+--quantize it begins there.
 
 \b
 Examples:
@@ -47,7 +47,9 @@ _SUFFIX = ".tomat"
 @grouped(decoding=decoding_options("weights"))
 def command(
     checkpoint: Annotated[str, typer.Argument(help="Folder or URL of a run or checkpoint.")],
-    out: Annotated[Path, typer.Argument(help="Folder, or file NAME.tomat, to write; an export there is replaced.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder, or file NAME.tomat, to write; an export there is replaced.")
+    ],
     dtype: Annotated[
         Literal["float32", "bfloat16"], typer.Option(help="Number type of the weights.")
     ] = "float32",
@@ -63,7 +65,9 @@ def command(
     ] = "gptq",
     calibrate: Annotated[
         list[str] | None,
-        typer.Option(metavar="DATA", help="Densities to calibrate GPTQ with, as tomat eval takes them; repeatable."),
+        typer.Option(
+            metavar="DATA", help="Densities to calibrate GPTQ with, as tomat eval takes them; repeatable."
+        ),
     ] = None,
     split_file: SplitFile = None,
     split: Split = None,
@@ -83,7 +87,9 @@ def command(
 ) -> None:
     one_file = out.suffix == _SUFFIX
     if not one_file and (quantize is not None or max_bytes is not None):
-        raise ValueError(f"{out}: --quantize and --max-bytes write one file; give it a name that ends in {_SUFFIX}")
+        raise ValueError(
+            f"{out}: --quantize and --max-bytes write one file; give it a name that ends in {_SUFFIX}"
+        )
     if quantize is not None and dtype != "float32":
         raise ValueError(f"--quantize {quantize} and --dtype {dtype} exclude each other; give one")
     needs_models()

@@ -37,21 +37,28 @@ def command(
     if is_artefact(directory):
         facts = describe_artefact(directory)
         tensors = facts.pop("tensors")
-        print(json.dumps({**facts, "tensors": tensors})) if as_json else print_facts(facts)
+        if as_json:
+            print(json.dumps({**facts, "tensors": tensors}))
+        else:
+            print_facts({name: _in_words(value) for name, value in facts.items()})
         return
     dataset = open_dataset(directory, allow_partial=allow_partial)
     facts = describe(dataset)
     if as_json:
         print(json.dumps(facts))
         return
-    said: dict[str, Any] = {}
-    for name, value in facts.items():
-        if name == "clipped":
-            value = "not counted" if value is None else str(ClippedTotals.from_stored(value))
-        elif isinstance(value, dict):
-            value = ", ".join(f"{count} {key}" for key, count in value.items()) or "none"
-        said[name] = value
-    print_facts(said)
+    clipped = facts["clipped"]
+    told = "not counted" if clipped is None else str(ClippedTotals.from_stored(clipped))
+    print_facts({name: _in_words(value) for name, value in {**facts, "clipped": told}.items()})
+
+
+def _in_words(value: Any) -> Any:
+    """Counts by name as text; anything else as it is."""
+    return (
+        ", ".join(f"{count} {key}" for key, count in value.items()) or "none"
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:

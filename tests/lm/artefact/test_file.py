@@ -61,7 +61,9 @@ def changed(change: Any) -> bytes:
     header = json.loads(raw[48 : 48 + length])
     change(header)
     text = json.dumps(header).encode()
-    return raw[:8] + len(text).to_bytes(8, "little") + hashlib.sha256(text).digest() + text + raw[48 + length :]
+    return (
+        raw[:8] + len(text).to_bytes(8, "little") + hashlib.sha256(text).digest() + text + raw[48 + length :]
+    )
 
 
 def test_what_was_written_comes_back(path: Path) -> None:
@@ -88,7 +90,9 @@ def test_every_encoding_says_how_large_it_is() -> None:
     sizes = []
     for encoding in ENCODINGS:
         bits = encoding.removeprefix("int")
-        made = of_rounded("w", nearest(WEIGHT, int(bits)), 0) if bits.isdigit() else plain("w", WEIGHT, encoding)
+        made = (
+            of_rounded("w", nearest(WEIGHT, int(bits)), 0) if bits.isdigit() else plain("w", WEIGHT, encoding)
+        )
         off = np.abs(made.decoded() - WEIGHT).max()
         assert off < {"float32": 1e-9, "bfloat16": 0.02}.get(encoding, 2.0)
         sizes.append(len(made.data))

@@ -72,8 +72,12 @@ def test_every_matrix_is_handed_on_once_with_the_inputs_it_has(made: tuple[Any, 
     x = np.concatenate([weights[transformer.EMBEDDING][row.tokens] for row in rows]).astype(np.float64)
     y = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + blocks.epsilon)
     y = y * weights["model.layers.0.input_layernorm.weight"]
-    np.testing.assert_allclose(seen["model.layers.0.self_attn.k_proj.weight"][0], y.T @ y, rtol=1e-4, atol=1e-4)
-    out = np.concatenate([np.asarray(of)[row.asked] for of, row in zip(last(blocks, rows, weights), rows, strict=True)])
+    np.testing.assert_allclose(
+        seen["model.layers.0.self_attn.k_proj.weight"][0], y.T @ y, rtol=1e-4, atol=1e-4
+    )
+    out = np.concatenate(
+        [np.asarray(of)[row.asked] for of, row in zip(last(blocks, rows, weights), rows, strict=True)]
+    )
     np.testing.assert_allclose(seen[transformer.EMBEDDING][0], out.T @ out, rtol=1e-3, atol=1e-3)
 
 

@@ -1,8 +1,8 @@
 """Small integers packed without unused bits; NumPy only.
 
 An integer of ``bits`` bits is cut into pieces of 8, 4, 2 or 1 bits, high ones first (6 = 4 + 2), and the pieces of one
-kind of all integers lie together. So pieces never cross bytes, and a compressor sees the high bits, which are not evenly
-distributed, apart from the low ones, which are.
+kind of all integers lie together. So pieces never cross bytes, and a compressor sees the high bits, which are not
+evenly distributed, apart from the low ones, which are.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def pack(values: NDArray[np.int8], bits: int) -> bytes:
     if flat.size and not -half <= int(flat.min()) <= int(flat.max()) < half:
         raise ValueError(f"integers from {flat.min()} to {flat.max()} do not fit {bits} bits")
     shifted = (flat + half).astype(np.uint8)
-    return b"".join(_joined((shifted >> shift) & ((1 << width) - 1), width) for width, shift in pieces)
+    return b"".join(
+        _joined(shifted >> np.uint8(shift) & np.uint8((1 << width) - 1), width) for width, shift in pieces
+    )
 
 
 def unpack(data: bytes, bits: int, count: int) -> NDArray[np.int8]:

@@ -97,7 +97,9 @@ class Artefact:
             first += size
             if hashlib.sha256(data).hexdigest() != about["sha256"]:
                 raise _damaged(self.source, f"weight {about['name']} is not the one that was written")
-            found[about["name"]] = Tensor(about["name"], shape, about["encoding"], about["rows"], data).decoded()
+            found[about["name"]] = Tensor(
+                about["name"], shape, about["encoding"], about["rows"], data
+            ).decoded()
         return found
 
 
@@ -215,7 +217,9 @@ def as_folder(path: str) -> Iterator[str]:
 
 def _files(source: str, data: bytes, sizes: dict[str, int]) -> dict[str, bytes]:
     """The files of an export by name."""
-    wrong = [name for name, size in sizes.items() if size < 0 or not _NAME.fullmatch(name) or name == _WEIGHTS]
+    wrong = [
+        name for name, size in sizes.items() if size < 0 or not _NAME.fullmatch(name) or name == _WEIGHTS
+    ]
     if wrong or sum(sizes.values()) > _MOST_OF_FILES:
         raise _damaged(source, f"its files are not those of an export: {', '.join(wrong[:4]) or 'too large'}")
     raw, first, found = _unpacked(source, "files", data, sum(sizes.values())), 0, {}

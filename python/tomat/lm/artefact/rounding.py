@@ -69,9 +69,7 @@ def nearest(weights: NDArray[np.float32], bits: int) -> Rounded:
     return Rounded(_integers(exact, scales, bits), scales, bits)
 
 
-def gptq(
-    weights: NDArray[np.float32], hessian: Doubles, bits: int, *, damping: float = DAMPING
-) -> Rounded:
+def gptq(weights: NDArray[np.float32], hessian: Doubles, bits: int, *, damping: float = DAMPING) -> Rounded:
     """Round by GPTQ. A row that this makes worse on the inputs seen is rounded to the nearest.
 
     Args:
@@ -142,9 +140,7 @@ def _integers(weights: Doubles, scales: NDArray[np.float32], bits: int) -> NDArr
     return np.clip(np.rint(weights / safe[:, None]), -most, most).astype(np.int8)
 
 
-def _fed_back(
-    weights: Doubles, upper: Doubles, scales: NDArray[np.float32], bits: int
-) -> NDArray[np.int8]:
+def _fed_back(weights: Doubles, upper: Doubles, scales: NDArray[np.float32], bits: int) -> NDArray[np.int8]:
     """The integers of GPTQ; columns in their order."""
     left, found = weights.copy(), np.empty(weights.shape, np.int8)
     exact = scales.astype(np.float64)
@@ -154,7 +150,7 @@ def _fed_back(
         for j in range(first, block.stop):
             found[:, j] = _integers(left[:, j : j + 1], scales, bits)[:, 0]
             off = (left[:, j] - found[:, j] * exact) / upper[j, j]
-            left[:, j:block.stop] -= off[:, None] * upper[j, j:block.stop]
+            left[:, j : block.stop] -= off[:, None] * upper[j, j : block.stop]
             moved[:, j - first] = off
         left[:, block.stop :] -= moved @ upper[block, block.stop :]
     return found

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tomat.lm.quantize.kinds import Quantisable
     from tomat.lm.quantize.setting import Rounding
 
-#: A setting whose packed weights are larger than the limit by more than this factor is not tried: compressing gains less.
+#: A setting is not tried if its packed weights are larger than the limit by more than this factor: compressing gains
+#: less.
 _MOST_GAINED = 2.0
 
 
@@ -173,6 +174,6 @@ def _card(coder: Coder, made: dict[str, Any]) -> str:
         how += f" Rows calibrated with: {calibrated['rows']}, of {calibrated['materials']} materials."
     return (
         f"\n## In one file\n\nMatrices of layers are {made['layers']}, the embedding and the answering layer "
-        f"{made['embedding']}.{how} `tomat predict FILE{SUFFIX} POSCAR` reads the file as it is, `tomat info` describes "
-        "it.\n"
+        f"{made['embedding']}.{how} `tomat predict FILE{SUFFIX} POSCAR` reads the file as it is, `tomat info` "
+        "describes it.\n"
     )

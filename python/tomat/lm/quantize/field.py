@@ -6,9 +6,10 @@ the core, are done again here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import jax.numpy as jnp
 import numpy as np
 
 from tomat.lm.field.network import of_descriptors, of_guess
@@ -33,17 +34,42 @@ def is_end(name: str) -> bool:
     return name.startswith(("embedding.", "head.")) or ".mixing." in name
 
 
+@dataclass(eq=False)
+class _Watch:
+    """Adds up the outer products of what one map is given.
+
+    Attributes:
+        name: of its weight.
+        hessian: the sum.
+    """
+
+    name: str = ""
+    hessian: Doubles | None = None
+
+    def add(self, name: str, x: Floats) -> None:
+        """Take inputs (..., inputs) of a map."""
+        if name != self.name:
+            return
+        rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
+        found = rows.T @ rows
+        self.hessian = found if self.hessian is None else self.hessian + found
+
+    def of(self, name: str, work: Callable[[], object]) -> Doubles:
+        """The sum over what a map is given while some work is done."""
+        self.name, self.hessian = name, None
+        work()
+        assert self.hessian is not None, name
+        return self.hessian
+
+
 @dataclass(frozen=True, eq=False)
 class _Watched(OpenField):
-    """A model that adds up the outer products of what its maps are given, by the name of their weights."""
+    """A model whose maps are watched."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "seen", {})
-
-    seen: dict[str, Doubles] = None  # type: ignore[assignment]  # made above
+    watch: _Watch = field(default_factory=_Watch)
 
     def linear(self, name: str, x: Floats) -> Floats:
-        self.add(f"{name}.weight", x)
+        self.watch.add(f"{name}.weight", x)
         return super().linear(name, x)
 
     def invariants(self, name: str, sums: Floats) -> Floats:
@@ -52,17 +78,8 @@ class _Watched(OpenField):
             of_l = sums[:, first : first + (2 * l + 1) * n]
             first += (2 * l + 1) * n
             if l:
-                self.add(f"{name}.mixing.{l - 1}", of_l.reshape(-1, n))
+                self.watch.add(f"{name}.mixing.{l - 1}", of_l.reshape(-1, n))
         return super().invariants(name, sums)
-
-    def add(self, name: str, x: Floats) -> None:
-        rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
-        self.seen[name] = self.seen.get(name, 0.0) + rows.T @ rows
-
-    def only(self, name: str) -> Doubles:
-        found = self.seen[name]
-        self.seen.clear()
-        return found
 
 
 def walk(model: OpenField, cells: Sequence[Cell], weights: dict[str, Floats], code: Code) -> None:
@@ -79,15 +96,11 @@ def walk(model: OpenField, cells: Sequence[Cell], weights: dict[str, Floats], co
     )
     # The maps of atoms are cheap: all are run again for each.
     for name in atom_layers(model):
-        for cell in cells:
-            watched.of_atoms(cell.crystal)
-        code(name, watched.only(name))
+        code(name, watched.watch.of(name, lambda: [watched.of_atoms(cell.crystal) for cell in cells]))
     sums = [_sums(watched, cell) for cell in cells]
     for i in range(model.shape.l_max):
         name = f"environment.mixing.{i}"
-        for learned, _ in sums:
-            watched.invariants("environment", learned)
-        code(name, watched.only(name))
+        code(name, watched.watch.of(name, lambda: [watched.invariants("environment", of) for of, _ in sums]))
     xs = [
         _readout_inputs(watched, learned, fixed, cell)
         for (learned, fixed), cell in zip(sums, cells, strict=True)
@@ -128,9 +141,9 @@ def _sums(model: OpenField, cell: Cell) -> tuple[Floats, Floats]:
 
 def _readout_inputs(model: OpenField, learned: Floats, fixed: Floats, cell: Cell) -> Floats:
     guess = np.maximum(cell.guess, np.float32(FLOOR))
-    seen = [model.invariants("environment", learned), np.asarray(of_guess(guess))]
+    seen = [model.invariants("environment", learned), np.asarray(of_guess(jnp.asarray(guess)))]
     if model.shape.fixed:
-        seen.append(np.asarray(of_descriptors(fixed)))
+        seen.append(np.asarray(of_descriptors(jnp.asarray(fixed))))
     return np.concatenate(seen, axis=1).astype(np.float32)
 
 
@@ -141,4 +154,4 @@ def _hessian(xs: Sequence[Floats]) -> Doubles:
 
 def _silu(x: Floats) -> Floats:
     with np.errstate(over="ignore"):  # exp(-x) beyond float32: 0
-        return x / (1 + np.exp(-x))
+        return np.asarray(x / (1 + np.exp(-x)))

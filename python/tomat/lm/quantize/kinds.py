@@ -93,7 +93,9 @@ class Transformer(Quantisable):
 
     def __init__(self, trained: Trained) -> None:
         if getattr(trained.config, "spatial", False):
-            raise ValueError(f"{trained.path}: a model with positions in space or the field's eyes has no export")
+            raise ValueError(
+                f"{trained.path}: a model with positions in space or the field's eyes has no export"
+            )
         self._trained, self.weights = trained, state_dict(trained.model)
         self._rows: list[transformer.Row] = []
 

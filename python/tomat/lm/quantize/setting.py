@@ -163,6 +163,8 @@ def packed_bytes(
 ) -> int:
     """Bytes of coded weights before they are compressed."""
     return sum(
-        stored_size(encoding_of(name, of, setting, is_end) or "float16", of.shape, rows if of.ndim == 2 else 0)
+        stored_size(
+            encoding_of(name, of, setting, is_end) or "float16", of.shape, rows if of.ndim == 2 else 0
+        )
         for name, of in weights.items()
     )

@@ -83,7 +83,9 @@ class Blocks:
         """What attention hands to its output matrix (length, heads * size), of normed positions (length, hidden)."""
         n, name = len(y), f"{layer}self_attn."
         q, k, v = (_map(y, weights[f"{name}{of}_proj.weight"]).reshape(n, -1, self.head_size) for of in "qkv")
-        q, k = (self._turned(self.norm(a, weights[f"{name}{of}_norm.weight"])) for a, of in ((q, "q"), (k, "k")))
+        q, k = (
+            self._turned(self.norm(a, weights[f"{name}{of}_norm.weight"])) for a, of in ((q, "q"), (k, "k"))
+        )
         k, v = (np.repeat(a, self.heads // self.kv_heads, axis=1) for a in (k, v))
         parts = []
         for first in range(0, n, _BLOCK):
@@ -166,4 +168,4 @@ def _map(x: Floats, weight: Floats) -> Floats:
 
 def _silu(x: Floats) -> Floats:
     with np.errstate(over="ignore"):  # exp(-x) beyond float32: 0
-        return x / (1 + np.exp(-x))
+        return np.asarray(x / (1 + np.exp(-x)))
