@@ -23,21 +23,21 @@ DATA = places.DATA / "rho_gga"
 def test_the_table_says_what_each_setting_costs() -> None:
     rows = [
         Row("float32", None, 4000, 32.0, [2.0, 3.0], [0.010, 0.020]),
-        Row("int4", "gptq", 500, 4.125, [2.5, 3.7], [0.011, 0.023]),
+        Row("int4", "gptq", 500, 4.125, [2.5, 3.7], [0.011, 0.023], [0.001, 0.002]),
         Row("promolecule", None, None, None, None, [0.1, 0.3]),
     ]
     lines = markdown(rows).splitlines()
-    assert lines[2] == "| float32 |  | 4,000 | 32.00 | 2.500 |  | 1.500 / 1.500 |  |"
+    assert lines[2] == "| float32 |  | 4,000 | 32.00 | 2.500 |  | 1.500 / 1.500 |  |  |"
     assert lines[3] == (
-        "| int4 | gptq | 500 | 4.12 | 3.100 | +0.600 ± 0.100 | 1.700 / 1.700 | +0.200 ± 0.100 |"
+        "| int4 | gptq | 500 | 4.12 | 3.100 | +0.600 ± 0.100 | 1.700 / 1.700 | +0.200 ± 0.100 | 0.150 |"
     )
-    assert lines[4] == "| promolecule |  |  |  |  |  | 20.000 / 20.000 | +18.500 ± 9.500 |"
+    assert lines[4] == "| promolecule |  |  |  |  |  | 20.000 / 20.000 | +18.500 ± 9.500 |  |"
 
 
 def test_a_field_model_is_measured_as_it_predicts() -> None:
     model = open_measured("sg15-pbe")
     (requests,) = draw(resolve_inputs([str(DATA)], split="test", limit=1), model, 2, seed=0)
-    bits, (nmae,) = measure(model, [requests])
+    bits, (nmae,), _ = measure(model, [requests])
     assert 0 < bits[0] < 8
     predictor = open_predictor("sg15-pbe")
     truth = np.concatenate([np.asarray(of.truth).ravel() for of in requests])

@@ -140,6 +140,10 @@ def test_a_float_artefact_is_the_export(tmp_path: Path) -> None:
     other = tmp_path / "other.tomat"
     exported(out, other, "--quantize", "int4", "--rounding", "nearest")
     assert other.stat().st_size < out.stat().st_size / 2
+    # And back into a folder.
+    done = tomat_main("export", out, tmp_path / "folder")
+    assert done.code == 0, done.err
+    assert open_predictor(tmp_path / "folder").identity() == before.identity()
 
 
 CONFIG = ModelConfig(

@@ -46,7 +46,9 @@ def command(
     seed: Annotated[int, typer.Option(help="Of patches and rows.", min=0)] = 0,
     setting: Annotated[
         list[str] | None,
-        typer.Option(help="LAYERS or LAYERS/EMBEDDING, int4/int8 for example; repeatable.  [default: all]"),
+        typer.Option(
+            help="LAYERS or LAYERS/EMBEDDING, int4/int8 for example; repeatable, first float32.  [default: all]"
+        ),
     ] = None,
     quiet: Quiet = False,
     *,

@@ -3,7 +3,8 @@
 All rows are measured on the same patches of the same crystals: NMAE of the median of the predicted distributions over
 the voxels of a crystal's patches, and bits a voxel, minus the logarithm of the probability of the true token (of a
 field model: level). Means are over crystals; what a setting costs is the mean of the crystals' differences from
-float32, with its standard error.
+float32, with its standard error. How far a setting moves the predictions is the NMAE between them and those of float32:
+that is what rounding does, whether or not it happens to move them to the truth.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Row:
         bits_a_weight: likewise.
         bits: bits a voxel of each crystal; None where there is no distribution.
         nmae: of each crystal.
+        moved: mean |difference from the prediction of float32| over mean |truth|, of each crystal; None for baselines.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Row:
     bits_a_weight: float | None
     bits: list[float] | None
     nmae: list[float]
+    moved: list[float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
@@ -137,6 +140,12 @@ class TokenModel:
         self.facts, self.unit = self.predictor.facts, self.predictor.tokenizer.unit
         self.weights = state_dict(trained.model)
         self.blocks = Blocks.of(trained.config, causal=self.causal)
+        density, tokenizer = self.predictor.vocabulary.density, self.predictor.tokenizer
+        if len(self.predictor.vocabulary.codec.sizes) > 1:
+            raise ValueError(f"{path}: the study takes codecs with one token a voxel")
+        values = tokenizer.density_values(np.arange(density.start, density.stop, dtype=np.int32))
+        self._order = np.argsort(values, kind="stable")
+        self._values, self._place = values[self._order], np.argsort(self._order, kind="stable")
 
     def shape(self, atoms: int) -> tuple[int, int, int]:
         """The tokenizer's."""
@@ -144,20 +153,20 @@ class TokenModel:
 
     def answers(self, requests: list[PatchRequest]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Median density and nats of the true tokens."""
-        density = np.concatenate([of.density.ravel() for of in self.predictor.predict(requests)])
         shift, vocabulary = int(self.causal), self.predictor.vocabulary
         rows = [
             Tokens(of.tokens, slice(of.first - shift, of.first - shift + of.count))
             for of in self.predictor.layouts(requests)
         ]
-        span = slice(vocabulary.density.start, vocabulary.density.stop)
-        nats = []
+        first = vocabulary.density.start
+        density, nats = [], []
         for request, row, x in zip(requests, rows, last(self.blocks, rows, self.weights), strict=True):
-            logits = (x[row.asked] @ self.weights[EMBEDDING][span].T).astype(np.float64)
-            logits -= logits.max(axis=1, keepdims=True)
-            true = density_ids(request, "truth", vocabulary) - span.start
-            nats.append(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(true)), true])
-        return density.astype(np.float64), np.concatenate(nats)
+            # Tokens by rising density.
+            p = np.exp(_log_softmax(x[row.asked] @ self.weights[EMBEDDING][first + self._order].T))
+            density.append(self._values[(p.cumsum(axis=1)[:, :-1] < 0.5).sum(axis=1)])
+            true = self._place[density_ids(request, "truth", vocabulary) - first]
+            nats.append(-np.log(p[np.arange(len(true)), true]))
+        return np.concatenate(density).astype(np.float64), np.concatenate(nats).astype(np.float64)
 
     def through_codec(self, requests: list[PatchRequest]) -> NDArray[np.float64]:
         """The values of the tokens."""
@@ -197,21 +206,22 @@ def draw(entries: Iterable[Entry], model: Measured, patches: int, seed: int) -> 
     return found
 
 
-def measure(model: Measured, patches: Patches) -> tuple[list[float], list[float]]:
-    """Bits a voxel and NMAE of each crystal."""
-    bits, nmae = [], []
+def measure(model: Measured, patches: Patches) -> tuple[list[float], list[float], list[NDArray[np.float64]]]:
+    """Bits a voxel, NMAE and predicted densities of each crystal."""
+    bits, nmae, densities = [], [], []
     for requests in patches:
         density, nats = model.answers(requests)
         bits.append(float(nats.mean()) / math.log(2.0))
         nmae.append(_nmae(density, requests))
-    return bits, nmae
+        densities.append(density)
+    return bits, nmae, densities
 
 
 def baselines(checkpoint: str, model: Measured, patches: Patches) -> list[Row]:
     """The weights at step 0 where they were kept, the promolecule, and the codec's floor."""
     rows = []
     with contextlib.suppress(FileNotFoundError):  # an export has none
-        rows.append(Row("start", None, None, None, *measure(open_measured(checkpoint, "start"), patches)))
+        rows.append(Row("start", None, None, None, *measure(open_measured(checkpoint, "start"), patches)[:2]))
     guess = [_nmae(_joined(requests, "guess"), requests) for requests in patches]
     floor = [_nmae(model.through_codec(requests), requests) for requests in patches]
     return [
@@ -231,8 +241,15 @@ def study(
     weights: str = "best",
     said: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
-    """A row for each setting and rounding; the files stay in ``folder``."""
-    rows = []
+    """A row for each setting, the first of which is ``float32``, and rounding; the files stay in ``folder``.
+
+    Raises:
+        ValueError: another setting is the first.
+    """
+    if not settings or settings[0].quantised or settings[0].layers != "float32":
+        raise ValueError("the first setting must be float32, which the others are compared with")
+    rows: list[Row] = []
+    exact: list[NDArray[np.float64]] | None = None
     for setting in settings:
         roundings: tuple[Rounding, ...] = ("gptq", "nearest") if setting.quantised else ("nearest",)
         for rounding in roundings:
@@ -240,8 +257,10 @@ def study(
             written = export_artefact(
                 checkpoint, out, [setting], weights=weights, rounding=rounding, calibration=calibration
             )
-            bits, nmae = measure(open_measured(str(out)), patches)
-            row = Row(str(setting), written.rounding, written.bytes, written.bits, bits, nmae)
+            bits, nmae, densities = measure(open_measured(str(out)), patches)
+            exact = densities if exact is None else exact
+            moved = [_nmae(*of) for of in zip(densities, patches, exact, strict=True)]
+            row = Row(str(setting), written.rounding, written.bytes, written.bits, bits, nmae, moved)
             said(f"{setting} {written.rounding or ''}: {row.bytes} bytes, NMAE {100 * np.mean(nmae):.3f} %")
             rows.append(row)
     return rows
@@ -252,8 +271,8 @@ def markdown(rows: Sequence[Row]) -> str:
     reference = next(row for row in rows if row.name == "float32")
     lines = [
         "| weights | rounding | bytes | bits a weight | bits a voxel | more than float32 | NMAE, mean / median, % | "
-        "more than float32, points |",
-        "|---|---|---|---|---|---|---|---|",
+        "more than float32, points | moved, % |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         size = "" if row.bytes is None else f"{row.bytes:,}"
@@ -261,7 +280,8 @@ def markdown(rows: Sequence[Row]) -> str:
         bits = "" if row.bits is None else f"{np.mean(row.bits):.3f}"
         lines.append(
             f"| {row.name} | {row.rounding or ''} | {size} | {per} | {bits} | {_more(row, reference, 'bits', 1)} | "
-            f"{100 * np.mean(row.nmae):.3f} / {100 * np.median(row.nmae):.3f} | {_more(row, reference, 'nmae', 100)} |"
+            f"{100 * np.mean(row.nmae):.3f} / {100 * np.median(row.nmae):.3f} | {_more(row, reference, 'nmae', 100)} | "
+            f"{'' if row.moved is None or row is reference else f'{100 * np.mean(row.moved):.3f}'} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -275,10 +295,18 @@ def _more(row: Row, reference: Row, name: str, factor: float) -> str:
     return f"{off.mean():+.3f} ± {off.std(ddof=1) / math.sqrt(len(off)):.3f}"
 
 
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    high = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(high - np.log(np.exp(high).sum(axis=1, keepdims=True)))
+
+
 def _joined(requests: list[PatchRequest], name: str) -> NDArray[np.float64]:
     return np.concatenate([np.asarray(getattr(request, name), np.float64).ravel() for request in requests])
 
 
-def _nmae(density: NDArray[np.float64], requests: list[PatchRequest]) -> float:
+def _nmae(
+    density: NDArray[np.float64], requests: list[PatchRequest], other: NDArray[np.float64] | None = None
+) -> float:
+    """Of the truth, or of another density."""
     truth = _joined(requests, "truth")
-    return float(np.abs(density - truth).sum() / np.abs(truth).sum())
+    return float(np.abs(density - (truth if other is None else other)).sum() / np.abs(truth).sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,58 +93,59 @@ def export_artefact(
     if out.suffix != SUFFIX or out.is_dir():
         raise ValueError(f"{out}: a model in one file needs a name that ends in {SUFFIX}")
     model = open_quantisable(checkpoint, weights)
-    use_inputs = rounding == "gptq" and any(setting.quantised for setting in settings)
-    if use_inputs:
-        if calibration is None:
-            raise ValueError("GPTQ needs densities to calibrate with: give some, or round to the nearest")
-        watch(0.0, "inputs")
-        model.see(calibration)
-    facts = {} if calibration is None or not use_inputs else {"calibration": calibration.identity()}
-    smallest: tuple[Setting, int] | None = None
+    smallest: tuple[int, Setting] | None = None
     for i, setting in enumerate(settings):
-        is_last = i + 1 == len(settings)
         packed = packed_bytes(model.weights, setting, model.is_end, model.rows)
-        if max_bytes is not None and not is_last and packed > _MOST_GAINED * max_bytes:
+        if max_bytes is not None and packed > _MOST_GAINED * max_bytes and i + 1 < len(settings):
             continue
         coder = Coder(setting, rounding, model.rows, model.is_end, model.weights)
-        coder.done = lambda name, i=i, coder=coder: watch(  # type: ignore[misc]
-            i + len(coder.tensors) / len(coder.weights), name
-        )
-        content, weight_bytes = _coded(model, coder, facts)
-        if max_bytes is None or len(content) <= max_bytes:
+        coder.done = partial(_tell, watch, i, coder)
+        written, content = _made(model, coder, calibration, str(out))
+        if max_bytes is None or written.bytes <= max_bytes:
             write_artefact(out, content)
-            named = rounding if setting.quantised else None
-            sizes = (len(content), weight_bytes, model.parameters)
-            return Written(str(out), model.name, model.step, setting, named, *sizes, coder.off)
-        if smallest is None or len(content) < smallest[1]:
-            smallest = setting, len(content)
-    assert smallest is not None
+            return written
+        if smallest is None or written.bytes < smallest[0]:
+            smallest = written.bytes, setting
+    if smallest is None:
+        raise ValueError(f"{out}: there is no setting to write it with")
     raise ValueError(
-        f"{out}: the smallest that was tried ({smallest[0]}) takes {smallest[1]:,} bytes, more than the {max_bytes:,} "
+        f"{out}: the smallest that was tried ({smallest[1]}) takes {smallest[0]:,} bytes, more than the {max_bytes:,} "
         "allowed; nothing was written"
     )
 
 
-def _coded(model: Quantisable, coder: Coder, facts: dict[str, Any]) -> tuple[bytes, int]:
-    """The content of an artefact, and the bytes of its weights."""
+def _tell(watch: Callable[[float, str], None], before: int, coder: Coder, name: str) -> None:
+    """Say how far it is, after a weight."""
+    watch(before + len(coder.tensors) / len(coder.weights), name)
+
+
+def _made(
+    model: Quantisable, coder: Coder, calibration: Calibration | None, out: str
+) -> tuple[Written, bytes]:
+    """The content of an artefact, and what there is to say of it."""
+    setting = coder.setting
     for name, weight in model.weights.items():
         if weight.ndim != 2:
             coder.code(name)
-    if coder.setting.quantised and coder.rounding == "gptq":
-        model.walk(coder.weights, coder.code)
+    how: dict[str, Any] = {"layers": setting.layers, "embedding": setting.ends}
+    if setting.quantised:
+        how["rounding"] = coder.rounding
+        if coder.rounding == "gptq":
+            if calibration is None:
+                raise ValueError("GPTQ needs densities to calibrate with: give some, or round to the nearest")
+            how["calibration"] = calibration.identity()
+            model.walk(calibration, coder.weights, coder.code)
     tensors = coder.finish()
-    made = {
-        "layers": coder.setting.layers,
-        "embedding": coder.setting.ends,
-        **({"rounding": coder.rounding, **facts} if coder.setting.quantised else {}),
-    }
-    files = _files(model, coder, made)
-    about = {"kind": model.kind, "name": model.name, "steps": model.step, "quantized": made}
-    content = artefact_bytes(files, tensors, {**about, "parameters": model.parameters})
-    read = parse_artefact(content, model.name)
+    files = _files(model, coder, how)
+    about = {"kind": model.kind, "name": model.name, "steps": model.step, "quantized": how}
+    content = artefact_bytes(files, tensors, about)
+    read = parse_artefact(content, out)
     if any(not np.array_equal(weight, coder.weights[name]) for name, weight in read.weights().items()):
-        raise RuntimeError(f"{model.name}: weights did not read back as they were coded")
-    return content, int(read.header["sections"]["weights"]["bytes"])
+        raise RuntimeError(f"{out}: weights did not read back as they were coded")
+    size = int(read.header["sections"]["weights"]["bytes"])
+    rounding = coder.rounding if setting.quantised else None
+    sizes = (len(content), size, model.parameters)
+    return Written(out, model.name, model.step, setting, rounding, *sizes, coder.off), content
 
 
 def _files(model: Quantisable, coder: Coder, made: dict[str, Any]) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,13 @@ class Calibration:
 
     def identity(self) -> dict[str, Any]:
         """For the record."""
-        return {"materials": len(self.entries), "rows": self.rows, "seed": self.seed}
+        names = "\n".join(entry.task_id for entry in self.entries)
+        return {
+            "materials": len(self.entries),
+            "materials_sha256": hashlib.sha256(names.encode()).hexdigest(),
+            "rows": self.rows,
+            "seed": self.seed,
+        }
 
     def materials(self, facts: TrainingFacts) -> Iterator[tuple[Material, list[np.random.Generator]]]:
         """Materials in a random order, with a generator for each row they make; those with unseen elements make none.
@@ -108,11 +115,16 @@ def patches(calibration: Calibration, predictor: PatchPredictor) -> list[PatchRe
         wholes: dict[str, NDArray[np.float32]] = {"truth": material.in_unit(tokenizer.unit).density}
         if predictor.needs_guess:
             wholes["guess"] = facts.starting_density(crystal, grid, tokenizer.unit)
-        shape = tokenizer.shape_for(len(crystal.atomic_numbers))
+        try:
+            shape = tokenizer.shape_for(len(crystal.atomic_numbers))
+        except ValueError:
+            continue  # too many atoms for its rows, as in training
         for generator in generators:
             x, y, z = (int(n) for n in generator.integers(grid))
             offset: Triple = (x, y, z)
             where = np.ix_(*((o + np.arange(p)) % n for o, p, n in zip(offset, shape, grid, strict=True)))
             cut = {name: whole[where] for name, whole in wholes.items()}
             found.append(PatchRequest(crystal, grid, offset, shape, **cut))
+    if not found:
+        raise ValueError("no material to calibrate with fits the model's rows")
     return found

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tomat.lm.decode.base import TrainedModel
-    from tomat.lm.quantize.inputs import Calibration
+    from tomat.lm.quantize.inputs import Calibration, Cell
 
     type Weights = dict[str, NDArray[np.float32]]
 
@@ -70,16 +70,12 @@ class Quantisable(ABC):
         """Whether a matrix has the encoding of the embedding."""
 
     @abstractmethod
-    def see(self, calibration: Calibration) -> None:
-        """Take the inputs of :meth:`walk`.
+    def walk(self, calibration: Calibration, weights: Weights, code: Callable[..., None]) -> None:
+        """Hand all matrices with their Hessians to ``code``, which changes ``weights``.
 
         Raises:
-            ValueError: they are of no use to the model.
+            OSError, ValueError: what to calibrate with cannot be read, or is of no use to the model.
         """
-
-    @abstractmethod
-    def walk(self, weights: Weights, code: Callable[..., None]) -> None:
-        """Hand all matrices with their Hessians to ``code``, which changes ``weights``."""
 
     @abstractmethod
     def export(self, weights: Weights, out: Path, more: dict[str, Any]) -> None:
@@ -97,7 +93,7 @@ class Transformer(Quantisable):
                 f"{trained.path}: a model with positions in space or the field's eyes has no export"
             )
         self._trained, self.weights = trained, state_dict(trained.model)
-        self._rows: list[transformer.Row] = []
+        self._rows: tuple[Calibration, list[transformer.Row]] | None = None
 
     @property
     @override
@@ -109,21 +105,22 @@ class Transformer(Quantisable):
         return name == transformer.EMBEDDING
 
     @override
-    def see(self, calibration: Calibration) -> None:
+    def walk(self, calibration: Calibration, weights: Weights, code: Callable[..., None]) -> None:
+        if self._rows is None or self._rows[0] is not calibration:
+            self._rows = calibration, self._drawn(calibration)
+        blocks = transformer.Blocks.of(self.trained.config, causal=self.trained.objective.causal)
+        transformer.walk(blocks, self._rows[1], weights, code)
+
+    def _drawn(self, calibration: Calibration) -> list[transformer.Row]:
         objective = self.trained.objective
         # A causal model is seen with the true tokens before each, the others as they predict.
         mode = "teacher_forced" if objective.causal else objective.modes[0]
         predictor = ModelPredictor(self.trained, DecodingConfig(mode=mode, estimate="mode"))
         shift = 1 if objective.causal else 0
-        self._rows = [
+        return [
             transformer.Row(of.tokens, slice(of.first - shift, of.first - shift + of.count))
             for of in predictor.layouts(patches(calibration, predictor))
         ]
-
-    @override
-    def walk(self, weights: Weights, code: Callable[..., None]) -> None:
-        blocks = transformer.Blocks.of(self.trained.config, causal=self.trained.objective.causal)
-        transformer.walk(blocks, self._rows, weights, code)
 
     @override
     def export(self, weights: Weights, out: Path, more: dict[str, Any]) -> None:
@@ -138,7 +135,7 @@ class Field(Quantisable):
 
     def __init__(self, trained: RelativeModel[Any]) -> None:
         self._trained, self.weights = trained, named_weights(trained.model)
-        self._cells: list[Any] = []
+        self._cells: tuple[Calibration, list[Cell]] | None = None
 
     @property
     @override
@@ -150,12 +147,11 @@ class Field(Quantisable):
         return field.is_end(name)
 
     @override
-    def see(self, calibration: Calibration) -> None:
-        self._cells = cells(calibration, FieldPredictor(as_open(self.trained), DecodingConfig()).facts)
-
-    @override
-    def walk(self, weights: Weights, code: Callable[..., None]) -> None:
-        field.walk(as_open(self.trained), self._cells, weights, code)
+    def walk(self, calibration: Calibration, weights: Weights, code: Callable[..., None]) -> None:
+        model = as_open(self.trained)
+        if self._cells is None or self._cells[0] is not calibration:
+            self._cells = calibration, cells(calibration, FieldPredictor(model, DecodingConfig()).facts)
+        field.walk(model, self._cells[1], weights, code)
 
     @override
     def export(self, weights: Weights, out: Path, more: dict[str, Any]) -> None:
@@ -173,15 +169,12 @@ class Brick(Field):
         return "embed" in name or name.startswith("head.")
 
     @override
-    def see(self, calibration: Calibration) -> None:
+    def walk(self, calibration: Calibration, weights: Weights, code: Callable[..., None]) -> None:
+        del calibration, weights, code
         raise ValueError(
             f"{self.trained.path}: the inputs of a brick model's layers are not collected, so there is no GPTQ for it; "
             "round to the nearest"
         )
-
-    @override
-    def walk(self, weights: Weights, code: Callable[..., None]) -> None:
-        raise NotImplementedError
 
 
 #: Opens a model by its kind.
