@@ -114,9 +114,12 @@ def describe_artefact(path: str) -> dict[str, Any]:
         "bytes": artefact.size,
         "model": about["name"],
         "kind": about["kind"],
-        "steps": about["steps"],
+        "steps": about.get("steps"),
         "parameters": parameters,
-        **{f"weights_{key}" if key == "layers" else key: value for key, value in about["quantized"].items()},
+        **{
+            f"weights_{key}" if key == "layers" else key: value
+            for key, value in about.get("quantized", {}).items()
+        },
         "bits_a_weight": round(8 * packed["bytes"] / max(parameters, 1), 3),
         "weights_sha256": packed["sha256"],
         "objective": (note.get("objective") or {}).get("kind"),
@@ -125,7 +128,7 @@ def describe_artefact(path: str) -> dict[str, Any]:
         "codec_hash": codec.get("hash") or tokenizer.get("codec_hash"),
         "vocabulary_hash": note.get("vocabulary_hash"),
         "promolecule_hash": (note.get("promolecule") or {}).get("hash"),
-        "written_by": f"tomat {note['tomat']}",
+        "written_by": f"tomat {artefact.header['tomat']}",
         "files": {name: len(data) for name, data in artefact.files.items()},
         "tensors": artefact.header["weights"],
     }

@@ -128,6 +128,7 @@ def test_what_is_cut_off_too_long_or_foreign_is_refused(path: Path) -> None:
     [
         (lambda of: of.update(format=2), "of format 2, this program reads 1; update tomat"),
         (lambda of: of.pop("sections"), "its header is incomplete"),
+        (lambda of: of["about"].pop("kind"), "its header is incomplete"),
         (lambda of: of["files"][0].update(name="../README.md"), "not those of an export: ../README.md"),
         (lambda of: of["files"][0].update(bytes=1 << 40), "not those of an export: too large"),
         (lambda of: of["files"][0].update(bytes=3), "its files do not unpack"),

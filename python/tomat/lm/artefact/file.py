@@ -184,6 +184,8 @@ def parse_artefact(content: bytes, source: str) -> Artefact:
             if hashlib.sha256(found[name]).hexdigest() != about["sha256"]:
                 raise _damaged(source, "is damaged or cut off")
         sizes = {str(one["name"]): int(one["bytes"]) for one in header["files"]}
+        if not {"kind", "name"} <= header["about"].keys():
+            raise KeyError("about")
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(source, f"its header is incomplete ({error!r})") from error
     if first != len(content):
