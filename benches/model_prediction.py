@@ -96,7 +96,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = predictor(arguments)
     asked, needed, voxels = requests(model, arguments.patches)
-    length = model._padded(model._layouts(asked[:1])[0].tokens.size)
+    length = model._padded(model.layouts(asked[:1])[0].tokens.size)
     run = forward(model, length)
     tokens = jnp.zeros((model.batch_size, length), jnp.int32)
     batches = -(-len(asked) // model.batch_size)

@@ -132,6 +132,7 @@ COVERED_BY = {
         "_seal",
         "dataset.meta",
     ),
+    "lm/artefact/test_file.py": ("lm.artefact.tensors",),
     "lm/brick/test_predictor.py": (
         "lm.brick.inference",
         "lm.brick.network",
@@ -207,6 +208,11 @@ COVERED_BY = {
         "lm.objective.guess",
         "lm.objective.masked",
         "lm.objective.next_token",
+    ),
+    "lm/quantize/test_export.py": (
+        "lm.quantize.inputs",
+        "lm.quantize.kinds",
+        "lm.quantize.setting",
     ),
     "lm/spatial/test_eyes.py": ("lm.spatial.example",),
     "lm/test_digests.py": ("cli.seal",),

@@ -11,11 +11,11 @@ Examples:
   tomat predict structures -o predicted --workers 8
 
 MODEL is one of the package (tomat models), by default sg15-pbe; a folder or URL written by tomat train (a run's best
-weights are used, see --weights) or tomat export; or the word promolecule: the sum of spherical atoms, the baseline.
-STRUCTURE is a POSCAR, a CIF, any file pymatgen or ASE reads, a density (only its crystal is used), a folder of such
-files, or a .txt list of them. OUT receives NAME.zarr, NAME.CHGCAR, NAME.png (if matplotlib is installed; with
---format html, the page NAME.html) and, once these are complete, NAME.json. To resume an interrupted prediction, run the
-same command again.
+weights are used, see --weights) or tomat export, or its NAME.tomat; or the word promolecule: the sum of spherical
+atoms, the baseline. STRUCTURE is a POSCAR, a CIF, any file pymatgen or ASE reads, a density (only its crystal is used),
+a folder of such files, or a .txt list of them. OUT receives NAME.zarr, NAME.CHGCAR, NAME.png (if matplotlib is
+installed; with --format html, the page NAME.html) and, once these are complete, NAME.json. To resume an interrupted
+prediction, run the same command again.
 """
 
 from __future__ import annotations

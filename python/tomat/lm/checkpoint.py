@@ -18,9 +18,10 @@ from levanter.checkpoint import load_checkpoint
 from levanter.checkpoint_manifest import read_manifest
 from levanter.utils.tree_utils import inference_mode
 
+from tomat.lm.artefact.file import as_folder
 from tomat.lm.digests import DIGESTS, METADATA, check_folder, checkpoint_folders, is_complete, step_of
 from tomat.lm.export import load_exported
-from tomat.lm.exported import is_export
+from tomat.lm.exported import export_note, is_export
 from tomat.lm.model.presets import ModelConfig
 from tomat.lm.model.qwen import build, levanter_config
 from tomat.lm.objective import Objective, ObjectiveConfig
@@ -99,7 +100,7 @@ def open_checkpoint(path: str, *, weights: str = "best") -> Trained:
     root = path.rstrip("/")
     if weights not in WEIGHTS:
         raise ValueError(f"weights {weights!r} is not one of {', '.join(WEIGHTS)}")
-    if is_export(root, weights) and kind_of(read_note(root)) == KIND:
+    if is_export(root, weights) and kind_of(export_note(root)) == KIND:
         return _open_export(root)
     place, note, vocabulary = open_note(root, weights=weights)
     check_folder(place)
@@ -117,7 +118,8 @@ def open_checkpoint(path: str, *, weights: str = "best") -> Trained:
 
 
 def _open_export(place: str) -> Trained:
-    exported = load_exported(place)
+    with as_folder(place) as inside:
+        exported = load_exported(inside)
     about = exported.metadata
     objective = _decoded(ObjectiveConfig, about, "objective", place).build()
     note = about.get("note") or {"name": place.rsplit("/", 1)[-1], "objective": about["objective"]}
@@ -161,7 +163,7 @@ def model_kind(path: str, *, weights: str = "best") -> str:
         FileNotFoundError, ValueError: as :func:`open_checkpoint`.
     """
     root = path.rstrip("/")
-    return kind_of(read_note(root) if is_export(root, weights) else open_place(root, weights=weights)[1])
+    return kind_of(export_note(root) if is_export(root, weights) else open_place(root, weights=weights)[1])
 
 
 def _decoded[T](kind: type[T], note: dict[str, Any], key: str, place: str) -> T:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tomat.lm.record import FILES, NOTE, part, seal_note
+from tomat.lm.artefact.file import is_artefact, read_artefact
+from tomat.lm.record import FILES, NOTE, part, read_note, seal_note
 from tomat.storage.files import write_atomically, write_indented
 from tomat.storage.remote import at_hand
 from tomat.storage.remote import place as place_of
@@ -31,15 +32,25 @@ CHECKSUMS = "sha256"
 
 
 def is_export(path: str, weights: str) -> bool:
-    """Whether a folder is an export, which stands for the ``best`` and ``latest`` weights.
+    """Whether a path is an export, a folder or one file, which stands for the ``best`` and ``latest`` weights.
 
     Raises:
         FileNotFoundError: it is one, and its initial weights are asked for.
     """
-    found = bool(place_of(f"{path}/{WEIGHTS}").exists())
+    found = is_artefact(path) or bool(place_of(f"{path}/{WEIGHTS}").exists())
     if found and weights == "start":
         raise FileNotFoundError(f"{path}: an export has no initial weights; give the run it was made from")
     return found
+
+
+def export_note(path: str) -> dict[str, Any]:
+    """The note of an export, a folder or one file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    return read_artefact(path).note if is_artefact(path) else read_note(path)
 
 
 @contextlib.contextmanager

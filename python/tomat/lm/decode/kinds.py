@@ -57,8 +57,10 @@ PREDICTORS: dict[str, Callable[[str, DecodingConfig], OpenModel]] = {
 }
 
 
-def _export_transformer(checkpoint: str, out: Path, *, weights: str, dtype: str) -> Trained:
-    trained = open_checkpoint(checkpoint, weights=weights)
+def export_transformer(
+    trained: Trained, out: Path, *, dtype: str = "float32", more: dict[str, Any] | None = None
+) -> None:
+    """Write an open transformer to the folder ``out``; ``more`` goes into its note."""
     note = {name: value for name, value in trained.note.items() if name not in ("format", SEAL)}
     export_model(
         trained.model,
@@ -66,9 +68,14 @@ def _export_transformer(checkpoint: str, out: Path, *, weights: str, dtype: str)
         out,
         objective=trained.note["objective"],
         data=trained.note.get("data"),
-        extra={"note": note, "steps": trained.step},
+        extra={"note": note, "steps": trained.step, **(more or {})},
         dtype=dtype,
     )
+
+
+def _export_transformer(checkpoint: str, out: Path, *, weights: str, dtype: str) -> Trained:
+    trained = open_checkpoint(checkpoint, weights=weights)
+    export_transformer(trained, out, dtype=dtype)
     return trained
 
 

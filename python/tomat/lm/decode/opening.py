@@ -10,9 +10,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tomat.lm.exported import WEIGHTS, is_export
+from tomat.lm.artefact.file import is_artefact
+from tomat.lm.exported import WEIGHTS, export_note, is_export
 from tomat.lm.field.predictor import FieldPredictor
-from tomat.lm.record import NOTE, kind_of, read_note
+from tomat.lm.record import NOTE, kind_of
 from tomat.models import DEFAULT, bundled
 from tomat.prediction.assemble import Prediction, predict_density
 from tomat.prediction.grid import check_spacing, choose_grid
@@ -41,9 +42,11 @@ _OF_MODELS = (NOTE, WEIGHTS, "checkpoints", "config.yaml")
 def is_model(text: str) -> bool:
     """Whether a word of a command names a model rather than a structure.
 
-    Models are ``promolecule``, those of the package, and folders of runs, checkpoints and exports.
+    Models are ``promolecule``, those of the package, folders of runs, checkpoints and exports, and exports in a file.
     """
     if text.partition(":")[0] == PROMOLECULE or bundled(text) is not None:
+        return True
+    if is_artefact(text):
         return True
     found = place(text.rstrip("/"))
     return any((found / name).exists() for name in _OF_MODELS)
@@ -89,7 +92,7 @@ def open_model(checkpoint: str | Path, decoding: DecodingConfig) -> OpenModel:
     """As :func:`open_predictor`, but for promolecules."""
     inside = bundled(str(checkpoint))
     root = str(checkpoint if inside is None else inside.folder).rstrip("/")
-    opener = WITHOUT_JAX.get(kind_of(read_note(root))) if is_export(root, decoding.weights) else None
+    opener = WITHOUT_JAX.get(kind_of(export_note(root))) if is_export(root, decoding.weights) else None
     if opener is not None:
         return opener(root, decoding)
     try:

@@ -32,7 +32,7 @@ _STEP = 128
 
 
 @dataclass(frozen=True, eq=False)
-class _Layout:
+class Layout:
     """A row (length,) without padding; its first column with a density token, and their number."""
 
     tokens: NDArray[np.int32]
@@ -116,7 +116,7 @@ class ModelPredictor(ByTokenizer, TrainedPredictor[Trained]):
         Raises:
             ValueError: a request lacks the guess or truth it needs, or its patch shape is not that of the crystal.
         """
-        layouts = self._layouts(requests)
+        layouts = self.layouts(requests)
         out: list[PatchPrediction | None] = [None] * len(requests)
         by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, layout in enumerate(layouts):
@@ -142,12 +142,12 @@ class ModelPredictor(ByTokenizer, TrainedPredictor[Trained]):
         step = max(step, self.trained.config.flash_attention_block_size or 0) if length > 512 else step
         return min(-(-length // step) * step, limit)
 
-    def _layouts(self, requests: Sequence[PatchRequest]) -> list[_Layout]:
+    def layouts(self, requests: Sequence[PatchRequest]) -> list[Layout]:
         """The row of each request; rows of one crystal on one grid are encoded together."""
         groups: dict[tuple[int, tuple[int, int, int]], list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
             groups[id(request.crystal), request.grid_shape].append(index)
-        made: dict[int, _Layout] = {}
+        made: dict[int, Layout] = {}
         for chosen in groups.values():
             first = requests[chosen[0]]
             crystal = first.crystal
@@ -168,13 +168,13 @@ class ModelPredictor(ByTokenizer, TrainedPredictor[Trained]):
             columns = np.flatnonzero((rows[0] >= density.start) & (rows[0] < density.stop))
             length = self.tokenizer.length(len(crystal.atomic_numbers), shape)
             for row, index in zip(rows, chosen, strict=True):
-                made[index] = _Layout(row[:length], int(columns[0]), len(columns))
+                made[index] = Layout(row[:length], int(columns[0]), len(columns))
                 span = made[index].tokens[made[index].first : made[index].first + made[index].count]
                 self.trained.objective.fill(span, requests[index], self.mode, self.vocabulary)
         return [made[index] for index in range(len(requests))]
 
     def _batch(
-        self, requests: list[PatchRequest], layouts: list[_Layout], length: int
+        self, requests: list[PatchRequest], layouts: list[Layout], length: int
     ) -> list[PatchPrediction]:
         size = self.batch_size
         tokens = np.full((size, length), self.vocabulary.pad, np.int32)

@@ -13,6 +13,7 @@ import numpy as np
 from levanter.utils.jax_utils import parameter_count
 from levanter.utils.tree_utils import inference_mode
 
+from tomat.lm.artefact.file import as_folder
 from tomat.lm.checkpoint import load_weights, open_place, run_of, weights_hash
 from tomat.lm.digests import check_folder
 from tomat.lm.exported import WEIGHTS, is_export
@@ -128,8 +129,9 @@ def open_relative[Model: Stretched](
 def _open_export[Model: Stretched](
     folder: str, init: Callable[[dict[str, Any]], Init[Model]]
 ) -> RelativeModel[Model]:
-    """The model that :func:`tomat.lm.field.export.export_field` wrote."""
-    found = read_export(folder)
+    """The model that :func:`tomat.lm.field.export.export_field` wrote, a folder or one file."""
+    with as_folder(folder) as inside:
+        found = read_export(inside)
     make, levels = _made(found.note, folder, init), Levels.of(found.codec)
     shape = found.surroundings.shape
     like = eqx.filter_eval_shape(lambda key: make(key, shape, levels), jax.random.PRNGKey(0))

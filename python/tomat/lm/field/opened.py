@@ -16,6 +16,7 @@ import numpy as np
 from tomat import _core
 from tomat._threads import processors
 from tomat.codec.relative import RelativeCodec
+from tomat.lm.artefact.file import as_folder
 from tomat.lm.exported import WEIGHTS, check_files, read_weights
 from tomat.lm.field.answers import ANSWERS
 from tomat.lm.field.config import OF_SUMS, OF_WEIGHTS, FieldShape
@@ -67,13 +68,14 @@ class OpenField:
 
     @classmethod
     def read(cls, folder: str) -> OpenField:
-        """Open what :func:`tomat.lm.field.export.export_field` wrote.
+        """Open what :func:`tomat.lm.field.export.export_field` wrote, a folder or one file.
 
         Raises:
             OSError: a file is missing or cannot be read.
             ValueError: a file is damaged, or does not fit the note.
         """
-        found = read_export(folder)
+        with as_folder(folder) as inside:
+            found = read_export(inside)
         missing = sorted(_expected(found.surroundings.shape) - found.weights.keys())
         if missing:
             raise ValueError(
@@ -105,11 +107,11 @@ class OpenField:
         for i in range(self.shape.rounds):
             name = f"rounds.{i}"
             found = self.surroundings.contracted_at_atoms(
-                crystal, self._learned(f"{name}.environment", h), channels
+                crystal, self.learned(f"{name}.environment", h), channels
             )
-            seen = self._invariants(f"{name}.environment", found)
+            seen = self.invariants(f"{name}.environment", found)
             h = h + self._mlp(f"{name}.update", np.concatenate([seen, h], axis=-1))
-        learned = self._learned("environment", h)
+        learned = self.learned("environment", h)
         fixed = features[:, N_FEATURES:].reshape(len(h), learned.shape[1], self.shape.fixed)
         return np.concatenate([learned[..., : channels[0]], fixed, learned[..., channels[0] :]], axis=-1)
 
@@ -158,22 +160,23 @@ class OpenField:
             [(self.weights[w], self.weights[b]) for w, b in (*layers, ("head.weight", "head.bias"))],
         )
 
-    def _linear(self, name: str, x: Floats) -> Floats:
+    def linear(self, name: str, x: Floats) -> Floats:
+        """The map ``name`` of x (..., inputs)."""
         return np.asarray(x @ self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"])
 
     def _mlp(self, name: str, x: Floats) -> Floats:
         """Two layers, SiLU between them."""
-        y = self._linear(f"{name}.layers.0", x)
+        y = self.linear(f"{name}.layers.0", x)
         with np.errstate(over="ignore"):  # exp(-y) beyond float32: 0
             y = y / (1 + np.exp(-y))
-        return self._linear(f"{name}.layers.1", y)
+        return self.linear(f"{name}.layers.1", y)
 
-    def _learned(self, name: str, h: Floats) -> Floats:
+    def learned(self, name: str, h: Floats) -> Floats:
         """Weights (sites, functions, channels) that come from states."""
-        found = self._linear(f"{name}.weights", h).reshape(len(h), -1, self.shape.width) * OF_WEIGHTS
+        found = self.linear(f"{name}.weights", h).reshape(len(h), -1, self.shape.width) * OF_WEIGHTS
         return np.asarray(found, np.float32)
 
-    def _invariants(self, name: str, sums: Floats) -> Floats:
+    def invariants(self, name: str, sums: Floats) -> Floats:
         """Invariants (points, width) of sums (points, ...) with learned weights."""
         channels, found, first = self.shape.channels, [], 0
         for l, n in enumerate(channels):  # noqa: E741 - the angular momentum
