@@ -144,6 +144,10 @@ def test_a_bad_configuration_is_one_message(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_tells_sizes_and_writes_no_run(tmp_path: Path) -> None:
-    out = finish(start(tiny.write_yaml(tmp_path), "--dry-run"))
-    assert out
+    out = finish(start(tiny.write_yaml(tmp_path), "--dry-run", "--time-steps", "2"))
+    here = out["here"]
+    assert isinstance(here, dict)
+    assert (here["how"], here["timed"], here["devices"]) == ("steps", 2, [1, "cpu"])
+    assert here["seconds"] > 0
+    assert here["hours"] == pytest.approx(here["seconds"] * 6 / 3600)
     assert not (tmp_path / "runs").exists()

@@ -17,6 +17,7 @@ from tomat.evaluate.result import Result
 from tomat.evaluate.tables import NONE, amount, group_tables, label, mean_table, percent
 from tomat.evaluate.volumes import load_pictures
 from tomat.report import codecs, coverage, figures
+from tomat.report.learning import QUANTITIES, learning
 from tomat.report.runs import NMAE, TrainingRun
 from tomat.report.sources import Sources
 from tomat.view.density import MARKS
@@ -155,9 +156,12 @@ def _training(page: Page, runs: Sequence[TrainingRun]) -> None:
                 "warning",
             )
     logged = {name for run in runs for name in run.series if name.startswith("eval/")}
-    names = sorted(name for name in logged if not name.endswith(("/rows", "/voxels")))
+    together = tuple(f"/{of.name}" for of in QUANTITIES)
+    names = sorted(name for name in logged if not name.endswith(("/rows", "/voxels", *together)))
     diagnostic = [name for name in names if any(f"/{mode}/" in name for mode in DIAGNOSTICS)]
     held_out = [name for name in names if name not in diagnostic]
+    drawn = [learning(runs, of) for of in QUANTITIES]
+    page.figures(*(figure for figure in drawn if figure is not None))
     page.figures(*_drawn(runs, (*_CURVES, *_held_out(held_out))))
     if diagnostic:
         page.heading("Diagnostics, which see the true density")

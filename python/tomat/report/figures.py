@@ -143,7 +143,7 @@ def curves(
         series = run.series.get(name)
         if series is None:
             continue
-        steps, values = _thinned(series, smooth)
+        steps, values = thinned(series, smooth)
         data.append(
             {
                 "type": "scatter",
@@ -165,7 +165,7 @@ def curves(
     return Figure(f"{title} ({name}){mean}.", data, layout)
 
 
-def _thinned(series: Series, smooth: int) -> tuple[Any, Any]:
+def thinned(series: Series, smooth: int) -> tuple[Any, Any]:
     """At most :data:`_DRAWN` points, each the mean of its neighbourhood."""
     n = len(series.steps)
     # Smooth short runs less.
