@@ -19,6 +19,8 @@ from tomat.lm.checkpoint import latest_checkpoint, open_checkpoint
 from tomat.lm.config import load
 from tomat.lm.metrics_file import read_metrics
 from tomat.lm.train import Outcome, train
+from tomat.report.runs import load_training_run
+from tomat.report.wandb_runs import pull_offline
 
 STEPS = 12
 
@@ -254,7 +256,13 @@ def test_other_trackers_stand_beside_the_json_lines(tmp_path: Path, monkeypatch:
     outcome = train(tiny.config(tmp_path, "--trainer.tracker", trackers, steps=3))
     assert len(losses(Path(outcome.files.root))) == 3
     assert list((tmp_path / "tb").rglob("events.out.tfevents.*"))
-    assert list((tmp_path / "wandb").glob("offline-run-*"))
+    done = pull_offline(list((tmp_path / "wandb").glob("offline-run-*")), tmp_path / "pulled")
+    assert done.new == ["tiny"]
+    pulled = losses(tmp_path / "pulled" / "tiny")
+    np.testing.assert_array_equal(np.float32(pulled), np.float32(losses(Path(outcome.files.root))))
+    run, mine = (load_training_run(at) for at in (tmp_path / "pulled" / "tiny", outcome.files.root))
+    assert run.parameters == mine.parameters
+    assert run.tokens == mine.tokens
 
 
 def test_unknown_fields_and_values_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ _COMMANDS = (
     "export",
     "models",
     "seal",
+    "runs",
     "predict",
     "eval",
     "compare",

@@ -7,6 +7,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
+from rigging.log_setup import configure_logging
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -60,6 +62,27 @@ class _Shown(logging.Handler):
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+class _Warnings(logging.Filter):
+    """Lets warnings and errors pass."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING
+
+
+_WARNINGS = _Warnings()
+
+
+def hush() -> None:
+    """Keep routine messages off standard error before and after :func:`run_log`: Levanter's set-up, last threads.
+
+    Levanter makes its handlers once and sets only their level later, so a filter stays.
+    """
+    configure_logging()
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.addFilter(_WARNINGS)
+
+
 @contextlib.contextmanager
 def run_log(folder: Path, console: Console | None) -> Iterator[None]:
     """Within the context, write all messages to :data:`LOG` in a folder and show warnings.
@@ -91,7 +114,6 @@ def run_log(folder: Path, console: Console | None) -> Iterator[None]:
             root.removeHandler(handler)
             handler.close()
         for handler in theirs:
-            handler.setLevel(logging.WARNING)  # threads that finish checkpoints still have something to tell
             root.addHandler(handler)
         for logger, words in filters.items():
             logger.removeFilter(words)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+#: Name of the page of a run that is also logged with wandb, in a line without a step.
+WANDB_URL = "wandb/url"
+
+
 class CutLineWarning(UserWarning):
     """A metrics file has lines that cannot be read."""
 

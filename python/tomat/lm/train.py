@@ -14,6 +14,7 @@ import levanter.trainer
 from filelock import FileLock, Timeout
 from levanter.tracker.tracker import CompositeTracker
 from levanter.trainer import Trainer
+from levanter.utils.jax_utils import parameter_count
 
 from tomat._core import __version__
 from tomat.lm.callbacks import EndOfStep, LossGuard, StopRequest, log_memory
@@ -22,8 +23,8 @@ from tomat.lm.checkpointer import NotedCheckpointer
 from tomat.lm.config import TrainConfig, dump
 from tomat.lm.digests import checkpoint_folders
 from tomat.lm.kept import KeptWeights
-from tomat.lm.logs import run_log
-from tomat.lm.metrics_file import read_metrics
+from tomat.lm.logs import hush, run_log
+from tomat.lm.metrics_file import WANDB_URL, read_metrics
 from tomat.lm.progress import RunProgress
 from tomat.lm.record import (
     FORMAT,
@@ -113,6 +114,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Outcome:
         JsonLinesConfig(str(files.local / "metrics.jsonl"), files.metrics),
         *config.trackers,
     )
+    hush()
     # First: with several hosts, nothing may touch the devices before they are connected.
     levanter.trainer.initialize(config.trainer)
     first = jax.process_index() == 0
@@ -125,6 +127,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Outcome:
             progress.say("opening the data")
             task = open_task(config)
             progress.unit = task.unit
+            _log_address()
             note = make_note(config, task)
             changes = _begin(config, written, note, task.codec)
             config.trainer.checkpointer.note = note
@@ -151,6 +154,14 @@ def _shown(config: TrainConfig, console: Console | None) -> Iterator[RunProgress
             yield progress
         finally:
             progress.finish()
+
+
+def _log_address() -> None:
+    """Log the run's page at wandb, if it has one, so that reports link to it."""
+    import wandb  # Levanter has imported it
+
+    if wandb.run is not None and wandb.run.url:
+        levanter.tracker.log_summary({WANDB_URL: wandb.run.url})
 
 
 @contextlib.contextmanager
@@ -219,6 +230,7 @@ def _run(
     with Trainer(config.trainer, optimizer, task.loss) as trainer:
         state = trainer.initial_state(training_key, model_init=lambda: task.build(model_key))
         first_step = int(state.step)
+        levanter.tracker.log_summary({"parameter_count": parameter_count(state.model)})
         kept = KeptWeights(config.files, config.evaluation, note)
         evaluation = task.evaluation(trainer, kept)
         if begins:

@@ -176,6 +176,10 @@ def thinned(series: Series, smooth: int) -> tuple[Any, Any]:
     return series.steps[starts + counts - 1], np.add.reduceat(series.values, starts) / counts
 
 
+#: Sizes of runs and models: key of a point, and words.
+SIZES = {"tokens": "tokens seen", "flops": "FLOPs spent", "parameters": "parameters"}
+
+
 def scaling(points: Sequence[dict[str, Any]], title: str) -> Figure | None:
     """Loss or error against tokens, FLOPs and parameters, one panel each, on logarithmic axes.
 
@@ -183,8 +187,7 @@ def scaling(points: Sequence[dict[str, Any]], title: str) -> Figure | None:
         points: ``name``, ``value`` and any of ``tokens``, ``flops``, ``parameters``.
         title: of the value.
     """
-    known = {"tokens": "tokens seen", "flops": "FLOPs spent", "parameters": "parameters"}
-    axes = [(key, words) for key, words in known.items() if any(point.get(key) for point in points)]
+    axes = [(key, words) for key, words in SIZES.items() if any(point.get(key) for point in points)]
     if not axes:
         return None
     data = []
