@@ -64,7 +64,7 @@ def records(path: Path) -> Iterator[Any]:
     """
     try:
         from google.protobuf.message import DecodeError
-        from wandb.proto.wandb_internal_pb2 import Record
+        from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] # made when imported
     except ImportError as error:
         raise ValueError(
             f"reading runs of wandb needs wandb: pip install 'tomat[train]' ({error})"
