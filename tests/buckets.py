@@ -36,7 +36,7 @@ class Door:
 
 
 def _generation(door: Door, path: str) -> dict[str, str]:
-    """The header with the generation of an object that TensorStore reads; the service sends it, the emulator does not."""
+    """The generation of an object that TensorStore reads: a header of the service, not of the emulator."""
     where, _, query = path.partition("?")
     if "alt=media" not in query or "tensorstore=" not in query or not where.startswith("/storage/v1/"):
         return {}
