@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -34,6 +35,15 @@ class Door:
     seen: list[tuple[str, str]] = field(default_factory=list)
 
 
+def _generation(door: Door, path: str) -> dict[str, str]:
+    """The generation of an object that TensorStore reads: a header of the service, not of the emulator."""
+    where, _, query = path.partition("?")
+    if "alt=media" not in query or "tensorstore=" not in query or not where.startswith("/storage/v1/"):
+        return {}
+    with urlopen(f"http://127.0.0.1:{door.behind}{where}") as answer:
+        return {"x-goog-generation": str(json.load(answer)["generation"])}
+
+
 def _handler(door: Door) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -57,7 +67,8 @@ def _handler(door: Door) -> type[BaseHTTPRequestHandler]:
             )
             try:
                 with urlopen(request) as answer:
-                    self._answer(answer.status, dict(answer.headers), answer.read())
+                    generation = _generation(door, self.path) if self.command == "GET" else {}
+                    self._answer(answer.status, {**dict(answer.headers), **generation}, answer.read())
             except HTTPError as answer:
                 self._answer(answer.code, dict(answer.headers), answer.read())
 
@@ -100,6 +111,9 @@ def bucket(patch: pytest.MonkeyPatch) -> Iterator[Door]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{door.port}")
+    # TensorStore, which writes checkpoints, has a client of its own.
+    patch.setenv("TENSORSTORE_GCS_HTTP_URL", f"http://127.0.0.1:{door.port}")
+    patch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
     # No credentials are looked for: here, and in processes that inherit the variable.
     patch.setenv("FSSPEC_GCS_TOKEN", "anon")
     patch.setitem(fsspec.config.conf, "gcs", {"token": "anon"})

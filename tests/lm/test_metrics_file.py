@@ -8,6 +8,7 @@ import pytest
 
 from tomat.lm.metrics_file import CutLineWarning, read_metrics
 from tomat.report.runs import load_training_run
+from tomat.storage.files import open_bytes
 
 pytest.importorskip("levanter")
 from tomat.lm.tracking import JsonLines
@@ -91,3 +92,31 @@ def test_wherever_the_line_was_cut(tmp_path: Path, cut: int) -> None:
     tracker.finish()
     with pytest.warns(CutLineWarning, match="2"):
         assert [line["step"] for line in read_metrics(path)] == [7, 9]
+
+
+def _log(path: Path, mirror: str, steps: range, loss: float) -> None:
+    tracker = JsonLines(path, mirror)
+    for step in steps:
+        tracker.log({"train/loss": loss}, step=step)
+    tracker.finish()
+
+
+def test_a_run_that_changes_machines_keeps_all_lines_in_its_bucket(tmp_path: Path) -> None:
+    mirror = f"memory://{tmp_path.name}/metrics.jsonl"
+    first, second = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    _log(first, mirror, range(3), 3.0)
+    _log(second, mirror, range(3, 5), 2.0)
+    assert [line["train/loss"] for line in read_metrics(mirror)] == [3.0] * 3 + [2.0] * 2
+    # Back on the first machine, whose file is older and has a line cut off that the bucket never saw.
+    with first.open("a") as file:
+        file.write('{"time": 1.0, "step": 3, "tra')
+    _log(first, mirror, range(5, 6), 1.0)
+    with pytest.warns(CutLineWarning, match="1 lines cannot be read"):
+        found = read_metrics(mirror)
+    assert [(line["step"], line["train/loss"]) for line in found] == [
+        *((step, 3.0) for step in range(3)),
+        (3, 2.0),
+        (4, 2.0),
+        (5, 1.0),
+    ]
+    assert first.read_bytes() == open_bytes(mirror)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
+from rich.console import Console
 
 pytest.importorskip("levanter")
 import tiny
@@ -18,6 +19,8 @@ from tomat.lm.checkpoint import latest_checkpoint, open_checkpoint
 from tomat.lm.config import load
 from tomat.lm.metrics_file import read_metrics
 from tomat.lm.train import Outcome, train
+from tomat.report.runs import load_training_run
+from tomat.report.wandb_runs import pull_offline
 
 STEPS = 12
 
@@ -29,7 +32,8 @@ def losses(run: Path) -> list[float]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     folder = tmp_path_factory.mktemp("finished")
-    outcome = train(tiny.config(folder, steps=STEPS))
+    with (folder / "shown").open("w") as file:
+        outcome = train(tiny.config(folder, "--progress.every", "5", steps=STEPS), Console(file=file))
     return folder / "runs" / "tiny", outcome
 
 
@@ -50,6 +54,46 @@ def test_a_run_leaves_all_that_is_needed_to_go_on_and_to_predict(finished: tuple
     trained = open_checkpoint(str(run), weights="latest")
     assert trained.step == STEPS
     assert trained.objective.config.kind == "guess"
+
+
+def test_what_is_shown_without_a_terminal_is_a_line_every_so_many_steps_and_every_evaluation(
+    finished: tuple[Path, Outcome],
+) -> None:
+    lines = (finished[0].parent.parent / "shown").read_text().splitlines()
+    assert all(line.startswith("tiny: ") for line in lines)
+    steps = [line for line in lines if line.startswith("tiny: step ")]
+    assert [line.split(": ")[1] for line in steps] == ["step 5 of 12", "step 10 of 12", "step 12 of 12"]
+    assert all(" bits a voxel, " in line and " tokens/s, " in line for line in steps)
+    assert steps[-1].endswith(" 0:00:00 left")
+    held_out = [line for line in lines if line.startswith("tiny: held out, step ")]
+    assert [line.split(": ")[1] for line in held_out] == [f"held out, step {n}" for n in (0, 4, 8, 12)]
+    assert "(start " not in held_out[0]
+    evaluation = finished[1].evaluation
+    start = next(
+        read_metrics(finished[0] / "metrics.jsonl")[0][f"eval/one_pass/{n}"] for n in ("bits_per_voxel",)
+    )
+    assert (
+        f"{evaluation['one_pass/bits_per_voxel']:.3f} bits a voxel "
+        f"(start {start:.3f}, unigram {evaluation['unigram_bits_per_voxel']:.3f})" in held_out[-1]
+    )
+
+
+def test_a_run_has_one_log_with_everything_that_was_said(finished: tuple[Path, Outcome]) -> None:
+    run, _ = finished
+    assert [path.name for path in run.glob("*.log*")] == ["train.log"]
+    log = (run / "train.log").read_text()
+    shown = (run.parent.parent / "shown").read_text()
+    for line in shown.splitlines():
+        assert line.removeprefix("tiny: ") in log
+    assert "levanter.trainer" in log  # what others say is there, too
+    for nothing in ("Unknown device type", "Adjusting profiler_total_steps", "Progress on:train"):
+        assert nothing not in log + shown
+
+
+def test_training_bits_weight_all_voxels_equally(finished: tuple[Path, Outcome]) -> None:
+    first = read_metrics(finished[0] / "metrics.jsonl")[0]
+    nats = first["train/cross_entropy"]  # equal weights: the same
+    assert first["train/bits_per_voxel"] == pytest.approx(nats / np.log(2), rel=1e-5)
 
 
 def test_every_step_is_logged_with_what_it_cost(finished: tuple[Path, Outcome]) -> None:
@@ -212,7 +256,13 @@ def test_other_trackers_stand_beside_the_json_lines(tmp_path: Path, monkeypatch:
     outcome = train(tiny.config(tmp_path, "--trainer.tracker", trackers, steps=3))
     assert len(losses(Path(outcome.files.root))) == 3
     assert list((tmp_path / "tb").rglob("events.out.tfevents.*"))
-    assert list((tmp_path / "wandb").glob("offline-run-*"))
+    done = pull_offline(list((tmp_path / "wandb").glob("offline-run-*")), tmp_path / "pulled")
+    assert done.new == ["tiny"]
+    pulled = losses(tmp_path / "pulled" / "tiny")
+    np.testing.assert_array_equal(np.float32(pulled), np.float32(losses(Path(outcome.files.root))))
+    run, mine = (load_training_run(at) for at in (tmp_path / "pulled" / "tiny", outcome.files.root))
+    assert run.parameters == mine.parameters
+    assert run.tokens == mine.tokens
 
 
 def test_unknown_fields_and_values_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:

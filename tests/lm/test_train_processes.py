@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,16 +15,24 @@ import pytest
 
 pytest.importorskip("levanter")
 import tiny
+from buckets import bucket, somewhere
 from tomat.lm.metrics_file import read_metrics
 
 STEPS = 8
 
 
-def start(yaml: Path, *arguments: str, devices: int = 1) -> subprocess.Popen[str]:
+def start(
+    yaml: Path, *arguments: str, devices: int = 1, machine: Path | None = None
+) -> subprocess.Popen[str]:
     environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     command = [sys.executable, "-m", "tomat", "train", str(yaml), "--json", *arguments]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=yaml.parent
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=machine or yaml.parent,
     )
 
 
@@ -78,20 +87,32 @@ def test_a_killed_run_goes_on_from_a_whole_checkpoint_with_the_same_losses(
     assert losses(run) == alone
 
 
-def test_sigterm_saves_and_exits_with_130_and_the_same_command_goes_on(
-    alone: list[float], tmp_path: Path
+def test_a_preempted_run_goes_on_on_another_machine_from_its_bucket(
+    alone: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """SIGTERM, then a process in another folder with an empty cache, which shares nothing but the bucket."""
     yaml = tiny.write_yaml(tmp_path, steps=STEPS)
-    run = tmp_path / "runs" / "tiny"
-    process = start(yaml)
-    wait_for_step(run, 1, process)
-    process.send_signal(signal.SIGTERM)
-    err = process.communicate(timeout=120)[1]
-    assert process.returncode == 130, err[-2000:]
-    assert "its state is saved; run the same command again to resume" in err
-    outcome = finish(start(yaml))
+    machines = [tmp_path / "one", tmp_path / "two"]
+    with bucket(monkeypatch):
+        out = somewhere()
+
+        def start_on(machine: Path) -> subprocess.Popen[str]:
+            machine.mkdir()
+            return start(yaml, "--out", out, "--data.cache", str(machine / "cache"), machine=machine)
+
+        process = start_on(machines[0])
+        wait_for_step(machines[0] / "logs" / "tiny", 1, process)
+        process.send_signal(signal.SIGTERM)
+        err = process.communicate(timeout=240)[1]
+        assert process.returncode == 130, err[-2000:]
+        assert "its state is saved; run the same command again to resume" in err
+        shutil.rmtree(machines[0])
+        outcome = finish(start_on(machines[1]))
+        lines = read_metrics(f"{out}/tiny/metrics.jsonl")
     assert 2 <= int(str(outcome["first_step"])) <= STEPS
-    assert losses(run) == alone
+    # The metrics of the first machine are there, too, and all losses are those of a run that was never stopped.
+    assert [line["train/loss"] for line in lines] == alone
+    assert "eval/one_pass/nmae_median" in lines[0]
 
 
 def test_two_processes_train_together_and_one_that_dies_is_noticed_and_resumed(
@@ -144,6 +165,10 @@ def test_a_bad_configuration_is_one_message(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_tells_sizes_and_writes_no_run(tmp_path: Path) -> None:
-    out = finish(start(tiny.write_yaml(tmp_path), "--dry-run"))
-    assert out
+    out = finish(start(tiny.write_yaml(tmp_path), "--dry-run", "--time-steps", "2"))
+    here = out["here"]
+    assert isinstance(here, dict)
+    assert (here["how"], here["timed"], here["devices"]) == ("steps", 2, [1, "cpu"])
+    assert here["seconds"] > 0
+    assert here["hours"] == pytest.approx(here["seconds"] * 6 / 3600)
     assert not (tmp_path / "runs").exists()

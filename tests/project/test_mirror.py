@@ -255,6 +255,11 @@ COVERED_BY = {
     "prediction/test_predictors.py": ("prediction.predictor",),
     "prediction/test_structures.py": ("crystal",),
     "project/test_front_door.py": ("",),
+    "report/test_wandb_runs.py": (
+        "cli.runs.pull",
+        "report.pulled",
+        "report.wandb_file",
+    ),
     "report/test_report.py": (
         "cli.report",
         "evaluate.tables",

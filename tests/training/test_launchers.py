@@ -55,6 +55,39 @@ codes = [
 sys.exit(max(codes))
 """
 
+#: What stands for `iris`: it takes the options that the installed Iris declares for `job run`, and no others, and
+#: writes down what it would submit, with the files that Iris itself would send. Iris is read, not run: its command line
+#: imports its server, which needs other versions of packages than the client has here.
+IRIS = """
+import ast, json, os, sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from iris.cluster.client.bundle import collect_workspace_files
+
+source = Path(find_spec("iris").origin).parent / "cli" / "job.py"
+run = next(n for n in ast.parse(source.read_text()).body if isinstance(n, ast.FunctionDef) and n.name == "run")
+values = {}  # of each option: how many words follow it
+for call in run.decorator_list:
+    if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "option":
+        given = {word.arg: word.value for word in call.keywords}
+        pair = isinstance(given.get("type"), ast.Tuple)
+        for name in (part for arg in call.args for part in arg.value.split("/")):
+            flag = "is_flag" in given or "/" in call.args[0].value
+            values[name] = 0 if flag else 2 if pair else 1
+assert len(values) > 20, values
+
+cluster, verb, words = sys.argv[1:3], sys.argv[3:5], sys.argv[5:]
+assert cluster == ["--cluster", "marin"] and verb == ["job", "run"], sys.argv
+found = {}
+while words[0] != "--":
+    name = words.pop(0)
+    found[name] = [words.pop(0) for _ in range(values[name])]
+files = {str(path.relative_to(Path.cwd())): path.read_text() for path in collect_workspace_files(Path.cwd())}
+content = {"options": found, "command": words[1:], "files": files}
+Path(os.environ["SUBMITTED"]).write_text(json.dumps(content))
+"""
+
 #: What stands for `tomat train` on a host: it keeps what it was given, and saves when it is asked to end.
 TOMAT = r"""#!/usr/bin/env bash
 printf '%s\n' "$@" >"$HOME/arguments"
@@ -115,7 +148,7 @@ def _tpu(action: str, *arguments: str | Path) -> subprocess.CompletedProcess[str
     return _launch("tpu.sh", action, "slice", "us-east5-b", *arguments)
 
 
-@pytest.mark.parametrize("name", ["tpu.sh", "gpu.sh"])
+@pytest.mark.parametrize("name", ["tpu.sh", "gpu.sh", "iris.sh"])
 def test_a_shell_reads_it_and_it_says_how_to_use_it(name: str) -> None:
     subprocess.run(["bash", "-n", str(LAUNCH / name)], check=True)
     told = _launch(name)
@@ -218,6 +251,64 @@ def test_a_wheel_is_installed_on_all_hosts(hosts: list[Path], tmp_path: Path) ->
         assert (host / "constraints.txt").exists()
         asked = (host / "pip").read_text().splitlines()
         assert asked == [*pins, f"{host / wheel.name}[train,gcs]", *pins, "jax[tpu]==0.11.2"]
+
+
+@pytest.fixture
+def iris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file in which `iris` writes down what it would submit."""
+    pytest.importorskip("iris.cluster.client.bundle")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    _executable(tools / "iris", f"#!{sys.executable}\n{IRIS}")
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SUBMITTED", str(tmp_path / "submitted.json"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tomat-0.1.0-cp312-abi3-linux_x86_64.whl").write_text("a wheel")
+    (tmp_path / AWKWARD).write_text("name: x\n")
+    return tmp_path / "submitted.json"
+
+
+def test_a_job_of_iris_is_the_wheel_the_configuration_and_every_word(
+    iris: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = next(iris.parent.glob("*.whl")).name
+    monkeypatch.setenv("TOMAT_IRIS_OPTIONS", "--region us-east5 --priority batch")
+    told = _launch("iris.sh", "train", "marin", "v6e-8", wheel, AWKWARD, *FIELDS)
+    assert told.returncode == 0, told.stderr
+    job = json.loads(iris.read_text())
+    assert job["command"] == ["bash", "train.sh", *FIELDS]
+    options = job["options"]
+    assert options["--tpu"] == ["v6e-8"]
+    assert options["--job-name"] == ["tomat-it-s-my-best-HOME-run-exit-7"]
+    assert (options["--region"], options["--priority"]) == (["us-east5"], ["batch"])
+    # Iris installs nothing: the job's own script does.
+    assert {"--no-sync", "--preemptible", "--no-wait", "--enable-extra-resources"} <= set(options)
+    assert "--gpu" not in options
+    assert set(job["files"]) == {wheel, "constraints.txt", "run.yaml", "train.sh"}
+    assert job["files"]["run.yaml"] == "name: x\n"
+    script = job["files"]["train.sh"]
+    assert "'jax[tpu]==0.11.2'" in script
+    # The signal of a preemption reaches the training.
+    assert script.rstrip().splitlines()[-1] == 'exec tomat-env/bin/tomat train run.yaml "$@"'
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_a_job_of_iris_is_printed_and_not_submitted(iris: Path) -> None:
+    wheel = next(iris.parent.glob("*.whl")).name
+    told = _launch("iris.sh", "print", "marin", "H100x8", wheel, AWKWARD)
+    assert told.returncode == 0, told.stderr
+    assert "--gpu H100x8 " in told.stdout
+    assert "'jax[cuda13]==0.11.2'" in told.stdout
+    assert not iris.exists()
+    for arguments, words in (
+        (["v6e-8", "none.whl", AWKWARD], "none.whl: no such wheel; make one with: make wheel"),
+        (["v6e-8", wheel, "none.yaml"], "none.yaml: no such configuration"),
+        (["fast", wheel, AWKWARD], "unknown type fast: a TPU such as v6e-8"),
+    ):
+        told = _launch("iris.sh", "train", "marin", *arguments)
+        assert told.returncode != 0
+        assert words in told.stderr
+    assert not iris.exists()
 
 
 def test_the_gpu_launcher_gives_every_word_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

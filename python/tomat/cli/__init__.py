@@ -30,6 +30,7 @@ _COMMANDS = (
     "export",
     "models",
     "seal",
+    "runs",
     "predict",
     "eval",
     "compare",

@@ -19,6 +19,7 @@ the batch); 130 interrupted (SIGINT, SIGTERM): the state is saved; run the same 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -36,15 +37,25 @@ def command(
     ctx: typer.Context,
     config: Annotated[Path | None, typer.Argument(help="YAML file of the run.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print sizes, memory, FLOPs and times; train nothing.")
+        bool, typer.Option("--dry-run", help="Print sizes, memory, FLOPs and times; leave nothing.")
     ] = False,
     mfu: Annotated[float, typer.Option(help="Model FLOPs utilization that --dry-run assumes.")] = 0.4,
+    timed: Annotated[
+        int,
+        typer.Option(
+            "--time-steps",
+            help="Steps that --dry-run compiles and times on this machine, if they are small enough for it; 0: none.",
+            min=0,
+        ),
+    ] = 5,
     fields: Annotated[bool, typer.Option("--fields", help="List every field with its default.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print only the last line: no progress bar, no log.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
+    # Levanter's bar; tomat has its own. It is read when the libraries are first imported.
+    os.environ["TQDM_DISABLE"] = "1"
     needs_models()
     from tomat.lm.config import TrainConfig, describe, load
 
@@ -57,27 +68,19 @@ def command(
     if dry_run:
         from tomat.lm.tasks import estimate_task
 
-        report = estimate_task(run, mfu=mfu)
+        report = estimate_task(run, mfu=mfu, timed=timed)
         print(json.dumps(report.as_json()) if as_json else str(report))
         return
-    if quiet:
-        _be_quiet()
+    from rich.console import Console
+
     from tomat.lm.callbacks import StoppedError, TrainingLossError
     from tomat.lm.train import train
 
     try:
-        outcome = train(run)
+        outcome = train(run, None if quiet else Console(stderr=True))
     except StoppedError as stop:
         print(f"{run.name}: {stop}; run the same command again to resume", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except TrainingLossError as error:
         raise ValueError(f"{run.name}: {error}") from error
     print(json.dumps(outcome.as_json()) if as_json else str(outcome))
-
-
-def _be_quiet() -> None:
-    import logging
-    import os
-
-    os.environ["TQDM_DISABLE"] = "1"
-    logging.disable(logging.WARNING)

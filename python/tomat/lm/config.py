@@ -23,6 +23,7 @@ from tomat.lm.data.config import DataConfig
 from tomat.lm.loss import LossConfig
 from tomat.lm.model.presets import ModelConfig
 from tomat.lm.objective import ObjectiveConfig
+from tomat.lm.progress import ProgressConfig
 from tomat.lm.record import RunFiles
 from tomat.storage.files import is_url
 
@@ -115,6 +116,7 @@ class TrainConfig:
         evaluation: evaluation during training.
         loader: prefetching of the data loader.
         guard: when training stops by itself.
+        progress: how the run is told of while it goes on.
         allow_change: sections of a resumed run that may differ from those it was started with.
     """
 
@@ -130,6 +132,7 @@ class TrainConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
+    progress: ProgressConfig = field(default_factory=ProgressConfig)
     allow_change: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -11,7 +11,8 @@ from tomat.clipping import ClippedTotals
 from tomat.lm.model.flops import GIB, SHOWN, StepFlops, check_mfu, hours_of, peak_and_memory, time_lines
 from tomat.lm.model.memory import OPTIMIZER_SLOTS, StepMemory, step_memory
 from tomat.lm.model.presets import ParameterCount, parameter_count
-from tomat.lm.token_task import open_data, training_flops
+from tomat.lm.timing import MachineTime, time_here
+from tomat.lm.token_task import TokenTask, training_flops
 from tomat.lm.vocabulary import ModelVocabulary
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Estimate:
         rows: counts of an epoch of the data.
         devices: number and kind of this machine's devices.
         mfu: assumed model FLOPs utilisation, 0 to 1.
+        here: time on this machine; None if it was not timed.
     """
 
     config: TrainConfig
@@ -41,6 +43,7 @@ class Estimate:
     rows: dict[str, Any]
     devices: tuple[int, str]
     mfu: float
+    here: MachineTime | None = None
 
     @property
     def tokens(self) -> int:
@@ -71,6 +74,7 @@ class Estimate:
             "devices": {"count": count, "kind": kind},
             "mfu": self.mfu,
             "device_hours": {name: self.hours(name) for name in kinds},
+            "here": None if self.here is None else self.here.as_json(),
         }
 
     def __str__(self) -> str:
@@ -94,18 +98,25 @@ class Estimate:
             + (f", {room / GIB:.4g} GiB each):" if room else "):"),
             *(f"  {name:<10}{size:8.2f} GiB" for name, size in self.memory.rows()),
             *time_lines(self.mfu, facts["device_hours"]),
+            *([] if self.here is None else [str(self.here)]),
         ]
         return "\n".join(lines)
 
 
-def estimate(config: TrainConfig, *, mfu: float = 0.4) -> Estimate:
-    """Estimate a run from its data and configuration; compiles nothing, writes only the data cache.
+def estimate(config: TrainConfig, *, mfu: float = 0.4, timed: int = 0) -> Estimate:
+    """Estimate a run from its data and configuration; writes only the data cache.
+
+    Args:
+        config: of the run.
+        mfu: assumed model FLOPs utilisation.
+        timed: steps to time on this machine; with 0 nothing is compiled.
 
     Raises:
         OSError, KeyError, ValueError: the data cannot be opened, or the configuration is invalid.
     """
     check_mfu(mfu)
-    rows, _ = open_data(config)
+    task = TokenTask.open(config)
+    rows = task.rows
     vocabulary = ModelVocabulary(rows.tokenizer)
     shape = config.model.shape()
     devices = jax.device_count()
@@ -133,4 +144,5 @@ def estimate(config: TrainConfig, *, mfu: float = 0.4) -> Estimate:
         rows.counts,
         (devices, jax.devices()[0].device_kind),
         mfu,
+        time_here(config, task, timed, memory.total),
     )

@@ -7,11 +7,15 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from tomat.storage.files import open_bytes
+from tomat.storage.files import open_bytes, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+
+#: Name of the page of a run that is also logged with wandb, in a line without a step.
+WANDB_URL = "wandb/url"
 
 
 class CutLineWarning(UserWarning):
@@ -29,6 +33,36 @@ def end_last_line(path: Path) -> None:
                 file.write(b"\n")
     except FileNotFoundError:
         return
+
+
+def continue_from(path: Path, copy: str) -> None:
+    """Bring the lines of a run's copied metrics to a machine on which the run goes on.
+
+    Lines that only one of the files has are ordered by the time they were written at.
+
+    Args:
+        path: of this machine; missing or older if the run was elsewhere since.
+        copy: URL of the copy, which need not exist.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    try:
+        theirs = open_bytes(copy).splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    mine = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if mine[: len(theirs)] == theirs:
+        return
+    known = set(theirs)
+    lines = theirs + [line for line in mine if line not in known]
+    times: list[float] = []
+    for record in records(lines):
+        time = (record or {}).get("time")
+        # A line that was cut off stays behind the one before it.
+        times.append(float(time) if isinstance(time, int | float) else times[-1] if times else 0.0)
+    order = sorted(range(len(lines)), key=times.__getitem__)
+    write_atomically(path, b"".join(lines[i].rstrip(b"\n") + b"\n" for i in order))
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:

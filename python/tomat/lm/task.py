@@ -33,6 +33,7 @@ class Task(Protocol):
         codec: of the densities.
         notices: messages about the data.
         positions: predictions of an example, or tokens, for the throughput.
+        unit: what ``positions`` counts: ``voxels`` or ``tokens``.
         flops: floating-point operations of an example in a training step.
         loss: for Levanter's ``Trainer``.
     """
@@ -43,6 +44,8 @@ class Task(Protocol):
     def notices(self) -> list[str]: ...  # noqa: D102
     @property
     def positions(self) -> int: ...  # noqa: D102
+    @property
+    def unit(self) -> str: ...  # noqa: D102
     @property
     def flops(self) -> float: ...  # noqa: D102
     @property

@@ -42,13 +42,18 @@ def open_task(config: TrainConfig) -> Task:
     return TASKS[_kind(config)](config)
 
 
-def estimate_task(config: TrainConfig, *, mfu: float) -> Estimate | FieldEstimate:
+def estimate_task(config: TrainConfig, *, mfu: float, timed: int = 0) -> Estimate | FieldEstimate:
     """Sizes, memory, FLOPs and times of a run, without training.
+
+    Args:
+        config: of the run.
+        mfu: assumed model FLOPs utilisation.
+        timed: steps to time on this machine; with 0 nothing is compiled.
 
     Raises:
         OSError, KeyError, ValueError: as :func:`open_task`, or ``mfu`` is not a fraction.
     """
-    return ESTIMATES[_kind(config)](config, mfu=mfu)
+    return ESTIMATES[_kind(config)](config, mfu=mfu, timed=timed)
 
 
 def _kind(config: TrainConfig) -> str:

@@ -82,6 +82,11 @@ class TokenTask:
         return self.config.model.shape().seq_len
 
     @property
+    def unit(self) -> str:
+        """What :attr:`positions` counts."""
+        return "tokens"
+
+    @property
     def flops(self) -> float:
         """Of a row."""
         return (

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from levanter.tracker.tracker import NoopTracker, Tracker, TrackerConfig
 
-from tomat.lm.metrics_file import end_last_line
+from tomat.lm.metrics_file import continue_from, end_last_line
 from tomat.storage.files import is_url, write
 
 
@@ -27,17 +27,20 @@ class JsonLines(NoopTracker):
 
     Args:
         path: local file.
-        mirror: URL the file is copied to at the end of the run and every ``mirror_s`` seconds, or None.
+        mirror: URL the file is copied to at the end of the run and every ``mirror_s`` seconds, or None. Lines that it
+            has from another machine are taken over.
     """
 
     name = "jsonl"
 
     def __init__(self, path: Path, mirror: str | None = None, mirror_s: float = 300.0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        end_last_line(path)
         self._path = path
-        self._file: IO[str] | None = path.open("a", encoding="utf-8")
         self._mirror = mirror if mirror is not None and is_url(mirror) else None
+        if self._mirror is not None:
+            continue_from(path, self._mirror)
+        end_last_line(path)
+        self._file: IO[str] | None = path.open("a", encoding="utf-8")
         self._mirror_s = mirror_s
         self._mirrored = time.monotonic()
         self._step: int | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,9 @@ import levanter.callbacks
 import levanter.tracker
 import levanter.trainer
 from filelock import FileLock, Timeout
+from levanter.tracker.tracker import CompositeTracker
 from levanter.trainer import Trainer
+from levanter.utils.jax_utils import parameter_count
 
 from tomat._core import __version__
 from tomat.lm.callbacks import EndOfStep, LossGuard, StopRequest, log_memory
@@ -22,6 +23,9 @@ from tomat.lm.checkpointer import NotedCheckpointer
 from tomat.lm.config import TrainConfig, dump
 from tomat.lm.digests import checkpoint_folders
 from tomat.lm.kept import KeptWeights
+from tomat.lm.logs import hush, run_log
+from tomat.lm.metrics_file import WANDB_URL, read_metrics
+from tomat.lm.progress import RunProgress
 from tomat.lm.record import (
     FORMAT,
     Best,
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
 
     from levanter.callbacks import StepInfo
     from levanter.data.loader import DataLoader
+    from rich.console import Console
 
     from tomat.codec import Codec
     from tomat.lm.evaluation_hook import EvaluationHook
@@ -89,8 +94,12 @@ class Outcome:
         return "\n".join(lines)
 
 
-def train(config: TrainConfig) -> Outcome:
+def train(config: TrainConfig, console: Console | None = None) -> Outcome:
     """Train, or resume a run of the same name.
+
+    Args:
+        config: of the run.
+        console: where progress and warnings are shown; None: only in the run's ``train.log``.
 
     Raises:
         OSError: data or the run's folder cannot be read or written.
@@ -105,18 +114,54 @@ def train(config: TrainConfig) -> Outcome:
         JsonLinesConfig(str(files.local / "metrics.jsonl"), files.metrics),
         *config.trackers,
     )
+    hush()
     # First: with several hosts, nothing may touch the devices before they are connected.
     levanter.trainer.initialize(config.trainer)
-    _quieten()
+    first = jax.process_index() == 0
     try:
-        with _alone(files):
+        with (
+            _alone(files),
+            run_log(files.local, console),
+            _shown(config, console if first else None) as progress,
+        ):
+            progress.say("opening the data")
             task = open_task(config)
+            progress.unit = task.unit
+            _log_address()
             note = make_note(config, task)
             changes = _begin(config, written, note, task.codec)
             config.trainer.checkpointer.note = note
-            return _run(config, task, changes, note)
+            return _run(config, task, changes, note, progress)
     finally:
         levanter.tracker.current_tracker().finish()
+
+
+@contextlib.contextmanager
+def _shown(config: TrainConfig, console: Console | None) -> Iterator[RunProgress]:
+    """Within the context, show what is logged."""
+    metrics = config.files.local / "metrics.jsonl"
+    total = config.trainer.num_train_steps
+    progress = RunProgress(
+        console,
+        config.name,
+        total,
+        every=config.progress.steps(total),
+        earlier=read_metrics(metrics) if metrics.exists() else (),
+    )
+    others = levanter.tracker.current_tracker()
+    with levanter.tracker.current_tracker(CompositeTracker([others, progress])):
+        try:
+            yield progress
+        finally:
+            progress.finish()
+
+
+def _log_address() -> None:
+    """Log the run's page at wandb, if it has one, so that reports link to it."""
+    import wandb  # Levanter has imported it
+
+    if wandb.run is not None and wandb.run.url:
+        levanter.tracker.log_summary({WANDB_URL: wandb.run.url})
 
 
 @contextlib.contextmanager
@@ -133,16 +178,6 @@ def _alone(files: RunFiles) -> Iterator[None]:
         ) from error
     with held:
         yield
-
-
-def _quieten() -> None:
-    """Send routine messages of Levanter and JAX to the run's log file only."""
-    logging.captureWarnings(True)
-    for handler in logging.getLogger().handlers:
-        if not isinstance(handler, logging.FileHandler):
-            handler.setLevel(logging.WARNING)
-    # Of a CPU no peak is known, and none is asked for.
-    logging.getLogger("fray.device_flops").setLevel(logging.ERROR)
 
 
 def make_note(config: TrainConfig, task: Task) -> dict[str, Any]:
@@ -180,7 +215,9 @@ def _begin(config: TrainConfig, written: str, note: dict[str, Any], codec: Codec
     return changes
 
 
-def _run(config: TrainConfig, task: Task, changes: list[Change], note: dict[str, Any]) -> Outcome:
+def _run(
+    config: TrainConfig, task: Task, changes: list[Change], note: dict[str, Any], progress: RunProgress
+) -> Outcome:
     examples = task.examples()
     batch_size = config.trainer.train_batch_size
     optimizer = config.optimizer.build(config.trainer.num_train_steps)
@@ -194,11 +231,14 @@ def _run(config: TrainConfig, task: Task, changes: list[Change], note: dict[str,
     with Trainer(config.trainer, optimizer, task.loss) as trainer:
         state = trainer.initial_state(training_key, model_init=lambda: task.build(model_key))
         first_step = int(state.step)
+        levanter.tracker.log_summary({"parameter_count": parameter_count(state.model)})
         kept = KeptWeights(config.files, config.evaluation, note)
         evaluation = task.evaluation(trainer, kept)
         if begins:
+            progress.restart()
             kept.begin(state.eval_model, first_step)
             if evaluation is not None and first_step < trainer.num_train_steps:
+                progress.say("evaluating the start")
                 evaluation.begin(state.eval_model, first_step)
         end = EndOfStep()
         guard = LossGuard(
@@ -222,6 +262,7 @@ def _run(config: TrainConfig, task: Task, changes: list[Change], note: dict[str,
             return kept.stalled(steps, config.trainer.steps_per_eval)
 
         if first_step < trainer.num_train_steps and not stalled(first_step):
+            progress.say("compiling the first step")
             with stop.listening():
                 info = _train(trainer, state, loader, end, stalled)
     return Outcome(

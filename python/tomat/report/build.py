@@ -17,6 +17,7 @@ from tomat.evaluate.result import Result
 from tomat.evaluate.tables import NONE, amount, group_tables, label, mean_table, percent
 from tomat.evaluate.volumes import load_pictures
 from tomat.report import codecs, coverage, figures
+from tomat.report.learning import QUANTITIES, learning
 from tomat.report.runs import NMAE, TrainingRun
 from tomat.report.sources import Sources
 from tomat.view.density import MARKS
@@ -155,9 +156,12 @@ def _training(page: Page, runs: Sequence[TrainingRun]) -> None:
                 "warning",
             )
     logged = {name for run in runs for name in run.series if name.startswith("eval/")}
-    names = sorted(name for name in logged if not name.endswith(("/rows", "/voxels")))
+    together = tuple(f"/{of.name}" for of in QUANTITIES)
+    names = sorted(name for name in logged if not name.endswith(("/rows", "/voxels", *together)))
     diagnostic = [name for name in names if any(f"/{mode}/" in name for mode in DIAGNOSTICS)]
     held_out = [name for name in names if name not in diagnostic]
+    drawn = [learning(runs, of) for of in QUANTITIES]
+    page.figures(*(figure for figure in drawn if figure is not None))
     page.figures(*_drawn(runs, (*_CURVES, *_held_out(held_out))))
     if diagnostic:
         page.heading("Diagnostics, which see the true density")
@@ -189,9 +193,10 @@ def _drawn(runs: Sequence[TrainingRun], chosen: Sequence[tuple[str, str, bool, i
 
 
 def _runs(runs: Sequence[TrainingRun]) -> Table:
-    lines = []
+    lines, links = [], []
     for run in runs:
         loss = run.loss
+        links.append(run.url)
         speeds = [_median(run, name) for name in ("throughput/tokens_per_second", "throughput/mfu")]
         hours = NONE if run.seconds is None else f"{run.seconds.last / 3600:.2f}"
         lines.append(
@@ -210,6 +215,7 @@ def _runs(runs: Sequence[TrainingRun]) -> Table:
         )
         begun = run.at_start(NMAE) or (loss and run.at_start(loss[0]))
         if begun:
+            links.append("")
             said = loss and run.at_start(loss[0])
             lines.append(
                 (
@@ -237,7 +243,7 @@ def _runs(runs: Sequence[TrainingRun]) -> Table:
         "unreadable lines",
     )
     note = "Tokens per second and MFU are medians over the run. The start is the model before its first step."
-    return Table("Runs", head, tuple(lines), (), note)
+    return Table("Runs", head, tuple(lines), (), note, tuple(links))
 
 
 def _median(run: TrainingRun, name: str) -> str:
@@ -249,23 +255,26 @@ def _short(value: float | None) -> str:
     return NONE if value is None else f"{value:.3g}"
 
 
-def _scaling(page: Page, sources: Sources) -> None:
-    losses: dict[str, list[dict[str, Any]]] = {}
+def scaling_points(sources: Sources) -> dict[str, list[dict[str, Any]]]:
+    """Loss or error and size of runs and results, by the title of the value."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for run in sources.runs:
         if run.loss is not None:
             name, value = run.loss
             size: dict[str, Any] = {"tokens": run.tokens, "flops": run.flops, "parameters": run.parameters}
-            losses.setdefault(name, []).append({"name": run.name, "value": value, **size})
-    errors = []
+            found.setdefault(name, []).append({"name": run.name, "value": value, **size})
     for result in sources.results:
         mode = primary_mode(modes_of(result.rows))
         identity = result.identity["methods"].get(mode, {})
         size = {key: identity.get(key) for key in ("tokens", "flops", "parameters")}
         if mode in HEADLINES and any(isinstance(value, int | float) and value for value in size.values()):
             value = 100 * result.aggregates[mode]["metrics"]["nmae"]["mean"]["value"]
-            errors.append({"name": result.name, "value": value, **size})
-    made = [figures.scaling(points, name) for name, points in losses.items()]
-    made.append(figures.scaling(errors, "mean NMAE, %"))
+            found.setdefault("mean NMAE, %", []).append({"name": result.name, "value": value, **size})
+    return found
+
+
+def _scaling(page: Page, sources: Sources) -> None:
+    made = [figures.scaling(points, name) for name, points in scaling_points(sources).items()]
     shown = [figure for figure in made if figure is not None]
     if shown:
         page.section("Scaling")

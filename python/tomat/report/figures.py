@@ -143,7 +143,7 @@ def curves(
         series = run.series.get(name)
         if series is None:
             continue
-        steps, values = _thinned(series, smooth)
+        steps, values = thinned(series, smooth)
         data.append(
             {
                 "type": "scatter",
@@ -165,7 +165,7 @@ def curves(
     return Figure(f"{title} ({name}){mean}.", data, layout)
 
 
-def _thinned(series: Series, smooth: int) -> tuple[Any, Any]:
+def thinned(series: Series, smooth: int) -> tuple[Any, Any]:
     """At most :data:`_DRAWN` points, each the mean of its neighbourhood."""
     n = len(series.steps)
     # Smooth short runs less.
@@ -176,6 +176,10 @@ def _thinned(series: Series, smooth: int) -> tuple[Any, Any]:
     return series.steps[starts + counts - 1], np.add.reduceat(series.values, starts) / counts
 
 
+#: Sizes of runs and models: key of a point, and words.
+SIZES = {"tokens": "tokens seen", "flops": "FLOPs spent", "parameters": "parameters"}
+
+
 def scaling(points: Sequence[dict[str, Any]], title: str) -> Figure | None:
     """Loss or error against tokens, FLOPs and parameters, one panel each, on logarithmic axes.
 
@@ -183,8 +187,7 @@ def scaling(points: Sequence[dict[str, Any]], title: str) -> Figure | None:
         points: ``name``, ``value`` and any of ``tokens``, ``flops``, ``parameters``.
         title: of the value.
     """
-    known = {"tokens": "tokens seen", "flops": "FLOPs spent", "parameters": "parameters"}
-    axes = [(key, words) for key, words in known.items() if any(point.get(key) for point in points)]
+    axes = [(key, words) for key, words in SIZES.items() if any(point.get(key) for point in points)]
     if not axes:
         return None
     data = []

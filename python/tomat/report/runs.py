@@ -12,9 +12,10 @@ import numpy as np
 from draccus.utils import ParsingError
 from numpy.typing import NDArray
 
-from tomat.lm.metrics_file import records
+from tomat.lm.metrics_file import WANDB_URL, records
 from tomat.lm.model.presets import ModelConfig, parameter_count
 from tomat.lm.record import check_note, is_note
+from tomat.report.pulled import read_about
 from tomat.storage.files import read_json
 
 #: File of a run with its metrics.
@@ -65,7 +66,9 @@ class TrainingRun:
         seconds: seconds since the first logged step; None if lines have no time.
         not_finite: steps at which a number was NaN or infinite, by name.
         unreadable: number of lines that are not JSON objects, such as one cut off when the run was killed.
-        about: its note ``tomat.json``; empty without one.
+        about: its note ``tomat.json``, or ``run.json`` of a run that was pulled; empty without one.
+        summary: numbers and words that concern the whole run, by name.
+        url: its page at a tracker; empty if it has none.
     """
 
     path: Path
@@ -75,6 +78,8 @@ class TrainingRun:
     not_finite: dict[str, list[int]]
     unreadable: int
     about: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    url: str = ""
 
     def last_of(self, names: tuple[str, ...]) -> float | None:
         """The last value of the first of these series that the run has."""
@@ -100,6 +105,10 @@ class TrainingRun:
     def parameters(self) -> float | None:
         """Number of parameters of the model."""
         logged = self.last_of(_PARAMETERS)
+        if logged is None:
+            logged = next(
+                (n for key in _PARAMETERS if (n := _number(self.summary.get(key))) is not None), None
+            )
         if logged is not None:
             return logged
         try:
@@ -146,6 +155,7 @@ def load_training_run(path: str | Path) -> TrainingRun:
         raise FileNotFoundError(f"{place}: not found; give the folder of a training run")
     found: dict[str, dict[int, float]] = {}
     times: dict[int, float] = {}
+    summary: dict[str, Any] = {}
     unreadable = 0
     with place.open("rb") as file:
         for record in records(line for line in file if line.strip()):
@@ -153,6 +163,8 @@ def load_training_run(path: str | Path) -> TrainingRun:
                 unreadable += 1
                 continue
             # Lines without a step concern the whole run.
+            if record.get("event") == "summary":
+                summary.update(record)
             stated = record.pop("step", None)
             if isinstance(stated, str) or (step := _number(stated)) is None or not math.isfinite(step):
                 continue
@@ -166,6 +178,9 @@ def load_training_run(path: str | Path) -> TrainingRun:
     about = read_json(folder / _ABOUT_FILE) if (folder / _ABOUT_FILE).exists() else {}
     if is_note(about):
         check_note(about, folder / _ABOUT_FILE)
+    if not about:
+        about = read_about(folder)
+        summary.update(about.get("summary", {}))
     bad = {
         name: steps
         for name, values in found.items()
@@ -176,7 +191,8 @@ def load_training_run(path: str | Path) -> TrainingRun:
     if elapsed is not None:  # since the first step; pauses of a resumed run are included
         elapsed = Series(elapsed.steps, elapsed.values - elapsed.values[0])
     name = str(about.get("name") or folder.name)
-    return TrainingRun(folder, name, series, elapsed, bad, unreadable, about)
+    url = str(about.get("url") or summary.get(WANDB_URL) or "")
+    return TrainingRun(folder, name, series, elapsed, bad, unreadable, about, summary, url)
 
 
 def _number(value: object) -> float | None:

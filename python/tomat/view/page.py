@@ -7,6 +7,7 @@ import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -208,12 +209,18 @@ class Page:
     def table(self, table: Table) -> None:
         """Add a table; the rows below the line form a second body."""
 
-        def rows(lines: Sequence[Sequence[str]]) -> str:
+        def named(text: str, url: str) -> str:
+            # No other scheme: the address may come from elsewhere.
+            if not url.startswith(("https://", "http://")):
+                return html.escape(text)
+            return f'<a href="{html.escape(url, quote=True)}" rel="noreferrer">{html.escape(text)}</a>'
+
+        def rows(lines: Sequence[Sequence[str]], links: Sequence[str] = ()) -> str:
             return "".join(
-                f'<tr><th scope="row">{html.escape(line[0])}</th>'
+                f'<tr><th scope="row">{named(line[0], url)}</th>'
                 + "".join(f"<td>{html.escape(cell)}</td>" for cell in line[1:])
                 + "</tr>"
-                for line in lines
+                for line, url in zip_longest(lines, links, fillvalue="")
             )
 
         head = "".join(f'<th scope="col">{html.escape(cell) or _EMPTY}</th>' for cell in table.head)
@@ -222,7 +229,7 @@ class Page:
         self._parts.append(
             f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table>'
             f"<caption>{html.escape(table.title)}</caption><thead><tr>{head}</tr></thead>"
-            f"<tbody>{rows(table.rows)}</tbody>{below}</table></div>"
+            f"<tbody>{rows(table.rows, table.links)}</tbody>{below}</table></div>"
         )
         if table.note:
             self.text(table.note, "note")

@@ -17,6 +17,7 @@ class Table:
         rows: the body; the first cell names the row.
         below: rows below the line: diagnostics.
         note: shown under the table.
+        links: addresses of the rows' first cells, in the order of the rows; empty words for none.
     """
 
     title: str
@@ -24,6 +25,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     below: tuple[tuple[str, ...], ...] = ()
     note: str = ""
+    links: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:

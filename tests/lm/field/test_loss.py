@@ -104,3 +104,19 @@ def test_a_head_learns_where_densities_lie(name: str) -> None:
         head = jax.tree.map(lambda h, g: h - 0.05 * jax.numpy.sign(g), head, gradient)
     metrics = loss(lambda _e, key: head(x), moved)[1]
     assert float(metrics["nmae_median"]) < 0.1 * float(metrics["nmae_guess"])
+
+
+def test_bits_a_voxel_weight_the_voxels_of_every_crystal_equally() -> None:
+    example, logits = batch()
+    metrics = FieldLoss(LossConfig(terms={"emd": 1.0}), CODEC)(
+        lambda _e, key: jax.numpy.asarray(logits), example
+    )[1]
+    guess, value, weight = (
+        np.asarray(n.array, np.float64) for n in (example.guess, example.value, example.weight)
+    )
+    ids = CODEC.encode(value, guess)
+    log_p = logits - np.log(np.exp(logits.astype(np.float64)).sum(axis=-1, keepdims=True))
+    bits = -np.take_along_axis(log_p, ids[..., None], axis=-1)[..., 0] / np.log(2)
+    # The third crystal of each row is padding.
+    crystals = [np.average(bits[r, c], weights=weight[r, c]) for r in range(2) for c in range(2)]
+    np.testing.assert_allclose(float(metrics["bits_per_voxel"]), np.mean(crystals), rtol=1e-4)

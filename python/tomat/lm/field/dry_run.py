@@ -10,8 +10,9 @@ import jax
 from levanter.utils.jax_utils import parameter_count
 
 from tomat.lm.field.task import FieldTask
-from tomat.lm.model.flops import GIB, SHOWN, check_mfu, hours_of, time_lines
+from tomat.lm.model.flops import GIB, SHOWN, check_mfu, hours_of, peak_and_memory, time_lines
 from tomat.lm.model.memory import OPTIMIZER_SLOTS
+from tomat.lm.timing import MachineTime, time_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,7 @@ class FieldEstimate:
         memory: bytes by part: weights with optimizer state, and the sums of a batch.
         kind: of this machine's devices.
         mfu: assumed model FLOPs utilisation, 0 to 1.
+        here: time on this machine; None if it was not timed.
     """
 
     config: TrainConfig
@@ -49,6 +51,7 @@ class FieldEstimate:
     memory: dict[str, int]
     kind: str
     mfu: float
+    here: MachineTime | None = None
 
     @property
     def total_flops(self) -> float:
@@ -62,7 +65,7 @@ class FieldEstimate:
     def as_json(self) -> dict[str, Any]:
         """The estimate as JSON."""
         steps, rows = self.config.trainer.num_train_steps, self.config.trainer.train_batch_size
-        kinds = dict.fromkeys([*SHOWN, self.kind])
+        kinds = dict.fromkeys([*SHOWN, *([self.kind] if peak_and_memory(self.kind)[0] else [])])
         return {
             "run": self.config.files.root,
             "batch": [rows, self.shape.crystals_per_row, self.shape.voxels_per_crystal],
@@ -74,6 +77,7 @@ class FieldEstimate:
             "memory_gib": {name: size / GIB for name, size in self.memory.items()},
             "mfu": self.mfu,
             "device_hours": {kind: self.hours(kind) for kind in kinds},
+            "here": None if self.here is None else self.here.as_json(),
         }
 
     def __str__(self) -> str:
@@ -89,18 +93,24 @@ class FieldEstimate:
             "memory      estimated:",
             *(f"  {name:<10}{size / GIB:8.3f} GiB" for name, size in self.memory.items()),
             *time_lines(self.mfu, facts["device_hours"]),
+            *([] if self.here is None else [str(self.here)]),
         ]
         return "\n".join(lines)
 
 
 def estimate_field(
-    config: TrainConfig, *, mfu: float = 0.4, opened: Callable[[TrainConfig], FieldTask] = FieldTask.open
+    config: TrainConfig,
+    *,
+    mfu: float = 0.4,
+    timed: int = 0,
+    opened: Callable[[TrainConfig], FieldTask] = FieldTask.open,
 ) -> FieldEstimate:
-    """Estimate a run from its data and configuration; compiles nothing, writes only the data cache.
+    """Estimate a run from its data and configuration; writes only the data cache.
 
     Args:
         config: of the run.
         mfu: assumed model FLOPs utilisation.
+        timed: steps to time on this machine; with 0 nothing is compiled.
         opened: opens its task.
 
     Raises:
@@ -119,6 +129,7 @@ def estimate_field(
     copies += config.trainer.model_averaging is not None
     functions = shape.functions * (shape.l_max + 1) ** 2
     sums = shape.sites_per_row * (task.points + int(atoms.max())) * functions
+    memory = {"weights": copies * parameters * _FLOAT, "sums": rows * sums * _FLOAT}
     return FieldEstimate(
         config,
         shape,
@@ -127,7 +138,8 @@ def estimate_field(
         len(task.materials),
         rows * min(shape.crystals_per_row, shape.sites_per_row / float(atoms.mean()), len(atoms)),
         task.flops * rows,
-        {"weights": copies * parameters * _FLOAT, "sums": rows * sums * _FLOAT},
+        memory,
         jax.devices()[0].device_kind,
         mfu,
+        time_here(config, task, timed, sum(memory.values())),
     )

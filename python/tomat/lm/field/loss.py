@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import haliax as hax
@@ -50,12 +51,18 @@ class FieldLoss:
         rows = weight.shape[0]
         by_electrons = weight * scale / rows
         by_level = by_electrons / jnp.maximum(jnp.sum(by_electrons), 1e-12)
+        # All voxels of the grid weighted equally, as in evaluations: the weights make up for how voxels were drawn.
+        drawn = jnp.sum(weight, axis=-1, keepdims=True)
+        equally = weight / jnp.maximum(drawn, 1e-12) / jnp.maximum(jnp.sum(drawn > 0), 1)
         total = jnp.float32(0.0)
         metrics = {}
         for name in dict.fromkeys(("cross_entropy", *self.config.terms)):  # that one is always logged
             term = TERMS[name]
             here = by_level if term.of_probability else by_electrons
-            number = jnp.sum(here * term.of(z, place, x, self.bins, self.config))
+            values = term.of(z, place, x, self.bins, self.config)
+            if name == "cross_entropy":
+                metrics["bits_per_voxel"] = _mean(jnp.sum(equally * values) / math.log(2.0))
+            number = jnp.sum(here * values)
             total = total + self.config.terms.get(name, 0.0) * number
             metrics[name] = _mean(number)
         if self.config.z_loss:

@@ -173,6 +173,11 @@ class FieldTask:
         return self.shape.crystals_per_row * self.shape.voxels_per_crystal
 
     @property
+    def unit(self) -> str:
+        """What :attr:`positions` counts."""
+        return "voxels"
+
+    @property
     def points(self) -> int:
         """Points of a crystal in a row at which atoms are summed up."""
         return self.shape.voxels_per_crystal

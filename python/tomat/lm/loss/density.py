@@ -230,7 +230,12 @@ class DensityLoss:
             here = weight if name == "z" else weight * (density ^ (name == "other_cross_entropy"))
             total = jnp.sum(here * jax.lax.stop_gradient(term))
             metrics[name] = Metric(total, jnp.sum(self._counted(here)), ReductionType.MEAN)
-        positions = jnp.sum((weight > 0) & density).astype(jnp.float32)
+        asked = ((weight > 0) & density).astype(jnp.float32)
+        positions = jnp.sum(asked)
+        # All voxels weighted equally, as in evaluations, whatever the weights of the loss.
+        nats = jnp.sum(asked * jax.lax.stop_gradient(terms["cross_entropy"]))
+        bits = nats * len(self.targets.sizes) / math.log(2.0)
+        metrics["bits_per_voxel"] = Metric(bits, positions, ReductionType.MEAN)
         metrics["density_positions"] = Metric(positions, jnp.float32(0.0), ReductionType.SUM)
         return metrics
 
