@@ -259,7 +259,8 @@ def test_other_trackers_stand_beside_the_json_lines(tmp_path: Path, monkeypatch:
     done = pull_offline(list((tmp_path / "wandb").glob("offline-run-*")), tmp_path / "pulled")
     assert done.new == ["tiny"]
     pulled = losses(tmp_path / "pulled" / "tiny")
-    np.testing.assert_array_equal(np.float32(pulled), np.float32(losses(Path(outcome.files.root))))
+    own = losses(Path(outcome.files.root))
+    np.testing.assert_array_equal(np.asarray(pulled, np.float32), np.asarray(own, np.float32))
     run, mine = (load_training_run(at) for at in (tmp_path / "pulled" / "tiny", outcome.files.root))
     assert run.parameters == mine.parameters
     assert run.tokens == mine.tokens

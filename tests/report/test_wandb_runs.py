@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("wandb")
 import wandb
 from typer.testing import CliRunner
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] # made when imported
 
 from tomat.cli import app
 from tomat.lm.metrics_file import read_metrics
@@ -211,7 +211,7 @@ def test_a_cut_file_gives_what_is_whole_and_a_damaged_one_is_refused(tmp_path: P
 
 
 def test_rows_of_a_step_are_merged_and_only_numbers_are_kept() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"_step": 1, "b": 2.0, "hist": {"_type": "histogram", "values": [1, 2]}, "list": [1]},
         {"_step": 0, "a": "NaN", "c": None, "d": float("inf")},
         {"_step": 1, "_timestamp": 5.0, "n": {"m": 3}},

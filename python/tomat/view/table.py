@@ -30,5 +30,6 @@ class Table:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """A table as ``dataclasses.asdict`` and JSON leave it."""
-        lines = {key: tuple(map(tuple, content[key])) for key in ("rows", "below")}
-        return cls(content["title"], tuple(content["head"]), **lines, note=content["note"])
+        rows, below = (tuple(map(tuple, content[key])) for key in ("rows", "below"))
+        links = tuple(content.get("links", ()))  # tables of earlier versions have none
+        return cls(content["title"], tuple(content["head"]), rows, below, content["note"], links)
