@@ -82,6 +82,12 @@ demo: $(VENV)/.installed
 studies-small: $(VENV)/.train
 	$(BIN)/python -m training.studies.small $(STUDY) --out studies-out --check docs/studies/results \
 		--data $(or $(DATA),$(error give the densities: make studies-small DATA=/path/to/rho_gga))
+ifndef STUDY
+	$(BIN)/python -m training.studies.small_artefact sg15-pbe $(DATA) --out studies-out/small-artefact
+	$(BIN)/tomat eval promolecule $(DATA) --pictures 0 --out studies-out/promolecule
+	$(BIN)/python -m training.studies.evaluation_subsets studies-out/promolecule --mode promolecule --prefix qe \
+		--out studies-out/evaluation-subsets.json
+endif
 
 test: test-rust test-python
 

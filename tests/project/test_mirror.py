@@ -268,7 +268,6 @@ COVERED_BY = {
         "report.runs",
         "report.sources",
         "view.page",
-        "view.table",
     ),
     "storage/test_remote.py": (
         "dataset.bucket_directory",
