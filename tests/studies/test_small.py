@@ -61,6 +61,36 @@ def test_a_folder_that_is_no_root_is_refused(tmp_path: Path) -> None:
         _ = Lab(tmp_path, tmp_path).crystals
 
 
+def test_a_finished_run_is_taken_again_only_if_it_is_the_same_training(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, ...]] = []
+
+    def command(self: Lab, *words: str) -> float:
+        ran.append(words)
+        folder = self.out / "runs" / words[words.index("--name") + 1]
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text('{"step": 0, "train/loss": 1.0}\n')
+        return 12.5
+
+    monkeypatch.setattr(Lab, "_run", command)
+    lab.split_file()
+    one = scaling.training(lab, scaling.FIELD, "mini", 0, {})
+    for _ in range(2):
+        assert lab.train(one).steps == 0
+    assert len(ran) == 1
+    assert lab.cpu_seconds(one) == 12.5
+    with pytest.raises(
+        ValueError, match=r"field-mini-0: was trained with other settings or on other materials"
+    ):
+        lab.train(replace(one, options={**one.options, "trainer.num_train_steps": 3}))
+    # The same words, with other materials behind the name of the split.
+    splits = json.loads((lab.out / "split.json").read_text())
+    (lab.out / "split.json").write_text(json.dumps(splits | {"train-0": splits["train-4"]}))
+    with pytest.raises(ValueError, match="on other materials"):
+        lab.train(one)
+
+
 def _config(name: str) -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load((CONFIGS / name).read_text())
     return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import shlex
@@ -116,10 +117,16 @@ class Lab:
 
         Raises:
             RuntimeError: the command failed.
+            ValueError: the run is finished, and was another training.
         """
         run = self.out / "runs" / training.name
-        done = run / "finished.json"
-        if not done.exists():
+        done, digest = run / "finished.json", self.digest(training)
+        if done.exists():
+            if json.loads(done.read_text(encoding="utf-8"))["digest"] != digest:
+                raise ValueError(
+                    f"{run}: was trained with other settings or on other materials; choose another folder, or delete it"
+                )
+        else:
             options = {"data.densities": f"[{self.data}]", "validation.densities": f"[{self.data}]"}
             flags = [
                 part
@@ -130,8 +137,22 @@ class Lab:
             seconds = self._run(
                 "train", str(config), "--name", training.name, "--out", str(self.out / "runs"), *flags, "-q"
             )
-            write_json(done, {"cpu_seconds": seconds})
+            write_json(done, {"digest": digest, "cpu_seconds": seconds})
         return load_training_run(run)
+
+    def digest(self, training: Training) -> str:
+        """SHA-256 of all that decides a training: its configuration, its options, the materials of its splits."""
+        config, listed = CONFIGS / training.config, self.out / "split.json"
+        splits = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else {}
+        own = splits.get(str(training.options.get("data.split")))
+        decided = [
+            config.read_text(encoding="utf-8"),
+            sorted(
+                (key, str(value)) for key, value in training.options.items() if not key.endswith("split_file")
+            ),
+            own,
+        ]
+        return hashlib.sha256(json.dumps(decided).encode()).hexdigest()
 
     def cpu_seconds(self, training: Training) -> float:
         """CPU seconds that a finished run took, start and evaluations included; of its last part if it was stopped."""
