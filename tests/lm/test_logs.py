@@ -18,16 +18,28 @@ def test_warnings_are_shown_and_everything_is_in_the_file(tmp_path: Path) -> Non
     out = io.StringIO()
     logger = logging.getLogger("levanter.somewhere")
     logger.setLevel(logging.INFO)
-    before = list(logging.getLogger().handlers)
-    with run_log(tmp_path, Console(file=out)):
-        logger.warning("a [real] warning")
-        logger.info("routine")
-    logger.warning("after the run")
+    root = logging.getLogger()
+    # One that prints, as Levanter sets up, among others.
+    root.handlers.insert(0, stream := logging.StreamHandler(io.StringIO()))
+    root.addHandler(last := logging.NullHandler())
+    before = list(root.handlers)
+    try:
+        with run_log(tmp_path, Console(file=out)):
+            assert stream not in root.handlers
+            logger.warning("a [real] warning")
+            logger.info("routine")
+        after = list(root.handlers)
+        logger.warning("after the run")
+    finally:
+        root.removeHandler(stream)
+        root.removeHandler(last)
+    assert "a [real] warning" not in stream.stream.getvalue()
+    assert "after the run" in stream.stream.getvalue()
     assert out.getvalue() == "warning: a [real] warning\n"
     log = (tmp_path / LOG).read_text()
     assert "a [real] warning" in log
     assert "after the run" not in log
-    assert logging.getLogger().handlers == before
+    assert after == before
 
 
 @pytest.mark.parametrize("name", MEANINGLESS)

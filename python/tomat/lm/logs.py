@@ -100,6 +100,7 @@ def run_log(folder: Path, console: Console | None) -> Iterator[None]:
     file = logging.FileHandler(folder / LOG, mode="a", encoding="utf-8")
     _take_over(root, folder, file)
     ours: tuple[logging.Handler, ...] = (file, _Shown(console))
+    before = list(root.handlers)
     filters = {logging.getLogger(name): Without(words) for name, words in MEANINGLESS.items()}
     for logger, words in filters.items():
         logger.addFilter(words)
@@ -113,8 +114,10 @@ def run_log(folder: Path, console: Console | None) -> Iterator[None]:
         for handler in ours:
             root.removeHandler(handler)
             handler.close()
-        for handler in theirs:
-            root.addHandler(handler)
+        # As they were, in their order; what came or went meanwhile stays so.
+        after = list(root.handlers)
+        kept = [one for one in before if one in theirs or one in after]
+        root.handlers[:] = [*kept, *(one for one in after if one not in kept)]
         for logger, words in filters.items():
             logger.removeFilter(words)
 
