@@ -16,7 +16,7 @@ from tomat.lm.config import load
 from training.studies.small import layouts, scaling
 from training.studies.small.check import compare
 from training.studies.small.fits import fit_power_law
-from training.studies.small.lab import CONFIGS, PREFIXES, SMALL_VOXELS, Lab
+from training.studies.small.lab import CONFIGS, PREFIX, SMALL_VOXELS, Lab
 from training.studies.small.output import markdown, write_plots
 
 SYSTEMS = 64
@@ -112,7 +112,7 @@ def test_the_sampling_weight_configurations_differ_in_the_budget_alone() -> None
         assert first.pop("name") != second.pop("name")
         assert first == second
         assert first["validation"]["budget"] == "equal"
-    assert _config("sampling-weight/field-equal.yaml")["data"]["prefix"] == [PREFIXES.strip("[]")]
+    assert _config("sampling-weight/field-equal.yaml")["data"]["prefix"] == [PREFIX]
 
 
 @pytest.mark.parametrize("family", scaling.FAMILIES.values(), ids=lambda family: family.name)

@@ -67,8 +67,15 @@ class Draws:
         return found
 
 
-def draws_of(arms: tuple[Contender, Contender], settings: Settings) -> tuple[Draws, list[Mapping[str, Any]]]:
+def draws_of(
+    arms: tuple[Contender, Contender], settings: Settings, names: Sequence[str] | None = None
+) -> tuple[Draws, list[Mapping[str, Any]]]:
     """The draws of two arms, and the facts of their materials: columns of a row that describe it.
+
+    Args:
+        arms: the two.
+        settings: of the intervals.
+        names: the materials, in this order; None takes those of the results, which must be the same.
 
     Raises:
         ValueError: no results, other materials, a result without the mode.
@@ -77,7 +84,7 @@ def draws_of(arms: tuple[Contender, Contender], settings: Settings) -> tuple[Dra
         if not arm.results:
             raise ValueError(f"no results for {arm.name}; give at least one, ideally three seeds")
     runs = [arm.runs() for arm in arms]
-    names = materials(arms, runs, common=False)
+    names = materials(arms, runs, common=False) if names is None else names
     facts: list[Mapping[str, Any]] = [{key: runs[0][0][name][key] for key in FACTS} for name in names]
     tables = [np.array([[rows[name]["nmae"] for rows in run] for name in names]) for run in runs]
     named = (arms[0].name, arms[1].name)
@@ -112,6 +119,13 @@ def _verdict(of: Interval, bound: float, *, above: bool) -> str:
     if of.low == of.high == bound == 0.0:
         return "fails"
     return "holds" if holds else "fails" if fails else "undecided"
+
+
+def bracketed(of: Mapping[str, Any]) -> str:
+    """A number that is no NMAE with its interval, if it has one."""
+    if of["low"] is None:
+        return f"{of['value']:.3f}"
+    return f"{of['value']:.3f} [{of['low']:.3f}, {of['high']:.3f}]"
 
 
 def verdict_rows(hypotheses: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:

@@ -20,12 +20,12 @@ from tomat.report.runs import TrainingRun, load_training_run
 from tomat.storage.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 #: Configurations of the repository.
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-#: Prefixes of the densities that are used: converged with Quantum ESPRESSO, strained and rattled ones among them.
-PREFIXES = "[qe]"
+#: Prefix of the densities that are used: converged with Quantum ESPRESSO, strained and rattled ones among them.
+PREFIX = "qe"
 #: A crystal of more voxels is not in the split ``small``.
 SMALL_VOXELS = 45_000
 #: Nested parts of the training crystals, each of half the chemical systems of the next.
@@ -76,8 +76,7 @@ class Lab:
                 f"{place}: not found; give a rho_gga root with materials.jsonl and split.json"
             )
         lines = [json.loads(line) for line in place.read_text(encoding="utf-8").splitlines()]
-        prefix = PREFIXES.strip("[]")
-        return [line for line in lines if line["task_id"].startswith(prefix)]
+        return [line for line in lines if line["task_id"].startswith(PREFIX)]
 
     def systems(self) -> list[str]:
         """The chemical systems of the training crystals, in an order drawn by name."""
@@ -199,20 +198,10 @@ class Lab:
         return seconds
 
 
-def means(result: Result, mode: str, metric: str = "nmae") -> float:
-    """Mean of a metric over the materials of a result.
+def mean_nmae(result: Result, mode: str) -> float:
+    """Mean NMAE over the materials of a result.
 
     Raises:
         KeyError: the result has no such mode.
     """
-    rows = result.of_mode(mode)
-    if not rows:
-        raise KeyError(f"{result.path}: no mode {mode}")
-    return float(np.mean([row[metric] for row in rows.values()]))
-
-
-def seeds_of(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation and the values themselves."""
-    array = np.asarray(values, np.float64)
-    sd = float(array.std(ddof=1)) if len(array) > 1 else None
-    return {"mean": float(array.mean()), "sd": sd, "values": array.tolist()}
+    return float(result.aggregates[mode]["metrics"]["nmae"]["mean"]["value"])

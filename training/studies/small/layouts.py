@@ -27,8 +27,8 @@ from tomat.evaluate.bootstrap import Interval
 from tomat.evaluate.compare import Contender
 from tomat.evaluate.tables import percent
 from tomat.view.table import Table
-from training.studies.arms import draws_of, hypothesis, metric_head, metric_rows, verdict_rows
-from training.studies.small.lab import Training, means
+from training.studies.arms import bracketed, draws_of, hypothesis, metric_head, metric_rows, verdict_rows
+from training.studies.small.lab import Training, mean_nmae
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,9 +98,10 @@ def _objective(
     ones = np.ones(len(facts))
     start = "start" if mode == "one_pass" else "start_teacher_forced"
     lines = {
-        f"{layout}, start": means(arm.results[0], start) for layout, arm in zip(LAYOUTS, arms, strict=True)
+        f"{layout}, start": mean_nmae(arm.results[0], start)
+        for layout, arm in zip(LAYOUTS, arms, strict=True)
     }
-    lines |= {name: means(arms[0].results[0], name) for name in ("promolecule", "codec_floor")}
+    lines |= {name: mean_nmae(arms[0].results[0], name) for name in ("promolecule", "codec_floor")}
     bits = {layout: [held_out(one, mode) for one in of] for layout, of in runs.items()}
     ipt = {layout: [unigram - own for unigram, own in of] for layout, of in bits.items()}
     number = "L1" if objective == "masked" else "L2"
@@ -168,13 +169,11 @@ def tables(content: Mapping[str, Any]) -> list[Table]:
                 )
             )
     rows = list(verdict_rows([h for h in content["hypotheses"] if not h["name"].startswith("L3")]))
-    for h in content["hypotheses"]:
-        if h["name"].startswith("L3"):
-            of = h["difference"]
-            said = f"{of['value']:.3f}"
-            if of["low"] is not None:
-                said += f" [{of['low']:.3f}, {of['high']:.3f}]"
-            rows.append((f"{h['name']}: {h['says']}", said + " bits", "0", h["verdict"]))
+    rows += [
+        (f"{h['name']}: {h['says']}", f"{bracketed(h['difference'])} bits", "0", h["verdict"])
+        for h in content["hypotheses"]
+        if h["name"].startswith("L3")
+    ]
     note = (
         f"Seeds {', '.join(map(str, content['seeds']))}. Differences of NMAE are v2-lat minus v3, those of IPT v3 "
         "minus v2-lat: above 0, v3 is better."

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tomat.report.figures import png_of
 from tomat.storage.files import write_atomically
 from tomat.view.page import Figure, Page
 from tomat.view.table import Table
@@ -81,12 +81,10 @@ def _known(content: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def _png(content: Mapping[str, Any]) -> bytes:
-    import matplotlib as mpl
+    from matplotlib.figure import Figure as Canvas
 
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, len(AXES), figsize=(14, 4.5), sharey=True, layout="constrained")
+    figure = Canvas(figsize=(14, 4.5), dpi=150, layout="constrained")
+    panels: Any = figure.subplots(1, len(AXES), sharey=True)
     for panel, (axis, words) in zip(panels, AXES.items(), strict=True):
         for name, x, y in curves(content, axis):
             panel.plot(x, y, "o", label=name)
@@ -101,10 +99,7 @@ def _png(content: Mapping[str, Any]) -> bytes:
     panels[0].set_ylabel("NMAE, %")
     panels[0].legend()
     figure.suptitle(content["title"])
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    plt.close(figure)
-    return buffer.getvalue()
+    return png_of(figure)
 
 
 def _page(content: Mapping[str, Any]) -> str:

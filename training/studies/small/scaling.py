@@ -15,8 +15,9 @@ import numpy as np
 from tomat.evaluate.aggregate import Settings
 from tomat.evaluate.tables import percent
 from tomat.view.table import Table
+from training.studies.arms import bracketed
 from training.studies.small.fits import PowerLaw, fit_power_law
-from training.studies.small.lab import PARTS, Training
+from training.studies.small.lab import PARTS, Training, mean_nmae
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -140,10 +141,7 @@ def run(lab: Lab, name: str, options: Mapping[str, object]) -> dict[str, Any]:
 
 def _lines(result: Result) -> dict[str, float]:
     """Mean NMAE of what a model begins with, of the promolecule, and of the codec's floor."""
-    return {
-        mode: result.aggregates[mode]["metrics"]["nmae"]["mean"]["value"]
-        for mode in ("start", "promolecule", "codec_floor")
-    }
+    return {mode: mean_nmae(result, mode) for mode in ("start", "promolecule", "codec_floor")}
 
 
 def _resampled(results: Sequence[Result]) -> NDArray[np.float64] | None:
@@ -210,7 +208,7 @@ def tables(content: Mapping[str, Any]) -> list[Table]:
         (
             of["name"],
             of["x"],
-            _bounded(of["exponent"]),
+            bracketed(of["exponent"]),
             "-" if of["at"] is None else f"{of['at']:,.0f}",
             "-" if of["predicted"] is None else _percents(of["predicted"]),
         )
@@ -232,9 +230,3 @@ def _percents(of: Mapping[str, Any]) -> str:
     if of["low"] is None:
         return percent(of["value"])
     return f"{percent(of['value'])} [{percent(of['low'])}, {percent(of['high'])}]"
-
-
-def _bounded(of: Mapping[str, Any]) -> str:
-    if of["low"] is None:
-        return f"{of['value']:.3f}"
-    return f"{of['value']:.3f} [{of['low']:.3f}, {of['high']:.3f}]"

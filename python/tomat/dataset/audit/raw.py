@@ -6,6 +6,7 @@ formats have one reader, the package's own, and the audit says so.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat.formats import format_by_name
+from tomat.formats.compression import unpacked
 from tomat.material import read
 from tomat.storage.remote import at_hand, fetch_files, place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -183,8 +184,8 @@ def _cube(path: str) -> Raw:
         ) from error
     parse: Any = read_cube  # carries no types
     with at_hand(place(path)) as local:
-        with _text(local) as file:
-            found = parse(file, read_data=True)
+        text = unpacked(local.read_bytes(), path).decode()
+        found = parse(io.StringIO(text), read_data=True)
         n_bytes = local.stat().st_size
     atoms = found["atoms"]
     density = np.asarray(found["data"], dtype=np.float64) / (_BOHR * _BOHR * _BOHR)
@@ -197,15 +198,6 @@ def _cube(path: str) -> Raw:
         "ase",
         n_bytes,
     )
-
-
-def _text(local: Path) -> Any:
-    import bz2
-    import gzip
-    import lzma
-
-    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-    return openers.get(local.suffix.lower(), open)(local, "rt")
 
 
 def _by_tomat(path: str) -> Raw:
