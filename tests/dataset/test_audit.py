@@ -23,6 +23,7 @@ from tomat.dataset.audit import audit_dataset
 from tomat.dataset.audit.account import entropy_bits
 from tomat.dataset.audit.rows import LogLevels
 from tomat.dataset.inputs import resolve_inputs
+from tomat.formats.compression import COMPRESSORS, unpacked
 
 NAMES = ("qe-0039", "vasp-pmg-Fe3O4", "qev-0003", "vasp-mp-2300242")
 SHARD = "shard-00000.parquet"
@@ -138,6 +139,20 @@ def test_other_formats_are_read_by_other_programs(tmp_path: Path) -> None:
     result = audit(tmp_path, "--json", source=files)
     assert result.code == 0, result.out
     assert result.json["audited"]["readers"] == {"pymatgen": 3, "ase": 1, "tomat": 1}
+
+
+def test_every_compression_that_is_tokenized_is_audited(tmp_path: Path) -> None:
+    files = []
+    for source in (DATA / "cube" / "qe-0934-BN-hex.cube.gz", min((DATA / "chgcar").glob("vasp-mp-*"))):
+        text = unpacked(source.read_bytes(), source.name)
+        for suffix, pack in COMPRESSORS.items():
+            name, _, kind = source.name.removesuffix(".gz").rpartition(".")
+            files.append(tmp_path / f"{name}{suffix.replace('.', '-')}.{kind}{suffix}")
+            files[-1].write_bytes(pack(text))
+    sound(*files, "--out", tmp_path / "rows", *SMALL, "--quiet")
+    result = audit(tmp_path, "--json", source=files)
+    assert result.code == 0, result.out
+    assert result.json["audited"]["readers"] == {"pymatgen": 4, "ase": 4}
 
 
 def test_fallback_shapes_workers_and_materials_left_out(tmp_path: Path) -> None:

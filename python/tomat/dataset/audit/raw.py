@@ -9,7 +9,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -162,9 +164,12 @@ def _chgcar(path: str) -> Raw:
         raise ImportError(
             f"{path}: a CHGCAR is read again with pymatgen; pip install 'tomat[structures]'"
         ) from error
-    with at_hand(place(path)) as local:
-        poscar, data, _ = Chgcar.parse_file(str(local))
+    with at_hand(place(path)) as local, tempfile.TemporaryDirectory(prefix="tomat-") as folder:
         n_bytes = local.stat().st_size
+        # pymatgen takes a file, and knows fewer compressions than the package reads.
+        plain = Path(folder) / "CHGCAR"
+        plain.write_bytes(unpacked(local.read_bytes(), path))
+        poscar, data, _ = Chgcar.parse_file(str(plain))
     structure = poscar.structure
     values = np.ascontiguousarray(data["total"], dtype=np.float64)
     return Raw(values.astype(np.float32), "chgcar", *_of_pymatgen(structure), "pymatgen", n_bytes)
