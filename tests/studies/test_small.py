@@ -16,7 +16,7 @@ from tomat.lm.config import load
 from training.studies.small import layouts, scaling
 from training.studies.small.check import compare
 from training.studies.small.fits import fit_power_law
-from training.studies.small.lab import CONFIGS, PREFIX, SMALL_VOXELS, Lab
+from training.studies.small.lab import CONFIGS, PREFIX, SEEN, SMALL_VOXELS, Lab
 from training.studies.small.output import markdown, write_plots
 
 SYSTEMS = 64
@@ -51,7 +51,9 @@ def test_the_split_file_has_small_held_out_crystals_and_no_other_kind(lab: Lab) 
     assert set(splits["small"]) < set(splits["held-out"]) == {*splits["validation"], *splits["test"]}
     assert not set(splits["held-out"]) & set(splits["train-4"])
     voxels = {line["task_id"]: np.prod(line["grid"]) for line in lab.crystals}
-    assert all(voxels[name] <= SMALL_VOXELS for name in splits["small"])
+    assert all(voxels[name] <= SMALL_VOXELS for name in (*splits["small"], *splits["seen"]))
+    assert len(splits["seen"]) == SEEN
+    assert set(splits["seen"]) < set(splits["train"])
     assert not any(name.startswith("vasp") for ids in splits.values() for name in ids)
     assert splits["train"] == sorted(splits["train-4"])
 
@@ -202,7 +204,7 @@ def _scaling() -> dict[str, Any]:
 def test_a_scaling_study_leaves_tables_and_pictures(tmp_path: Path) -> None:
     content = _scaling()
     text = markdown(content)
-    assert "| b | 100,000 | 80 | 1e+12 | 0.750 [0.100, 20.0] | 6.00 | 60 |" in text
+    assert "| b | 100,000 | 80 | 1e+12 | 0.750 (0.100 to 20.0) | 6.00 | 60 |" in text
     assert "start 4.00 %" in text
     write_plots(content, tmp_path / "scaling")
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
@@ -221,6 +223,9 @@ def test_a_study_run_again_agrees_within_its_intervals() -> None:
     assert said[0].startswith("points[0].nmae.mean: 0.21, expected 0.001 to 0.2")
     assert said[1] == "H: fails, expected holds"
     assert said[2].startswith("field-a-1: NMAE of patches")
+    old["points"][2]["nmae"]["mean"] = {"value": 0.0, "low": 0.0, "high": 0.0}
+    new["points"][2]["nmae"]["mean"]["value"] = 3e-19
+    assert len(compare(old, new)) == 3
     new["hypotheses"][0]["verdict"] = "undecided"
     assert len(compare(old, new)) == 2
     missing = {key: value for key, value in old.items() if key not in ("points", "fits")}

@@ -9,12 +9,14 @@ if TYPE_CHECKING:
 
 #: Numbers without interval may differ by this factor: another machine rounds otherwise, as good as another seed.
 FACTOR = 1.25
+#: An interval may have no width, such as that of a difference between equal starts: another machine still rounds otherwise.
+ROUNDING = 1e-6
 
 
 def compare(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """What is outside of the intervals of ``expected``, in words; empty if all agrees.
 
-    Every interval of the study that was kept is looked at: the new value must lie in it. A verdict may change where
+    Every interval of the study that was kept is looked at: the new value must lie in it, to :data:`ROUNDING`. A verdict may change where
     its interval holds the bound; it may not turn into its opposite.
 
     Raises:
@@ -30,7 +32,7 @@ def _intervals(expected: object, found: object, path: str) -> Iterator[str]:
         if {"value", "low", "high"} <= set(expected):
             low, high = expected["low"], expected["high"]
             value = found["value"] if isinstance(found, dict) else None
-            if low is not None and (value is None or not low <= value <= high):
+            if low is not None and (value is None or not low - ROUNDING <= value <= high + ROUNDING):
                 yield f"{path}: {value}, expected {low:.4g} to {high:.4g}"
             return
         there = found if isinstance(found, dict) else {}

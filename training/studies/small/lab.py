@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 #: Prefix of the densities that are used: converged with Quantum ESPRESSO, strained and rattled ones among them.
 PREFIX = "qe"
-#: A crystal of more voxels is not in the split ``small``.
+#: A crystal of more voxels is not in the splits ``small`` and ``seen``.
 SMALL_VOXELS = 45_000
+#: Training crystals in the split ``seen``.
+SEEN = 12
 #: Nested parts of the training crystals, each of half the chemical systems of the next.
 PARTS = 5
 #: Seed of their draw.
@@ -99,13 +101,16 @@ class Lab:
 
     def split_file(self) -> Path:
         """Write ``split.json``: the splits of the root, ``held-out`` (validation and test), ``small`` (those of at most
-        :data:`SMALL_VOXELS` voxels) and nested parts of ``train``."""
+        :data:`SMALL_VOXELS` voxels), ``seen`` (:data:`SEEN` such training crystals) and nested parts of ``train``."""
         splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
         for line in self.crystals:
             splits[line["split"]].append(line["task_id"])
         splits["held-out"] = splits["validation"] + splits["test"]
         voxels = {line["task_id"]: int(np.prod(line["grid"])) for line in self.crystals}
         splits["small"] = [name for name in splits["held-out"] if voxels[name] <= SMALL_VOXELS]
+        seen = [name for name in splits["train"] if voxels[name] <= SMALL_VOXELS]
+        drawn = np.random.default_rng(PARTS_SEED).permutation(len(seen))[:SEEN]
+        splits["seen"] = sorted(seen[i] for i in drawn)
         path = self.out / "split.json"
         self.out.mkdir(parents=True, exist_ok=True)
         write_json(path, splits | self.parts())

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 AXES = {"crystals": "training crystals", "parameters": "parameters", "flops": "FLOPs of training"}
 #: Points of a drawn line.
 _DRAWN = 40
+#: Two horizontal lines whose values differ by less than this factor have one label.
+_APART = 1.08
 
 
 def markdown(content: Mapping[str, Any]) -> str:
@@ -76,8 +78,15 @@ def _nmae(point: Mapping[str, Any]) -> float:
 
 
 def _known(content: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Horizontal lines: what no training is needed for."""
-    return [(name.replace("_", " "), 100 * value) for name, value in content["lines"].items()]
+    """Horizontal lines: what no training is needed for. Lines too close to tell apart share one label."""
+    found: list[tuple[str, float]] = []
+    for name, value in sorted(content["lines"].items(), key=lambda line: -line[1]):
+        words = name.replace("_", " ")
+        if found and found[-1][1] < 100 * value * _APART:
+            found[-1] = (f"{found[-1][0]}, {words}", found[-1][1])
+        else:
+            found.append((words, 100 * value))
+    return found
 
 
 def _png(content: Mapping[str, Any]) -> bytes:

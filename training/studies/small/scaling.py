@@ -1,7 +1,8 @@
 """How the error falls with data, parameters and FLOPs: trainings over parts of the data and sizes of the model.
 
-Two families: the field model, measured on whole held-out crystals, and a small transformer on density tokens (masked,
-all voxels at once), measured on patches of the validation crystals. Parts are nested and hold whole chemical systems;
+Two families: the field model, measured on whole held-out crystals, and a small transformer on density tokens, measured
+on patches of the validation crystals. The transformer refines the promolecule's tokens (objective ``guess``): from
+masked voxels alone, one of this size learns nothing of places in such a time (docs/studies/layouts.md). Parts are nested and hold whole chemical systems;
 every part has twice the systems of the one before. All trainings of a family take the same number of steps.
 """
 
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomat.evaluate.aggregate import Settings
-from tomat.evaluate.tables import percent
+from tomat.evaluate.tables import interval, percent
 from tomat.view.table import Table
 from training.studies.arms import bracketed
 from training.studies.small.fits import PowerLaw, fit_power_law
@@ -76,7 +77,17 @@ TOKENS = Family(
     "layouts/v3-masked-small.yaml",
     {f"width-{width}": {"model.hidden_dim": width} for width in (32, 64, 128)},
     whole=False,
-    options={"trainer.num_train_steps": 150, "trainer.steps_per_eval": 150},
+    options={
+        "objective.kind": "guess",
+        "objective.voxel_weights": "nmae",
+        "data.guess": "qe-sg15",
+        "validation.guess": "qe-sg15",
+        "loss.terms": "{emd: 1.0, kl_gaussian: 0.02}",
+        "optimizer.type": "adam",
+        "optimizer.learning_rate": 0.0005,
+        "trainer.num_train_steps": 150,
+        "trainer.steps_per_eval": 150,
+    },
 )
 FAMILIES = {family.name: family for family in (FIELD, TOKENS)}
 
@@ -186,7 +197,7 @@ def tables(content: Mapping[str, Any]) -> list[Table]:
     rows = []
     for point in content["points"]:
         nmae = point["nmae"]["mean"] if whole else None
-        shown = percent(point["patch_nmae"]) if nmae is None else _percents(nmae)
+        shown = percent(point["patch_nmae"]) if nmae is None else interval(nmae)
         rows.append(
             (
                 point["size"],
@@ -210,7 +221,7 @@ def tables(content: Mapping[str, Any]) -> list[Table]:
             of["x"],
             bracketed(of["exponent"]),
             "-" if of["at"] is None else f"{of['at']:,.0f}",
-            "-" if of["predicted"] is None else _percents(of["predicted"]),
+            "-" if of["predicted"] is None else interval(of["predicted"]),
         )
         for of in content["fits"]
     ]
@@ -224,9 +235,3 @@ def tables(content: Mapping[str, Any]) -> list[Table]:
             "Far beyond the data these are extrapolations of a straight line, not predictions.",
         ),
     ]
-
-
-def _percents(of: Mapping[str, Any]) -> str:
-    if of["low"] is None:
-        return percent(of["value"])
-    return f"{percent(of['value'])} [{percent(of['low'])}, {percent(of['high'])}]"
