@@ -54,6 +54,7 @@ def test_the_split_file_has_small_held_out_crystals_and_no_other_kind(lab: Lab) 
     assert all(voxels[name] <= SMALL_VOXELS for name in (*splits["small"], *splits["seen"]))
     assert len(splits["seen"]) == SEEN
     assert set(splits["seen"]) < set(splits["train"])
+    assert set(splits["few"]) <= set(splits["small"])
     assert not any(name.startswith("vasp") for ids in splits.values() for name in ids)
     assert splits["train"] == sorted(splits["train-4"])
 

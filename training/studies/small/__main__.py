@@ -1,8 +1,9 @@
-"""Run studies at the size that two cores can train: layouts, sampling weights, scaling.
+"""Run studies at the size that two cores can train: layouts, sampling weights, scaling, sliding windows.
 
-STUDY is one of layouts, weights-1, weights-2 (two phases), scaling-field and scaling-tokens; all by default. Trainings
-and evaluations are commands of tomat, printed as they start and kept in DIR/commands.jsonl; what is finished is not
-done again. Each study leaves STUDY.json (tomat report takes it), STUDY.md and, of scaling, STUDY.png and STUDY.html.
+STUDY is one of layouts, weights-1, weights-2 (two phases), scaling-field, scaling-tokens and sliding-window; all by
+default. Trainings and evaluations are commands of tomat, printed as they start and kept in DIR/commands.jsonl; what is
+finished is not done again. Each study leaves STUDY.json (tomat report takes it), STUDY.md and, of scaling, STUDY.png
+and STUDY.html.
 
 \b
 Examples:
@@ -25,7 +26,7 @@ from tomat.cli import run as run_app
 from tomat.cli._eval import print_table
 from tomat.storage.files import write_json
 from tomat.view.table import Table
-from training.studies.small import layouts, scaling, weights
+from training.studies.small import layouts, scaling, weights, window
 from training.studies.small.check import compare
 from training.studies.small.lab import Lab
 from training.studies.small.output import markdown, write_plots
@@ -54,6 +55,7 @@ STUDIES: dict[str, Study] = {
     "layouts": layouts.run,
     "scaling-tokens": partial(_scaling, "tokens"),
     "weights-2": partial(_weights, 2),
+    "sliding-window": window.run,
 }
 
 

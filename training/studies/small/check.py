@@ -9,15 +9,15 @@ if TYPE_CHECKING:
 
 #: Numbers without interval may differ by this factor: another machine rounds otherwise, as good as another seed.
 FACTOR = 1.25
-#: An interval may have no width, such as that of a difference between equal starts: another machine still rounds otherwise.
+#: An interval may have no width, such as that of a difference of equal starts: another machine still rounds otherwise.
 ROUNDING = 1e-6
 
 
 def compare(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """What is outside of the intervals of ``expected``, in words; empty if all agrees.
 
-    Every interval of the study that was kept is looked at: the new value must lie in it, to :data:`ROUNDING`. A verdict may change where
-    its interval holds the bound; it may not turn into its opposite.
+    Every interval of the study that was kept is looked at: the new value must lie in it, to :data:`ROUNDING`. A verdict
+    may change where its interval holds the bound; it may not turn into its opposite.
 
     Raises:
         ValueError: the two are not the same study.

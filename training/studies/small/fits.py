@@ -22,6 +22,7 @@ class PowerLaw:
     Attributes:
         name: of the points.
         x: what they are drawn against.
+        y: what is drawn: ``nmae`` or ``bits_per_voxel``.
         n: number of points.
         factor: a.
         exponent: b: ``value``, ``low``, ``high``.
@@ -31,6 +32,7 @@ class PowerLaw:
 
     name: str
     x: str
+    y: str
     n: int
     factor: float
     exponent: dict[str, float | None]
@@ -45,6 +47,7 @@ def fit_power_law(
     values: ArrayLike,
     drawn: NDArray[np.float64] | None = None,
     *,
+    y: str = "nmae",
     at: float | None = None,
 ) -> PowerLaw:
     """Fit a power law by least squares of the logarithms.
@@ -54,7 +57,7 @@ def fit_power_law(
     widths are added up.
 
     Args:
-        name, x: kept.
+        name, x, y: kept.
         places: (n,) above 0, of two values at least.
         values: (n,) above 0.
         drawn: (resamples, n) the values of resampled materials, or None.
@@ -100,7 +103,7 @@ def fit_power_law(
             **{end: None if log is None else float(np.exp(log)) for end, log in ends.items()},
         }
     factor = float(np.exp(level - slope * middle))
-    return PowerLaw(name, x, len(u), factor, exponent, at, predicted)
+    return PowerLaw(name, x, y, len(u), factor, exponent, at, predicted)
 
 
 def _line(u: NDArray[np.float64], v: NDArray[np.float64]) -> tuple[Any, Any]:

@@ -20,7 +20,7 @@ from tomat.report.runs import TrainingRun, load_training_run
 from tomat.storage.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: Configurations of the repository.
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -28,7 +28,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PREFIX = "qe"
 #: A crystal of more voxels is not in the splits ``small`` and ``seen``.
 SMALL_VOXELS = 45_000
-#: Training crystals in the split ``seen``.
+#: Training crystals in the split ``seen``, and held-out ones in ``few``.
 SEEN = 12
 #: Nested parts of the training crystals, each of half the chemical systems of the next.
 PARTS = 5
@@ -100,17 +100,19 @@ class Lab:
         return found
 
     def split_file(self) -> Path:
-        """Write ``split.json``: the splits of the root, ``held-out`` (validation and test), ``small`` (those of at most
-        :data:`SMALL_VOXELS` voxels), ``seen`` (:data:`SEEN` such training crystals) and nested parts of ``train``."""
+        """Write ``split.json``: the splits of the root, ``held-out`` (validation and test), and nested parts of ``train``.
+
+        Of crystals of at most :data:`SMALL_VOXELS` voxels: ``small``, all held-out ones; ``few``, :data:`SEEN` of them;
+        ``seen``, as many of ``train``.
+        """
         splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
         for line in self.crystals:
             splits[line["split"]].append(line["task_id"])
         splits["held-out"] = splits["validation"] + splits["test"]
         voxels = {line["task_id"]: int(np.prod(line["grid"])) for line in self.crystals}
         splits["small"] = [name for name in splits["held-out"] if voxels[name] <= SMALL_VOXELS]
-        seen = [name for name in splits["train"] if voxels[name] <= SMALL_VOXELS]
-        drawn = np.random.default_rng(PARTS_SEED).permutation(len(seen))[:SEEN]
-        splits["seen"] = sorted(seen[i] for i in drawn)
+        splits["seen"] = _drawn([name for name in splits["train"] if voxels[name] <= SMALL_VOXELS])
+        splits["few"] = _drawn(splits["small"])
         path = self.out / "split.json"
         self.out.mkdir(parents=True, exist_ok=True)
         write_json(path, splits | self.parts())
@@ -201,6 +203,10 @@ class Lab:
         with (self.out / "commands.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"command": said, "cpu_seconds": round(seconds, 1)}) + "\n")
         return seconds
+
+
+def _drawn(names: Sequence[str]) -> list[str]:
+    return sorted(names[i] for i in np.random.default_rng(PARTS_SEED).permutation(len(names))[:SEEN])
 
 
 def mean_nmae(result: Result, mode: str) -> float:

@@ -2,8 +2,9 @@
 
 Two families: the field model, measured on whole held-out crystals, and a small transformer on density tokens, measured
 on patches of the validation crystals. The transformer refines the promolecule's tokens (objective ``guess``): from
-masked voxels alone, one of this size learns nothing of places in such a time (docs/studies/layouts.md). Parts are nested and hold whole chemical systems;
-every part has twice the systems of the one before. All trainings of a family take the same number of steps.
+masked voxels alone, one of this size learns nothing of places in such a time (docs/studies/layouts.md). Parts are
+nested and hold whole chemical systems; every part has twice the systems of the one before. All trainings of a family
+take the same number of steps.
 """
 
 from __future__ import annotations
@@ -169,17 +170,19 @@ def _resampled(results: Sequence[Result]) -> NDArray[np.float64] | None:
 def _fits(
     family: Family, points: Sequence[Mapping[str, Any]], resampled: NDArray[np.float64] | None
 ) -> list[PowerLaw]:
-    """Power laws of the error against crystals at each size, against parameters and FLOPs with all crystals.
+    """Power laws of NMAE and bits against crystals at each size, against parameters and FLOPs with all crystals.
 
-    Points of tokens have one seed and no resamples: their intervals come from the residuals of the fit.
+    Values on patches have one seed and no resamples: their intervals come from the residuals of the fit.
     """
     found = []
-    key = "nmae" if family.whole else "patch_nmae"
 
     def fit(name: str, x: str, chosen: list[int], at: float | None) -> None:
-        values = [points[i][key]["mean"]["value"] if family.whole else points[i][key] for i in chosen]
+        of = [points[i] for i in chosen]
         drawn = None if resampled is None else resampled[:, chosen]
-        found.append(fit_power_law(name, x, [points[i][x] for i in chosen], values, drawn, at=at))
+        places = [point[x] for point in of]
+        bits = [point["bits_per_voxel"] for point in of]
+        found.append(fit_power_law(name, x, places, list(map(nmae_of, of)), drawn, at=at))
+        found.append(fit_power_law(name, x, places, bits, y="bits_per_voxel", at=at))
 
     for size in family.sizes:
         of_size = [i for i, point in enumerate(points) if point["size"] == size]
@@ -189,6 +192,11 @@ def _fits(
     fit(f"{family.name}, all crystals", "parameters", largest, None)
     fit(f"{family.name}, all crystals", "flops", largest, None)
     return found
+
+
+def nmae_of(point: Mapping[str, Any]) -> float:
+    """The NMAE of a training: of whole crystals where those were evaluated, else of patches."""
+    return float(point["nmae"]["mean"]["value"] if "nmae" in point else point["patch_nmae"])
 
 
 def tables(content: Mapping[str, Any]) -> list[Table]:
@@ -218,20 +226,25 @@ def tables(content: Mapping[str, Any]) -> list[Table]:
     fits = [
         (
             of["name"],
+            "NMAE" if of["y"] == "nmae" else "bits per voxel",
             of["x"],
             bracketed(of["exponent"]),
             "-" if of["at"] is None else f"{of['at']:,.0f}",
-            "-" if of["predicted"] is None else interval(of["predicted"]),
+            "-" if of["predicted"] is None else _there(of),
         )
         for of in content["fits"]
     ]
     return [
         Table("Trainings", head, tuple(rows), (), note),
         Table(
-            "Power laws NMAE = a x^b",
-            ("of", "x", "b", "at", "NMAE there, %"),
+            "Power laws y = a x^b",
+            ("of", "y", "x", "b", "at", "y there"),
             tuple(fits),
             (),
             "Far beyond the data these are extrapolations of a straight line, not predictions.",
         ),
     ]
+
+
+def _there(of: Mapping[str, Any]) -> str:
+    return f"{interval(of['predicted'])} %" if of["y"] == "nmae" else bracketed(of["predicted"])
