@@ -100,7 +100,7 @@ class Lab:
         return found
 
     def split_file(self) -> Path:
-        """Write ``split.json``: the splits of the root, ``held-out`` (validation and test), and nested parts of ``train``.
+        """Write ``split.json``: the splits of the root, ``held-out`` (validation and test), nested parts of ``train``.
 
         Of crystals of at most :data:`SMALL_VOXELS` voxels: ``small``, all held-out ones; ``few``, :data:`SEEN` of them;
         ``seen``, as many of ``train``.
