@@ -86,8 +86,8 @@ TOKENS = Family(
         "loss.terms": "{emd: 1.0, kl_gaussian: 0.02}",
         "optimizer.type": "adam",
         "optimizer.learning_rate": 0.0005,
-        "trainer.num_train_steps": 150,
-        "trainer.steps_per_eval": 150,
+        "trainer.num_train_steps": 100,
+        "trainer.steps_per_eval": 100,
     },
 )
 FAMILIES = {family.name: family for family in (FIELD, TOKENS)}
