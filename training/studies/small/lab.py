@@ -121,20 +121,24 @@ class Lab:
         return path
 
     def train(self, training: Training) -> TrainingRun:
-        """Train, unless the run is finished.
+        """Train, or go on where it was stopped, unless the run is finished.
 
         Raises:
             RuntimeError: the command failed.
-            ValueError: the run is finished, and was another training.
+            ValueError: the run is, or was begun as, another training.
         """
         run = self.out / "runs" / training.name
-        done, digest = run / "finished.json", self.digest(training)
-        if done.exists():
-            if json.loads(done.read_text(encoding="utf-8"))["digest"] != digest:
+        done, begun, digest = run / "finished.json", run / "begun.json", self.digest(training)
+        for stated in (done, begun):
+            if stated.exists() and json.loads(stated.read_text(encoding="utf-8"))["digest"] != digest:
                 raise ValueError(
                     f"{run}: was trained with other settings or on other materials; choose another folder, or delete it"
                 )
-        else:
+        if run.exists() and not (done.exists() or begun.exists()):
+            raise ValueError(f"{run}: does not say what was begun there; choose another folder, or delete it")
+        if not done.exists():
+            run.mkdir(parents=True, exist_ok=True)
+            write_json(begun, {"digest": digest})
             options = {"data.densities": f"[{self.data}]", "validation.densities": f"[{self.data}]"}
             flags = [
                 part
