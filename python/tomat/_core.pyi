@@ -166,7 +166,7 @@ class CrystalLanguage:
         elements: NDArray[np.int32],
         positions: NDArray[np.int32],
         answer: _Answered | None = None,
-        frame: Sequence[int] = (0, 0, 0),
+        frame: Sequence[int] = ...,
     ) -> NDArray[np.int32]: ...
     def decode(
         self, ids: NDArray[np.int32]
