@@ -10,7 +10,7 @@ import numpy as np
 from tomat.crystal import Crystal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import ArrayLike
 
@@ -129,11 +129,6 @@ class Conditions:
         """
         columns = tuple(Column(one["name"], tuple(map(float, one["edges"]))) for one in content["columns"])
         return cls(bool(content["formula"]), bool(content["n_atoms"]), bool(content["space_group"]), columns)
-
-
-def dropped(slots: Sequence[Slot], keep: Sequence[bool]) -> tuple[Slot, ...]:
-    """The conditions that are kept."""
-    return tuple(slot for slot, is_kept in zip(slots, keep, strict=True) if is_kept)
 
 
 def space_group(crystal: Crystal, symprec: float = SYMPREC) -> int:
