@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from tomat import _core
 from tomat._seal import check_seal, sealed
+from tomat.dataset.meta import CRYSTALS_KIND as KIND
 from tomat.language.conditions import Column, Conditions, Slot
 from tomat.language.rows import CrystalLanguage, WrittenCrystal
 from tomat.language.sources import Found, read_crystals
@@ -41,8 +42,6 @@ type Order = Literal["sorted", "given", "shuffled"]
 
 #: Orders of the atoms in a row.
 ORDERS: tuple[Order, ...] = get_args(Order.__value__)
-#: What ``kind`` in ``meta.json`` says.
-KIND = "tomat crystals"
 VERSION = 1
 META, TABLE = "meta.json", "crystals.parquet"
 SEAL = "meta_sha256"
@@ -141,7 +140,7 @@ def write_crystals(
     if not found:
         raise ValueError("no crystals found; give files, folders, globs or tables of crystals")
     whole = [one for one in found if one.crystal is not None]
-    left_out = {one.name: f"{one.source}: {one.problem}" for one in found if one.crystal is None}
+    left_out = {one.name: _named(one.source, str(one.problem)) for one in found if one.crystal is None}
     language = CrystalLanguage(config.positions)
     conditions = _conditions(config, whole)
     rows: list[_Row] = []
@@ -150,7 +149,7 @@ def write_crystals(
         try:
             made = list(_rows(one, config, language, conditions))
         except ValueError as error:
-            left_out[one.name] = f"{one.source}: {error}"
+            left_out[one.name] = _named(one.source, str(error))
         else:
             if config.pad_to is not None and len(made[0].ids) > config.pad_to:
                 left_out[one.name] = (
@@ -169,6 +168,11 @@ def write_crystals(
     with atomic_folder(target) as folder:
         _write(folder, rows, kept, summary, config, language, conditions)
     return summary
+
+
+def _named(source: str, problem: str) -> str:
+    """A problem behind its source, which some readers name themselves."""
+    return problem if problem.startswith(source) else f"{source}: {problem}"
 
 
 @dataclass(frozen=True, eq=False)
