@@ -72,7 +72,7 @@ def test_a_finished_run_is_taken_again_only_if_it_is_the_same_training(
     def command(self: Lab, *words: str) -> float:
         ran.append(words)
         folder = self.out / "runs" / words[words.index("--name") + 1]
-        folder.mkdir(parents=True)
+        assert (folder / "begun.json").exists()
         (folder / "metrics.jsonl").write_text('{"step": 0, "train/loss": 1.0}\n')
         return 12.5
 
@@ -87,6 +87,19 @@ def test_a_finished_run_is_taken_again_only_if_it_is_the_same_training(
         ValueError, match=r"field-mini-0: was trained with other settings or on other materials"
     ):
         lab.train(replace(one, options={**one.options, "trainer.num_train_steps": 3}))
+    # One that was stopped is gone on with only if it is the same, too.
+    run = lab.run_of(one)
+    (run / "finished.json").unlink()
+    with pytest.raises(ValueError, match="with other settings"):
+        lab.train(replace(one, options={**one.options, "trainer.num_train_steps": 3}))
+    assert len(ran) == 1
+    lab.train(one)
+    assert len(ran) == 2
+    (run / "finished.json").unlink()
+    (run / "begun.json").unlink()
+    with pytest.raises(ValueError, match="does not say what was begun there"):
+        lab.train(one)
+    (run / "begun.json").write_text(json.dumps({"digest": lab.digest(one)}))
     # The same words, with other materials behind the name of the split.
     splits = json.loads((lab.out / "split.json").read_text())
     (lab.out / "split.json").write_text(json.dumps(splits | {"train-0": splits["train-4"]}))

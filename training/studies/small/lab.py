@@ -28,8 +28,10 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PREFIX = "qe"
 #: A crystal of more voxels is not in the splits ``small`` and ``seen``.
 SMALL_VOXELS = 45_000
-#: Training crystals in the split ``seen``, and held-out ones in ``few``.
+#: Training crystals in the split ``seen``.
 SEEN = 12
+#: Held-out crystals in the split ``few``.
+FEW = 8
 #: Nested parts of the training crystals, each of half the chemical systems of the next.
 PARTS = 5
 #: Seed of their draw.
@@ -102,8 +104,8 @@ class Lab:
     def split_file(self) -> Path:
         """Write ``split.json``: the splits of the root, ``held-out`` (validation and test), nested parts of ``train``.
 
-        Of crystals of at most :data:`SMALL_VOXELS` voxels: ``small``, all held-out ones; ``few``, :data:`SEEN` of them;
-        ``seen``, as many of ``train``.
+        Of crystals of at most :data:`SMALL_VOXELS` voxels: ``small``, all held-out ones; ``few``, :data:`FEW` of them;
+        ``seen``, :data:`SEEN` of ``train``.
         """
         splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
         for line in self.crystals:
@@ -111,28 +113,32 @@ class Lab:
         splits["held-out"] = splits["validation"] + splits["test"]
         voxels = {line["task_id"]: int(np.prod(line["grid"])) for line in self.crystals}
         splits["small"] = [name for name in splits["held-out"] if voxels[name] <= SMALL_VOXELS]
-        splits["seen"] = _drawn([name for name in splits["train"] if voxels[name] <= SMALL_VOXELS])
-        splits["few"] = _drawn(splits["small"])
+        splits["seen"] = _drawn([name for name in splits["train"] if voxels[name] <= SMALL_VOXELS], SEEN)
+        splits["few"] = _drawn(splits["small"], FEW)
         path = self.out / "split.json"
         self.out.mkdir(parents=True, exist_ok=True)
         write_json(path, splits | self.parts())
         return path
 
     def train(self, training: Training) -> TrainingRun:
-        """Train, unless the run is finished.
+        """Train, or go on where it was stopped, unless the run is finished.
 
         Raises:
             RuntimeError: the command failed.
-            ValueError: the run is finished, and was another training.
+            ValueError: the run is, or was begun as, another training.
         """
         run = self.out / "runs" / training.name
-        done, digest = run / "finished.json", self.digest(training)
-        if done.exists():
-            if json.loads(done.read_text(encoding="utf-8"))["digest"] != digest:
+        done, begun, digest = run / "finished.json", run / "begun.json", self.digest(training)
+        for stated in (done, begun):
+            if stated.exists() and json.loads(stated.read_text(encoding="utf-8"))["digest"] != digest:
                 raise ValueError(
                     f"{run}: was trained with other settings or on other materials; choose another folder, or delete it"
                 )
-        else:
+        if run.exists() and not (done.exists() or begun.exists()):
+            raise ValueError(f"{run}: does not say what was begun there; choose another folder, or delete it")
+        if not done.exists():
+            run.mkdir(parents=True, exist_ok=True)
+            write_json(begun, {"digest": digest})
             options = {"data.densities": f"[{self.data}]", "validation.densities": f"[{self.data}]"}
             flags = [
                 part
@@ -205,8 +211,8 @@ class Lab:
         return seconds
 
 
-def _drawn(names: Sequence[str]) -> list[str]:
-    return sorted(names[i] for i in np.random.default_rng(PARTS_SEED).permutation(len(names))[:SEEN])
+def _drawn(names: Sequence[str], n: int) -> list[str]:
+    return sorted(names[i] for i in np.random.default_rng(PARTS_SEED).permutation(len(names))[:n])
 
 
 def mean_nmae(result: Result, mode: str) -> float:

@@ -85,7 +85,8 @@ def _known(content: Mapping[str, Any], y: str) -> list[tuple[str, float]]:
     if y != "nmae":
         return [("frequencies of levels", content["points"][0]["unigram_bits_per_voxel"])]
     found: list[tuple[str, float]] = []
-    for name, value in sorted(content["lines"].items(), key=lambda line: -line[1]):
+    lines = content["lines"] or {"start": content["points"][0]["start_patch_nmae"]}
+    for name, value in sorted(lines.items(), key=lambda line: -line[1]):
         words = name.replace("_", " ")
         if found and found[-1][1] < 100 * value * _APART:
             found[-1] = (f"{found[-1][0]}, {words}", found[-1][1])

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from tomat.evaluate.result import Result
     from training.studies.small.lab import Lab
 
-#: Overlaps that are tried, of patches of 7.
-OVERLAPS = (2, 3)
+#: Grid points by which patches of 7 overlap.
+OVERLAP = 3
 
 
 @dataclass(frozen=True)
@@ -92,21 +92,21 @@ def _model(lab: Lab, model: Model) -> dict[str, Any]:
 
     tiled = evaluated("tiled", "--start")
     ways = []
-    for overlap in OVERLAPS:
-        for window in model.windows:
-            of = evaluated(f"{window}-{overlap}", "--overlap", str(overlap), "--window", window, "--no-start")
-            arms = (Contender("tiling", model.mode, (tiled,)), Contender("window", model.mode, (of,)))
-            draws, facts = draws_of(arms, Settings())
-            found = draws.metric("NMAE", np.ones(len(facts)))
-            ways.append(
-                {
-                    "window": window,
-                    "overlap": overlap,
-                    "patches": _patches(of, model.mode) / _patches(tiled, model.mode),
-                    "nmae": found["window"],
-                    "difference": found["difference"],
-                }
-            )
+    for window in model.windows:
+        of = evaluated(window, "--overlap", str(OVERLAP), "--window", window, "--no-start")
+        arms = (Contender("tiling", model.mode, (tiled,)), Contender("window", model.mode, (of,)))
+        draws, facts = draws_of(arms, Settings())
+        found = draws.metric("NMAE", np.ones(len(facts)))
+        patches = _patches(of, model.mode) / _patches(tiled, model.mode)
+        ways.append(
+            {
+                "window": window,
+                "overlap": OVERLAP,
+                "patches": patches,
+                "nmae": found["window"],
+                "difference": found["difference"],
+            }
+        )
     return {
         "name": name,
         "mode": model.mode,
