@@ -1,6 +1,6 @@
 """Types of the native part; `tomat` itself is what users import."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, Self, final
 
@@ -17,6 +17,7 @@ __all__ = [
     "MAX_NEGATIVE",
     "PAD_TO",
     "REASONS",
+    "CrystalLanguage",
     "Crystals",
     "DensityCodec",
     "EnvironmentBasis",
@@ -134,6 +135,42 @@ class Vocabulary:
     @property
     def hash(self) -> str: ...
     def name(self, id: int) -> str: ...  # noqa: A002
+
+type _Slot = tuple[int, list[int]]
+type _Answered = tuple[NDArray[np.int32], NDArray[np.int32]]
+
+@final
+class CrystalLanguage:
+    def __new__(cls, positions: int, codec: DensityCodec | None) -> Self: ...
+    @property
+    def total_size(self) -> int: ...
+    @property
+    def atom_range(self) -> tuple[int, int]: ...
+    @property
+    def int_range(self) -> tuple[int, int]: ...
+    @property
+    def density_range(self) -> tuple[int, int]: ...
+    @property
+    def specials(self) -> dict[str, int]: ...
+    @property
+    def hash(self) -> str: ...
+    def name(self, id: int) -> str: ...  # noqa: A002
+    def show(self, ids: NDArray[np.int32]) -> list[str]: ...
+    def quantize(
+        self, lattice: Sequence[float], atomic_numbers: NDArray[np.int32], frac_coords: NDArray[np.float64]
+    ) -> tuple[list[int], NDArray[np.int32]]: ...
+    def encode(
+        self,
+        conditions: Sequence[tuple[int, Sequence[int]]],
+        cell: Sequence[int],
+        elements: NDArray[np.int32],
+        positions: NDArray[np.int32],
+        answer: _Answered | None = None,
+        frame: Sequence[int] = ...,
+    ) -> NDArray[np.int32]: ...
+    def decode(
+        self, ids: NDArray[np.int32]
+    ) -> tuple[list[_Slot], list[int], NDArray[np.int32], NDArray[np.int32], _Answered | None]: ...
 
 def elements() -> list[str]: ...
 def lattice_parameters(matrix: NDArray[np.float64]) -> list[float]: ...

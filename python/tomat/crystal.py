@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from pymatgen.core.structure import IStructure, Structure
 
-__all__ = ["Crystal"]
+__all__ = ["Crystal", "lattice_matrix"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +86,19 @@ class Crystal:
             lattice=lattice, atomic_numbers=atomic_numbers, frac_coords=frac_coords, name=name
         )
         return crystal
+
+    @classmethod
+    def from_parameters(
+        cls, parameters: ArrayLike, atomic_numbers: ArrayLike, frac_coords: ArrayLike, name: str = "crystal"
+    ) -> Self:
+        """A crystal from the parameters of its cell, (6,) a, b, c in angstrom and alpha, beta, gamma in degrees.
+
+        Its axes lie as :func:`lattice_matrix` lays them.
+
+        Raises:
+            ValueError: as the class.
+        """
+        return cls.of(lattice_matrix(parameters), atomic_numbers, frac_coords, name)
 
     @classmethod
     def from_pymatgen(cls, structure: IStructure, name: str | None = None) -> Self:
@@ -173,6 +186,34 @@ class Crystal:
 
     def __repr__(self) -> str:
         return f"Crystal({self.name!r}, {self.n_atoms} atoms, {self.volume:.4g} A^3)"
+
+
+def lattice_matrix(parameters: ArrayLike) -> NDArray[np.float64]:
+    """(3, 3) rows a, b, c in angstrom from (6,) lengths in angstrom and angles in degrees.
+
+    c lies along z and a in the xz plane, as pymatgen lays them.
+
+    Raises:
+        ValueError: not six numbers, or angles that no cell has.
+    """
+    given = np.asarray(parameters, np.float64)
+    if given.shape != (6,):
+        raise ValueError(f"cell parameters have shape {given.shape}; give (6,) a, b, c, alpha, beta, gamma")
+    (a, b, c), angles = given[:3], given[3:]
+    cosines = np.cos(np.radians(angles))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sines = np.sqrt(1 - cosines**2)
+        star = (cosines[0] * cosines[1] - cosines[2]) / (sines[0] * sines[1])
+    if not abs(star) < 1:
+        raise ValueError(f"angles {angles.tolist()} degrees: no cell has them")
+    return np.array(
+        [
+            [a * sines[1], 0.0, a * cosines[1]],
+            [-b * sines[0] * star, b * sines[0] * np.sqrt(1 - star * star), b * cosines[0]],
+            [0.0, 0.0, c],
+        ],
+        np.float64,
+    )
 
 
 def as_array(of: object, name: str, dtype: type[np.generic]) -> NDArray[Any]:

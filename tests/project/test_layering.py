@@ -57,6 +57,7 @@ ROOMS = (
     "tomat.plan",
     "tomat.view",
     "tomat.prediction",
+    "tomat.language",
     "tomat.densities",
     "tomat.models",
     "tomat.lm",

@@ -132,6 +132,7 @@ COVERED_BY = {
         "_seal",
         "dataset.meta",
     ),
+    "language/test_dataset.py": ("cli.tokenize_crystals",),
     "lm/artefact/test_file.py": ("lm.artefact.tensors",),
     "lm/brick/test_predictor.py": (
         "lm.brick.inference",

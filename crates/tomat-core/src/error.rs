@@ -39,6 +39,20 @@ pub enum Error {
         /// The bin it would need.
         bin: f64,
     },
+    /// A cell that rows of crystals cannot hold.
+    #[error(
+        "lattice parameter {name} = {value} {unit} cannot be written; rows of crystals hold up to {max} {unit}"
+    )]
+    CellOutOfRange {
+        /// `a`, `b`, `c`, `alpha`, `beta` or `gamma`.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// `angstrom` or `degrees`.
+        unit: &'static str,
+        /// The largest that can be written.
+        max: f64,
+    },
     /// The sequence is longer than the row, with the patch shape and all fallbacks.
     #[error(
         "{n_atoms} atoms and the smallest allowed patch {shape:?} need {tokens} tokens, more than pad_to = {pad_to} \

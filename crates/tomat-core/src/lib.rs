@@ -32,6 +32,7 @@
 pub mod clipping;
 pub mod codec;
 pub mod coverage;
+pub mod crystal;
 pub mod elements;
 pub mod environment;
 pub mod error;

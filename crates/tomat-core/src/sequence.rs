@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+pub(crate) mod reader;
 
 pub use encode::{PatchRows, Span};
 

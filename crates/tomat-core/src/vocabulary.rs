@@ -2,7 +2,10 @@
 //!
 //! Regions in order: specials, atoms, ints, the position codec's components, the density codec's components. The
 //! `lattice` vocabulary has two specials more than `legacy`, so all its later regions sit two ids higher; nothing
-//! outside this file may know that.
+//! outside this file may know that. Crystals as language have a vocabulary of their own ([`crystal`]): five specials
+//! more, and no position codec, since their positions are ints.
+
+pub mod crystal;
 
 use std::ops::Range;
 
@@ -67,10 +70,15 @@ pub enum Special {
     Nl,
     LatticeStart,
     LatticeEnd,
+    Mask,
+    ConditionsStart,
+    ConditionsEnd,
+    AnswerStart,
+    AnswerEnd,
 }
 
 /// Printed names, by id.
-const SPECIAL_NAMES: [&str; 20] = [
+pub(crate) const SPECIAL_NAMES: [&str; 25] = [
     "[PAD]",
     "[BOS]",
     "[EOS]",
@@ -91,10 +99,15 @@ const SPECIAL_NAMES: [&str; 20] = [
     "[NL]",
     "[LATTICE_START]",
     "[LATTICE_END]",
+    "[MASK]",
+    "[CONDITIONS_START]",
+    "[CONDITIONS_END]",
+    "[ANSWER_START]",
+    "[ANSWER_END]",
 ];
 
 impl Special {
-    /// The token id, the same in both vocabularies.
+    /// The token id, the same in all vocabularies that have it.
     #[must_use]
     pub const fn id(self) -> i32 {
         self as i32
@@ -105,6 +118,24 @@ impl Special {
     pub const fn name(self) -> &'static str {
         SPECIAL_NAMES[self as usize]
     }
+}
+
+/// What reads rows asks this of a vocabulary.
+pub trait Ids {
+    /// What an id stands for.
+    ///
+    /// # Errors
+    /// [`Error::Index`] when there is no such id.
+    fn token(&self, id: i32) -> Result<Token>;
+
+    /// The printed form of an id.
+    ///
+    /// # Errors
+    /// [`Error::Index`] when there is no such id.
+    fn name(&self, id: i32) -> Result<String>;
+
+    /// All atom ids, hydrogen first.
+    fn atom_range(&self) -> Range<i32>;
 }
 
 /// What a token id stands for. Numbers count from the start of the region (for positions and densities: from the
@@ -315,6 +346,20 @@ impl Vocabulary {
             hasher.update(self.position_codec.hash().as_bytes());
             hasher.update(self.density_codec.hash().as_bytes());
         })
+    }
+}
+
+impl Ids for Vocabulary {
+    fn token(&self, id: i32) -> Result<Token> {
+        self.token(id)
+    }
+
+    fn name(&self, id: i32) -> Result<String> {
+        self.name(id)
+    }
+
+    fn atom_range(&self) -> Range<i32> {
+        self.atom_range()
     }
 }
 

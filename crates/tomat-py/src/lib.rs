@@ -4,6 +4,7 @@
 
 mod batch;
 mod codec;
+mod crystal;
 mod environment;
 mod errors;
 mod examples;
@@ -25,6 +26,8 @@ mod _core {
     use super::batch::{Crystals, encode_patches, inspect};
     #[pymodule_export]
     use super::codec::{DensityCodec, named_log_codec};
+    #[pymodule_export]
+    use super::crystal::CrystalLanguage;
     #[pymodule_export]
     use super::environment::EnvironmentBasis;
     #[pymodule_export]

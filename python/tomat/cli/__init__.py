@@ -17,6 +17,7 @@ __all__ = ["app", "main", "run", "tokenize_main"]
 _COMMANDS = (
     "densities",
     "tokenize",
+    "tokenize_crystals",
     "show",
     "info",
     "verify",
@@ -41,6 +42,9 @@ _COMMANDS = (
     "catalogue",
 )
 
+#: Makes ``tokenize`` a command of its own, whose inputs have no densities.
+CRYSTALS = "--crystals"
+
 
 def _say_version(asked: bool) -> None:
     if asked:
@@ -62,13 +66,17 @@ app = group("tomat.cli", _COMMANDS, "Electron densities of crystals as token seq
 
 def main() -> None:
     """Entry point of ``tomat``."""
+    if sys.argv[1:2] == ["tokenize"] and CRYSTALS in sys.argv:
+        sys.argv[1] = "tokenize-crystals"
     run(app, "tomat")
 
 
 def tokenize_main() -> None:
     """Entry point of ``tomat-tokenize``."""
-    from tomat.cli import tokenize
+    from tomat.cli import tokenize, tokenize_crystals
 
+    if CRYSTALS in sys.argv:
+        run(single(tokenize_crystals, "tokenize-crystals"), f"tomat-tokenize {CRYSTALS}")
     run(single(tokenize, "tokenize", add_completion=True), "tomat-tokenize")
 
 

@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 import typer
 
 from tomat.dataset.manifest import open_dataset
+from tomat.language.dataset import is_crystals, open_crystals
+from tomat.language.rows import CrystalLanguage
 from tomat.storage.remote import place
 from tomat.tokenizer import PatchTokenizer
 
@@ -37,14 +39,38 @@ def command(
     ] = False,
 ) -> None:
     record = read_row(file, row)
+    folder = place(file).parent
+    if isinstance(folder, Path) and is_crystals(folder):
+        _show_crystal(record, open_crystals(folder).language, f"row {row} of {file}", as_json=as_json)
+        return
     # One worker's part is enough to read its rows.
-    tokenizer = open_dataset(place(file).parent, allow_partial=True).tokenizer
+    tokenizer = open_dataset(folder, allow_partial=True).tokenizer
     if as_json:
         print(json.dumps(_as_json(record, tokenizer)))
         return
     offset = [record[f"offset_{axis}"] for axis in "xyz"]
     print(f"{record['task_id']}, patch at {tuple(offset)}, row {row} of {file}")
     _print_blocks(tokenizer.show(record["input_ids"]), full=full)
+
+
+def _show_crystal(record: dict[str, Any], language: CrystalLanguage, where: str, *, as_json: bool) -> None:
+    ids = record["input_ids"]
+    names = language.show(ids)
+    if as_json:
+        written = language.decode(ids)
+        crystal = {
+            "cell": list(written.cell),
+            "atomic_numbers": written.elements.tolist(),
+            "positions": written.positions.tolist(),
+            "conditions": written.conditions,
+        }
+        rest = {key: value for key, value in record.items() if key != "input_ids"}
+        content = {**rest, "length": len(names), "tokens": names, "input_ids": ids[: len(names)]}
+        print(json.dumps({**content, "crystal": crystal}))
+        return
+    frame = tuple(record[f"frame_{axis}"] for axis in "xyz")
+    print(f"{record['task_id']}, moved by {frame} of {language.positions}, {where}")
+    _print_blocks(names, full=True)
 
 
 def read_row(file: str | Path, row: int) -> dict[str, Any]:

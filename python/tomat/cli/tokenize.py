@@ -2,7 +2,7 @@
 
 INPUT is a density (CHGCAR, CHG, AECCAR or cube, plain or compressed; a .zarr folder; a PREFIX.save folder of Quantum
 ESPRESSO), a folder or quoted glob of them, a list file (*.txt: one path or URL per line), or a rho_gga root; local, or
-any URL that fsspec opens.
+any URL that fsspec opens. With --crystals, rows are crystals without densities: tomat-tokenize --crystals --help.
 
 \b
 Examples:

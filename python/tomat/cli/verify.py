@@ -9,7 +9,8 @@ Examples:
 For every shard: size, SHA-256, columns, and that each row decodes. For every worker: counts, coverage, and that no
 material is split or duplicated. With --source (repeatable), each density is read again and must give the same rows,
 every voxel must decode to its own bin, and what the codec clips must be what meta.json says and allows; the error is
-measured against the unclipped density. The exit code is 1 if there is any problem.
+measured against the unclipped density. Rows of crystals (tomat-tokenize --crystals) must be those of the crystals that
+the dataset keeps exactly. The exit code is 1 if there is any problem.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -26,6 +27,7 @@ from tomat.clipping import ClippedTotals
 from tomat.dataset.inputs import resolve_inputs
 from tomat.dataset.report import Report
 from tomat.dataset.verify import verify_dataset
+from tomat.language.dataset import is_crystals, open_crystals
 
 #: Problems printed; --json has all.
 _SHOWN = 50
@@ -45,6 +47,8 @@ def command(
     from rich.console import Console
 
     start = time.monotonic()
+    if is_crystals(directory):
+        _verify_crystals(directory, quiet=quiet, as_json=as_json)
     entries = resolve_inputs(source) if source else None
     console = Console(stderr=True, quiet=quiet or as_json)
     with console.status("verifying") as status:
@@ -76,6 +80,24 @@ def command(
                 f"{report.shards:,} shards{compared} ({time.monotonic() - start:.1f} s)"
             )
     raise typer.Exit(1 if report.problems else 0)
+
+
+def _verify_crystals(directory: str, *, quiet: bool, as_json: bool) -> NoReturn:
+    dataset = open_crystals(directory)
+    problems = dataset.verify()
+    rows, crystals = dataset.meta["total_rows"], dataset.meta["n_crystals"]
+    if as_json:
+        facts = {"rows": rows, "crystals": crystals, "problems": problems, "is_sound": not problems}
+        print(json.dumps(facts))
+    else:
+        for problem in problems[:_SHOWN]:
+            print(f"problem: {problem}")
+        if len(problems) > _SHOWN:
+            print(f"and {len(problems) - _SHOWN} more")
+        if not quiet:
+            verdict = f"{len(problems)} problems" if problems else "sound"
+            print(f"{directory}: {verdict}: {rows:,} rows of {crystals:,} crystals")
+    raise typer.Exit(1 if problems else 0)
 
 
 def _verdict(report: Report) -> str:

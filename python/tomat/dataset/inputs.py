@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from tomat.storage.remote import Place
 
-_LIST_SUFFIXES = (".txt", ".list")
+#: Endings of list files.
+LIST_SUFFIXES = (".txt", ".list")
 
 
 def resolve_inputs(
@@ -89,7 +90,7 @@ def splits_of(root: str | Path, split_file: str | Path | None = None) -> dict[st
 def _files(text: str, root: Place) -> Iterable[str]:
     """The densities of an input that is not a ``rho_gga`` root."""
     if any(character in text for character in "*?[") and not root.exists():
-        found = _matching(text)
+        found = matching(text)
         if not found:
             raise FileNotFoundError(f"{text}: nothing matches")
         return found
@@ -105,10 +106,11 @@ def _files(text: str, root: Place) -> Iterable[str]:
         return found
     if not root.exists():
         raise FileNotFoundError(f"{text}: no such file or folder")
-    return _listed(text) if text.endswith(_LIST_SUFFIXES) else [text]
+    return listed(text) if text.endswith(LIST_SUFFIXES) else [text]
 
 
-def _matching(pattern: str) -> list[str]:
+def matching(pattern: str) -> list[str]:
+    """Paths or URLs that a glob matches, sorted."""
     if is_url(pattern):
         fs, inner = filesystem(pattern)
         return sorted(fs.unstrip_protocol(found) for found in fs.glob(inner))
@@ -131,7 +133,7 @@ def _is_density(name: str) -> bool:
     return any(fnmatch(name, pattern) for one in FORMATS.values() for pattern in one.searched)
 
 
-def _listed(path: str) -> list[str]:
+def listed(path: str) -> list[str]:
     """Paths in a list file, without blank lines and comments (#)."""
     lines = _text(path, "a list of paths").splitlines()
     found = []

@@ -41,6 +41,9 @@ FORMAT_VERSION = 2
 #: Key of the digest over all other keys.
 SEAL = "meta_sha256"
 
+#: ``kind`` of a dataset of crystals without densities (:mod:`tomat.language.dataset`), whose keys are others.
+CRYSTALS_KIND = "tomat crystals"
+
 _SHARD = re.compile(r"shard-[0-9]{5,}\.parquet")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: Name of a codec file next to the shards; other programs choose their own.
@@ -123,6 +126,10 @@ def read_meta(folder: Place) -> dict[str, Any]:
     """
     place = folder / META
     meta = read_json(place)
+    if meta.get("kind") == CRYSTALS_KIND:
+        raise ValueError(
+            f"{place}: rows of crystals, not of densities; tomat verify and tomat show read them"
+        )
     if is_own(meta):
         _check_own(meta, place)
     _check_keys(meta, _OF_ALL, place, "not a dataset of the format")

@@ -8,8 +8,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tomat.crystal import Crystal
 from tomat.formats import format_by_name
 from tomat.formats.compression import unpacked
@@ -155,13 +153,22 @@ def _with_pymatgen(path: Path, shown: str) -> Crystal:
 
 
 def _with_gemmi(path: Path, shown: str) -> Crystal:
-    """A CIF: all atoms of the cell, its axes as pymatgen lays them (c along z, a in the xz plane)."""
+    return crystal_of_cif(unpacked(path.read_bytes(), shown), shown)
+
+
+def crystal_of_cif(text: str | bytes, shown: str) -> Crystal:
+    """The crystal of a CIF, read by gemmi: all atoms of the cell.
+
+    Args:
+        text: content of the file.
+        shown: what it is called in messages.
+
+    Raises:
+        ValueError: not a CIF, several crystals or none, partly occupied sites.
+    """
     import gemmi
 
-    blocks = [
-        gemmi.make_small_structure_from_block(block)
-        for block in gemmi.cif.read_string(unpacked(path.read_bytes(), shown))
-    ]
+    blocks = [gemmi.make_small_structure_from_block(block) for block in gemmi.cif.read_string(text)]
     found = _only([block for block in blocks if block.sites], shown)
     sites = found.get_all_unit_cell_sites()
     partly = [site for site in sites if site.occ < 1 - 1e-6]
@@ -171,21 +178,10 @@ def _with_gemmi(path: Path, shown: str) -> Crystal:
             "needs whole atoms: order it first"
         )
     cell = found.cell
-    cosines = np.cos(np.radians([cell.alpha, cell.beta, cell.gamma]))
-    sines = np.sqrt(1 - cosines**2)
-    star = (cosines[0] * cosines[1] - cosines[2]) / (sines[0] * sines[1])
-    lattice = [
-        [cell.a * sines[1], 0, cell.a * cosines[1]],
-        [
-            -cell.b * sines[0] * star,
-            cell.b * sines[0] * np.sqrt(1 - min(star * star, 1)),
-            cell.b * cosines[0],
-        ],
-        [0, 0, cell.c],
-    ]
+    parameters = [cell.a, cell.b, cell.c, cell.alpha, cell.beta, cell.gamma]
     numbers = [site.element.atomic_number for site in sites]
     places = [site.fract.tolist() for site in sites]
-    return _checked(lambda: Crystal.of(lattice, numbers, places, found.name), shown)
+    return _checked(lambda: Crystal.from_parameters(parameters, numbers, places, found.name), shown)
 
 
 def _with_core(path: Path, shown: str) -> Crystal:
