@@ -16,7 +16,7 @@ The group is that of the atoms. A density may have fewer symmetries, for instanc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 
     from tomat.crystal import Crystal
 
-__all__ = ["SYMPREC", "Operations", "UniqueVoxels", "grid_operations", "operations", "unique_voxels"]
+__all__ = [
+    "SYMPREC",
+    "Operations",
+    "UniqueVoxels",
+    "grid_operations",
+    "operations",
+    "space_group",
+    "unique_voxels",
+]
 
 #: Distance in angstrom up to which places are equal.
 SYMPREC = 1e-4
@@ -87,6 +95,22 @@ def operations(crystal: Crystal, *, symprec: float = SYMPREC) -> Operations:
     Raises:
         ValueError: a crystal whose symmetry cannot be found, or moyopy is not installed.
     """
+    found = _symmetry(crystal, symprec).operations
+    rotations = np.array(found.rotations, dtype=np.int64).reshape(-1, 3, 3)
+    return Operations(rotations, np.array(found.translations, dtype=np.float64).reshape(-1, 3))
+
+
+def space_group(crystal: Crystal, *, symprec: float = SYMPREC) -> int:
+    """Number of the space group of a crystal, 1 to 230.
+
+    Raises:
+        ValueError: a crystal whose symmetry cannot be found, or moyopy is not installed.
+    """
+    return int(_symmetry(crystal, symprec).number)
+
+
+def _symmetry(crystal: Crystal, symprec: float) -> Any:
+    """What moyo finds."""
     try:
         import moyopy
     except ImportError as error:
@@ -95,13 +119,11 @@ def operations(crystal: Crystal, *, symprec: float = SYMPREC) -> Operations:
         crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist()
     )
     try:
-        found = moyopy.MoyoDataset(cell, symprec=symprec).operations
+        return moyopy.MoyoDataset(cell, symprec=symprec)
     except Exception as error:  # the class of its errors is not public
         raise ValueError(
             f"{crystal.name}: its symmetry cannot be found within {symprec:g} angstrom: {error}"
         ) from error
-    rotations = np.array(found.rotations, dtype=np.int64).reshape(-1, 3, 3)
-    return Operations(rotations, np.array(found.translations, dtype=np.float64).reshape(-1, 3))
 
 
 def grid_operations(

@@ -9,7 +9,7 @@ import pytest
 
 from tomat.crystal import Crystal
 from tomat.language import Column, Conditions
-from tomat.language.conditions import space_group
+from tomat.symmetry import space_group
 
 CUBIC = Crystal.from_parameters(
     [3.9] * 3 + [90.0] * 3,

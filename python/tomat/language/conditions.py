@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from tomat.crystal import Crystal
+from tomat.symmetry import space_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import ArrayLike
+
+    from tomat.crystal import Crystal
 
 __all__ = ["FIRST_COLUMN", "SYMPREC", "Column", "Conditions", "Slot"]
 
@@ -98,8 +100,7 @@ class Conditions:
         """The conditions that a crystal meets, ascending; a column without a value is left out.
 
         Raises:
-            ImportError: a space group without moyo.
-            ValueError: a value that is not finite.
+            ValueError: a value that is not finite, a space group that cannot be found, or moyopy is not installed.
         """
         found: list[Slot] = []
         if self.formula:
@@ -109,7 +110,7 @@ class Conditions:
         if self.n_atoms:
             found.append((1, (crystal.n_atoms,)))
         if self.space_group:
-            found.append((2, (space_group(crystal),)))
+            found.append((2, (space_group(crystal, symprec=SYMPREC),)))
         for at, column in enumerate(self.columns):
             value = (values or {}).get(column.name)
             if value is not None:
@@ -129,25 +130,3 @@ class Conditions:
         """
         columns = tuple(Column(one["name"], tuple(map(float, one["edges"]))) for one in content["columns"])
         return cls(bool(content["formula"]), bool(content["n_atoms"]), bool(content["space_group"]), columns)
-
-
-def space_group(crystal: Crystal, symprec: float = SYMPREC) -> int:
-    """Number of the space group, 1 to 230; needs ``tomat[symmetry]``.
-
-    Raises:
-        ImportError: moyo is not installed.
-        ValueError: it finds no group.
-    """
-    try:
-        import moyopy
-    except ImportError as error:
-        raise ImportError("space groups are found with moyo: pip install 'tomat[symmetry]'") from error
-    cell = moyopy.Cell(
-        basis=crystal.lattice.tolist(),
-        positions=(crystal.frac_coords % 1.0).tolist(),
-        numbers=crystal.atomic_numbers.tolist(),
-    )
-    try:
-        return int(moyopy.MoyoDataset(cell, symprec=symprec).number)
-    except Exception as error:  # moyo raises its own kinds
-        raise ValueError(f"{crystal.name}: no space group found: {error}") from error

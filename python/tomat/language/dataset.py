@@ -130,7 +130,6 @@ def write_crystals(
     Raises:
         FileExistsError: ``out`` holds a dataset and ``overwrite`` is not given, or something else.
         FileNotFoundError: an input does not exist.
-        ImportError: space groups without moyo.
         ValueError: no crystals, none that can be written, or a column that no crystal has.
     """
     config = config or CrystalConfig()
