@@ -133,6 +133,7 @@ COVERED_BY = {
         "dataset.meta",
     ),
     "language/test_dataset.py": ("cli.tokenize_crystals",),
+    "language/test_instructions.py": ("cli.crystal_text",),
     "lm/artefact/test_file.py": ("lm.artefact.tensors",),
     "lm/brick/test_predictor.py": (
         "lm.brick.inference",

@@ -18,6 +18,7 @@ _COMMANDS = (
     "densities",
     "tokenize",
     "tokenize_crystals",
+    "crystal_text",
     "show",
     "info",
     "verify",

@@ -101,9 +101,14 @@ def command(
             f"{summary.directory}: {summary.rows:,} rows of {summary.pad_to} tokens, {summary.n_crystals:,} of "
             f"{summary.n_listed:,} crystals; the longest has {summary.longest} tokens"
         )
-    for problem in list(summary.left_out.values())[:_SHOWN]:
+    say_left_out(summary.left_out, fail=on_error == "fail")
+
+
+def say_left_out(problems: dict[str, str], *, fail: bool) -> None:
+    """Print why crystals were left out, and exit if any were and that is a failure."""
+    for problem in list(problems.values())[:_SHOWN]:
         print(f"left out: {problem}", file=sys.stderr)
-    if len(summary.left_out) > _SHOWN:
-        print(f"and {len(summary.left_out) - _SHOWN} more; --json names all", file=sys.stderr)
-    if summary.left_out and on_error == "fail":
+    if len(problems) > _SHOWN:
+        print(f"and {len(problems) - _SHOWN} more; --json names all", file=sys.stderr)
+    if problems and fail:
         raise typer.Exit(LEFT_OUT)

@@ -27,7 +27,7 @@ from tomat._seal import check_seal, sealed
 from tomat.dataset.meta import CRYSTALS_KIND as KIND
 from tomat.language.conditions import Column, Conditions, Slot
 from tomat.language.rows import CrystalLanguage, WrittenCrystal
-from tomat.language.sources import Found, read_crystals
+from tomat.language.sources import Found, named_problem, read_crystals
 from tomat.storage.files import atomic_folder, read_json, write_json
 from tomat.storage.transfer import sha256_of
 
@@ -139,7 +139,7 @@ def write_crystals(
     if not found:
         raise ValueError("no crystals found; give files, folders, globs or tables of crystals")
     whole = [one for one in found if one.crystal is not None]
-    left_out = {one.name: _named(one.source, str(one.problem)) for one in found if one.crystal is None}
+    left_out = {one.name: named_problem(one.source, str(one.problem)) for one in found if one.crystal is None}
     language = CrystalLanguage(config.positions)
     conditions = _conditions(config, whole)
     rows: list[_Row] = []
@@ -148,7 +148,7 @@ def write_crystals(
         try:
             made = list(_rows(one, config, language, conditions))
         except ValueError as error:
-            left_out[one.name] = _named(one.source, str(error))
+            left_out[one.name] = named_problem(one.source, str(error))
         else:
             if config.pad_to is not None and len(made[0].ids) > config.pad_to:
                 left_out[one.name] = (
@@ -167,11 +167,6 @@ def write_crystals(
     with atomic_folder(target) as folder:
         _write(folder, rows, kept, summary, config, language, conditions)
     return summary
-
-
-def _named(source: str, problem: str) -> str:
-    """A problem behind its source, which some readers name themselves."""
-    return problem if problem.startswith(source) else f"{source}: {problem}"
 
 
 @dataclass(frozen=True, eq=False)

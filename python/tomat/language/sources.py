@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tomat.storage.remote import Place
 
-__all__ = ["Found", "read_crystals"]
+__all__ = ["Found", "named_problem", "read_crystals"]
 
 #: Names that a column, or a key, of ids has elsewhere.
 _IDS = ("id", "task_id", "material_id", "name")
@@ -78,6 +78,11 @@ def read_crystals(inputs: Sequence[str | Path]) -> Iterator[Found]:
                 )
             seen[found.name] = found.source
             yield found
+
+
+def named_problem(source: str, problem: str) -> str:
+    """A problem behind its source, which some readers name themselves."""
+    return problem if problem.startswith(source) else f"{source}: {problem}"
 
 
 def _files(inputs: Iterable[str | Path]) -> Iterator[str]:
