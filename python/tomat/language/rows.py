@@ -176,13 +176,15 @@ class CrystalLanguage:
 
         Args:
             written: the crystal.
-            frame: steps of the resolution by which all atoms are moved along a, b and c: the same crystal, exactly.
+            frame: steps of the resolution by which all atoms are moved along a, b and c, modulo the cell: the same
+                crystal, exactly.
 
         Raises:
             ValueError: numbers out of their range, or an answer to other questions than were asked.
         """
+        steps = [int(step) % self.positions for step in frame]
         return self._core.encode(
-            written.conditions, written.cell, written.elements, written.positions, written.answer, frame
+            written.conditions, written.cell, written.elements, written.positions, written.answer, steps
         )
 
     def decode(self, ids: ArrayLike) -> WrittenCrystal:
