@@ -16,6 +16,7 @@ import numpy as np
 import zarr
 import zarr.codecs
 
+import fuzz_more
 import tomat
 from mutations import mutate_bytes, mutate_json, mutate_npz, mutate_text
 from places import DATA
@@ -423,6 +424,13 @@ def _targets() -> Iterator[Target]:
     yield Target("verify", 0.2, dataset, lambda folder: verify_dataset(folder / "rows"), label="rows")
     yield Target("catalogue", 2, catalogue, read_catalogue)
     yield Target("note", 3, note, read_note, label="run")
+    yield Target("crystal-rows", 4, fuzz_more.crystal_row, fuzz_more.read_crystal_row, label="")
+    yield Target("crystal-text", 4, fuzz_more.crystal_text, fuzz_more.read_crystal_text, label="")
+    yield Target("crystal-tables", 0.6, fuzz_more.crystal_table, fuzz_more.read_tables)
+    yield Target(
+        "crystal-dataset", 0.3, fuzz_more.crystal_dataset, fuzz_more.read_crystal_dataset, label="rows"
+    )
+    yield Target("artefact", 2, fuzz_more.artefact, fuzz_more.read_artefact)
     yield Target("poscar", 0.4, structure("vasp"), read_structure)
     yield Target("cif", 0.1, structure("cif"), read_structure)
     if importlib.util.find_spec("levanter") is not None:

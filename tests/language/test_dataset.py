@@ -170,6 +170,28 @@ def test_damage_is_found(tmp_path: Path) -> None:
     assert "damaged or was edited" in done.err
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"crystals_sha256": None}, "'crystals_sha256' is null"),
+        ({"positions": -1}, "choose 1024 or 4096"),
+        ({"positions": 512}, "positions with 512 values"),
+        ({"conditions": {}}, "write it again"),
+        ({"shards": [{"name": "../../secret"}]}, "a shard"),
+        ({"vocabulary": {}}, "other meanings"),
+        ({"format_version": 9}, "of version 9"),
+    ],
+)
+def test_a_record_that_lies_is_refused(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    """Its digest is made right: whoever wrote it meant it."""
+    write(tmp_path / "rows", "-q")
+    path = tmp_path / "rows" / "meta.json"
+    path.write_text(json.dumps(sealed({**json.loads(path.read_text()), **change}, SEAL)))
+    with pytest.raises(ValueError, match=message) as caught:
+        open_crystals(tmp_path / "rows")
+    assert "rows" in str(caught.value)
+
+
 def _spoil(folder: Path, change: object) -> list[str]:
     """Problems after the rows were changed by someone who kept all digests true."""
     import hashlib

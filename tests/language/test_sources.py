@@ -111,10 +111,12 @@ def test_a_list_names_files(tmp_path: Path) -> None:
 
 def test_what_is_damaged_is_given_with_its_problem(tmp_path: Path) -> None:
     (tmp_path / "bad.cif").write_text("no crystal")
+    entries = {"d": {"lattice": 3, "sites": 4}, "e": {"structure": "POSCAR"}, "f": 5, "g": {"cif": None}}
+    (tmp_path / "u.json").write_text(json.dumps(entries))
     rows = [row(), row(id="b", frac_coords=[0.0]), row(id="c", atomic_numbers=[0, 33])]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     found = {one.name: one for one in read_crystals([tmp_path])}
-    assert [name for name, of in found.items() if of.crystal is None] == ["bad", "b", "c"]
+    assert [name for name, of in found.items() if of.crystal is None] == ["bad", *"bcdefg"]
     assert found["b"].source.endswith("t.parquet, row 2")
     assert "2 atomic numbers and 1 coordinates" in str(found["b"].problem)
     assert "elements are 1 to 118" in str(found["c"].problem)
@@ -133,9 +135,10 @@ def test_what_holds_no_crystals_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text("[")
     with pytest.raises(ValueError, match=r"t\.json: not JSON"):
         list(read_crystals([tmp_path / "t.json"]))
-    (tmp_path / "t.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match="not a parquet file"):
-        list(read_crystals([tmp_path / "t.parquet"]))
+    for content in (b"PAR1", b"PAR1" + b"\0" * 64 + b"PAR1"):
+        (tmp_path / "t.parquet").write_bytes(content)
+        with pytest.raises(ValueError, match=r"t\.parquet: not a parquet file"):
+            list(read_crystals([tmp_path / "t.parquet"]))
 
 
 def test_two_crystals_of_one_id_are_refused(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def read_meta(folder: Place) -> dict[str, Any]:
         )
     if is_own(meta):
         _check_own(meta, place)
-    _check_keys(meta, _OF_ALL, place, "not a dataset of the format")
+    check_keys(meta, _OF_ALL, place, "not a dataset of the format")
     _check_sizes(meta, place)
     _check_vocabulary(meta, place)
     _check_names(meta, place)
@@ -149,8 +149,8 @@ def _check_own(meta: Mapping[str, Any], place: Place) -> None:
     if version > 1 or SEAL in meta:
         check_seal(meta, SEAL, place)
         later = {key: kind for key, kind in _OWN_IF_THERE.items() if key in meta}
-        _check_keys(meta, _OWN_SINCE_2 | later, place, "every dataset of this version has it; fetch it again")
-    _check_keys(meta, _OWN, place, "every dataset of this program has it; fetch it again")
+        check_keys(meta, _OWN_SINCE_2 | later, place, "every dataset of this version has it; fetch it again")
+    check_keys(meta, _OWN, place, "every dataset of this program has it; fetch it again")
     if meta["lmq_path"] not in (CODEC, None):
         raise ValueError(f"{place}: lmq_path is {meta['lmq_path']!r}; it is {CODEC} or null")
     if meta["unit"] not in ("chgcar", "e_per_A3"):
@@ -158,10 +158,15 @@ def _check_own(meta: Mapping[str, Any], place: Place) -> None:
     if not 0 <= meta["worker_index"] < meta["n_workers"]:
         raise ValueError(f"{place}: worker_index {meta['worker_index']} of {meta['n_workers']} workers")
     for shard in meta["shards"]:
-        _check_shard(shard, place)
+        check_shard(shard, place)
 
 
-def _check_keys(meta: Mapping[str, Any], keys: Mapping[str, _Kind], place: object, remedy: str) -> None:
+def check_keys(meta: Mapping[str, Any], keys: Mapping[str, _Kind], place: object, remedy: str) -> None:
+    """Check that keys are there with values of their types.
+
+    Raises:
+        ValueError: one is not; the message names ``place``, the key, and ``remedy``.
+    """
     for key, kind in keys.items():
         if key not in meta:
             raise ValueError(f"{place}: no {key!r} in it; {remedy}")
@@ -187,7 +192,7 @@ def _check_sizes(meta: Mapping[str, Any], place: Place) -> None:
 
 def _check_vocabulary(meta: Mapping[str, Any], place: Place) -> None:
     vocabulary = meta["vocab"]
-    _check_keys(vocabulary, {"total_size": int, "density_codec": dict}, f"{place}: vocab", "fetch it again")
+    check_keys(vocabulary, {"total_size": int, "density_codec": dict}, f"{place}: vocab", "fetch it again")
     if not isinstance(vocabulary.get("specials", {}), dict):
         raise ValueError(f"{place}: vocab: 'specials' is not an object of names and ids")
     if not meta.get("lmq_path"):
@@ -222,12 +227,18 @@ def _check_names(meta: Mapping[str, Any], place: Place) -> None:
         raise ValueError(f"{place}: lists {twice} twice")
 
 
-def _check_shard(shard: object, place: Place) -> None:
+def check_shard(shard: object, place: Place) -> None:
+    """Check an entry of ``shards``.
+
+    Raises:
+        ValueError: it has not the name, rows, bytes and digest of a shard.
+    """
     if not isinstance(shard, dict):
         raise ValueError(
             f"{place}: 'shards' holds {_shown(shard)}, not objects with name, rows, bytes and sha256"
         )
-    _check_keys(shard, _OF_SHARD, f"{place}: a shard", "fetch it again")
+    check_keys(shard, _OF_SHARD, f"{place}: a shard", "fetch it again")
+    check_shard_name(shard["name"], place)
     if not _SHA256.fullmatch(shard["sha256"]) or shard["rows"] < 0 or shard["bytes"] < 0:
         raise ValueError(f"{place}: {_shown(shard)} is no shard; fetch it again")
 

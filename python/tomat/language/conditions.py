@@ -128,5 +128,7 @@ class Conditions:
         Raises:
             KeyError, TypeError, ValueError: it is none.
         """
+        if not isinstance(content["columns"], list):
+            raise TypeError(f"columns are {content['columns']!r}, not a list")
         columns = tuple(Column(one["name"], tuple(map(float, one["edges"]))) for one in content["columns"])
         return cls(bool(content["formula"]), bool(content["n_atoms"]), bool(content["space_group"]), columns)

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from tomat import _core
 from tomat._seal import check_seal, sealed
 from tomat.dataset.meta import CRYSTALS_KIND as KIND
+from tomat.dataset.meta import check_keys, check_shard
 from tomat.language.conditions import Column, Conditions, Slot
 from tomat.language.rows import CrystalLanguage, WrittenCrystal
 from tomat.language.sources import Found, named_problem, read_crystals
@@ -47,6 +48,24 @@ META, TABLE = "meta.json", "crystals.parquet"
 SEAL = "meta_sha256"
 #: Rows of a shard.
 ROWS = 8192
+#: Keys of ``meta.json`` and their types.
+_KEYS = {
+    "positions": int,
+    "order": str,
+    "frames": int,
+    "seed": int,
+    "conditions": dict,
+    "pad_to": int,
+    "longest": int,
+    "n_listed": int,
+    "n_crystals": int,
+    "n_left_out": int,
+    "first_left_out": dict,
+    "total_rows": int,
+    "vocabulary": dict,
+    "crystals_sha256": str,
+    "shards": list,
+}
 #: Ids that ``meta.json`` lists of what was left out.
 _FIRST_IDS = 20
 
@@ -411,15 +430,23 @@ def open_crystals(folder: str | Path) -> CrystalDataset:
         ValueError: another kind of dataset, damaged, or of another version.
     """
     path = Path(folder)
-    meta = read_json(path / META)
+    place = path / META
+    meta = read_json(place)
     if meta.get("kind") != KIND:
-        raise ValueError(f"{path / META}: not a dataset of crystals")
-    check_seal(meta, SEAL, path / META)
-    if meta["format_version"] != VERSION:
+        raise ValueError(f"{place}: not a dataset of crystals")
+    check_seal(meta, SEAL, place)
+    if meta.get("format_version") != VERSION:
         raise ValueError(
-            f"{path / META}: of version {meta['format_version']}; this tomat reads version {VERSION}"
+            f"{place}: of version {meta.get('format_version')!r}; this tomat reads version {VERSION}"
         )
-    language = CrystalLanguage(meta["positions"])
-    if language.hash != meta["vocabulary"]["hash"]:
-        raise ValueError(f"{path / META}: its ids have other meanings than this tomat's; write it again")
-    return CrystalDataset(path, meta, language, Conditions.from_json(meta["conditions"]))
+    check_keys(meta, _KEYS, place, "every dataset of crystals has it; write it again")
+    for shard in meta["shards"]:
+        check_shard(shard, path)
+    try:
+        language = CrystalLanguage(meta["positions"])
+        conditions = Conditions.from_json(meta["conditions"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{place}: {error}; write it again") from error
+    if language.hash != meta["vocabulary"].get("hash"):
+        raise ValueError(f"{place}: its ids have other meanings than this tomat's; write it again")
+    return CrystalDataset(path, meta, language, conditions)

@@ -119,7 +119,10 @@ class CrystalLanguage:
     def __init__(self, positions: int = 1024, codec: Codec | str | Path | None = None) -> None:
         self.positions = positions
         self.codec = load_codec(codec) if codec is not None and not isinstance(codec, Codec) else codec
-        self._core = _core.CrystalLanguage(positions, self.codec)
+        try:
+            self._core = _core.CrystalLanguage(positions, self.codec)
+        except OverflowError as error:
+            raise ValueError(f"positions = {positions}; choose 1024 or 4096") from error
 
     @property
     def total_size(self) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,8 +143,9 @@ def _one(
 ) -> Found:
     try:
         crystal = make()
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        return Found(name, source, None, values or {}, str(error))
+    except Exception as error:  # parsers raise anything for what is not theirs
+        problem = str(error) or type(error).__name__
+        return Found(name, source, None, values or {}, problem)
     return Found(name, source, crystal.renamed(name), values or {})
 
 
@@ -150,9 +153,10 @@ def _parquet(path: str) -> Iterator[Found]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    content = open_bytes(path)
     try:
-        table = pq.read_table(io.BytesIO(open_bytes(path)))
-    except pa.ArrowException as error:
+        table = pq.read_table(io.BytesIO(content))
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path}: not a parquet file: {error}") from error
     yield from _rows(path, table)
 
@@ -162,16 +166,20 @@ def _csv(path: str) -> Iterator[Found]:
     from pyarrow import csv
 
     options = csv.ParseOptions(newlines_in_values=True)  # a CIF is many lines
+    content = unpacked(open_bytes(path), path)
     try:
-        table = csv.read_csv(io.BytesIO(unpacked(open_bytes(path), path)), parse_options=options)
-    except pa.ArrowException as error:
+        table = csv.read_csv(io.BytesIO(content), parse_options=options)
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path}: not a CSV file: {error}") from error
     yield from _rows(path, table)
 
 
 def _rows(path: str, table: Any) -> Iterator[Found]:
     """The crystals of an arrow table."""
-    names = set(table.column_names)
+    try:
+        names, rows = set(table.column_names), table.to_pylist()
+    except ValueError as error:  # text that is none
+        raise ValueError(f"{path}: damaged: {error}") from error
     arrays, text = {"lattice", "atomic_numbers", "frac_coords"} <= names, "cif" in names
     if not (arrays or text):
         raise ValueError(
@@ -180,7 +188,7 @@ def _rows(path: str, table: Any) -> Iterator[Found]:
         )
     key = next((name for name in _IDS if name in names), None)
     stem = name_of(path)
-    for number, row in enumerate(table.to_pylist(), 1):
+    for number, row in enumerate(rows, 1):
         name = f"{stem}-{number}" if key is None else str(row[key])
 
         def make(row: Mapping[str, Any] = row) -> Crystal:
@@ -191,11 +199,12 @@ def _rows(path: str, table: Any) -> Iterator[Found]:
 
 def _values(row: Mapping[str, Any]) -> dict[str, float]:
     """Numbers that stand beside a crystal."""
-    return {
-        key: float(value)
-        for key, value in row.items()
-        if key not in (*_IDS, *_STRUCTURE) and isinstance(value, int | float) and np.isfinite(value)
-    }
+    found = {}
+    for key, value in row.items():
+        if key not in (*_IDS, *_STRUCTURE) and isinstance(value, int | float):
+            with contextlib.suppress(OverflowError):  # an int that no float holds
+                found[key] = float(value)
+    return {key: value for key, value in found.items() if math.isfinite(value)}
 
 
 def _of_arrays(row: Mapping[str, Any]) -> Crystal:

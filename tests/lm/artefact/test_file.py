@@ -137,6 +137,11 @@ def test_what_is_cut_off_too_long_or_foreign_is_refused(path: Path) -> None:
         (lambda of: of["weights"][0].update(encoding="int9"), "'int9' is not known"),
         (lambda of: of["weights"][0].update(sha256="0" * 64), "weight bias is not the one"),
         (lambda of: of["weights"].pop(), "its weights do not unpack"),
+        (lambda of: of.pop("weights"), "its header is incomplete"),
+        (lambda of: of.update(weights=3), "its header is incomplete"),
+        (lambda of: of["weights"][0].pop("sha256"), "does not describe its weights"),
+        (lambda of: of["files"][0].update(bytes=float("nan")), "its header is incomplete"),
+        (lambda of: of["files"][0].update(bytes="7"), "its header is incomplete"),
     ],
 )
 def test_headers_that_lie_are_refused(change: Any, message: str) -> None:

@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import lzma
+import operator
 import re
 import tempfile
 from dataclasses import dataclass
@@ -183,7 +184,11 @@ def parse_artefact(content: bytes, source: str) -> Artefact:
             first += about["bytes"]
             if hashlib.sha256(found[name]).hexdigest() != about["sha256"]:
                 raise _damaged(source, "is damaged or cut off")
-        sizes = {str(one["name"]): int(one["bytes"]) for one in header["files"]}
+        sizes = {one["name"]: operator.index(one["bytes"]) for one in header["files"]}
+        if not all(isinstance(name, str) for name in sizes):
+            raise TypeError("files")
+        if not isinstance(header["weights"], list):
+            raise TypeError("weights")
         if not {"kind", "name"} <= header["about"].keys():
             raise KeyError("about")
     except (KeyError, TypeError, AttributeError) as error:
@@ -238,7 +243,7 @@ def _described(source: str, about: Any) -> tuple[dict[str, Any], int, tuple[int,
         if not all(type(n) is int and n >= 0 for n in shape):
             raise ValueError(f"shape {shape}")
         size = stored_size(about["encoding"], shape, about["rows"])
-        if size != about["bytes"] or not isinstance(about["name"], str):
+        if size != about["bytes"] or not isinstance(about["name"], str) or "sha256" not in about:
             raise ValueError(f"{about['bytes']} bytes")
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(source, f"its header does not describe its weights ({error})") from error
