@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import tomat
 from runs import IDS, LABEL, ROOT, SMALL, meta, process_of, sound, tree
 from tomat.dataset import Entry, TokenizeConfig, open_dataset, resolve_inputs
 from tomat.engine import Run, StoppedError, tokenize
@@ -55,9 +57,14 @@ def test_cancelled_from_another_thread(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     run.entries[10] = Entry(IDS[10], str(pipe))
 
+    tomat.read(run.entries[9].path).write(tmp_path / "CHGCAR")
+    whole = (tmp_path / "CHGCAR").read_bytes()
+
     def stop() -> None:
-        with pipe.open("wb"):  # returns once the pipeline reads it
+        with contextlib.suppress(BrokenPipeError), pipe.open("wb") as gate:  # open once the pipeline reads it
             run.cancel()
+            # A whole density: an empty one is a fault of its own, which may be seen before the flag is.
+            gate.write(whole)
 
     thread = threading.Thread(target=stop)
     thread.start()
