@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -173,6 +171,9 @@ def unique_voxels(crystal: Crystal, grid_shape: Sequence[int], *, symprec: float
     size = nx * ny * nz
     ends = np.arange(size + 1, dtype=np.int64) * len(images)
     to = np.stack(images, axis=1).ravel() if images else np.empty(0, np.int64)
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
     graph = csr_array((np.ones(len(to), np.int8), to, ends), shape=(size, size))
     _, label = connected_components(graph, directed=False)
     _, first, orbit, counts = np.unique(label, return_index=True, return_inverse=True, return_counts=True)
